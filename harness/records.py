@@ -1,0 +1,259 @@
+"""What a cell leaves behind: the contract between the harness and the analysis.
+
+Standard library only, so that the analysis reads records without torch, hydra or wandb.
+One cell's folder is ``runs/<study>/<arm>/<cell>/`` and its ``record.json`` is a `RunRecord`.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import hashlib
+import json
+import os
+import tempfile
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
+from enum import StrEnum
+from pathlib import Path
+from typing import Any
+
+SCHEMA_VERSION = 1
+RECORD_FILE = "record.json"
+PLAN_FILE = "plan.json"
+BASELINE = "baseline"
+
+
+class RecordError(ValueError):
+    """A record that cannot be read; the message names the file and what to do."""
+
+
+class Status(StrEnum):
+    """How far a cell has come. ``diverged`` is a result; ``failed`` is a crash to retry."""
+
+    RUNNING = "running"
+    COMPLETE = "complete"
+    DIVERGED = "diverged"
+    FAILED = "failed"
+    PREEMPTED = "preempted"
+
+
+@dataclass(kw_only=True, slots=True)
+class Seeds:
+    """The three seeds of a cell; each drives its own draws and nothing else."""
+
+    init: int
+    data: int
+    loop: int
+
+
+@dataclass(kw_only=True, slots=True)
+class Losses:
+    """Mean cross-entropy in nats per token; ``None`` until measured."""
+
+    train: float | None = None
+    """Mean over the last logged interval."""
+    val: float | None = None
+    """Last validation loss during training."""
+    test: float | None = None
+    """Mean of ``test_losses.npy``: the figure that studies compare."""
+
+
+@dataclass(kw_only=True, slots=True)
+class Cost:
+    """What the cell took. Seconds are of training alone, without evaluation and start-up."""
+
+    train_seconds: float = 0.0
+    tokens_per_second: float | None = None
+    flops: float | None = None
+    """Floating-point operations of training, forward and backward."""
+    mfu: float | None = None
+    """Achieved over peak FLOP/s; only where ``hardware.peak_flops`` is known."""
+    peak_memory_bytes: int | None = None
+    usd: float | None = None
+    """``train_seconds`` at ``hardware.usd_per_hour``; only where a price is set."""
+
+
+@dataclass(kw_only=True, slots=True)
+class Fingerprints:
+    """Hashes that show whether two cells shared their randomness."""
+
+    init: dict[str, str] = field(default_factory=dict)
+    """Parameter name -> hash of its initial value; equal hashes are paired tensors."""
+    data_order: str | None = None
+    """Hash of the order in which the training sequences are visited."""
+    data_shuffled: bool | None = None
+    """False: the data seed changes nothing, as in the published study."""
+    final_weights: str | None = None
+
+
+@dataclass(kw_only=True, slots=True)
+class Provenance:
+    """Everything needed to say what ran: code, data, packages, machine, command."""
+
+    git_sha: str | None = None
+    git_dirty: bool | None = None
+    dirty_patch: str | None = None
+    """Name of the file beside the record that holds ``git diff HEAD``; None when clean."""
+    config_sha256: str | None = None
+    dataset_sha256: str | None = None
+    """Of the whole prepared corpus (its manifest's token files)."""
+    test_set_sha256: str | None = None
+    """Of the tokens that the test loss is measured on: runs compare only where equal."""
+    tokenizer: str | None = None
+    packages: dict[str, str] = field(default_factory=dict)
+    python: str | None = None
+    platform: str | None = None
+    device: str | None = None
+    n_devices: int = 1
+    command: list[str] = field(default_factory=list)
+
+
+@dataclass(kw_only=True, slots=True)
+class RunRecord:
+    """One cell: one arm with one set of seeds, trained once."""
+
+    schema_version: int = SCHEMA_VERSION
+    study: str
+    arm: str
+    """Sorted intervention names joined with ``+``, or ``baseline``."""
+    interventions: list[str]
+    cards: dict[str, dict[str, Any]] = field(default_factory=dict)
+    """Intervention name -> its card: summary, source, published_delta, published_where."""
+    changes: dict[str, list[Any]] = field(default_factory=dict)
+    """Dotted config key -> [baseline's value, this arm's value]."""
+    cell: str
+    """Hash of everything that can change the cell's numbers."""
+    seeds: Seeds
+    status: Status = Status.RUNNING
+    step: int = 0
+    n_steps: int
+    tokens: int = 0
+    n_params: int = 0
+    skipped_steps: int = 0
+    """Optimiser steps left out because a gradient was not finite."""
+    losses: Losses = field(default_factory=Losses)
+    cost: Cost = field(default_factory=Cost)
+    fingerprints: Fingerprints = field(default_factory=Fingerprints)
+    provenance: Provenance = field(default_factory=Provenance)
+    started: str | None = None
+    """ISO 8601 in UTC, as are the next two."""
+    updated: str | None = None
+    finished: str | None = None
+    error: str | None = None
+    """Last line of the traceback of a failed cell, or why it diverged."""
+
+
+@dataclass(kw_only=True, slots=True)
+class StudyPlan:
+    """The decision rule and the grid, fixed before the first run; ``runs/<study>/plan.json``."""
+
+    schema_version: int = SCHEMA_VERSION
+    study: str
+    alpha: float = 0.05
+    rope: float | None = None
+    """Practically relevant difference in nats per token; None: declared by nobody."""
+    looks: list[int] = field(default_factory=list)
+    """Seeds per arm at each look of a sequential study; empty: one fixed design."""
+    cells: list[dict[str, Any]] = field(default_factory=list)
+    """Planned cells: ``{"arm": ..., "seeds": {...}, "cell": ...}``."""
+    created: str | None = None
+
+
+def now() -> str:
+    """Return the present moment, ISO 8601 in UTC, to the second."""
+    return datetime.now(UTC).isoformat(timespec="seconds")
+
+
+def canonical_hash(value: Any, *, length: int = 12) -> str:
+    """Return the first `length` hex digits of the sha256 of `value` as canonical JSON."""
+    text = json.dumps(value, sort_keys=True, separators=(",", ":"), allow_nan=False)
+    return hashlib.sha256(text.encode()).hexdigest()[:length]
+
+
+def write_atomic(path: Path, content: str | bytes) -> None:
+    """Write a whole file or nothing: a reader never sees half of it, a crash keeps the old one."""
+    data = content.encode() if isinstance(content, str) else content
+    path.parent.mkdir(parents=True, exist_ok=True)
+    descriptor, temporary = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
+    try:
+        with os.fdopen(descriptor, "wb") as file:
+            file.write(data)
+            file.flush()
+            os.fsync(file.fileno())
+        os.chmod(temporary, 0o644)
+        os.replace(temporary, path)
+    except BaseException:
+        Path(temporary).unlink(missing_ok=True)
+        raise
+
+
+def write_record(folder: Path, record: RunRecord) -> None:
+    """Write ``record.json`` atomically, stamped with the time."""
+    record.updated = now()
+    write_atomic(folder / RECORD_FILE, _to_json(record))
+
+
+def read_record(path: Path) -> RunRecord:
+    """Read one record, given its file or its cell's folder.
+
+    Raises
+    ------
+    RecordError
+        The file is not JSON, lacks a field, or has another schema version.
+    """
+    file = path / RECORD_FILE if path.is_dir() else path
+    raw = _load(file)
+    nested: dict[str, type] = {
+        "seeds": Seeds,
+        "losses": Losses,
+        "cost": Cost,
+        "fingerprints": Fingerprints,
+        "provenance": Provenance,
+    }
+    try:
+        parts = {name: kind(**raw[name]) for name, kind in nested.items()}
+        return RunRecord(**{**raw, **parts, "status": Status(raw["status"])})
+    except (KeyError, TypeError, ValueError) as error:
+        raise RecordError(f"{file} is not a run record: {error}") from error
+
+
+def write_plan(folder: Path, plan: StudyPlan) -> None:
+    """Write ``plan.json`` of a study's folder atomically."""
+    write_atomic(folder / PLAN_FILE, _to_json(plan))
+
+
+def read_plan(folder: Path) -> StudyPlan | None:
+    """Read a study's plan; None where the study never had one (`RecordError` if unreadable)."""
+    file = folder / PLAN_FILE
+    if not file.exists():
+        return None
+    try:
+        return StudyPlan(**_load(file))
+    except TypeError as error:
+        raise RecordError(f"{file} is not a study plan: {error}") from error
+
+
+def find_records(root: Path) -> Iterator[Path]:
+    """Yield the ``record.json`` files below `root`, sorted by path."""
+    yield from sorted(root.rglob(RECORD_FILE))
+
+
+def _to_json(value: RunRecord | StudyPlan) -> str:
+    # allow_nan stays on: a diverged run's losses are NaN, and Python reads its own NaN back.
+    return json.dumps(dataclasses.asdict(value), indent=1) + "\n"
+
+
+def _load(file: Path) -> dict[str, Any]:
+    try:
+        raw = json.loads(file.read_text())
+    except (OSError, json.JSONDecodeError) as error:
+        raise RecordError(f"cannot read {file}: {error}") from error
+    version = raw.get("schema_version") if isinstance(raw, dict) else None
+    if version != SCHEMA_VERSION:
+        raise RecordError(
+            f"{file} has schema version {version}, this program reads {SCHEMA_VERSION}: "
+            "use the version of the project that wrote it"
+        )
+    result: dict[str, Any] = raw
+    return result
