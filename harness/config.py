@@ -21,6 +21,11 @@ def _slot(target: str) -> Any:
     return field(default_factory=lambda: {"_target_": target})
 
 
+class ConfigError(ValueError):
+    """A config that cannot be trained; the message is one line for the person who typed it."""
+
+
+
 class Tokenizer(Enum):
     """Tokenizers whose ids fit in 16 bits."""
 
@@ -258,7 +263,9 @@ class ReferenceConfig:
     low_weight_decay: float = 0.01
     high_weight_decay: float = 0.33724
     small_batch: int = 6
-    """Sequences per step."""
+    half_batch: int = 48
+    double_batch: int = 192
+    """Sequences per step, as the two before it."""
 
 
 @dataclass(kw_only=True, slots=True)

@@ -1,0 +1,45 @@
+"""Train one cell, sweep with ``-m``, or run a saved study with ``+study=NAME``."""
+
+from __future__ import annotations
+
+import os
+import sys
+
+import hydra
+from hydra.core.hydra_config import HydraConfig
+from hydra.errors import HydraException
+from omegaconf import DictConfig
+from omegaconf.errors import OmegaConfBaseException
+from yaml import YAMLError
+
+from harness.compose import CONF_DIR, CONFIG_NAME, explain, resolve
+from harness.config import ConfigError
+
+
+@hydra.main(config_path=str(CONF_DIR), config_name=CONFIG_NAME, version_base="1.3")
+def run_one(_: DictConfig) -> None:
+    """Freeze and run the one cell that the command line describes."""
+    chosen = HydraConfig.get().overrides
+    try:
+        arm = resolve(tuple(chosen.hydra), tuple(chosen.task))
+    except ConfigError as error:
+        sys.exit(_refuse(str(error)))
+    print(arm.config.arm, arm.changes)
+
+
+def main() -> None:
+    """Run Hydra; turn what is wrong with a config into one line and exit code 2."""
+    os.environ["HYDRA_FULL_ERROR"] = "1"  # exceptions reach us instead of Hydra's own printer
+    try:
+        run_one()
+    except (HydraException, OmegaConfBaseException, YAMLError) as error:
+        sys.exit(_refuse(explain(error)))
+
+
+def _refuse(message: str) -> int:
+    print(f"error: {message}", file=sys.stderr)
+    return 2
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,261 @@
+"""The Hydra boundary: overrides in, one checked `Config` out. Nothing behind it sees a DictConfig.
+
+`resolve` also holds an arm against its baseline: what does each overlay change, do two of them
+disagree, does one touch what an intervention may not?
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from contextlib import suppress
+from dataclasses import dataclass
+from functools import lru_cache
+from pathlib import Path
+from typing import Any
+
+from hydra import initialize_config_dir
+from hydra.core.config_store import ConfigStore
+from hydra.core.global_hydra import GlobalHydra
+from hydra.core.override_parser.overrides_parser import OverridesParser
+from hydra.errors import HydraException, MissingConfigException
+from hydra.types import RunMode
+from omegaconf import DictConfig, OmegaConf
+from omegaconf.errors import OmegaConfBaseException
+from yaml import YAMLError
+
+from harness.config import VOCAB_SIZE, Config, ConfigError
+from harness.validate import validate
+
+CONF_DIR = Path(__file__).resolve().parent.parent / "conf"
+CONFIG_NAME = "config"
+PROTECTED = ("data", "eval", "seeds", "hardware")
+"""What an intervention may touch only if its card declares it."""
+
+SEED_KEYS = ("seed", "seeds.init", "seeds.data", "seeds.loop")
+
+Flat = dict[str, Any]
+"""Dotted key -> plain value."""
+
+ConfigStore.instance().store(name="schema", node=Config)
+OmegaConf.register_new_resolver(
+    "vocab_size", lambda name: VOCAB_SIZE[getattr(name, "name", name)], replace=True
+)
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Arm:
+    """A config beside what its interventions change in the baseline."""
+
+    config: Config
+    changes: dict[str, list[Any]]
+    """Dotted key -> [baseline's value, this arm's value]."""
+
+
+def load(overrides: Sequence[str] = ()) -> Config:
+    """Compose a config from outside Hydra's command line, as the other commands do.
+
+    Raises
+    ------
+    ConfigError
+        An unknown group, key or value; the message is one line.
+    """
+    GlobalHydra.instance().clear()
+    with initialize_config_dir(str(CONF_DIR), version_base="1.3", job_name="harness"):
+        return resolve((), overrides).config
+
+
+def resolve(hydra_overrides: Sequence[str], overrides: Sequence[str]) -> Arm:
+    """Compose and check one arm; needs an initialised Hydra.
+
+    Parameters
+    ----------
+    hydra_overrides
+        Overrides of Hydra itself, such as ``hydra.searchpath=[file://my_conf]``.
+    overrides
+        Everything else, as on the command line.
+
+    Raises
+    ------
+    ConfigError
+        The composition fails, or an overlay breaks a rule.
+    """
+    loader = _Loader(tuple(hydra_overrides))
+    names, rest = _split(overrides)
+    config = loader.config(tuple(overrides))
+    validate(config)
+    if sorted(names) != sorted(config.interventions):
+        raise ConfigError(
+            f"the overlays {names} carry cards for {sorted(config.interventions)}: "
+            "each conf/intervention/NAME.yaml must carry exactly the card interventions.NAME"
+        )
+    if not names:
+        return Arm(config=config, changes={})
+    rest = tuple(item for item in rest if _seed(item) is None)
+    baseline = loader.flat(rest)
+    single = {name: _changes(baseline, loader.flat((*rest, _with([name])))) for name in names}
+    _check_effect(config, single)
+    _check_conflicts(baseline, single, [loader.flat((*rest, _with(o))) for o in (names, names[::-1])])
+    return Arm(config=config, changes=_changes(baseline, loader.flat((*rest, _with(names)))))
+
+
+@dataclass(frozen=True, slots=True)
+class _Loader:
+    """Composes through the running Hydra; the seeds apart, equal requests are answered once."""
+
+    hydra_overrides: tuple[str, ...]
+
+    def config(self, overrides: tuple[str, ...]) -> Config:
+        """Return the checked config."""
+        checked = self._checked(overrides)
+        if missing := OmegaConf.missing_keys(checked):
+            raise ConfigError(f"no value for {', '.join(sorted(missing))}: set it")
+        config: Config = OmegaConf.to_object(checked)  # type: ignore[assignment]
+        return config
+
+    def flat(self, overrides: tuple[str, ...]) -> Flat:
+        """Return everything but the cards as dotted keys with plain values."""
+        plain = OmegaConf.to_container(self._checked(overrides), enum_to_str=True)
+        return flatten({str(k): v for k, v in plain.items() if k != "interventions"})  # type: ignore[union-attr]
+
+    def _checked(self, overrides: tuple[str, ...]) -> DictConfig:
+        """Hold the composition against the schema again: ``+model.typo=3`` slips past Hydra."""
+        seeds = {key: value for item in overrides if (pair := _seed(item)) for key, value in [pair]}
+        others = tuple(item for item in overrides if _seed(item) is None)
+        try:
+            plain = _compose(self.hydra_overrides, others)
+            checked = OmegaConf.merge(OmegaConf.structured(Config), plain)
+            for key, value in seeds.items():
+                OmegaConf.update(checked, key, value)
+            OmegaConf.resolve(checked)
+        except (HydraException, OmegaConfBaseException, YAMLError) as error:
+            raise ConfigError(explain(error)) from error
+        return checked  # type: ignore[return-value]
+
+
+@lru_cache(maxsize=256)
+def _compose(hydra_overrides: tuple[str, ...], overrides: tuple[str, ...]) -> dict[str, Any]:
+    composed = GlobalHydra.instance().config_loader().load_configuration(
+        config_name=CONFIG_NAME,
+        overrides=[*hydra_overrides, *overrides],
+        run_mode=RunMode.RUN,
+    )
+    plain: dict[str, Any] = OmegaConf.to_container(composed, resolve=False)  # type: ignore[assignment]
+    plain.pop("hydra")
+    return plain
+
+
+def _seed(override: str) -> tuple[str, str] | None:
+    """Return (key, value) of ``seed=3`` or ``seeds.init=3``, else None."""
+    key, _, value = override.partition("=")
+    return (key, value) if key in SEED_KEYS else None
+
+
+def explain(error: Exception) -> str:
+    """Return one line for an error of Hydra or OmegaConf: what, where, what is allowed."""
+    if isinstance(error, MissingConfigException) and error.missing_cfg_file:
+        group, _, name = str(error.missing_cfg_file).rpartition("/")
+        hint = "; see: python -m interventions" if group == "intervention" else ""
+        folder = CONF_DIR / group
+        options = error.options or sorted(file.stem for file in folder.glob("*.yaml"))
+        allowed = ", ".join(options) or "none"
+        return f"unknown {group or 'config'} {name.removesuffix('.yaml')!r}; allowed: {allowed}{hint}"
+    if isinstance(error, YAMLError):
+        return f"not valid YAML: {' '.join(str(error).split())}"
+    if isinstance(error.__cause__, OmegaConfBaseException):
+        error = error.__cause__
+    lines = [line.strip() for line in str(error).splitlines() if line.strip()]
+    key = next((line for line in lines if line.startswith("full_key:")), None)
+    text = lines[0] if lines else type(error).__name__
+    if key is None:
+        return " ".join(lines[:2]) if lines else text
+    name = key.removeprefix("full_key:").strip()
+    return f"{text} (at {name}); {_siblings(name)}"
+
+
+def _siblings(key: str) -> str:
+    """Name the keys that stand beside a dotted one, so that a typo is found at a glance."""
+    parent, _, _ = key.rpartition(".")
+    node = OmegaConf.structured(Config)
+    with suppress(OmegaConfBaseException):
+        node = OmegaConf.select(node, parent) if parent else node
+    if not isinstance(node, DictConfig) or not node:
+        return "see: python -m harness --help"
+    return f"allowed{' in ' + parent if parent else ''}: {', '.join(map(str, node))}"
+
+
+def _split(overrides: Sequence[str]) -> tuple[list[str], tuple[str, ...]]:
+    """Separate the overlays' names (baseline is none) from all other overrides."""
+    names: list[str] = []
+    rest: list[str] = []
+    for override in overrides:
+        key, _, value = override.lstrip("+").partition("=")
+        if key != "intervention":
+            rest.append(override)
+            continue
+        parsed = OverridesParser.create().parse_override(f"x={value}").value()
+        chosen = parsed if isinstance(parsed, list) else [parsed]
+        names += [str(name) for name in chosen if name != "baseline"]
+    if len(set(names)) < len(names):
+        raise ConfigError(f"an intervention is named twice in {names}: name each once")
+    return names, tuple(rest)
+
+
+def _with(names: Sequence[str]) -> str:
+    return f"+intervention=[{','.join(names)}]"
+
+
+def _changes(baseline: Flat, other: Flat) -> dict[str, list[Any]]:
+    keys = sorted(baseline.keys() | other.keys())
+    pairs = {key: [baseline.get(key), other.get(key)] for key in keys}
+    return {key: pair for key, pair in pairs.items() if pair[0] != pair[1]}
+
+
+def _check_effect(config: Config, single: dict[str, dict[str, list[Any]]]) -> None:
+    for name, changes in single.items():
+        card = config.interventions[name]
+        if not changes and card.fn is None and not card.control:
+            raise ConfigError(
+                f"intervention {name!r} changes nothing here: scale={config.scale_name} already "
+                f"trains with its values; leave it out, or choose another scale or precision"
+            )
+        for key in changes:
+            group = key.split(".")[0]
+            if group in PROTECTED and group not in card.declares:
+                raise ConfigError(
+                    f"intervention {name!r} sets {key}, but an intervention may not touch "
+                    f"{group}: declare it in the card (declares: [{group}]) if it has to"
+                )
+
+
+def _check_conflicts(
+    baseline: Flat, single: dict[str, dict[str, list[Any]]], stacks: list[Flat]
+) -> None:
+    """A stack must be the baseline plus every overlay's own changes, in either order."""
+    setter: dict[str, tuple[str, Any]] = {}
+    for name, changes in single.items():
+        for key, (_, value) in changes.items():
+            other, theirs = setter.setdefault(key, (name, value))
+            if theirs != value:
+                raise ConfigError(
+                    f"{other!r} and {name!r} set {key} differently ({theirs} and {value}): "
+                    "leave one out"
+                )
+    union = baseline | {key: value for key, (_, value) in setter.items()}
+    for stack in stacks:
+        for key, (wanted, found) in _changes(union, stack).items():
+            raise ConfigError(
+                f"the overlays {sorted(single)} set {key} differently ({wanted} and {found}): "
+                "leave one out"
+            )
+
+
+def flatten(tree: dict[str, Any], prefix: str = "") -> Flat:
+    """Return nested mappings as one with dotted keys; lists are values."""
+    flat: Flat = {}
+    for key, value in tree.items():
+        path = f"{prefix}{key}"
+        if isinstance(value, dict) and value:
+            flat |= flatten(value, f"{path}.")
+        else:
+            flat[path] = value
+    return flat
