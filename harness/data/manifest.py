@@ -1,0 +1,124 @@
+"""What a prepared corpus consists of: ``manifest.json`` beside its token files.
+
+A corpus lives in ``<data_dir>/<name>-<key>/`` where the key is a hash of everything in the
+config that decides its tokens. So another token budget, tokenizer or Python version is another
+folder, and no run can read tokens it did not ask for.
+"""
+
+from __future__ import annotations
+
+import json
+import platform
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+from harness.config import DataConfig, Source
+from harness.records import canonical_hash, write_atomic
+
+SCHEMA_VERSION = 1
+MANIFEST_FILE = "manifest.json"
+SPLITS = ("train", "val", "test")
+
+
+class DataError(ValueError):
+    """A corpus that cannot be prepared or opened; one line that says what to do."""
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class SplitFile:
+    """One split: little-endian uint16 tokens, and where each document begins."""
+
+    file: str
+    """Relative to the corpus folder; absolute where published tokens are mapped in place."""
+    offset_bytes: int = 0
+    """Where the first token lies in `file`."""
+    n_tokens: int
+    sha256: str
+    """Of the token bytes alone."""
+    documents_file: str
+    """Little-endian int64 indices into the tokens, ascending, the first one 0."""
+    n_documents: int
+    documents_sha256: str
+
+    @property
+    def n_bytes(self) -> int:
+        """Bytes of the tokens."""
+        return 2 * self.n_tokens
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Manifest:
+    """A prepared corpus: what it was asked to be, how it was made, what came out."""
+
+    schema_version: int = SCHEMA_VERSION
+    name: str
+    source: str
+    tokenizer: str
+    vocab_size: int
+    eot_token: int
+    """Closes every document."""
+    splits: dict[str, SplitFile]
+    request: dict[str, Any]
+    """The configuration values that decide the tokens."""
+    made: dict[str, Any]
+    """Where the text came from (revision, files) and the versions of the packages used."""
+
+    @property
+    def dataset_sha256(self) -> str:
+        """Hash of all tokens and document boundaries, and of what the ids mean."""
+        contents = {
+            name: [split.sha256, split.documents_sha256] for name, split in self.splits.items()
+        }
+        meaning = [self.tokenizer, self.vocab_size, self.eot_token]
+        return canonical_hash({"contents": contents, "meaning": meaning}, length=64)
+
+
+def request(config: DataConfig) -> dict[str, Any]:
+    """Return the part of `config` that decides which tokens a corpus holds, as plain data."""
+    ignored = {"name", "shuffle"}
+    wanted = {key: value for key, value in asdict(config).items() if key not in ignored}
+    wanted |= {"source": config.source.name, "tokenizer": config.tokenizer.name}
+    if config.source is Source.stdlib_docs:
+        wanted["python"] = f"{platform.python_implementation()} {platform.python_version()}"
+    return wanted
+
+
+def corpus_folder(config: DataConfig, data_dir: Path) -> Path:
+    """Return where the corpus that `config` asks for lies, prepared or not."""
+    return data_dir / f"{config.name}-{canonical_hash(request(config), length=8)}"
+
+
+def write_manifest(folder: Path, manifest: Manifest) -> None:
+    """Write ``manifest.json`` atomically, with the corpus' hash."""
+    content = asdict(manifest) | {"dataset_sha256": manifest.dataset_sha256}
+    write_atomic(folder / MANIFEST_FILE, json.dumps(content, indent=1) + "\n")
+
+
+def read_manifest(folder: Path) -> Manifest:
+    """Read a corpus' manifest.
+
+    Raises
+    ------
+    DataError
+        The file cannot be read, has another schema version, or was edited.
+    """
+    file = folder / MANIFEST_FILE
+    again = f"delete {folder} and prepare the corpus again"
+    try:
+        raw = json.loads(file.read_text())
+        if raw["schema_version"] != SCHEMA_VERSION:
+            raise DataError(
+                f"{file} has schema version {raw['schema_version']}, this program reads "
+                f"{SCHEMA_VERSION}: {again}"
+            )
+        recorded = raw.pop("dataset_sha256")
+        splits = {name: SplitFile(**raw["splits"][name]) for name in SPLITS}
+        manifest = Manifest(**{**raw, "splits": splits})
+    except DataError:
+        raise
+    except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
+        raise DataError(f"{file} is not a corpus manifest ({error!r}): {again}") from error
+    if manifest.dataset_sha256 != recorded:
+        raise DataError(f"{file} was changed after it was written (dataset_sha256): {again}")
+    return manifest
