@@ -13,7 +13,7 @@ from omegaconf.errors import OmegaConfBaseException
 from yaml import YAMLError
 
 from harness.compose import CONF_DIR, CONFIG_NAME, explain, resolve
-from harness.config import ConfigError
+from harness.freeze import describe, finished_record, freeze
 
 
 @hydra.main(config_path=str(CONF_DIR), config_name=CONFIG_NAME, version_base="1.3")
@@ -21,10 +21,18 @@ def run_one(_: DictConfig) -> None:
     """Freeze and run the one cell that the command line describes."""
     chosen = HydraConfig.get().overrides
     try:
-        arm = resolve(tuple(chosen.hydra), tuple(chosen.task))
-    except ConfigError as error:
+        config = resolve(tuple(chosen.hydra), tuple(chosen.task))
+        folder = freeze(config)
+        done = finished_record(folder, config)
+    except ValueError as error:  # ConfigError, DataError, RecordError
         sys.exit(_refuse(str(error)))
-    print(arm.config.arm, arm.changes)
+    if done is not None:
+        print(f"nothing to do, already {describe(done, folder)}", file=sys.stderr)
+        return
+    from harness.cell import report  # imports torch
+
+    if code := report(folder):
+        sys.exit(code)
 
 
 def main() -> None:

@@ -31,6 +31,7 @@ CONFIG_NAME = "config"
 PROTECTED = ("data", "eval", "seeds", "hardware")
 """What an intervention may touch only if its card declares it."""
 
+NOT_COMPARED = ("interventions", "changes", "study", "study_name")
 SEED_KEYS = ("seed", "seeds.init", "seeds.data", "seeds.loop")
 
 Flat = dict[str, Any]
@@ -40,15 +41,6 @@ ConfigStore.instance().store(name="schema", node=Config)
 OmegaConf.register_new_resolver(
     "vocab_size", lambda name: VOCAB_SIZE[getattr(name, "name", name)], replace=True
 )
-
-
-@dataclass(frozen=True, kw_only=True, slots=True)
-class Arm:
-    """A config beside what its interventions change in the baseline."""
-
-    config: Config
-    changes: dict[str, list[Any]]
-    """Dotted key -> [baseline's value, this arm's value]."""
 
 
 def load(overrides: Sequence[str] = ()) -> Config:
@@ -61,10 +53,10 @@ def load(overrides: Sequence[str] = ()) -> Config:
     """
     GlobalHydra.instance().clear()
     with initialize_config_dir(str(CONF_DIR), version_base="1.3", job_name="harness"):
-        return resolve((), overrides).config
+        return resolve((), overrides)
 
 
-def resolve(hydra_overrides: Sequence[str], overrides: Sequence[str]) -> Arm:
+def resolve(hydra_overrides: Sequence[str], overrides: Sequence[str]) -> Config:
     """Compose and check one arm; needs an initialised Hydra.
 
     Parameters
@@ -89,13 +81,16 @@ def resolve(hydra_overrides: Sequence[str], overrides: Sequence[str]) -> Arm:
             "each conf/intervention/NAME.yaml must carry exactly the card interventions.NAME"
         )
     if not names:
-        return Arm(config=config, changes={})
+        return config
     rest = tuple(item for item in rest if _seed(item) is None)
     baseline = loader.flat(rest)
     single = {name: _changes(baseline, loader.flat((*rest, _with([name])))) for name in names}
     _check_effect(config, single)
-    _check_conflicts(baseline, single, [loader.flat((*rest, _with(o))) for o in (names, names[::-1])])
-    return Arm(config=config, changes=_changes(baseline, loader.flat((*rest, _with(names)))))
+    _check_conflicts(
+        baseline, single, [loader.flat((*rest, _with(o))) for o in (names, names[::-1])]
+    )
+    config.changes = _changes(baseline, loader.flat((*rest, _with(names))))
+    return config
 
 
 @dataclass(frozen=True, slots=True)
@@ -115,7 +110,7 @@ class _Loader:
     def flat(self, overrides: tuple[str, ...]) -> Flat:
         """Return everything but the cards as dotted keys with plain values."""
         plain = OmegaConf.to_container(self._checked(overrides), enum_to_str=True)
-        return flatten({str(k): v for k, v in plain.items() if k != "interventions"})  # type: ignore[union-attr]
+        return flatten({str(k): v for k, v in plain.items() if k not in NOT_COMPARED})  # type: ignore[union-attr]
 
     def _checked(self, overrides: tuple[str, ...]) -> DictConfig:
         """Hold the composition against the schema again: ``+model.typo=3`` slips past Hydra."""
@@ -134,10 +129,14 @@ class _Loader:
 
 @lru_cache(maxsize=256)
 def _compose(hydra_overrides: tuple[str, ...], overrides: tuple[str, ...]) -> dict[str, Any]:
-    composed = GlobalHydra.instance().config_loader().load_configuration(
-        config_name=CONFIG_NAME,
-        overrides=[*hydra_overrides, *overrides],
-        run_mode=RunMode.RUN,
+    composed = (
+        GlobalHydra.instance()
+        .config_loader()
+        .load_configuration(
+            config_name=CONFIG_NAME,
+            overrides=[*hydra_overrides, *overrides],
+            run_mode=RunMode.RUN,
+        )
     )
     plain: dict[str, Any] = OmegaConf.to_container(composed, resolve=False)  # type: ignore[assignment]
     plain.pop("hydra")
@@ -158,7 +157,9 @@ def explain(error: Exception) -> str:
         folder = CONF_DIR / group
         options = error.options or sorted(file.stem for file in folder.glob("*.yaml"))
         allowed = ", ".join(options) or "none"
-        return f"unknown {group or 'config'} {name.removesuffix('.yaml')!r}; allowed: {allowed}{hint}"
+        return (
+            f"unknown {group or 'config'} {name.removesuffix('.yaml')!r}; allowed: {allowed}{hint}"
+        )
     if isinstance(error, YAMLError):
         return f"not valid YAML: {' '.join(str(error).split())}"
     if isinstance(error.__cause__, OmegaConfBaseException):

@@ -25,7 +25,6 @@ class ConfigError(ValueError):
     """A config that cannot be trained; the message is one line for the person who typed it."""
 
 
-
 class Tokenizer(Enum):
     """Tokenizers whose ids fit in 16 bits."""
 
@@ -332,6 +331,9 @@ class Config:
     tracking: TrackingConfig = field(default_factory=TrackingConfig)
     reference: ReferenceConfig = field(default_factory=ReferenceConfig)
     interventions: dict[str, CardConfig] = field(default_factory=dict)
+    changes: dict[str, Any] = field(default_factory=dict)
+    """What the interventions change: dotted key -> [baseline's value, this arm's]. Filled in by
+    the harness."""
     study: StudyConfig = field(default_factory=StudyConfig)
 
     @property
@@ -368,15 +370,36 @@ def scientific(config: Config, dataset_sha256: str) -> dict[str, Any]:
         "shuffle": config.data.shuffle,
         "test_sequences": config.eval.test_sequences,
     }
-    plain: dict[str, Any] = _plain(kept)
-    return plain
+    result: dict[str, Any] = plain(kept)
+    return result
 
 
-def _plain(value: Any) -> Any:
+def plain(value: Any) -> Any:
+    """Return nested mappings and lists with enum members as their names."""
     if isinstance(value, Enum):
         return value.name
     if isinstance(value, dict):
-        return {str(key): _plain(item) for key, item in value.items()}
+        return {str(key): plain(item) for key, item in value.items()}
     if isinstance(value, list | tuple):
-        return [_plain(item) for item in value]
+        return [plain(item) for item in value]
     return value
+
+
+def baseline_model(config: Config) -> ModelConfig:
+    """Return the baseline's model config: this arm's, with its changes undone."""
+    raw = asdict(config.model)
+    for key, (value, _) in config.changes.items():
+        group, _, name = key.partition(".")
+        if group == "model":
+            _set(raw, name.split("."), value)
+    return ModelConfig(**raw)
+
+
+def _set(tree: dict[str, Any], path: list[str], value: Any) -> None:
+    *parents, last = path
+    for name in parents:
+        tree = tree[name]
+    if value is None and parents:  # a slot's argument that the baseline does not have
+        tree.pop(last, None)
+    else:
+        tree[last] = value

@@ -1,0 +1,95 @@
+"""Where interventions hook into the loop; each event is a place in `harness.loop`.
+
+=================  ==========================  ==================================================
+event              called with                 when
+=================  ==========================  ==================================================
+model_built        (model)                     after initialisation, before the optimiser exists
+loss               (loss, logits_BTV, model)   returns the loss to differentiate
+gradients_ready    (model, step)               gradients accumulated and unscaled, before the clip
+step_done          (model, step)               after the optimiser's step
+before_eval        (model)                     before each validation and the test
+after_eval         (model)                     after it
+=================  ==========================  ==================================================
+
+A card with an ``event`` names a function; a card with only ``fn`` names an object whose methods
+carry the events' names, for ideas that need more than one (and ``state_dict``/``load_state_dict``
+if they hold state that a resumed run needs).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from typing import Any
+
+from hydra.utils import instantiate
+from torch import Tensor, nn
+
+from harness.config import CardConfig, Event
+from harness.randomness import seed_global
+
+
+class Events:
+    """The functions of a cell's interventions, by event, in the order of the arm's name."""
+
+    def __init__(self, cards: Mapping[str, CardConfig]) -> None:
+        self.objects: dict[str, Any] = {}
+        self._by_event: dict[Event, list[tuple[str, Callable[..., Any]]]] = {e: [] for e in Event}
+        for name in sorted(cards):
+            if cards[name].fn is not None:
+                self._add(name, cards[name])
+
+    def _add(self, name: str, card: CardConfig) -> None:
+        hook = instantiate(card.fn)
+        if card.event is not None:
+            self._by_event[card.event].append((name, hook))
+            return
+        self.objects[name] = hook
+        methods = {event: getattr(hook, event.name, None) for event in Event}
+        if not any(methods.values()):
+            allowed = ", ".join(event.name for event in Event)
+            raise TypeError(f"intervention {name!r} hooks no event; name one of: {allowed}")
+        for event, method in methods.items():
+            if method is not None:
+                self._by_event[event].append((name, method))
+
+    def model_built(self, model: nn.Module, init_seed: int) -> None:
+        """Let interventions change the fresh model; each draws from a stream of its own."""
+        for name, hook in self._by_event[Event.model_built]:
+            seed_global(init_seed, "model_built", name)
+            hook(model)
+
+    def loss(self, loss: Tensor, logits_BTV: Tensor, model: nn.Module) -> Tensor:
+        """Return the loss to differentiate."""
+        for _, hook in self._by_event[Event.loss]:
+            loss = hook(loss, logits_BTV, model)
+        return loss
+
+    def gradients_ready(self, model: nn.Module, step: int) -> None:
+        """Let interventions see or change the gradients."""
+        for _, hook in self._by_event[Event.gradients_ready]:
+            hook(model, step)
+
+    def step_done(self, model: nn.Module, step: int) -> None:
+        """Tell interventions that the weights moved."""
+        for _, hook in self._by_event[Event.step_done]:
+            hook(model, step)
+
+    def before_eval(self, model: nn.Module) -> None:
+        """Let interventions prepare the weights that are evaluated."""
+        for _, hook in self._by_event[Event.before_eval]:
+            hook(model)
+
+    def after_eval(self, model: nn.Module) -> None:
+        """Let interventions undo `before_eval`."""
+        for _, hook in self._by_event[Event.after_eval]:
+            hook(model)
+
+    def state_dict(self) -> dict[str, Any]:
+        """Return the state of every intervention that holds one."""
+        held = {name: item for name, item in self.objects.items() if hasattr(item, "state_dict")}
+        return {name: item.state_dict() for name, item in held.items()}
+
+    def load_state_dict(self, state: Mapping[str, Any]) -> None:
+        """Restore what `state_dict` returned."""
+        for name, value in state.items():
+            self.objects[name].load_state_dict(value)

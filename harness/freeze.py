@@ -1,0 +1,95 @@
+"""Freeze a cell: from then on its folder holds everything that it needs, whatever is edited."""
+
+from __future__ import annotations
+
+from dataclasses import asdict
+from pathlib import Path
+
+from omegaconf import OmegaConf
+
+from harness.config import Config, ConfigError, plain, scientific
+from harness.data.corpus import Corpus, ensure_prepared
+from harness.records import (
+    RECORD_FILE,
+    RunRecord,
+    Status,
+    canonical_hash,
+    read_record,
+    write_atomic,
+)
+
+CONFIG_FILE = "config.yaml"
+FINISHED = (Status.COMPLETE, Status.DIVERGED)
+
+
+def freeze(config: Config) -> Path:
+    """Write the cell's ``config.yaml`` and return its folder, ``runs/STUDY/ARM/CELL``.
+
+    The corpus is opened first (prepared, if it is the built-in one), since the cell's identity
+    includes its hash.
+
+    Raises
+    ------
+    ConfigError
+        The corpus is too small for this config, or the folder cannot be written.
+    DataError
+        The corpus is missing or damaged.
+    """
+    corpus = ensure_prepared(config.data, Path(config.data_dir))
+    check_fits(config, corpus)
+    folder = Path(config.runs_dir).absolute() / config.study_name / config.arm
+    folder /= canonical_hash(scientific(config, corpus.dataset_sha256))
+    config.data_dir = str(Path(config.data_dir).absolute())
+    config.runs_dir = str(Path(config.runs_dir).absolute())
+    text = OmegaConf.to_yaml(OmegaConf.create(plain(asdict(config))))
+    try:
+        if not (folder / CONFIG_FILE).exists() or config.overwrite:
+            write_atomic(folder / CONFIG_FILE, text)
+    except OSError as error:
+        raise ConfigError(
+            f"cannot write {folder}: {error.strerror}; set runs_dir to a folder you may write"
+        ) from error
+    return folder
+
+
+def check_fits(config: Config, corpus: Corpus) -> None:
+    """Refuse a context or an evaluation that is longer than the corpus."""
+    block_size = config.model.block_size
+    needed = {
+        "train": ("model.block_size", 1),
+        "val": ("eval.val_sequences", config.eval.val_sequences),
+        "test": ("eval.test_sequences", config.eval.test_sequences),
+    }
+    for split, (key, n_sequences) in needed.items():
+        available = len(corpus.tokens(split)) - 1
+        if n_sequences * block_size > available:
+            raise ConfigError(
+                f"{key}: {n_sequences} x {block_size} tokens asked of the {split} split of "
+                f"{config.data.name}, which has {available + 1}: at most "
+                f"{available // block_size} sequences of {block_size}"
+            )
+
+
+def load_frozen(folder: Path) -> Config:
+    """Read the config of a frozen cell."""
+    frozen = OmegaConf.merge(OmegaConf.structured(Config), OmegaConf.load(folder / CONFIG_FILE))
+    config: Config = OmegaConf.to_object(frozen)  # type: ignore[assignment]
+    return config
+
+
+def finished_record(folder: Path, config: Config) -> RunRecord | None:
+    """Return the record of a cell that has its result already, unless it is to be trained again."""
+    if config.overwrite or not (folder / RECORD_FILE).exists():
+        return None
+    record = read_record(folder)
+    return record if record.status in FINISHED else None
+
+
+def describe(record: RunRecord, folder: Path) -> str:
+    """Return one line on how a cell ended."""
+    name = f"{record.arm} (init {record.seeds.init}, cell {record.cell})"
+    if record.status is Status.COMPLETE and record.losses.test is not None:
+        text = f"test loss {record.losses.test:.4f} after {record.tokens:,} tokens"
+    else:
+        text = record.error or f"step {record.step} of {record.n_steps}"
+    return f"{record.status.value}: {name}: {text}; {folder}"

@@ -1,0 +1,236 @@
+"""What a cell writes while it trains: metrics, validation, samples, checkpoints, progress."""
+
+from __future__ import annotations
+
+import json
+import math
+import signal
+import threading
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import tiktoken
+import torch
+from torch import Tensor
+
+from harness import checkpoint
+from harness.evaluation import sequence_losses
+from harness.loop import Training
+from harness.progress import Progress
+from harness.randomness import generator
+from harness.records import RunRecord, write_atomic, write_record
+from harness.sampling import complete
+from harness.tracking import Tracker
+
+METRICS_FILE = "metrics.jsonl"
+SAMPLES_FILE = "samples.jsonl"
+
+
+def evenly_spaced(n_times: int, n_steps: int) -> set[int]:
+    """Return `n_times` steps up to and including the last, as evenly spaced as whole numbers go."""
+    return {round(n_steps * (i + 1) / n_times) for i in range(n_times)} - {0}
+
+
+class Preempted(BaseException):
+    """The process was asked to stop, and has saved its state."""
+
+
+@contextmanager
+def graceful_stop(journal: Journal) -> Iterator[None]:
+    """On SIGTERM or Ctrl-C, finish the step, save and stop; a second signal stops at once."""
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+
+    def ask(number: int, _: object) -> None:
+        if journal.stop_requested:
+            raise Preempted(f"stopped by a second {signal.Signals(number).name}")
+        journal.stop_requested = True
+
+    before = {number: signal.signal(number, ask) for number in (signal.SIGTERM, signal.SIGINT)}
+    try:
+        yield
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
+
+
+class Journal:
+    """The loop's observer. Everything here is off the result's path: it reads, and writes files."""
+
+    def __init__(
+        self,
+        folder: Path,
+        training: Training,
+        record: RunRecord,
+        val_tokens: np.ndarray,
+        encoding: tiktoken.Encoding,
+        saved: dict[str, Any] | None,
+    ) -> None:
+        self.losses: list[Tensor] = []
+        """Of the steps since the last logged one."""
+        if saved is not None:
+            training.load_state_dict(saved)
+            self.losses = list(saved["losses"])
+            record.cost.train_seconds = saved["train_seconds"]
+        self.folder, self.training, self.record = folder, training, record
+        self.val_tokens, self.encoding = val_tokens, encoding
+        config, n_steps = training.config, training.config.n_steps
+        self.log_steps = evenly_spaced(config.log.n_points, n_steps)
+        self.val_steps = evenly_spaced(config.eval.n_val, n_steps)
+        chosen = config.sample.steps
+        self.sample_steps = (
+            evenly_spaced(config.sample.n_times, n_steps) if chosen is None else set(chosen)
+        )
+        self.progress = Progress(record.arm, record.cell, n_steps, training.step)
+        self.tracker = Tracker(config, record, folder)
+        self.clock = Stopwatch(record.cost.train_seconds)
+        self.stop_requested = False
+        self._truncate(METRICS_FILE)
+        self._truncate(SAMPLES_FILE)
+
+    def step_done(self, loss: Tensor, grad_norm: Tensor, lr: float) -> None:
+        """Log, validate, sample and save where this step is due."""
+        step, config = self.training.step, self.training.config
+        self.losses.append(loss)
+        if step in self.log_steps | self.val_steps:
+            metrics = self._measure(grad_norm, lr)
+            if step in self.val_steps:
+                metrics["val_loss"] = self.record.losses.val = self._val_loss()
+            self._append(METRICS_FILE, [metrics])
+            self.tracker.log(metrics)
+            self.progress.update(metrics)
+        if step in self.sample_steps:
+            self._sample()
+        every = config.checkpoint.every_steps
+        due = bool(every) and step % every == 0
+        if (due or self.stop_requested) and step < config.n_steps:
+            self.save()
+            if self.stop_requested:
+                raise Preempted(
+                    f"stopped at step {step} of {config.n_steps}: run it again to go on"
+                )
+
+    def save(self) -> None:
+        """Write a checkpoint and bring the record up to it."""
+        with self.clock.paused():
+            state = self.training.state_dict() | {
+                "losses": [loss.cpu() for loss in self.losses],
+                "train_seconds": self.clock.seconds,
+            }
+            checkpoint.save(
+                self.folder, self.training.step, state, self.training.config.checkpoint.keep
+            )
+            self.update_record()
+
+    def update_record(self) -> None:
+        """Write how far the cell has come."""
+        t, record = self.training, self.record
+        record.step, record.tokens = t.step, t.step * t.config.tokens_per_step
+        record.skipped_steps = t.skipped_steps
+        record.cost.train_seconds = round(self.clock.seconds, 3)
+        write_record(self.folder, record)
+
+    def close(self) -> None:
+        """Release the terminal and the tracker."""
+        self.progress.close()
+        self.tracker.finish(self.record)
+
+    def _measure(self, grad_norm: Tensor, lr: float) -> dict[str, Any]:
+        t = self.training
+        train_loss = finite(torch.stack(self.losses).mean().item())
+        self.record.losses.train = train_loss
+        self.losses.clear()
+        done = t.step * t.config.tokens_per_step
+        return {
+            "step": t.step,
+            "tokens": done,
+            "train_loss": train_loss,
+            "lr": lr,
+            "grad_norm": finite(grad_norm.item()),
+            "skipped_steps": t.skipped_steps,
+            "train_seconds": round(self.clock.seconds, 3),
+            "tokens_per_second": round(done / max(self.clock.seconds, 1e-9), 1),
+        }
+
+    def _val_loss(self) -> float | None:
+        t, config = self.training, self.training.config
+        with self.clock.paused():
+            t.events.before_eval(t.model)
+            losses = sequence_losses(
+                t.model,
+                self.val_tokens,
+                config.model.block_size,
+                config.eval.val_sequences,
+                t.micro_batch,
+            )
+            t.events.after_eval(t.model)
+        return finite(float(losses.mean(dtype=np.float64)))
+
+    def _sample(self) -> None:
+        t, config = self.training, self.training.config
+        with self.clock.paused():
+            rows = []
+            for i, prompt in enumerate(config.sample.prompts):
+                stream = generator(config.seeds.loop, "sample", t.step, i)
+                text = complete(t.model, self.encoding, prompt, config.sample, stream)
+                tokens = t.step * config.tokens_per_step
+                row = {"step": t.step, "tokens": tokens, "prompt": prompt, "completion": text}
+                rows.append(row)
+            self._append(SAMPLES_FILE, rows)
+            self.tracker.samples(rows)
+
+    def _append(self, name: str, rows: list[dict[str, Any]]) -> None:
+        with (self.folder / name).open("a", encoding="utf-8") as file:
+            file.writelines(json.dumps(row) + "\n" for row in rows)
+
+    def _truncate(self, name: str) -> None:
+        """Drop what an interrupted try wrote after the step that this one resumes from."""
+        path = self.folder / name
+        if path.exists():
+            whole = [line for line in path.read_text().splitlines() if line.endswith("}")]
+            kept = [line for line in whole if json.loads(line)["step"] <= self.training.step]
+            write_atomic(path, "".join(line + "\n" for line in kept))
+
+
+class Stopwatch:
+    """Seconds of training; stands still while something else is done."""
+
+    def __init__(self, seconds: float = 0.0) -> None:
+        self._before = seconds
+        self._since = time.perf_counter()
+
+    @property
+    def seconds(self) -> float:
+        """Seconds so far."""
+        return self._before + time.perf_counter() - self._since
+
+    def paused(self) -> _Pause:
+        """Return a context that does not count."""
+        return _Pause(self)
+
+    def skip(self, seconds: float) -> None:
+        """Take seconds back."""
+        self._since += seconds
+
+
+class _Pause:
+    def __init__(self, watch: Stopwatch) -> None:
+        self._watch = watch
+
+    def __enter__(self) -> None:
+        if torch.cuda.is_available():  # what is still queued belongs to training
+            torch.cuda.synchronize()
+        self._start = time.perf_counter()
+
+    def __exit__(self, *_: object) -> None:
+        self._watch.skip(time.perf_counter() - self._start)
+
+
+def finite(value: float) -> float | None:
+    """Return the value, or None where JSON has no number for it."""
+    return value if math.isfinite(value) else None

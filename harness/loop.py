@@ -1,0 +1,126 @@
+"""The training loop: one screen, its events visible (see `harness.events`)."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any, Protocol
+
+import torch
+from torch import Tensor, nn
+from torch.optim import Optimizer
+
+from harness.batches import Batches
+from harness.config import Config
+from harness.events import Events
+from harness.model import cross_entropy
+from harness.precision import Precision
+from harness.randomness import seed_global
+
+
+class Diverged(Exception):  # noqa: N818 - a result, not an error
+    """Too many non-finite steps in a row."""
+
+
+@dataclass(kw_only=True, slots=True)
+class Training:
+    """All that changes while a cell trains, and what changes it."""
+
+    config: Config
+    model: nn.Module
+    optimizer: Optimizer
+    schedule: Callable[[int, int], float]
+    precision: Precision
+    events: Events
+    batches: Batches
+    device: torch.device
+    micro_batch: int
+    step: int = 0
+    """Optimiser steps done."""
+    skipped_steps: int = 0
+    skipped_in_a_row: int = 0
+
+    def state_dict(self) -> dict[str, Any]:
+        """Return what a resumed run needs; all randomness follows from the step."""
+        return {
+            "model": self.model.state_dict(),
+            "optimizer": self.optimizer.state_dict(),
+            "scaler": self.precision.scaler.state_dict(),
+            "events": self.events.state_dict(),
+            "counts": [self.step, self.skipped_steps, self.skipped_in_a_row],
+        }
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        """Restore what `state_dict` returned."""
+        self.model.load_state_dict(state["model"])
+        self.optimizer.load_state_dict(state["optimizer"])
+        if state["scaler"]:
+            self.precision.scaler.load_state_dict(state["scaler"])
+        self.events.load_state_dict(state["events"])
+        self.step, self.skipped_steps, self.skipped_in_a_row = state["counts"]
+
+
+class Observer(Protocol):
+    """Logs, validates, samples and saves along the way; changes nothing."""
+
+    def step_done(self, loss: Tensor, grad_norm: Tensor, lr: float) -> None:
+        """Look at the training after each optimiser step."""
+
+
+def train(training: Training, observer: Observer) -> None:
+    """Train from ``training.step`` to the end of the token budget.
+
+    Raises
+    ------
+    Diverged
+        After ``train.max_skipped_steps`` steps in a row without a finite gradient.
+    """
+    t, config = training, training.config
+    t.model.train()
+    for step in range(t.step, config.n_steps):
+        lr = config.optim.lr * t.schedule(step, config.n_steps)
+        for group in t.optimizer.param_groups:
+            group["lr"] = lr
+
+        loss = accumulate_gradients(t, step)
+        t.precision.unscale(t.optimizer)
+        t.events.gradients_ready(t.model, step)
+        max_norm = config.optim.grad_clip or math.inf
+        grad_norm = nn.utils.clip_grad_norm_(t.model.parameters(), max_norm)
+
+        stepped = t.precision.step(t.optimizer, grad_norm)
+        t.optimizer.zero_grad(set_to_none=True)
+        t.events.step_done(t.model, step)
+
+        t.step = step + 1
+        t.skipped_steps += not stepped
+        t.skipped_in_a_row = 0 if stepped else t.skipped_in_a_row + 1
+        observer.step_done(loss, grad_norm, lr)
+        if t.skipped_in_a_row >= config.train.max_skipped_steps:
+            raise Diverged(
+                f"gradients were not finite in {t.skipped_in_a_row} steps in a row, "
+                f"up to step {t.step} of {config.n_steps}"
+            )
+
+
+def accumulate_gradients(t: Training, step: int) -> Tensor:
+    """Back-propagate one global batch in micro-batches; return its mean loss, on the device."""
+    x_BT, y_BT = t.batches(step)
+    micro_batches = list(zip(x_BT.split(t.micro_batch), y_BT.split(t.micro_batch), strict=True))
+    total = torch.zeros((), device=t.device)
+    for micro, (x_bT, y_bT) in enumerate(micro_batches):
+        seed_global(t.config.seeds.loop, "dropout", step, micro, 0)
+        with t.precision.autocast():
+            logits_bTV = t.model(x_bT.to(t.device))
+            loss = cross_entropy(logits_bTV, y_bT.to(t.device))
+            loss = t.events.loss(loss, logits_bTV, t.model)
+        t.precision.backward(loss / len(micro_batches))
+        total += loss.detach() / len(micro_batches)
+    return total
+
+
+def largest_micro_batch(batch_size: int, at_most: int | None) -> int:
+    """Return the largest divisor of the batch size that is at most `at_most` (None: no limit)."""
+    limit = min(batch_size, at_most or batch_size)
+    return next(size for size in range(limit, 0, -1) if batch_size % size == 0)

@@ -1,0 +1,58 @@
+"""How far a cell is: a bar on a terminal, lines in a log."""
+
+from __future__ import annotations
+
+import sys
+import time
+from typing import Any
+
+
+class Progress:
+    """Shows loss, tokens per second and time left."""
+
+    def __init__(self, arm: str, cell: str, n_steps: int, done: int) -> None:
+        self.n_steps, self.first = n_steps, done
+        self.start = time.perf_counter()
+        self.bar: Any = None
+        if sys.stderr.isatty():
+            from rich.console import Console
+            from rich.progress import BarColumn, MofNCompleteColumn, TextColumn, TimeRemainingColumn
+            from rich.progress import Progress as Bar
+
+            self.bar = Bar(
+                TextColumn("{task.description}", markup=False),
+                BarColumn(),
+                MofNCompleteColumn(),
+                TextColumn("{task.fields[text]}", markup=False),
+                TimeRemainingColumn(),
+                console=Console(stderr=True),
+            )
+            self.task = self.bar.add_task(arm, total=n_steps, completed=done, text="")
+            self.bar.start()
+
+    def update(self, metrics: dict[str, Any]) -> None:
+        """Show the metrics of a logged step."""
+        text = f"loss {_number(metrics['train_loss'])}"
+        if "val_loss" in metrics:
+            text += f"  val {_number(metrics['val_loss'])}"
+        text += f"  {metrics['tokens_per_second']:,.0f} tok/s"
+        if self.bar is not None:
+            self.bar.update(self.task, completed=metrics["step"], text=text)
+            return
+        elapsed = time.perf_counter() - self.start
+        left = elapsed / (metrics["step"] - self.first) * (self.n_steps - metrics["step"])
+        minutes, seconds = divmod(round(left), 60)
+        print(
+            f"step {metrics['step']}/{self.n_steps}  {text}  {minutes}:{seconds:02d} left",
+            file=sys.stderr,
+            flush=True,
+        )
+
+    def close(self) -> None:
+        """Give the terminal back."""
+        if self.bar is not None:
+            self.bar.stop()
+
+
+def _number(value: float | None) -> str:
+    return "not finite" if value is None else f"{value:.4f}"

@@ -1,0 +1,62 @@
+"""What ran: code with its uncommitted changes, packages, machine and command."""
+
+from __future__ import annotations
+
+import platform
+import subprocess
+import sys
+from functools import lru_cache
+from importlib import metadata
+from pathlib import Path
+
+from harness.records import Provenance, write_atomic
+
+PACKAGES = ("torch", "numpy", "tiktoken", "datasets", "hydra-core", "omegaconf", "wandb")
+PATCH_FILE = "dirty.patch"
+_SOURCE = Path(__file__).resolve().parent.parent
+
+
+def collect(folder: Path, *, device: str, config_sha256: str) -> Provenance:
+    """Describe this process; uncommitted changes go into ``dirty.patch`` in `folder`."""
+    sha, patch = _git_state()
+    if patch:
+        write_atomic(folder / PATCH_FILE, patch)
+    return Provenance(
+        git_sha=sha,
+        git_dirty=None if sha is None else bool(patch),
+        dirty_patch=PATCH_FILE if patch else None,
+        config_sha256=config_sha256,
+        packages=_versions(),
+        python=platform.python_version(),
+        platform=platform.platform(),
+        device=device,
+        command=sys.orig_argv,
+    )
+
+
+@lru_cache(maxsize=1)
+def _git_state() -> tuple[str | None, str]:
+    """Return the commit (None outside a repository) and the difference to it, new files included."""
+    tracked = _git("ls-files", "--error-unmatch", __file__)
+    sha = _git("rev-parse", "HEAD")
+    if sha is None or tracked is None:  # installed, perhaps inside somebody else's repository
+        return None, ""
+    patch = _git("diff", "HEAD", "--binary") or ""
+    for name in (_git("ls-files", "--others", "--exclude-standard") or "").splitlines():
+        patch += _git("diff", "--binary", "--no-index", "--", "/dev/null", name, ok=(0, 1)) or ""
+    return sha.strip(), patch
+
+
+def _git(*arguments: str, ok: tuple[int, ...] = (0,)) -> str | None:
+    try:
+        done = subprocess.run(
+            ["git", "-C", str(_SOURCE), *arguments], capture_output=True, check=False
+        )
+    except FileNotFoundError:  # no git on this machine
+        return None
+    return done.stdout.decode(errors="replace") if done.returncode in ok else None
+
+
+@lru_cache(maxsize=1)
+def _versions() -> dict[str, str]:
+    return {name: metadata.version(name) for name in ("llm-interventions", *PACKAGES)}
