@@ -129,20 +129,26 @@ class DataConfig:
     source: Source = Source.stdlib_docs
     tokenizer: Tokenizer = Tokenizer.bytes
     path: str | None = None
-    """source=text: a file, a folder or a glob of UTF-8 text; one file is one document."""
+    """source=text: a file, a folder or a glob of UTF-8 text; one file is one document.
+    source=hub_tokens: a folder with the safetensors files, instead of the hub."""
+    document_separator: str | None = None
+    r"""source=text: cuts a file into documents, e.g. ``<|endoftext|>`` or ``\n\n\n``."""
     repo: str | None = None
     """source=hub, hub_tokens: the dataset's id on the Hugging Face hub."""
+    revision: str | None = None
+    """source=hub, hub_tokens: a commit, tag or branch; None: the newest when it is prepared."""
     config: str | None = None
     """source=hub: the dataset's config name, e.g. ``sample-10BT``."""
     split: str = "train"
     """source=hub: the dataset's split to read."""
     text_column: str = "text"
     max_tokens: int | None = None
-    """Stop preparing after this many tokens; None: the whole source."""
+    """At most this many tokens over all splits, in whole documents (source=hub_tokens: training
+    tokens); None: the whole source."""
     val_frac: float = 0.05
-    """Fraction of documents for validation."""
+    """Fraction of documents for validation, drawn by a hash of each document's text."""
     test_frac: float = 0.05
-    """Fraction of documents for the test set."""
+    """Fraction of documents for the test set, likewise."""
     shuffle: bool = True
     """Visit the training sequences in an order drawn from the data seed; false: as stored."""
     test_start_token: int | None = None

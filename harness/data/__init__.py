@@ -2,7 +2,9 @@
 
 manifest    what a prepared corpus is, and where it lies
 corpus      open or prepare one: the only module the training loop needs
-build       documents -> tokens -> split files, resumable
+tokens      documents -> tokens, several threads
+build       tokens -> split files, resumable
+verify      are the files what the manifest says?
 tokenizer   the two encodings
 stdlib_docs, text, hub, hub_tokens: one module a source
 

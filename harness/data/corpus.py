@@ -5,20 +5,24 @@ python -m harness.prepare data=NAME
 
 from __future__ import annotations
 
+import functools
 import shutil
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
+from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from harness.config import DataConfig, Source
-from harness.data.build import Batch, Progress, build
+from harness.config import VOCAB_SIZE, DataConfig, Source
+from harness.data import stdlib_docs, text
+from harness.data.build import STATE_FILE, Progress, build
 from harness.data.manifest import (
     MANIFEST_FILE,
     SPLITS,
+    USED,
     DataError,
     Manifest,
     SplitFile,
@@ -27,8 +31,9 @@ from harness.data.manifest import (
     request,
     write_manifest,
 )
-from harness.data.tokenizer import get_tokenizer
-from harness.data.verify import verify_files
+from harness.data.tokens import batched
+from harness.data.verify import remember, verify_files
+from harness.validate import SAFE_NAME
 
 __all__ = [
     "SPLITS",
@@ -53,7 +58,7 @@ class Corpus:
     def tokens(self, split: str) -> np.ndarray:
         """Return the tokens of ``train``, ``val`` or ``test``: uint16 memmap [n_tokens]."""
         entry = self._entry(split)
-        path = self.folder / entry.file
+        path = self.folder / entry.file  # an absolute `entry.file` stands for itself
         return np.memmap(path, "<u2", "r", entry.offset_bytes, shape=(entry.n_tokens,))
 
     def document_starts(self, split: str) -> np.ndarray:
@@ -124,25 +129,29 @@ def prepare(config: DataConfig, data_dir: Path, progress: Progress | None = None
     """
     _validate(config)
     folder = corpus_folder(config, data_dir)
-    if not (folder / MANIFEST_FILE).exists():
-        try:
-            with _alone(data_dir, folder.name):
-                if not (folder / MANIFEST_FILE).exists():
-                    _prepare(config, folder, progress or _silent)
-        except OSError as error:
-            raise DataError(
-                f"cannot prepare {folder}: {error.strerror or error} "
-                f"({error.filename or data_dir}): free space or set data_dir, then run "
-                f"{prepare_command(config)}"
-            ) from error
+    if (folder / MANIFEST_FILE).exists():
+        _refuse_changed_text(config, folder)
+        return open_corpus(config, data_dir)
+    try:
+        with _alone(data_dir, folder.name):
+            if not (folder / MANIFEST_FILE).exists():
+                _prepare(config, folder, progress or _silent)
+    except OSError as error:
+        kept = "; what is done is kept" if config.source is Source.hub else ""
+        raise DataError(
+            f"cannot write {folder}: {error.strerror or error}{kept}: free space or set "
+            f"data_dir, then run {prepare_command(config)}"
+        ) from error
     return open_corpus(config, data_dir)
 
 
 def prepare_command(config: DataConfig) -> str:
     """Return the command that prepares `config`, for messages."""
-    options = {"data.path": config.path, "data.max_tokens": config.max_tokens}
-    given = [f" {key}={value}" for key, value in options.items() if value is not None]
-    return f"python -m harness.prepare data={config.name}{''.join(given)}"
+    given_by_hand = {"path": config.path, "max_tokens": config.max_tokens}
+    group = "text" if config.source is Source.text else config.name
+    options = [f" data.{key}={value}" for key, value in given_by_hand.items() if value is not None]
+    name = [f" data.name={config.name}"] if group != config.name else []
+    return f"python -m harness.prepare data={group}{''.join(name + options)}"
 
 
 def _prepared_folder(config: DataConfig, data_dir: Path) -> Path:
@@ -164,6 +173,16 @@ def _difference(config: DataConfig, folder: Path) -> str:
 
 
 def _validate(config: DataConfig) -> None:
+    if not SAFE_NAME.fullmatch(config.name):
+        raise DataError(f"data.name={config.name!r}: letters, digits, '.', '_' and '-' only")
+    used = (*USED[config.source], "name", "source", "tokenizer", "shuffle")
+    for field in fields(config):
+        value = getattr(config, field.name)
+        if field.name not in used and value != field.default:
+            raise DataError(
+                f"data.{field.name}={value} has no effect with data.source={config.source.name}: "
+                f"leave it out; that source reads {', '.join(USED[config.source])}"
+            )
     val, test = config.val_frac, config.test_frac
     if not (val > 0 and test > 0 and val + test < 1):
         raise DataError(
@@ -185,39 +204,68 @@ def _alone(data_dir: Path, name: str) -> Iterator[None]:
 
 
 def _prepare(config: DataConfig, folder: Path, progress: Progress) -> None:
+    resumable = config.source is Source.hub
     partial = folder.with_name(f".{folder.name}.partial")
-    if config.source is not Source.hub:  # only these go on where they were
+    if not resumable:
         shutil.rmtree(partial, ignore_errors=True)
     partial.mkdir(exist_ok=True)
     try:
-        splits, made = _run_source(config, partial, progress)
+        if not (partial / MANIFEST_FILE).exists():
+            splits, made = _run_source(config, partial, progress)
+            manifest = _manifest(config, splits, made)
+            remember(partial, manifest)
+            write_manifest(partial, manifest)
+        (partial / STATE_FILE).unlink(missing_ok=True)
+        partial.rename(folder)
     except BaseException:
-        if config.source is not Source.hub:
+        if not resumable:
             shutil.rmtree(partial, ignore_errors=True)
         raise
-    write_manifest(partial, _manifest(config, splits, made))
-    partial.rename(folder)
 
 
 def _run_source(
     config: DataConfig, partial: Path, progress: Progress
 ) -> tuple[dict[str, SplitFile], dict[str, Any]]:
-    if config.source is Source.stdlib_docs:
-        from harness.data import stdlib_docs
+    """Return the entry of every split, and where the text came from."""
+    if config.source is Source.hub_tokens:
+        from harness.data import hub_tokens
 
-        batches = (Batch(texts=[text]) for text in stdlib_docs.documents())
-        return build(partial, config, lambda _: batches, progress), {}
-    raise DataError(f"data.source={config.source.name} is not implemented")
+        return hub_tokens.build(partial, config, progress), {"numpy": np.__version__}
+    made: dict[str, Any] = {"tiktoken": version("tiktoken")}
+    if config.source is Source.hub:
+        from harness.data import hub
+
+        splits, bookmark = build(partial, config, functools.partial(hub.batches, config), progress)
+        return splits, made | {"revision": bookmark["revision"], "datasets": version("datasets")}
+    if config.source is Source.text:
+        files = text.text_files(config)
+        made |= {"n_files": len(files), "text_sha256": text.fingerprint(files)}
+        documents = text.documents(files, config.document_separator)
+    else:
+        documents = stdlib_docs.documents()
+    splits, _ = build(partial, config, lambda _: batched(documents), progress)
+    return splits, made
+
+
+def _refuse_changed_text(config: DataConfig, folder: Path) -> None:
+    if config.source is not Source.text:
+        return
+    found = text.fingerprint(text.text_files(config))
+    if found != read_manifest(folder).made.get("text_sha256"):
+        raise DataError(
+            f"the text below data.path={config.path} has changed since {folder} was prepared: "
+            f"delete that folder, or choose another data.name"
+        )
 
 
 def _manifest(config: DataConfig, splits: dict[str, SplitFile], made: dict[str, Any]) -> Manifest:
-    encoding = get_tokenizer(config.tokenizer)
+    vocab_size = VOCAB_SIZE[config.tokenizer.name]
     return Manifest(
         name=config.name,
         source=config.source.name,
         tokenizer=config.tokenizer.name,
-        vocab_size=encoding.n_vocab,
-        eot_token=encoding.eot_token,
+        vocab_size=vocab_size,
+        eot_token=vocab_size - 1,
         splits=splits,
         request=request(config),
         made=made,

@@ -20,6 +20,15 @@ SCHEMA_VERSION = 1
 MANIFEST_FILE = "manifest.json"
 SPLITS = ("train", "val", "test")
 
+_FRACTIONS = ("max_tokens", "val_frac", "test_frac")
+USED: dict[Source, tuple[str, ...]] = {
+    Source.stdlib_docs: _FRACTIONS,
+    Source.text: ("path", "document_separator", *_FRACTIONS),
+    Source.hub: ("repo", "revision", "config", "split", "text_column", *_FRACTIONS),
+    Source.hub_tokens: ("path", "repo", "revision", "max_tokens", "test_start_token"),
+}
+"""The fields of `DataConfig` that each source reads, besides the tokenizer."""
+
 
 class DataError(ValueError):
     """A corpus that cannot be prepared or opened; one line that says what to do."""
@@ -76,8 +85,8 @@ class Manifest:
 
 def request(config: DataConfig) -> dict[str, Any]:
     """Return the part of `config` that decides which tokens a corpus holds, as plain data."""
-    ignored = {"name", "shuffle"}
-    wanted = {key: value for key, value in asdict(config).items() if key not in ignored}
+    given = {name: getattr(config, name) for name in USED[config.source]}
+    wanted = {name: value for name, value in given.items() if value is not None}
     wanted |= {"source": config.source.name, "tokenizer": config.tokenizer.name}
     if config.source is Source.stdlib_docs:
         wanted["python"] = f"{platform.python_implementation()} {platform.python_version()}"

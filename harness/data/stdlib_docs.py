@@ -41,20 +41,22 @@ def stdlib_files() -> list[Path]:
     return [file for _, file in sorted(found)]
 
 
-def documents() -> Iterator[str]:
+def documents() -> Iterator[tuple[str, float]]:
     """Yield one document a module (its docstrings, in order) and one a topic; nothing is imported.
 
-    A docstring that occurs twice counts once, where it comes first.
+    With each comes the fraction of the modules done. A docstring that occurs twice counts once,
+    where it comes first.
     """
-    seen: set[str] = set()
-    for file in stdlib_files():
-        new = [text for text in _docstrings(file) if text not in seen]
-        seen.update(new)
-        if new:
-            yield "\n\n".join(dict.fromkeys(new)) + "\n"
     from pydoc_data.topics import topics
 
-    yield from (topics[name] for name in sorted(topics))
+    files = stdlib_files()
+    seen: set[str] = set()
+    for number, file in enumerate(files, 1):
+        new = [text for text in dict.fromkeys(_docstrings(file)) if text not in seen]
+        seen.update(new)
+        yield "\n\n".join(new), number / len(files)
+    for name in sorted(topics):
+        yield topics[name], 1.0
 
 
 def _docstrings(file: Path) -> Iterator[str]:

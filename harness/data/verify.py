@@ -38,6 +38,12 @@ def verify_files(folder: Path, manifest: Manifest) -> None:
             write_atomic(folder / STAMP_FILE, json.dumps(seen))
 
 
+def remember(folder: Path, manifest: Manifest) -> None:
+    """Note that the files were hashed just now, when the manifest was made."""
+    stamps = {json.dumps(span): _stamp(folder, span) for span in _spans(manifest)}
+    write_atomic(folder / STAMP_FILE, json.dumps(stamps))
+
+
 def _spans(manifest: Manifest) -> list[Span]:
     spans: list[Span] = []
     for split in manifest.splits.values():

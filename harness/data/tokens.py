@@ -1,0 +1,118 @@
+"""Documents as tokens: which split each belongs to, several threads, constant memory.
+
+A `Batch` is tokenised in a thread (tiktoken releases the GIL) while the next ones are read;
+results come in the order they were read, so nothing depends on the number of threads.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import os
+from collections import deque
+from collections.abc import Generator, Iterable, Iterator
+from concurrent.futures import Future, ThreadPoolExecutor
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from harness.config import DataConfig
+from harness.data.manifest import SPLITS
+
+if TYPE_CHECKING:
+    import tiktoken
+
+BATCH_CHARACTERS = 1_000_000
+"""Text of one batch: large enough to keep a thread busy, small enough to hold a few in memory."""
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Batch:
+    """Consecutive documents."""
+
+    texts: list[str]
+    bookmark: Any = None
+    """Plain data from which the source can go on behind this batch; None: it cannot."""
+    frac_done: float | None = None
+    """Fraction of the source read with this batch."""
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Tokenised:
+    """A batch as tokens; every document ends with the end-of-text token."""
+
+    tokens: np.ndarray
+    """uint16 [sum of lengths]"""
+    lengths: np.ndarray
+    """int64 [n_documents]"""
+    splits: np.ndarray
+    """int8 [n_documents], an index into `SPLITS`"""
+    bookmark: Any
+    frac_done: float | None
+
+
+def batched(documents: Iterable[tuple[str, float]]) -> Iterator[Batch]:
+    """Group (text, fraction of the source done) pairs of a source that cannot go on midway."""
+    texts: list[str] = []
+    size, frac_done = 0, 0.0
+    for text, frac_done in documents:
+        texts.append(text)
+        size += len(text)
+        if size >= BATCH_CHARACTERS:
+            yield Batch(texts=texts, frac_done=frac_done)
+            texts, size = [], 0
+    yield Batch(texts=texts, frac_done=frac_done)
+
+
+def split_of(text: str, config: DataConfig) -> int:
+    """Return the index into `SPLITS` of a document, from its content alone.
+
+    Equal documents share a split, and neither order nor token budget moves a document.
+    """
+    digest = hashlib.blake2b(text.encode("utf-8", "surrogatepass"), digest_size=8, key=b"split")
+    draw = int.from_bytes(digest.digest(), "little") / 2**64
+    if draw < config.test_frac:
+        return SPLITS.index("test")
+    return SPLITS.index("val" if draw < config.test_frac + config.val_frac else "train")
+
+
+def tokenised(
+    batches: Iterable[Batch], encoding: tiktoken.Encoding, config: DataConfig
+) -> Generator[Tokenised, None, None]:
+    """Tokenise batches on every core and yield them in order, holding a few in memory."""
+    waiting: deque[Future[Tokenised]] = deque()
+    threads = n_threads()
+    with ThreadPoolExecutor(threads) as pool:
+        try:
+            for batch in batches:
+                waiting.append(pool.submit(tokenise, batch, encoding, config))
+                if len(waiting) > threads:
+                    yield waiting.popleft().result()
+            while waiting:
+                yield waiting.popleft().result()
+        finally:
+            pool.shutdown(cancel_futures=True)
+
+
+def tokenise(batch: Batch, encoding: tiktoken.Encoding, config: DataConfig) -> Tokenised:
+    """Return a batch as tokens; special tokens spelled out in the text stay text."""
+    end = np.array([encoding.eot_token], dtype=np.uint16)
+    texts = [text for text in batch.texts if text]
+    # encode_to_numpy gives encode_ordinary's ids without a Python integer for each.
+    parts = [
+        encoding.encode_to_numpy(text, disallowed_special=()).astype(np.uint16) for text in texts
+    ]
+    return Tokenised(
+        tokens=np.concatenate([piece for part in parts for piece in (part, end)] or [end[:0]]),
+        lengths=np.array([len(part) + 1 for part in parts], dtype=np.int64),
+        splits=np.array([split_of(text, config) for text in texts], dtype=np.int8),
+        bookmark=batch.bookmark,
+        frac_done=batch.frac_done,
+    )
+
+
+def n_threads() -> int:
+    """Return the CPU cores this process may use."""
+    if hasattr(os, "sched_getaffinity"):
+        return len(os.sched_getaffinity(0))
+    return os.cpu_count() or 1

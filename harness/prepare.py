@@ -1,0 +1,106 @@
+"""Tokenise a corpus: ``python -m harness.prepare data=NAME [data.max_tokens=N ...]``."""
+
+from __future__ import annotations
+
+import sys
+import time
+from pathlib import Path
+
+from harness.config import ConfigError
+from harness.data.corpus import SPLITS, Corpus, DataError, prepare
+
+USAGE = """usage: python -m harness.prepare data=NAME [data.KEY=VALUE ...] [data_dir=FOLDER]
+
+  python -m harness.prepare data=stdlib_docs                             (done by itself when needed)
+  python -m harness.prepare data=text data.name=books data.path=my_books/
+  python -m harness.prepare data=fineweb data.max_tokens=100_000_000
+  python -m harness.prepare data=fineweb_tokens
+
+Run the same command again after an interruption: a streamed corpus goes on where it was."""
+
+_REFRESH_SECONDS = 0.5
+
+
+class ProgressLine:
+    """Tokens done, tokens per second and time left, on one line of stderr."""
+
+    def __init__(self) -> None:
+        self._first: tuple[float, int, float] | None = None
+        self._shown = 0.0
+
+    def __call__(self, tokens: int, frac_done: float | None) -> None:
+        """Show how far the work is, at most twice a second."""
+        now = time.monotonic()
+        if self._first is None:  # what an earlier run did counts neither as speed nor as time
+            self._first = (now, tokens, frac_done or 0.0)
+            return
+        if now - self._shown >= _REFRESH_SECONDS:
+            self._shown = now
+            self._print(progress_text(self._first, (now, tokens, frac_done)))
+
+    def _print(self, text: str) -> None:
+        if sys.stderr.isatty():
+            print(f"\r{text:<78}", end="", file=sys.stderr, flush=True)
+        else:
+            print(text, file=sys.stderr, flush=True)
+
+    def close(self) -> None:
+        """End the line that is rewritten in place."""
+        if self._shown and sys.stderr.isatty():
+            print(file=sys.stderr)
+
+
+def progress_text(first: tuple[float, int, float], latest: tuple[float, int, float | None]) -> str:
+    """Describe progress between two points (seconds, tokens, fraction of the whole)."""
+    seconds = max(latest[0] - first[0], 1e-9)
+    text = f"{latest[1]:,} tokens, {(latest[1] - first[1]) / seconds / 1e6:.2f} Mtok/s"
+    if latest[2] is None:
+        return text
+    gained = latest[2] - first[2]
+    left = f", {_clock(seconds * (1 - latest[2]) / gained)} left" if gained > 0 else ""
+    return f"{text}, {latest[2]:.1%}{left}"
+
+
+def _clock(seconds: float) -> str:
+    minutes, rest = divmod(round(max(seconds, 0)), 60)
+    hours, minutes = divmod(minutes, 60)
+    return f"{hours}:{minutes:02}:{rest:02}" if hours else f"{minutes}:{rest:02}"
+
+
+def summary(corpus: Corpus) -> str:
+    """Return the last line of a preparation: split sizes and folder."""
+    splits = corpus.manifest.splits
+    sizes = [
+        f"{name} {splits[name].n_tokens:,} tokens in {splits[name].n_documents:,} documents"
+        for name in SPLITS
+    ]
+    return f"{corpus.manifest.name}: {'; '.join(sizes)}: {corpus.folder}"
+
+
+def main(arguments: list[str] | None = None) -> int:
+    """Prepare the corpus that the command line describes; return the exit code."""
+    overrides = sys.argv[1:] if arguments is None else arguments
+    if not overrides or {"-h", "--help"} & set(overrides):
+        print(USAGE)
+        return 0 if overrides else 2
+    from harness.compose import load
+
+    progress = ProgressLine()
+    try:
+        config = load(overrides)
+        corpus = prepare(config.data, Path(config.data_dir), progress)
+    except (ConfigError, DataError) as error:
+        progress.close()
+        print(f"error: {error}", file=sys.stderr)
+        return 2
+    except KeyboardInterrupt:
+        progress.close()
+        print("interrupted: run the same command to go on", file=sys.stderr)
+        return 130
+    progress.close()
+    print(summary(corpus))
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
