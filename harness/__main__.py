@@ -14,6 +14,7 @@ from yaml import YAMLError
 
 from harness.compose import CONF_DIR, CONFIG_NAME, explain, resolve
 from harness.freeze import describe, finished_record, freeze
+from harness.study import StudyFailed
 
 
 @hydra.main(config_path=str(CONF_DIR), config_name=CONFIG_NAME, version_base="1.3")
@@ -42,6 +43,11 @@ def main() -> None:
         run_one()
     except (HydraException, OmegaConfBaseException, YAMLError) as error:
         sys.exit(_refuse(explain(error)))
+    except ValueError as error:  # ConfigError, DataError, RecordError
+        sys.exit(_refuse(str(error)))
+    except StudyFailed as error:
+        print(error, file=sys.stderr)
+        sys.exit(1)
 
 
 def _refuse(message: str) -> int:

@@ -11,7 +11,7 @@ from harness.data.corpus import SPLITS, Corpus, DataError, prepare
 
 USAGE = """usage: python -m harness.prepare data=NAME [data.KEY=VALUE ...] [data_dir=FOLDER]
 
-  python -m harness.prepare data=stdlib_docs                             (done by itself when needed)
+  python -m harness.prepare data=stdlib_docs                (done by itself when needed)
   python -m harness.prepare data=text data.name=books data.path=my_books/
   python -m harness.prepare data=fineweb data.max_tokens=100_000_000
   python -m harness.prepare data=fineweb_tokens
@@ -31,7 +31,7 @@ class ProgressLine:
     def __call__(self, tokens: int, frac_done: float | None) -> None:
         """Show how far the work is, at most twice a second."""
         now = time.monotonic()
-        if self._first is None:  # what an earlier run did counts neither as speed nor as time
+        if self._first is None:  # what an interrupted run did counts neither as speed nor time
             self._first = (now, tokens, frac_done or 0.0)
             return
         if now - self._shown >= _REFRESH_SECONDS:

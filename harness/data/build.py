@@ -70,11 +70,12 @@ def build(
     """
     state = load_state(folder)
     encoding = get_tokenizer(config.tokenizer)
+    progress(state.n_tokens, _frac_done(state.n_tokens, config, 0.0))
     with SplitWriter(folder, state) as writer:
         if not state.full:
             batches = source(state.bookmark)
             with closing(tokenised(batches, encoding, config)) as work:
-                _write_all(writer, work, config.max_tokens, progress)
+                _write_all(writer, work, config, progress)
     _refuse_empty(writer.state, config)
     return {name: hashed_split(folder, name) for name in SPLITS}, writer.state.bookmark
 
@@ -168,23 +169,30 @@ def sha256_of(file: Path) -> str:
 
 
 def _write_all(
-    writer: SplitWriter, work: Iterator[Tokenised], max_tokens: int | None, progress: Progress
+    writer: SplitWriter, work: Iterator[Tokenised], config: DataConfig, progress: Progress
 ) -> None:
     try:
         for part in work:
             kept = part
-            if max_tokens is not None:
-                kept = _within(part, max_tokens - writer.state.n_tokens)
+            if config.max_tokens is not None:
+                kept = _within(part, config.max_tokens - writer.state.n_tokens)
             full = len(kept.lengths) < len(part.lengths)
             writer.append(kept, full=full)
             done = writer.state.n_tokens
-            progress(done, done / max_tokens if max_tokens else part.frac_done)
+            progress(done, _frac_done(done, config, part.frac_done))
             if full:
                 break
     except (KeyboardInterrupt, DataError):
         writer.save()
         raise
     writer.save()
+
+
+def _frac_done(n_tokens: int, config: DataConfig, frac_read: float | None) -> float | None:
+    """Return the larger of what is read of the source and what is used of the token budget."""
+    if config.max_tokens is None:
+        return frac_read
+    return max(n_tokens / config.max_tokens, frac_read or 0.0)
 
 
 def _within(part: Tokenised, budget_tokens: int) -> Tokenised:

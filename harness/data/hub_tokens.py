@@ -109,6 +109,7 @@ def build(folder: Path, config: DataConfig, progress: Progress) -> dict[str, Spl
     spans = {"train": train, "val": val, "test": test}
     total, done = sum(span.n_tokens for span in spans.values()), 0
     splits = {}
+    progress(0, 0.0)
     for name, span in spans.items():
         scan = _Scan(span, folder / f"{name}.documents.bin", VOCAB_SIZE[config.tokenizer.name])
         for n_tokens in scan.run():
