@@ -26,6 +26,11 @@ SAVE_EVERY_TOKENS = 25_000_000
 """A killed preparation repeats at most this much."""
 STATE_FILE = "state.json"
 
+
+class EmptySplitError(DataError):
+    """A corpus without training, validation or test documents: nothing to go on from."""
+
+
 Progress = Callable[[int, float | None], None]
 """Called with the tokens done so far, and the fraction of the whole where it is known."""
 
@@ -63,8 +68,8 @@ def build(
 
     Raises
     ------
-    DataError
-        A split came out empty.
+    EmptySplitError
+        A split has no document.
     OSError
         The disk is full or refuses; `folder` still holds a state to go on from.
     """
@@ -212,7 +217,7 @@ def _refuse_empty(state: State, config: DataConfig) -> None:
     for name in SPLITS:
         if state.tokens[name] == 0:
             n_documents = sum(state.documents.values())
-            raise DataError(
+            raise EmptySplitError(
                 f"the {name} split of {config.name} is empty: {n_documents} documents at "
                 f"data.val_frac={config.val_frac} and data.test_frac={config.test_frac}; give "
                 "more documents (data.document_separator cuts a file into several, "

@@ -18,7 +18,7 @@ import numpy as np
 
 from harness.config import VOCAB_SIZE, DataConfig, Source
 from harness.data import stdlib_docs, text
-from harness.data.build import STATE_FILE, Progress, build
+from harness.data.build import STATE_FILE, EmptySplitError, Progress, build
 from harness.data.manifest import (
     MANIFEST_FILE,
     SPLITS,
@@ -217,8 +217,8 @@ def _prepare(config: DataConfig, folder: Path, progress: Progress) -> None:
             write_manifest(partial, manifest)
         (partial / STATE_FILE).unlink(missing_ok=True)
         partial.rename(folder)
-    except BaseException:
-        if not resumable:
+    except BaseException as error:
+        if not resumable or isinstance(error, EmptySplitError):
             shutil.rmtree(partial, ignore_errors=True)
         raise
 
