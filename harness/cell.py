@@ -51,7 +51,7 @@ def run(folder: Path) -> RunRecord:
     device = choose_device(config.hardware.device)
     torch.set_num_threads(config.hardware.threads)
     corpus = open_corpus(config.data, Path(config.data_dir))
-    record = _new_record(folder, config, corpus, device)
+    record = new_record(folder, config, corpus, device)
     write_record(folder, record)
     try:
         _train_and_test(folder, config, corpus, record, device)
@@ -93,7 +93,7 @@ def choose_device(name: str) -> torch.device:
 def _train_and_test(
     folder: Path, config: Config, corpus: Corpus, record: RunRecord, device: torch.device
 ) -> None:
-    training = _build(config, corpus, record, device)
+    training = build_training(config, corpus, record, device)
     state, complaints = checkpoint.load_newest(folder)
     for line in complaints:
         print(f"warning: {line}", file=sys.stderr)
@@ -109,7 +109,8 @@ def _train_and_test(
     checkpoint.delete_all(folder)
 
 
-def _build(config: Config, corpus: Corpus, record: RunRecord, device: torch.device) -> Training:
+def build_training(config: Config, corpus: Corpus, record: RunRecord, device: torch.device) -> Training:
+    """Build the model, its optimiser and its batches, and enter their fingerprints."""
     model = build(config.model)
     initialise(model, config.seeds.init)
     events = Events(config.interventions)
@@ -192,7 +193,8 @@ def _fill_cost(record: RunRecord, training: Training) -> None:
         cost.peak_memory_bytes = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
 
 
-def _new_record(folder: Path, config: Config, corpus: Corpus, device: torch.device) -> RunRecord:
+def new_record(folder: Path, config: Config, corpus: Corpus, device: torch.device) -> RunRecord:
+    """Start the record of a cell: who it is, and all that is known before training."""
     frozen = (folder / CONFIG_FILE).read_bytes()
     name = torch.cuda.get_device_name(device) if device.type == "cuda" else "cpu"
     record = RunRecord(

@@ -17,7 +17,7 @@ from hydra import initialize_config_dir
 from hydra.core.config_store import ConfigStore
 from hydra.core.global_hydra import GlobalHydra
 from hydra.core.override_parser.overrides_parser import OverridesParser
-from hydra.errors import HydraException, MissingConfigException
+from hydra.errors import HydraException, MissingConfigException, OverrideParseException
 from hydra.types import RunMode
 from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
@@ -52,6 +52,7 @@ def load(overrides: Sequence[str] = ()) -> Config:
         An unknown group, key or value; the message is one line.
     """
     GlobalHydra.instance().clear()
+    _compose.cache_clear()
     with initialize_config_dir(str(CONF_DIR), version_base="1.3", job_name="harness"):
         return resolve((), overrides)
 
@@ -160,6 +161,9 @@ def explain(error: Exception) -> str:
         return (
             f"unknown {group or 'config'} {name.removesuffix('.yaml')!r}; allowed: {allowed}{hint}"
         )
+    if isinstance(error, OverrideParseException):
+        reason = error.message.splitlines()[0]
+        return f"cannot read {error.override!r}: {reason}; quote it: '+intervention=[a,b]'"
     if isinstance(error, YAMLError):
         return f"not valid YAML: {' '.join(str(error).split())}"
     if isinstance(error.__cause__, OmegaConfBaseException):

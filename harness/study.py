@@ -89,7 +89,7 @@ def _gpus() -> list[str]:
 def _run(todo: list[_Job], slots: int) -> None:
     os.environ.setdefault("OMP_NUM_THREADS", str(todo[0].config.hardware.threads))
     context = multiprocessing.get_context("forkserver")
-    context.set_forkserver_preload(["harness.cell"])
+    context.set_forkserver_preload(["harness.cell", "torch._dynamo"])  # the optimiser imports it
     gpus, free = _gpus(), list(range(slots))
     waiting, running, started = list(todo), [], time.perf_counter()
     finished = 0
@@ -107,7 +107,9 @@ def _run(todo: list[_Job], slots: int) -> None:
                 running.remove(job)
                 free.append(job.slot)
                 finished += 1
-                _say(f"[{finished}/{len(todo)}] {_outcome(job)}  {_time_left(started, finished, todo)}")
+                _say(
+                    f"[{finished}/{len(todo)}] {_outcome(job)}  {_time_left(started, finished, todo)}"
+                )
     except KeyboardInterrupt:
         _say("stopping: every running cell saves its state first")
         for job in running:
@@ -191,4 +193,3 @@ def _write_plan(jobs: list[_Job]) -> None:
 
 def _say(text: str) -> None:
     print(text, file=sys.stderr, flush=True)
-

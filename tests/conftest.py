@@ -1,0 +1,83 @@
+"""Fixtures shared by all suites: a prepared corpus, tiny configs, and commands run as a user would."""
+
+import os
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+REPOSITORY = Path(__file__).parent.parent
+TINY = [
+    "model.n_layer=1",
+    "model.n_head=2",
+    "model.n_embd=16",
+    "model.block_size=16",
+    "train.batch_size=4",
+    "train.tokens=640",
+    "eval.test_sequences=8",
+    "eval.val_sequences=4",
+    "eval.n_val=2",
+    "log.n_points=5",
+    "sample.n_times=2",
+    "sample.tokens=3",
+    "checkpoint.every_steps=2",
+    "hardware=cpu",
+]
+"""Ten steps of 64 tokens: a cell in well under a second."""
+
+
+@pytest.fixture(scope="session")
+def data_dir(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Return a folder with the built-in corpus, prepared once for all tests."""
+    from harness.compose import load
+    from harness.data.corpus import ensure_prepared
+
+    folder = tmp_path_factory.mktemp("data")
+    ensure_prepared(load().data, folder)
+    return folder
+
+
+@pytest.fixture
+def tiny(data_dir: Path, tmp_path: Path) -> list[str]:
+    """Return overrides for a tiny cell that leaves everything below the test's own folder."""
+    return [*TINY, f"data_dir={data_dir}", f"runs_dir={tmp_path / 'runs'}"]
+
+
+@pytest.fixture
+def make_training(data_dir: Path, tmp_path: Path) -> Callable:
+    """Return a function from overrides to a `Training` at step 0."""
+    import torch
+
+    from harness.cell import build_training, new_record
+    from harness.compose import load
+    from harness.data.corpus import open_corpus
+    from harness.freeze import freeze
+
+    def make(overrides: list[str]):
+        config = load([*TINY, f"data_dir={data_dir}", f"runs_dir={tmp_path / 'runs'}", *overrides])
+        folder = freeze(config)
+        corpus = open_corpus(config.data, data_dir)
+        record = new_record(folder, config, corpus, torch.device("cpu"))
+        return build_training(config, corpus, record, torch.device("cpu"))
+
+    return make
+
+
+@pytest.fixture
+def command(tmp_path: Path) -> Callable[..., subprocess.CompletedProcess]:
+    """Return a function that runs ``python -m MODULE ARGUMENTS`` in the test's own folder."""
+
+    def run(module: str, *arguments: str, **environment: str) -> subprocess.CompletedProcess:
+        return subprocess.run(
+            [sys.executable, "-m", module, *arguments],
+            cwd=tmp_path,
+            env={**os.environ, **environment},
+            capture_output=True,
+            text=True,
+            timeout=300,
+            check=False,
+        )
+
+    return run

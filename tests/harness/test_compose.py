@@ -1,0 +1,175 @@
+import pytest
+
+from harness.compose import CONF_DIR, load
+from harness.config import Autocast, Config, ConfigError, Matmul, baseline_model
+
+
+@pytest.mark.parametrize(
+    ("overrides", "words"),
+    [
+        (["+intervention=foo"], ["unknown intervention 'foo'", "weight_tying", "python -m interventions"]),
+        (["+intervention=[qkv_bias,foo]"], ["unknown intervention 'foo'", "weight_tying"]),
+        (["scale=huge"], ["unknown scale 'huge'", "demo", "gpt2_small"]),
+        (["model.n_lyer=3"], ["n_lyer", "n_layer"]),
+        (["+model.n_lyer=3"], ["n_lyer", "n_layer"]),
+        (["+nonsense=3"], ["nonsense", "study_name"]),
+        (["train.batch_size=many"], ["many", "train.batch_size"]),
+        (["model.n_head=7"], ["n_embd=128", "n_head=7", "n_head=2, 4, 8"]),
+        (["model.dropout=1"], ["model.dropout=1", "[0, 1)"]),
+        (["train.tokens=100"], ["train.tokens=100", "no step", "1024"]),
+        (["model.vocab_size=100"], ["vocab_size=100", "257"]),
+        (["study_name=../x"], ["study_name", "letters"]),
+        (["seed=-1"], ["seeds", "0 or more"]),
+        (["+intervention=[batch_size_half,batch_size_double]"], ["batch_size_half", "batch_size_double", "train.batch_size", "(8 and 32)"]),
+        (["+intervention=[qkv_bias,qkv_bias]"], ["twice"]),
+        (["+intervention=no_amp"], ["no_amp", "changes nothing", "scale=demo"]),
+        (["model.n_layer=["], ["model.n_layer=["]),
+    ],
+)  # fmt: skip
+def test_bad_input_is_refused_in_one_line_that_names_the_way_out(
+    overrides: list[str], words: list[str]
+) -> None:
+    with pytest.raises(ConfigError) as caught:
+        load(overrides)
+    message = str(caught.value)
+    assert "\n" not in message
+    for word in words:
+        assert word in message
+
+
+def overlay(folder, name: str, body: str) -> str:
+    path = folder / "intervention" / f"{name}.yaml"
+    path.parent.mkdir(exist_ok=True)
+    card = f"interventions: {{{name}: {{summary: s, source: t}}}}\n"
+    path.write_text(f"# @package _global_\n{card if 'interventions:' not in body else ''}{body}\n")
+    return f"hydra.searchpath=[file://{folder}]"
+
+
+def test_anyones_overlay_works_from_outside_the_repository(tmp_path) -> None:
+    search = overlay(tmp_path, "narrow", "model: {n_embd: 64}")
+    config = load([search, "+intervention=[narrow,qkv_bias]"])
+    assert config.arm == "narrow+qkv_bias"
+    assert config.changes == {"model.n_embd": [128, 64], "model.qkv_bias": [False, True]}
+
+
+@pytest.mark.parametrize("order", ["a,b", "b,a"])
+def test_two_overlays_that_disagree_are_refused_even_where_one_repeats_the_baseline(
+    tmp_path, order: str
+) -> None:
+    overlay(tmp_path, "a", "optim: {weight_decay: 0.1, grad_clip: 1.0}")
+    search = overlay(tmp_path, "b", "optim: {weight_decay: 0.01}")
+    with pytest.raises(ConfigError, match=r"optim\.weight_decay"):
+        load([search, f"+intervention=[{order}]"])
+
+
+def test_overlays_that_agree_may_be_stacked() -> None:
+    assert load(["+intervention=[higher_lr,scheduled_lr]"]).optim.lr == 3.5e-3
+
+
+@pytest.mark.parametrize(
+    "key", ["eval: {test_sequences: 7}", "seeds: {init: 5}", "hardware: {threads: 2}", "data: {shuffle: false}"]
+)
+def test_an_overlay_may_not_touch_data_evaluation_seeds_or_hardware_undeclared(
+    tmp_path, key: str
+) -> None:
+    search = overlay(tmp_path, "cheat", key)
+    group = key.split(":")[0]
+    with pytest.raises(ConfigError, match=f"may not touch {group}"):
+        load([search, "+intervention=cheat"])
+    overlay(
+        tmp_path, "cheat",
+        f"interventions: {{cheat: {{summary: s, source: t, declares: [{group}]}}}}\n{key}",
+    )  # fmt: skip
+    assert load([search, "+intervention=cheat"]).arm == "cheat"
+
+
+def test_a_declared_control_may_change_nothing(tmp_path) -> None:
+    card = "interventions: {same: {summary: s, source: t, control: true}}"
+    assert load([overlay(tmp_path, "same", card), "+intervention=same"]).changes == {}
+
+
+def test_an_overlay_without_its_own_card_is_refused(tmp_path) -> None:
+    card = "interventions: {other: {summary: s, source: t}}\nmodel: {qkv_bias: true}"
+    with pytest.raises(ConfigError, match=r"interventions\.NAME"):
+        load([overlay(tmp_path, "mine", card), "+intervention=mine"])
+
+
+def test_broken_yaml_is_named(tmp_path) -> None:
+    with pytest.raises(ConfigError, match=r"not valid YAML.*broken\.yaml"):
+        load([overlay(tmp_path, "broken", "model: {a: b: c"), "+intervention=broken"])
+
+
+def test_a_seed_sets_all_three_and_each_can_be_set_alone() -> None:
+    seeds = load(["seed=4", "seeds.data=9"]).seeds
+    assert (seeds.init, seeds.data, seeds.loop) == (4, 9, 4)
+
+
+def test_the_published_scale_is_the_published_baseline() -> None:
+    config = load(["scale=gpt2_small", "data=fineweb"])
+    model, optim = config.model, config.optim
+    assert (model.n_layer, model.n_head, model.n_embd, model.block_size) == (12, 12, 768, 1024)
+    assert (model.vocab_size, model.dropout) == (50257, 0.1)
+    assert not model.qkv_bias
+    assert not model.tie_weights
+    assert (optim.lr, optim.weight_decay, optim.betas) == (4e-4, 0.1, [0.9, 0.999])
+    assert optim.grad_clip is None
+    assert config.schedule == {"_target_": "harness.schedule.constant"}
+    assert (config.precision.autocast, config.precision.matmul) == (Autocast.fp16, Matmul.high)
+    assert (config.train.batch_size, config.n_steps) == (96, 33_164)
+    assert config.eval.test_sequences == 19_200
+    assert not config.data.shuffle
+
+
+@pytest.mark.parametrize(
+    ("name", "changes"),
+    [
+        ("weight_tying", {"model.tie_weights": True}),
+        ("qkv_bias", {"model.qkv_bias": True}),
+        ("no_dropout", {"model.dropout": 0.0}),
+        ("weight_decay_gpt2", {"optim.weight_decay": 0.01}),
+        ("weight_decay_cerebras", {"optim.weight_decay": 0.33724}),
+        ("no_amp", {"precision.autocast": "none", "precision.matmul": "highest"}),
+        ("gradient_clipping", {"optim.grad_clip": 3.5}),
+        ("higher_lr", {"optim.lr": 1.4e-3}),
+        ("batch_size_small", {"train.batch_size": 6}),
+        ("warmup_cosine", {"schedule._target_": "harness.schedule.warmup_cosine",
+                           "schedule.warmup_frac": 0.05, "schedule.final_frac": 0.1}),
+        ("scheduled_lr", {"optim.lr": 1.4e-3, "schedule._target_": "harness.schedule.warmup_cosine",
+                          "schedule.warmup_frac": 0.05, "schedule.final_frac": 0.1}),
+    ],
+)  # fmt: skip
+def test_overlays_have_the_published_values_at_the_published_scale(name: str, changes: dict) -> None:
+    config = load(["scale=gpt2_small", f"+intervention={name}"])
+    assert {key: new for key, (_, new) in config.changes.items()} == changes
+
+
+def test_the_baselines_model_can_be_read_off_any_arm(tmp_path) -> None:
+    baseline = load().model
+    search = overlay(tmp_path, "wide", "model: {mlp: {expansion: 8}, n_head: 8}")
+    for arm in ("weight_tying", "[no_dropout,qkv_bias]", "wide"):
+        config = load([search, f"+intervention={arm}"])
+        assert config.model != baseline
+        assert baseline_model(config) == baseline
+
+
+def presets() -> list[str]:
+    groups = [path for path in CONF_DIR.iterdir() if path.is_dir() and path.name != "hydra"]
+    return [f"{g.name}={f.stem}" for g in groups for f in sorted(g.glob("*.yaml"))]
+
+
+@pytest.mark.parametrize("preset", presets())
+def test_every_preset_composes(preset: str) -> None:
+    group = preset.split("=")[0]
+    plus = "+" if group in ("intervention", "study") else ""
+    scale = ["scale=gpt2_small"] if group == "intervention" else []
+    extra = ["data.path=x"] if preset == "data=text" else []
+    assert isinstance(load([*scale, *extra, f"{plus}{preset}"]), Config)
+
+
+@pytest.mark.parametrize("path", sorted(CONF_DIR.rglob("*.yaml")), ids=lambda p: p.stem)
+def test_every_config_file_opens_with_the_command_that_runs_it(path) -> None:
+    if path.parent.parent.name == "hydra":
+        return
+    head = path.read_text().splitlines()[:2]
+    wanted = "python -m harness" if path.parent == CONF_DIR else f"{path.parent.name}={path.stem}"
+    assert any(line.startswith("# python -m harness") and wanted in line for line in head)
