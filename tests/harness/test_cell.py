@@ -1,0 +1,314 @@
+import json
+import subprocess
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+from harness import cell, journal
+from harness.compose import load
+from harness.freeze import freeze, load_frozen
+from harness.loop import Diverged, train
+from harness.records import RunRecord, Status, canonical_hash, read_record
+
+
+def run(overrides: list[str]) -> tuple[Path, RunRecord]:
+    folder = freeze(load(overrides))
+    return folder, cell.run(folder)
+
+
+def lines(path: Path) -> list[dict]:
+    return [json.loads(line) for line in path.read_text().splitlines()]
+
+
+def test_a_cell_leaves_a_complete_record_and_all_its_files(tiny, tmp_path) -> None:
+    folder, record = run([*tiny, "+intervention=qkv_bias", "seed=7", "hardware.usd_per_hour=3.6"])
+    assert folder.parts[-3:-1] == ("adhoc", "qkv_bias")
+    assert record == read_record(folder)
+    assert (record.status, record.step, record.tokens) == (Status.COMPLETE, 10, 640)
+    assert (record.arm, record.interventions) == ("qkv_bias", ["qkv_bias"])
+    assert record.cards["qkv_bias"]["published_delta"] == -0.023
+    assert record.changes == {"model.qkv_bias": [False, True]}
+    assert record.seeds.init == record.seeds.data == record.seeds.loop == 7
+    assert record.cost.usd == pytest.approx(record.cost.train_seconds / 1000)
+    assert record.cost.peak_memory_bytes > 0
+    assert record.provenance.packages["torch"] == torch.__version__
+    assert record.provenance.tokenizer == "bytes"
+    losses = np.load(folder / "test_losses.npy")
+    assert (losses.dtype, losses.shape) == (np.float32, (8,))
+    assert record.losses.test == pytest.approx(losses.mean(), abs=1e-6)
+    metrics = lines(folder / "metrics.jsonl")
+    assert [row["step"] for row in metrics] == [2, 4, 5, 6, 8, 10]  # 5 logged, 2 validated
+    assert [row["step"] for row in metrics if "val_loss" in row] == [5, 10]
+    samples = lines(folder / "samples.jsonl")
+    assert [row["step"] for row in samples] == [5, 10]
+    assert all(row["completion"].startswith("Every effort moves you") for row in samples)
+    assert load_frozen(folder).arm == "qkv_bias"
+    assert not (folder / "checkpoints").exists()
+
+
+def test_the_same_cell_twice_gives_bit_identical_weights_and_losses(tiny, tmp_path) -> None:
+    first, a = run(tiny)
+    second, b = run([*tiny, f"runs_dir={tmp_path / 'again'}"])
+    assert first.name == second.name
+    assert a.fingerprints == b.fingerprints
+    assert (first / "test_losses.npy").read_bytes() == (second / "test_losses.npy").read_bytes()
+
+
+@pytest.mark.parametrize("seed", ["seeds.init", "seeds.data", "seeds.loop"])
+def test_each_seed_changes_the_result_through_its_own_draws_only(tiny, seed: str) -> None:
+    _, base = run(tiny)
+    _, other = run([*tiny, f"{seed}=1"])
+    ours, theirs = base.fingerprints, other.fingerprints
+    assert ours.final_weights != theirs.final_weights
+    assert (ours.init == theirs.init) == (seed != "seeds.init")
+    assert (ours.data_order == theirs.data_order) == (seed != "seeds.data")
+
+
+def test_the_data_seed_changes_nothing_without_shuffling_and_the_record_says_so(tiny) -> None:
+    _, a = run([*tiny, "data.shuffle=false"])
+    _, b = run([*tiny, "data.shuffle=false", "seeds.data=5"])
+    assert a.fingerprints == b.fingerprints
+    assert a.fingerprints.data_shuffled is False
+
+
+def test_the_cell_id_ignores_hardware_tracking_and_paths_but_no_science(tiny, tmp_path) -> None:
+    name = freeze(load(tiny)).name
+    same = ["hardware.micro_batch=2", "hardware.threads=2", "tracking=wandb", "log.n_points=3",
+            "sample.n_times=1", "study_name=other", f"runs_dir={tmp_path / 'x'}"]  # fmt: skip
+    different = ["model.dropout=0.2", "optim.lr=1e-4", "seed=1", "train.tokens=704", "train.batch_size=2",
+                 "precision=amp_bf16", "schedule=warmup_cosine", "eval.test_sequences=4",
+                 "data.shuffle=false", "+intervention=no_dropout"]  # fmt: skip
+    assert {freeze(load([*tiny, override])).name for override in same} == {name}
+    names = [freeze(load([*tiny, override])).name for override in different]
+    assert name not in names
+    assert len(set(names)) == len(names)
+
+
+def test_the_wording_of_a_card_is_no_part_of_the_cell_id() -> None:
+    from harness.config import scientific
+
+    config = load(["+intervention=qkv_bias"])
+    before = canonical_hash(scientific(config, "data"))
+    config.interventions["qkv_bias"].summary = "said better"
+    assert canonical_hash(scientific(config, "data")) == before
+
+
+@pytest.mark.parametrize("stop_at", [3, 4, 9])
+def test_a_cell_stopped_anywhere_goes_on_to_the_weights_of_an_undisturbed_one(
+    tiny, tmp_path, monkeypatch: pytest.MonkeyPatch, stop_at: int
+) -> None:
+    reference, expected = run([*tiny, f"runs_dir={tmp_path / 'undisturbed'}"])
+    original = journal.Journal.step_done
+
+    def crash(self, *arguments) -> None:
+        original(self, *arguments)
+        if self.training.step == stop_at:
+            raise KeyboardInterrupt
+
+    folder = freeze(load(tiny))
+    with monkeypatch.context() as patch:
+        patch.setattr(journal.Journal, "step_done", crash)
+        with pytest.raises(KeyboardInterrupt):
+            cell.run(folder)
+    assert len(list((folder / "checkpoints").glob("*.pt"))) == min(2, stop_at // 2)
+    record = cell.run(folder)
+    assert record.fingerprints == expected.fingerprints
+    assert record.losses == expected.losses
+    timing = {"train_seconds", "tokens_per_second"}
+    for name in ("metrics.jsonl", "samples.jsonl"):
+        ours, theirs = ([{k: v for k, v in row.items() if k not in timing} for row in lines(f / name)] for f in (folder, reference))
+        assert ours == theirs
+
+
+def test_sigterm_saves_the_state_and_the_next_start_goes_on(tiny, monkeypatch) -> None:
+    import os
+    import signal
+
+    original = journal.Journal.step_done
+
+    def ask_to_stop(self, *arguments) -> None:
+        if self.training.step == 3:
+            os.kill(os.getpid(), signal.SIGTERM)
+        original(self, *arguments)
+
+    folder = freeze(load(tiny))
+    with monkeypatch.context() as patch:
+        patch.setattr(journal.Journal, "step_done", ask_to_stop)
+        record = cell.run(folder)
+    assert record.status is Status.PREEMPTED
+    assert record.step == 3
+    assert "run it again" in record.error
+    steps = []
+    monkeypatch.setattr(journal.Journal, "step_done",
+                        lambda self, *a: (original(self, *a), steps.append(self.training.step)))  # fmt: skip
+    assert cell.run(folder).status is Status.COMPLETE
+    assert steps == [4, 5, 6, 7, 8, 9, 10]
+
+
+def test_a_broken_checkpoint_falls_back_to_the_one_before_and_says_so(
+    tiny, monkeypatch, capsys
+) -> None:
+    _, expected = run([*tiny, "study_name=undisturbed"])
+    folder = freeze(load(tiny))
+    original = journal.Journal.step_done
+
+    def crash(self, *arguments) -> None:
+        original(self, *arguments)
+        if self.training.step == 7:
+            raise KeyboardInterrupt
+
+    with monkeypatch.context() as patch:
+        patch.setattr(journal.Journal, "step_done", crash)
+        with pytest.raises(KeyboardInterrupt):
+            cell.run(folder)
+    newest = max((folder / "checkpoints").glob("*.pt"))
+    newest.write_bytes(newest.read_bytes()[:1000])
+    record = cell.run(folder)
+    assert record.fingerprints == expected.fingerprints
+    assert f"{newest.name} cannot be read" in capsys.readouterr().err
+
+
+def test_a_finished_cell_is_not_trained_again_and_a_failed_one_is(tiny, monkeypatch) -> None:
+    def fail(*_: object) -> None:
+        raise RuntimeError("out of luck")
+
+    folder = freeze(load(tiny))
+    with monkeypatch.context() as patch:
+        patch.setattr(cell, "train", fail)
+        record = cell.run(folder)
+    assert (record.status, record.error) == (Status.FAILED, "RuntimeError: out of luck")
+    first = cell.run(folder)
+    assert first.status is Status.COMPLETE
+    monkeypatch.setattr(cell, "train", fail)
+    assert cell.run(folder) == first
+
+
+def test_divergence_is_a_result_with_its_step_not_a_crash(tiny, monkeypatch) -> None:
+    folder, record = run([*tiny, "optim.lr=1e30", "train.max_skipped_steps=3"])
+    assert record.status is Status.DIVERGED
+    assert "3 steps in a row" in record.error
+    assert record.skipped_steps == 3
+    assert record.losses.test is None
+    json.loads((folder / "record.json").read_text(), parse_constant=pytest.fail)  # no NaN in JSON
+    assert cell.run(folder).status is Status.DIVERGED
+
+
+def test_a_step_with_a_gradient_that_is_not_finite_is_left_out_and_counted(make_training) -> None:
+    training = make_training(["data.shuffle=false"])
+    before = {n: p.clone() for n, p in training.model.named_parameters()}
+
+    def poison(model: torch.nn.Module, step: int) -> None:
+        if step == 0:
+            next(model.parameters()).grad[0, 0] = float("nan")
+
+    training.events.gradients_ready = poison
+    seen = []
+
+    class Observer:
+        def step_done(self, loss: torch.Tensor, grad_norm: torch.Tensor, lr: float) -> None:
+            after = dict(training.model.named_parameters())
+            seen.append(all(torch.equal(after[n], before[n]) for n in before))
+
+    train(training, Observer())
+    assert seen[0]
+    assert not any(seen[1:])
+    assert (training.skipped_steps, training.skipped_in_a_row) == (1, 0)
+
+
+@pytest.mark.parametrize("precision", ["fp32", "tf32", "amp_fp16", "amp_bf16"])
+def test_every_precision_trains_and_stays_near_float32(tiny, precision: str) -> None:
+    _, record = run([*tiny, f"precision={precision}"])
+    _, reference = run([*tiny, "precision=fp32"])
+    assert record.status is Status.COMPLETE
+    assert record.losses.test == pytest.approx(reference.losses.test, abs=0.02)
+
+
+def test_accumulation_does_not_change_the_training(tiny) -> None:
+    _, whole = run([*tiny, "model.dropout=0"])
+    _, parts = run([*tiny, "model.dropout=0", "hardware.micro_batch=1", "study_name=parts"])
+    assert whole.cell == parts.cell
+    assert parts.losses.test == pytest.approx(whole.losses.test, abs=1e-5)
+
+
+@pytest.mark.parametrize(("at_most", "expected"), [(None, 12), (5, 4), (7, 6), (1, 1), (100, 12)])
+def test_the_micro_batch_is_the_largest_divisor_that_fits(at_most, expected: int) -> None:
+    from harness.loop import largest_micro_batch
+
+    assert largest_micro_batch(12, at_most) == expected
+
+
+def test_clipping_bounds_the_norm_of_all_gradients(make_training) -> None:
+    training = make_training(["optim.grad_clip=0.01"])
+    norms = []
+    step = training.precision.step
+
+    def spy(optimizer: torch.optim.Optimizer, grad_norm: torch.Tensor) -> bool:
+        grads = [p.grad for p in training.model.parameters()]
+        norms.append((grad_norm.item(), torch.nn.utils.get_total_norm(grads).item()))
+        return step(optimizer, grad_norm)
+
+    training.precision.step = spy
+    train(training, type("Nobody", (), {"step_done": lambda *_: None})())
+    assert all(before > 0.01 for before, _ in norms)
+    assert all(after == pytest.approx(0.01, rel=1e-3) for _, after in norms)
+
+
+@pytest.mark.parametrize(
+    ("overrides", "words"),
+    [
+        (["model.block_size=1000000", "train.tokens=4000000"], ["model.block_size", "train split", "at most"]),
+        (["eval.test_sequences=1000000"], ["eval.test_sequences", "test split", "at most"]),
+        (["data=fineweb", "model.vocab_size=50304"], ["python -m harness.prepare data=fineweb"]),
+        (["runs_dir=/proc/nowhere"], ["cannot write", "runs_dir"]),
+    ],
+)
+def test_what_cannot_be_frozen_is_refused_before_training(tiny, overrides, words) -> None:
+    with pytest.raises(ValueError) as caught:  # noqa: PT011 - the words are checked below
+        freeze(load([*tiny, *overrides]))
+    assert "\n" not in str(caught.value)
+    for word in words:
+        assert word in str(caught.value)
+
+
+def test_a_device_that_is_not_there_is_refused_by_name(tiny) -> None:
+    with pytest.raises(ValueError, match=r"hardware\.device=cuda:93 is not here; available: auto, cpu"):
+        run([*tiny, "hardware.device=cuda:93"])
+
+
+def test_uncommitted_changes_are_kept_as_a_patch(tmp_path, monkeypatch) -> None:
+    from harness import provenance
+
+    repository = tmp_path / "repository"
+    repository.mkdir()
+    git = ["git", "-C", str(repository), "-c", "user.name=a", "-c", "user.email=b"]
+    subprocess.run([*git, "init", "-q"], check=True)
+    (repository / "a.py").write_text("x = 1\n")
+    subprocess.run([*git, "add", "."], check=True)
+    subprocess.run([*git, "commit", "-qm", "first"], check=True)
+    monkeypatch.setattr(provenance, "_SOURCE", repository)
+    monkeypatch.setattr(provenance, "__file__", str(repository / "a.py"))
+
+    def collect() -> provenance.Provenance:
+        provenance._git_state.cache_clear()
+        return provenance.collect(tmp_path, device="cpu", config_sha256="")
+
+    clean = collect()
+    assert (clean.git_dirty, clean.dirty_patch) == (False, None)
+    assert len(clean.git_sha) == 40
+    (repository / "a.py").write_text("x = 2\n")
+    (repository / "new.yaml").write_text("y: 3\n")
+    dirty = collect()
+    assert dirty.git_dirty
+    patch = (tmp_path / dirty.dirty_patch).read_text()
+    assert "+x = 2" in patch
+    assert "+y: 3" in patch
+    provenance._git_state.cache_clear()
+
+
+def test_diverged_is_raised_only_after_enough_steps(make_training) -> None:
+    training = make_training(["optim.lr=1e30", "train.max_skipped_steps=4"])
+    with pytest.raises(Diverged):
+        train(training, type("Nobody", (), {"step_done": lambda *_: None})())
+    assert training.skipped_in_a_row == 4
