@@ -1,0 +1,58 @@
+"""``python -m analysis``: see ``--help``."""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from importlib import import_module
+
+from analysis.commands import COMMANDS
+from analysis.errors import AnalysisError
+
+DEFAULT = "table"
+
+
+def main(arguments: list[str] | None = None) -> int:
+    """Run one subcommand; return the exit code (2: the input was refused)."""
+    given = list(sys.argv[1:] if arguments is None else arguments)
+    parser = build_parser()
+    if given and given[0] not in (*COMMANDS, "-h", "--help"):
+        given.insert(0, DEFAULT)
+    if not given:
+        parser.print_help()
+        return 2
+    options = parser.parse_args(given)
+    try:
+        code: int = import_module(f"analysis.commands.{options.command}").run(options)
+    except AnalysisError as error:
+        print(f"error: {error}", file=sys.stderr)
+        return 2
+    return code
+
+
+def build_parser() -> argparse.ArgumentParser:
+    """Return the parser of all subcommands."""
+    parser = argparse.ArgumentParser(
+        prog="python -m analysis",
+        description="Which interventions are real improvements, how sure are we, and what would "
+        "it cost to be sure? Losses are in nats per token; delta = arm - baseline.",
+        epilog="python -m analysis RUNS is short for python -m analysis table RUNS; "
+        "each command has its own --help.",
+    )
+    subparsers = parser.add_subparsers(dest="command", metavar="COMMAND")
+    for name in COMMANDS:
+        module = import_module(f"analysis.commands.{name.replace('-', '_')}")
+        summary = (module.__doc__ or "").splitlines()[0]
+        child = subparsers.add_parser(
+            name,
+            help=summary,
+            description=summary,
+            formatter_class=argparse.RawDescriptionHelpFormatter,
+        )
+        module.add_arguments(child)
+        child.set_defaults(command=name.replace("-", "_"))
+    return parser
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,61 @@
+"""Compare every arm with the baseline: the results table, and results.{md,csv,json,tex}."""
+
+from __future__ import annotations
+
+import argparse
+from pathlib import Path
+
+from analysis.commands import shared
+from analysis.errors import AnalysisError
+
+EPILOG = """examples:
+  python -m analysis runs/demo
+  python -m analysis runs/demo --rope 0.01
+  python -m analysis mine.csv --column arm=config --metric val_loss --baseline control
+"""
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Add the arguments of the results table."""
+    shared.add_sources(parser)
+    shared.add_decision(parser)
+    parser.add_argument(
+        "--reference",
+        action="append",
+        default=[],
+        metavar="NAME=LOSS",
+        help="a published figure to show; it enters no statistics",
+    )
+    parser.add_argument(
+        "--out", type=Path, metavar="DIR", help="where to write (default: beside the runs)"
+    )
+    parser.add_argument("--no-write", action="store_true", help="print only")
+    parser.epilog = EPILOG
+
+
+def run(options: argparse.Namespace) -> int:
+    """Print the table and write it beside the runs."""
+    from dataclasses import replace
+
+    from analysis.comparison import compare
+
+    references = tuple(_reference(text) for text in options.reference)
+    runs = shared.read(options)
+    result = compare(runs, replace(shared.rules(options), references=references))
+    text = result.to_markdown()
+    print(text, end="")
+    if not options.no_write:
+        folder = options.out or runs.home or Path()
+        contents = (text, result.to_csv(), result.to_json(), result.to_latex())
+        names = [f"{runs.stem}.{ending}" for ending in ("md", "csv", "json", "tex")]
+        shared.write(folder, dict(zip(names, contents, strict=True)))
+        print(f"\nWritten: {folder}/{runs.stem}.{{md,csv,json,tex}}")
+    return 0
+
+
+def _reference(text: str) -> tuple[str, float]:
+    name, value = shared.pair(text, "--reference")
+    try:
+        return name, float(value)
+    except ValueError:
+        raise AnalysisError(f"--reference {text!r}: {value!r} is not a number") from None

@@ -1,0 +1,235 @@
+"""The comparison of every arm with the baseline: what `python -m analysis RUNS` prints."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+
+from analysis.band import NoiseBand, noise_band
+from analysis.errors import AnalysisError
+from analysis.estimate import Estimate, estimate
+from analysis.ledger import Ledger, take_stock
+from analysis.rows import build_table
+from analysis.runs import Runs, complete, prepare
+from analysis.sources import read_runs
+from analysis.verdict import Judged, judge, verdicts
+from analysis.warn import all_warnings
+from harness.records import BASELINE, StudyPlan
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Rules:
+    """How to compare; fixed before the runs are looked at."""
+
+    baseline: str = BASELINE
+    metric: str = "test_loss"
+    """Column to compare, in nats per token by default."""
+    alpha: float | None = None
+    """Family error of all verdicts together; None: the plan's, else 0.05."""
+    rope: float | None = None
+    """Practically relevant difference in the metric's unit; None: the plan's, else one sd."""
+    variance: str = "pooled"
+    """``pooled`` or ``squeezed``."""
+    higher_is_better: bool = False
+    allow_reruns: bool = False
+    references: tuple[tuple[str, float], ...] = ()
+    """Names and figures that stand in the table without entering the statistics."""
+
+
+@dataclass(frozen=True, slots=True)
+class Comparison:
+    """Every arm against the baseline.
+
+    ``table`` has one row an arm, sorted by delta, the baseline in its place; columns and units are
+    in ``docs/statistics.md``.
+    """
+
+    table: pd.DataFrame
+    noise: NoiseBand | None
+    """Where one more baseline run would fall; None: the baseline has too few runs."""
+    method: str
+    why: str
+    alpha: float
+    rope: float | None
+    """Practically relevant difference, nats per token; None: nothing to take it from."""
+    rope_source: str
+    sd: float | None
+    """Sd of one run around its arm's mean, nats per token."""
+    rho: float | None
+    """Correlation of same-seed runs, where the model estimates it."""
+    ledger: Ledger
+    warnings: tuple[str, ...]
+    next_steps: tuple[str, ...]
+    rules: Rules
+    judged: Judged | None
+    estimate: Estimate
+    runs: pd.DataFrame
+    """The runs that were read, whatever their status."""
+
+    def to_markdown(self) -> str:
+        """Return the report for a person: the table, the noise, the method, the ledger."""
+        from analysis.render import to_markdown
+
+        return to_markdown(self)
+
+    def to_csv(self) -> str:
+        """Return the whole table as CSV."""
+        return self.table.to_csv(index=False, lineterminator="\n")
+
+    def to_json(self) -> str:
+        """Return everything, the runs behind each figure included, as JSON."""
+        from analysis.render import to_json
+
+        return to_json(self)
+
+    def to_latex(self) -> str:
+        """Return the short table as a LaTeX tabular (booktabs)."""
+        from analysis.render import to_latex
+
+        return to_latex(self)
+
+
+def compare(
+    runs: pd.DataFrame | Runs | str | Path | Sequence[str | Path],
+    rules: Rules | None = None,
+    **changes: Any,
+) -> Comparison:
+    """Compare every arm with the baseline.
+
+    Parameters
+    ----------
+    runs
+        A frame with one row a run (columns in `analysis.runs`), or paths of studies, record files,
+        CSV or parquet tables.
+    rules
+        Baseline, metric, alpha, practical size, variance; see `Rules`.
+    **changes
+        Single fields of `Rules`, e.g. ``rope=0.01``.
+
+    Returns
+    -------
+    Comparison
+
+    Raises
+    ------
+    AnalysisError
+        Input that cannot be compared honestly; the message says what and what to do.
+
+    Examples
+    --------
+    >>> frame = pd.DataFrame({
+    ...     "arm": ["baseline"] * 4 + ["no_dropout"] * 4,
+    ...     "init_seed": [0, 1, 2, 3] * 2,
+    ...     "test_loss": [3.692, 3.704, 3.681, 3.698, 3.641, 3.659, 3.635, 3.650]})
+    >>> result = compare(frame, rope=0.01)
+    >>> result.table[["arm", "n", "verdict"]].to_dict("records")
+    [{'arm': 'no_dropout', 'n': 4, 'verdict': 'better'}, {'arm': 'baseline', 'n': 4, 'verdict': ''}]
+    """
+    rules = _rules(rules, changes)
+    given = _as_runs(runs)
+    frame = prepare(given.frame, metric=rules.metric, allow_reruns=rules.allow_reruns)
+    return _compare(frame, given.plans, rules)
+
+
+def _compare(frame: pd.DataFrame, plans: dict[str, StudyPlan], rules: Rules) -> Comparison:
+    done = complete(frame)
+    fitted = estimate(done, rules.baseline, rules.variance)
+    alpha = _planned(rules.alpha, plans, "alpha") or 0.05
+    band = noise_band(done, fitted, alpha)
+    rope, rope_source = _rope(rules, plans, band, fitted)
+    judged = _judge(fitted, alpha, rope)
+    words = _words(fitted, judged, alpha, rope, rules)
+    ledger = take_stock(frame, plans)
+    table = build_table(frame, done, rules, (fitted, judged, words, alpha, rope))
+    warnings, steps = all_warnings(table, done, fitted, ledger, (alpha, rope, rope_source))
+    fit = fitted.fit
+    return Comparison(
+        table=table,
+        noise=band,
+        method=fitted.method,
+        why=fitted.why,
+        alpha=alpha,
+        rope=rope,
+        rope_source=rope_source,
+        sd=fit.sd_total if fit else None,
+        rho=fit.rho if fit and fit.method == "mixed" else None,
+        ledger=ledger,
+        warnings=warnings,
+        next_steps=steps,
+        rules=rules,
+        judged=judged,
+        estimate=fitted,
+        runs=frame,
+    )
+
+
+def _rules(rules: Rules | None, changes: dict[str, Any]) -> Rules:
+    known = [field.name for field in dataclasses.fields(Rules)]
+    unknown = sorted(set(changes) - set(known))
+    if unknown:
+        raise AnalysisError(f"unknown rule {unknown[0]!r}: allowed are {', '.join(known)}")
+    chosen = dataclasses.replace(rules or Rules(), **changes)
+    if chosen.alpha is not None and not 0 < chosen.alpha < 0.5:
+        raise AnalysisError(f"alpha is {chosen.alpha:g}: allowed is between 0 and 0.5, e.g. 0.05")
+    if chosen.rope is not None and not chosen.rope > 0:
+        raise AnalysisError(
+            f"rope is {chosen.rope:g}: the practically relevant difference must be above 0"
+        )
+    return chosen
+
+
+def _as_runs(runs: pd.DataFrame | Runs | str | Path | Sequence[str | Path]) -> Runs:
+    if isinstance(runs, Runs):
+        return runs
+    if isinstance(runs, pd.DataFrame):
+        return Runs(runs)
+    paths = [runs] if isinstance(runs, str | Path) else list(runs)
+    return read_runs([str(path) for path in paths])
+
+
+def _planned(given: float | None, plans: dict[str, StudyPlan], name: str) -> float | None:
+    """Return what was asked for now, else what all the plans agree on."""
+    if given is not None:
+        return given
+    values = {getattr(plan, name) for plan in plans.values()} - {None}
+    if len(values) > 1:
+        raise AnalysisError(
+            f"the plans of {', '.join(plans)} declare different values of {name} "
+            f"({', '.join(f'{value:g}' for value in sorted(values))}): choose one with --{name}"
+        )
+    return values.pop() if values else None
+
+
+def _rope(
+    rules: Rules, plans: dict[str, StudyPlan], band: NoiseBand | None, fitted: Estimate
+) -> tuple[float | None, str]:
+    if rules.rope is not None:
+        return rules.rope, "given on this call"
+    planned = _planned(None, plans, "rope")
+    if planned is not None:
+        return planned, "declared in the study's plan"
+    if band is not None and band.K >= 3 and band.sd > 0:
+        return band.sd, f"1 x sd of the {band.K} baseline runs, not declared before the runs"
+    if fitted.fit is not None and fitted.obstacle is None and fitted.fit.sd_total > 0:
+        return fitted.fit.sd_total, "1 x sd of a run, not declared before the runs"
+    return None, "nothing to take it from: give --rope"
+
+
+def _judge(fitted: Estimate, alpha: float, rope: float | None) -> Judged | None:
+    if fitted.fit is None or fitted.obstacle is not None or len(fitted.arms) == 1:
+        return None
+    return judge(fitted.fit, alpha, rope if rope is not None else float(np.finfo(float).tiny))
+
+
+def _words(
+    fitted: Estimate, judged: Judged | None, alpha: float, rope: float | None, rules: Rules
+) -> list[str]:
+    if judged is None:
+        return ["undecided"] * (len(fitted.arms) - 1)
+    return verdicts(judged, alpha, rope or 0.0, higher_is_better=rules.higher_is_better)

@@ -1,0 +1,89 @@
+"""What was planned and what became of it."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import pandas as pd
+
+from harness.records import StudyPlan
+
+
+@dataclass(frozen=True, slots=True)
+class Ledger:
+    """Every run accounted for."""
+
+    planned: int | None
+    """Cells of the studies' plans; None: there is no plan."""
+    counts: dict[str, int]
+    """Status -> number of runs."""
+    missing: tuple[str, ...]
+    """Planned cells without a run."""
+    unplanned: tuple[str, ...]
+    """Complete runs that no plan has: the comparison is then exploratory."""
+    diverged: tuple[str, ...]
+    failed: tuple[str, ...]
+    unfinished: tuple[str, ...]
+
+    def sentence(self) -> str:
+        """Return the ledger as one line."""
+        parts = [] if self.planned is None else [f"{self.planned} planned"]
+        order = ("complete", "running", "preempted", "failed", "diverged")
+        parts += [
+            f"{self.counts.get(status, 0)} {status}"
+            for status in order
+            if self.counts.get(status) or status in ("complete", "failed", "diverged")
+        ]
+        if self.missing:
+            parts.append(f"{len(self.missing)} not started")
+        return ", ".join(parts)
+
+
+def take_stock(runs: pd.DataFrame, plans: dict[str, StudyPlan]) -> Ledger:
+    """Hold the runs against the plans.
+
+    Parameters
+    ----------
+    runs
+        Every run, whatever its status; ``cell`` and ``study`` where a plan is to be checked.
+    plans
+        Study -> plan.
+    """
+    status = runs["status"].astype(str)
+    cells = [cell for plan in plans.values() for cell in plan.cells]
+    known = set(runs["cell"].astype(str)) if "cell" in runs else set()
+    planned = {str(cell.get("cell")) for cell in cells}
+    missing = tuple(_describe(cell) for cell in cells if str(cell.get("cell")) not in known)
+    return Ledger(
+        planned=len(cells) if cells else None,
+        counts={str(name): int(count) for name, count in status.value_counts().items()},
+        missing=missing,
+        unplanned=_unplanned(runs, plans, planned) if cells else (),
+        diverged=tuple(
+            _at_step({str(k): v for k, v in row.items()})
+            for row in runs[status == "diverged"].to_dict("records")
+        ),
+        failed=tuple(runs.loc[status == "failed", "run_id"]),
+        unfinished=tuple(runs.loc[status.isin(["running", "preempted"]), "run_id"]),
+    )
+
+
+def _unplanned(
+    runs: pd.DataFrame, plans: dict[str, StudyPlan], planned: set[str]
+) -> tuple[str, ...]:
+    if "cell" not in runs:
+        return ()
+    bound = runs["study"].isin([study for study, plan in plans.items() if plan.cells])
+    extra = bound & (runs["status"] == "complete") & ~runs["cell"].astype(str).isin(planned)
+    return tuple(runs.loc[extra, "run_id"])
+
+
+def _describe(cell: dict[str, object]) -> str:
+    seeds = cell.get("seeds")
+    where = f" seeds {seeds}" if seeds else ""
+    return f"{cell.get('arm')}{where}"
+
+
+def _at_step(row: dict[str, object]) -> str:
+    step, of = row.get("step"), row.get("n_steps")
+    return f"{row['run_id']} at step {step} of {of}" if step and of else str(row["run_id"])

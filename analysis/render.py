@@ -1,0 +1,222 @@
+"""A comparison as text: markdown for people, LaTeX for papers, JSON for programs."""
+
+from __future__ import annotations
+
+import json
+import math
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any
+
+from analysis.estimate import FEWEST_DF
+from harness.records import now
+
+if TYPE_CHECKING:
+    from analysis.comparison import Comparison
+
+DASH = "–"
+
+
+def to_markdown(result: Comparison) -> str:
+    """Return the table of a comparison with all that is needed to read it."""
+    title = f"## {result.rules.metric} against {result.rules.baseline}\n"
+    header, rows = short_table(result)
+    lines = [title, markdown_table(header, rows), "", *_notes(result)]
+    lines += [f"- **Warning:** {warning}." for warning in result.warnings]
+    lines += [f"- **Next:** {step}." for step in result.next_steps]
+    return "\n".join(lines) + "\n"
+
+
+def to_latex(result: Comparison) -> str:
+    """Return the short table as a LaTeX tabular; needs the booktabs package."""
+    header, rows = short_table(result)
+    body = [" & ".join(_escape(cell) for cell in row) + r" \\" for row in rows]
+    lines = [
+        rf"% {result.method}; alpha {result.alpha:g}",
+        r"\begin{tabular}{l" + "r" * (len(header) - 2) + "l}",
+        r"\toprule",
+        " & ".join(_escape(cell) for cell in header) + r" \\",
+        r"\midrule",
+        *body,
+        r"\bottomrule",
+        r"\end{tabular}",
+    ]
+    return "\n".join(lines) + "\n"
+
+
+def to_json(result: Comparison) -> str:
+    """Return everything about a comparison, with the runs that stand behind it."""
+    noise = result.noise
+    names = (
+        "run_id",
+        "study",
+        "arm",
+        "status",
+        "init_seed",
+        "data_seed",
+        "loop_seed",
+        "loss",
+        "cell",
+        "folder",
+        "test_set",
+    )
+    runs = result.runs[[name for name in names if name in result.runs]]
+    content = {
+        "created": now(),
+        "metric": result.rules.metric,
+        "baseline": result.rules.baseline,
+        "higher_is_better": result.rules.higher_is_better,
+        "alpha": result.alpha,
+        "rope": result.rope,
+        "rope_source": result.rope_source,
+        "variance": result.rules.variance,
+        "method": result.method,
+        "why": result.why,
+        "sd": result.sd,
+        "rho": result.rho,
+        "noise": None if noise is None else {k: getattr(noise, k) for k in noise.__slots__},
+        "table": result.table.to_dict("records"),
+        "ledger": {k: getattr(result.ledger, k) for k in result.ledger.__slots__},
+        "warnings": result.warnings,
+        "next_steps": result.next_steps,
+        "runs": runs.to_dict("records"),
+    }
+    return json.dumps(_finite(content), indent=1, allow_nan=False) + "\n"
+
+
+def short_table(result: Comparison) -> tuple[list[str], list[list[str]]]:
+    """Return the few columns that a person reads: header, and one list of cells a row."""
+    digits = _digits(result)
+    published = result.table["published_delta"].notna().any()
+    percent = f"{100 * (1 - result.alpha):g}%"
+    header = ["arm", "n", "mean", "delta", f"{percent} CI", "p adj"]
+    header += (["published"] if published else []) + ["verdict"]
+    rows = []
+    for row in result.table.to_dict("records"):
+        base = row["arm"] == result.rules.baseline
+        cells = [
+            str(row["arm"]),
+            str(row["n"]) if row["n"] else DASH,
+            number(row["mean_loss"], digits),
+            DASH if base else number(row["delta"], digits, sign=True),
+            _interval(row["ci_low"], row["ci_high"], digits),
+            p_value(row["p_adj"]),
+        ]
+        if published:
+            cells.append(number(row["published_delta"], 3, sign=True))
+        rows.append([*cells, "(baseline)" if base else str(row["verdict"])])
+    return header, rows
+
+
+def markdown_table(header: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
+    """Return a markdown table, padded so that it also reads well in a terminal.
+
+    The first and the last column are aligned left, all others right.
+    """
+    table = [list(header), *[list(row) for row in rows]]
+    table = [[cell.replace("|", r"\|") for cell in row] for row in table]
+    widths = [max(3, *(len(row[i]) for row in table)) for i in range(len(header))]
+    left = {0, len(header) - 1}
+
+    def line(cells: Sequence[str]) -> str:
+        padded = [
+            cell.ljust(width) if i in left else cell.rjust(width)
+            for i, (cell, width) in enumerate(zip(cells, widths, strict=True))
+        ]
+        return "| " + " | ".join(padded) + " |"
+
+    rule = ["-" * width if i in left else "-" * (width - 1) + ":" for i, width in enumerate(widths)]
+    return "\n".join([line(table[0]), line(rule), *map(line, table[1:])])
+
+
+def number(value: Any, digits: int, *, sign: bool = False) -> str:
+    """Return a number with a fixed number of decimals, or a dash where there is none."""
+    if value is None or not math.isfinite(value):
+        return DASH
+    return f"{value:+.{digits}f}" if sign else f"{value:.{digits}f}"
+
+
+def p_value(p: Any) -> str:
+    """Return a p value in three decimals; below 0.001 as such.
+
+    Examples
+    --------
+    >>> p_value(0.0312), p_value(0.00002)
+    ('0.031', '<0.001')
+    """
+    if p is None or not math.isfinite(p):
+        return DASH
+    return "<0.001" if p < 0.001 else f"{p:.3f}"
+
+
+def _interval(low: Any, high: Any, digits: int) -> str:
+    if low is None or not math.isfinite(low):
+        return DASH
+    return f"[{low:+.{digits}f}, {high:+.{digits}f}]"
+
+
+def _digits(result: Comparison) -> int:
+    """Return decimals enough to show a tenth of the sd, between 3 and 6."""
+    if not result.sd or result.sd <= 0:
+        return 4
+    return int(min(6, max(3, math.ceil(-math.log10(result.sd)) + 1)))
+
+
+def _notes(result: Comparison) -> list[str]:
+    better = "higher" if result.rules.higher_is_better else "lower"
+    notes = [f"- **Read:** delta = arm - {result.rules.baseline}; {better} is better."]
+    if result.judged is not None:
+        notes[0] += (
+            f" Family error {result.alpha:g}: p by step-down Dunnett, intervals simultaneous "
+            "(single-step Dunnett)."
+        )
+    notes.append(f"- **Method:** {result.method}, because {result.why}.")
+    digits = _digits(result) + 1
+    if result.sd is not None and result.estimate.obstacle is None:
+        rho = "" if result.rho is None else f", correlation of same-seed runs {result.rho:.2f}"
+        notes.append(f"- **Noise:** sd of one run {result.sd:.{digits}f}{rho}.{_band(result)}")
+    if result.rope is not None:
+        notes.append(f"- **Practical size:** {result.rope:.3g} ({result.rope_source}).")
+    notes.append(f"- **Runs:** {result.ledger.sentence()}.")
+    return notes
+
+
+def _band(result: Comparison) -> str:
+    band = result.noise
+    if band is None:
+        return ""
+    digits = _digits(result)
+    percent = f"{100 * (1 - band.alpha):g}%"
+    known = f"K = {band.K}, s = {band.sd:.{digits + 1}f}, df {band.df:.3g}"
+    text = (
+        f" One more baseline run: {band.mean:.{digits}f} ± {band.half_width:.{digits}f} "
+        f"({percent}; {known}); {band.n_arms} such runs at once: "
+        f"± {band.half_width_arms:.{digits}f}."
+    )
+    return text + (f" Fewer than {FEWEST_DF:g} df make it wide." if band.df < FEWEST_DF else "")
+
+
+def _escape(text: str) -> str:
+    for old, new in (
+        ("\\", r"\textbackslash "),
+        ("_", r"\_"),
+        ("%", r"\%"),
+        ("&", r"\&"),
+        ("#", r"\#"),
+        ("<", "$<$"),
+        (DASH, "--"),
+    ):
+        text = text.replace(old, new)
+    return text
+
+
+def _finite(value: Any) -> Any:
+    """Return plain JSON values: NaN and infinity become null."""
+    if isinstance(value, dict):
+        return {str(key): _finite(item) for key, item in value.items()}
+    if isinstance(value, list | tuple):
+        return [_finite(item) for item in value]
+    if hasattr(value, "item"):
+        value = value.item()
+    if isinstance(value, float):
+        return value if math.isfinite(value) else None
+    return value if value is None or isinstance(value, str | int | bool) else str(value)

@@ -1,0 +1,199 @@
+"""What a careful colleague would say about the table, and what to run next."""
+
+from __future__ import annotations
+
+import math
+
+import numpy as np
+import pandas as pd
+
+from analysis.classic import brown_forsythe
+from analysis.estimate import DF_ROUNDING, FEWEST_DF, Estimate
+from analysis.ledger import Ledger
+from analysis.runs import SEEDS, named
+from analysis.verdict import UNDECIDED
+
+LARGE_RATIO = 4.0
+"""Arms' variances further apart than this are tested for equality."""
+
+LOOP_ONLY = (
+    "loop-only band: all repeats of an arm share one initialisation seed, so the noise of the "
+    "initial weights is not in their spread (such a band has 27% coverage and a 95% family "
+    "error); no verdict is given"
+)
+OVERESTIMATED = "likely overestimated"
+
+
+def all_warnings(
+    table: pd.DataFrame,
+    done: pd.DataFrame,
+    fitted: Estimate,
+    ledger: Ledger,
+    rule: tuple[float, float | None, str],
+) -> tuple[tuple[str, ...], tuple[str, ...]]:
+    """Return the warnings and the next steps; each arm's own go into the table's column too.
+
+    Parameters
+    ----------
+    table
+        The results table; its ``warnings`` column is filled in.
+    done
+        Complete runs.
+    fitted, ledger
+        What was estimated, and what became of the runs.
+    rule
+        Alpha, practical size (nats per token) and where that comes from.
+    """
+    alpha, rope, source = rule
+    found = _obstacles(table, fitted) + _variances(done, fitted) + _sequences(table, done, fitted)
+    found += _ledger(ledger) + _rope(rope, source, fitted)
+    _mark(table, OVERESTIMATED, _overestimated(table, fitted, alpha))
+    _mark(
+        table, "mean of the runs that did not diverge", (table["n_diverged"] > 0) & (table["n"] > 0)
+    )
+    likely = list(table.loc[table["warnings"].str.contains(OVERESTIMATED), "arm"])
+    if likely:
+        found.append(
+            f"{OVERESTIMATED} ({named(likely)}): the power at the estimated difference is below "
+            "one half, so a difference that stands out tends to be exaggerated"
+        )
+    return tuple(found), _next_steps(table, fitted, ledger, rope)
+
+
+def _obstacles(table: pd.DataFrame, fitted: Estimate) -> list[str]:
+    if fitted.obstacle == "loop-only band":
+        return [LOOP_ONLY]
+    fit = fitted.fit
+    if fit is not None and fit.sd_total > 0 and fit.var_resid == 0:
+        return [
+            "the differences between arms are the same at every seed: there is no residual "
+            "noise to judge them by, so nothing is decided"
+        ]
+    if fit is not None and fit.sd_total == 0:
+        return [
+            "all runs of an arm have identical losses (sd 0): either the seeds change nothing "
+            "or the figures are copies; nothing is decided"
+        ]
+    fewest = table["df"].min()
+    if fewest < FEWEST_DF - DF_ROUNDING:
+        return [
+            f"only {fewest:.2g} residual degrees of freedom: verdicts need at least {FEWEST_DF:g}"
+        ]
+    return []
+
+
+def _variances(done: pd.DataFrame, fitted: Estimate) -> list[str]:
+    groups = {
+        str(arm): g.to_numpy(dtype=float) for arm, g in done.groupby("arm")["loss"] if len(g) >= 3
+    }
+    spreads = {arm: float(np.var(values, ddof=1)) for arm, values in groups.items()}
+    if len(groups) < 2 or min(spreads.values()) <= 0 or fitted.obstacle:
+        return []
+    ratio = max(spreads.values()) / min(spreads.values())
+    if ratio <= LARGE_RATIO:
+        return []
+    F, p = brown_forsythe(list(groups.values()))
+    if not p < 0.01:
+        return []
+    widest, narrowest = max(spreads, key=spreads.__getitem__), min(spreads, key=spreads.__getitem__)
+    advice = "" if "squeezed" in fitted.method else "; compare with --variance squeezed"
+    return [
+        f"the arms' variances differ: sd {math.sqrt(spreads[widest]):.2g} in {widest}, "
+        f"{math.sqrt(spreads[narrowest]):.2g} in {narrowest} (Brown-Forsythe F = {F:.2f}, "
+        f"p = {p:.2g}){advice}"
+    ]
+
+
+def _sequences(table: pd.DataFrame, done: pd.DataFrame, fitted: Estimate) -> list[str]:
+    """Return the arms whose losses equal the baseline's at every shared seed."""
+    seeds = [name for name in SEEDS if name in done]
+    if not seeds or fitted.obstacle:
+        return []
+    base: dict[tuple[object, ...], float] = {}
+    equal: dict[str, bool] = {}
+    rows = [*zip(*(done[name] for name in ("arm", "loss", *seeds)), strict=True)]
+    for arm, loss, *key in rows:
+        if arm == fitted.arms[0] and None not in key:
+            base[tuple(key)] = loss
+    for arm, loss, *key in rows:
+        if arm != fitted.arms[0] and tuple(key) in base:
+            equal[arm] = equal.get(arm, True) and base[tuple(key)] == loss
+    same = [arm for arm, all_equal in equal.items() if all_equal]
+    if not same:
+        return []
+    _mark(table, "same losses as the baseline", table["arm"].isin(same))
+    return [
+        f"{named(same)}: the same losses as the baseline at the same seeds, to the last digit; "
+        "these runs change nothing and make the noise look smaller"
+    ]
+
+
+def _ledger(ledger: Ledger) -> list[str]:
+    found = []
+    if ledger.diverged:
+        found.append(f"diverged: {named(ledger.diverged)}")
+    if ledger.failed:
+        found.append(f"failed: {named(ledger.failed)}; run the study again to retry them")
+    if ledger.unplanned:
+        found.append(
+            f"exploratory: {len(ledger.unplanned)} complete run(s) are not in the plan "
+            f"({named(ledger.unplanned)}); adding seeds after a look raises the family error"
+        )
+    return found
+
+
+def _rope(rope: float | None, source: str, fitted: Estimate) -> list[str]:
+    fit = fitted.fit
+    if rope is None or fit is None or fitted.obstacle or source.startswith("1 x"):
+        return []
+    if rope < fit.sd_total:
+        return [
+            f"the practical size {rope:.3g} is below one sd of a run ({fit.sd_total:.2g}): at "
+            "8 seeds or fewer such a study nearly always ends undecided"
+        ]
+    return []
+
+
+def _overestimated(table: pd.DataFrame, fitted: Estimate, alpha: float) -> pd.Series:
+    """Mark arms that someone would read as real although the study could hardly have seen them."""
+    from analysis.power import power
+
+    marks = []
+    for row in table.to_dict("records"):
+        if not (row["p_raw"] < alpha and row["df"] > 0):
+            marks.append(False)
+            continue
+        t, half = abs(row["delta"]) / row["se"], (row["ci_high"] - row["ci_low"]) / 2
+        marks.append(bool(power([t], row["df"], half / row["se"])[0] < 0.5))
+    return pd.Series(marks, index=table.index)
+
+
+def _mark(table: pd.DataFrame, text: str, where: pd.Series) -> None:
+    old = table.loc[where, "warnings"]
+    table.loc[where, "warnings"] = [f"{before}; {text}" if before else text for before in old]
+
+
+def _next_steps(
+    table: pd.DataFrame, fitted: Estimate, ledger: Ledger, rope: float | None
+) -> tuple[str, ...]:
+    steps = []
+    todo = ledger.missing + ledger.unfinished
+    if todo:
+        steps.append(f"{len(todo)} planned run(s) are not complete: {named(todo)}")
+    if fitted.obstacle or table["df"].min() < FEWEST_DF - DF_ROUNDING:
+        steps.append(
+            "run the baseline with at least 4 initialisation seeds, and each arm with the same "
+            f"seeds, e.g. python -m harness -m '+intervention={fitted.arms[0]},...' 'seed=range(4)'"
+        )
+        return tuple(steps)
+    waiting = table[table["verdict"].str.startswith(UNDECIDED) & (table["n"] > 0)]
+    seeds = waiting["seeds_needed"].dropna()
+    if len(waiting) and len(seeds) and rope:
+        count = seeds.max()
+        have = int(waiting["n"].min())
+        number = f"about {count:.0f} seeds per arm" if np.isfinite(count) else "too many seeds"
+        steps.append(
+            f"{len(waiting)} arm(s) undecided: {number} (now {have}) would find a difference of "
+            f"{rope:.2g} with power 0.8"
+        )
+    return tuple(steps)

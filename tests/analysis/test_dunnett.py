@@ -1,0 +1,121 @@
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from analysis.dunnett import (
+    critical_value,
+    critical_values,
+    one_factor_loadings,
+    step_down,
+    tail_probability,
+    two_sided_p,
+)
+
+EQUAL = 0.5**0.5
+
+
+@pytest.mark.parametrize(
+    ("n_arms", "df", "expected"),
+    [(3, 20, 2.54031), (8, 16, 2.97358), (8, 8, 3.35405), (8, 24, 2.86024)],
+)
+def test_critical_values_of_equal_groups_are_the_published_ones(n_arms, df, expected):
+    assert critical_value([EQUAL] * n_arms, df) == pytest.approx(expected, abs=1e-4)
+
+
+@pytest.mark.parametrize(("n_arms", "expected"), [(8, 3.65673), (9, 3.72821)])
+def test_single_runs_against_eight_baselines_have_their_own_critical_value(n_arms, expected):
+    loadings = [(1 / 9) ** 0.5] * n_arms
+    assert critical_value(loadings, 7) == pytest.approx(expected, abs=1e-5)
+
+
+@pytest.mark.parametrize(
+    ("threshold", "n_arms", "df", "correlation", "expected"),
+    [
+        (2.54031, 3, 20, 0.5, 0.050004070777),
+        (2.97358, 8, 16, 0.5, 0.050005159857),
+        (3.65673, 8, 7, 1 / 9, 0.050000205637),
+        (1.77, 2, 27, 0.5, 0.154048630608),
+    ],
+)
+def test_tail_agrees_with_adaptive_quadrature_to_ten_digits(
+    threshold, n_arms, df, correlation, expected
+):
+    # The expected figures: scipy.integrate.quad in both dimensions at 1e-11.
+    tail = tail_probability(threshold, [correlation**0.5] * n_arms, df)
+    assert tail == pytest.approx(expected, abs=1e-10)
+
+
+@pytest.mark.parametrize("df", [2, 3, 7, 40, 1e5])
+@pytest.mark.parametrize("t", [0.1, 1.0, 3.0, 8.0])
+def test_one_arm_is_an_ordinary_t_test(t, df):
+    assert tail_probability(t, [0.3], df) == pytest.approx(float(two_sided_p(t, df)), rel=1e-6)
+
+
+def test_plant_growth_agrees_with_multcomp(r_numbers):
+    known = r_numbers["plant_growth"]
+    t = np.array(known["estimate"]) / np.array(known["se"])
+    assert t == pytest.approx([-1.330791, 1.771996], abs=1e-6)
+    single = [tail_probability(abs(x), [EQUAL] * 2, 27) for x in t]
+    assert single == pytest.approx(known["p"], abs=1e-5)
+    assert single == pytest.approx([0.322694, 0.153483], abs=1e-5)
+    assert critical_value([EQUAL] * 2, 27) == pytest.approx(2.33338, abs=1e-4)
+
+
+def test_unequal_groups_and_step_down_agree_with_multcomp(r_numbers):
+    known = r_numbers["oneway"]
+    n = np.array([3, 4, 2, 6])
+    loadings = np.sqrt(n / (n + 8))
+    single = [tail_probability(abs(t), loadings, 18) for t in known["t"]]
+    assert single == pytest.approx(known["p_single"], abs=2e-5)
+    assert step_down(known["t"], loadings, 18) == pytest.approx(known["p_step_down"], abs=2e-5)
+
+
+def test_known_sd_agrees_with_simulation_of_correlated_normals():
+    rng = np.random.default_rng(1)
+    loadings = np.array([0.2, 0.5, 0.9])
+    shared, own = rng.normal(size=(400_000, 1)), rng.normal(size=(400_000, 3))
+    z = loadings * shared + np.sqrt(1 - loadings**2) * own
+    simulated = (np.abs(z).max(axis=1) > 2.2).mean()
+    assert tail_probability(2.2, loadings, np.inf) == pytest.approx(simulated, abs=0.001)
+
+
+@given(
+    t=st.lists(st.floats(-8, 8), min_size=1, max_size=6),
+    loading=st.floats(0.0, 0.95),
+    df=st.floats(3, 200),
+)
+@settings(max_examples=40, deadline=None)
+def test_step_down_lies_between_raw_and_bonferroni_and_keeps_their_order(t, loading, df):
+    raw = two_sided_p(t, df)
+    adjusted = step_down(t, [loading] * len(t), df)
+    assert (adjusted >= raw - 1e-9).all()
+    assert (adjusted <= np.minimum(raw * len(t), 1) + 1e-7).all()
+    assert (np.diff(adjusted[np.argsort(raw, kind="stable")]) >= -1e-12).all()
+
+
+@given(st.lists(st.floats(0.05, 0.95), min_size=3, max_size=7))
+@settings(max_examples=40, deadline=None)
+def test_loadings_are_recovered_from_their_own_correlations(loadings):
+    known = np.array(loadings)
+    R = np.outer(known, known)
+    np.fill_diagonal(R, 1)
+    found = one_factor_loadings(R)
+    products = np.outer(found, found)
+    np.fill_diagonal(products, 1)
+    assert products == pytest.approx(R, abs=2e-3)
+
+
+def test_many_distinct_df_are_interpolated_to_five_digits():
+    df = np.linspace(3.3, 180, 40)
+    exact = [critical_value([EQUAL] * 5, d) for d in df]
+    assert critical_values([EQUAL] * 5, df) == pytest.approx(exact, rel=1e-5)
+
+
+def test_hundreds_of_distinct_loadings_are_rounded_to_the_safe_side():
+    rng = np.random.default_rng(0)
+    loadings = rng.uniform(0.4, 0.8, 200)
+    coarse = critical_value(loadings, 500)
+    exact = critical_value(np.repeat(np.sort(loadings)[::5], 5), 500)
+    assert coarse == pytest.approx(exact, rel=2e-3)
+    assert coarse >= critical_value([0.8] * 200, 500)

@@ -1,0 +1,152 @@
+import numpy as np
+import pandas as pd
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from analysis.classic import brown_forsythe
+from analysis.dunnett import two_sided_p
+from analysis.fit import fit_pooled, fit_squeezed
+from analysis.mixed import fit_mixed, gather, reml_log_likelihood, seed_index
+
+
+def columns(rows):
+    names = ["baseline", *sorted({row["arm"] for row in rows} - {"baseline"})]
+    return (
+        [row["loss"] for row in rows],
+        [names.index(row["arm"]) for row in rows],
+        seed_index([row["seed"] for row in rows]),
+    )
+
+
+@pytest.mark.parametrize("design", ["partial", "unbalanced", "blocks", "boundary"])
+def test_reml_and_kenward_roger_agree_with_lme4_and_pbkrtest(r_numbers, design):
+    known = r_numbers[design]
+    y, arm, seed = columns(known["data"])
+    fit = fit_mixed(y, arm, seed)
+    contrasts = fit.against_baseline()
+    assert fit.var_init == pytest.approx(known["var_init"], rel=1e-6, abs=1e-12)
+    assert fit.var_resid == pytest.approx(known["var_resid"], rel=1e-6)
+    likelihood = reml_log_likelihood(gather(y, arm, seed), fit.var_init, fit.var_resid)
+    assert likelihood == pytest.approx(known["logLik"], abs=1e-6)
+    for name, values in (("delta", contrasts.estimate), ("se", contrasts.se), ("df", contrasts.df)):
+        assert values == pytest.approx([row[name] for row in known["rows"]], rel=1e-6), name
+
+
+def test_partial_pairing_gives_the_published_figures(r_numbers):
+    fit = fit_mixed(*columns(r_numbers["partial"]["data"]))
+    contrasts = fit.against_baseline()
+    assert fit.var_init == pytest.approx(1.529740e-4, rel=1e-5)
+    assert fit.var_resid == pytest.approx(3.57588e-6, rel=1e-5)
+    assert contrasts.estimate == pytest.approx([-0.01383479, -0.04743479], abs=1e-8)
+    assert contrasts.se == pytest.approx([0.0015474224] * 2, rel=1e-6)
+    assert contrasts.df == pytest.approx([4.046235] * 2, rel=1e-6)
+    p = two_sided_p(contrasts.estimate / contrasts.se, contrasts.df)
+    assert p == pytest.approx([0.00082089, 6.05538e-6], rel=1e-5)
+
+
+def test_dyestuff_gives_the_published_variances(r_numbers):
+    rows = r_numbers["dyestuff"]["data"]
+    y = [row["Yield"] for row in rows]
+    seed = seed_index([row["Batch"] for row in rows])
+    fit = fit_mixed(y, [0] * len(y), seed)
+    assert fit.var_init == pytest.approx(1764.05, rel=1e-6)
+    assert fit.var_resid == pytest.approx(2451.25, rel=1e-6)
+    blocks = gather(y, [0] * len(y), seed)
+    likelihood = reml_log_likelihood(blocks, fit.var_init, fit.var_resid)
+    assert likelihood == pytest.approx(-159.8271384, abs=1e-6)
+
+
+@pytest.mark.slow
+def test_variances_agree_with_statsmodels(r_numbers):
+    from statsmodels.regression.mixed_linear_model import MixedLM
+
+    data = pd.DataFrame(r_numbers["unbalanced"]["data"])
+    exog = pd.get_dummies(data["arm"], dtype=float).to_numpy()
+    loss = (data["loss"] * 100).to_numpy()
+    theirs = MixedLM(loss, exog, groups=data["seed"].to_numpy()).fit(reml=True)
+    ours = fit_mixed(*columns(r_numbers["unbalanced"]["data"]))
+    assert ours.var_resid * 1e4 == pytest.approx(theirs.scale, rel=1e-3)
+    assert ours.var_init * 1e4 == pytest.approx(float(theirs.cov_re.item()), rel=1e-3)
+
+
+def test_complete_blocks_are_blocked_analysis_of_variance():
+    rng = np.random.default_rng(3)
+    T, n = 4, 5
+    loss = rng.normal(0, 0.02, n)[None, :] + rng.normal(0, 0.004, (T + 1, n))
+    arm, seed = np.indices(loss.shape)
+    fit = fit_mixed(loss.ravel(), arm.ravel(), seed.ravel())
+    residual = loss - loss.mean(axis=0) - loss.mean(axis=1)[:, None] + loss.mean()
+    ms = (residual**2).sum() / (T * (n - 1))
+    contrasts = fit.against_baseline()
+    assert contrasts.df == pytest.approx(T * (n - 1), rel=1e-9)
+    assert contrasts.se == pytest.approx(np.sqrt(2 * ms / n), rel=1e-7)
+    assert contrasts.estimate == pytest.approx(loss[1:].mean(axis=1) - loss[0].mean(), abs=1e-12)
+
+
+def test_the_general_search_and_the_closed_form_of_complete_blocks_agree():
+    from analysis import mixed
+
+    rng = np.random.default_rng(4)
+    loss = rng.normal(0, 0.02, 6)[None, :] + rng.normal(0, 0.01, (3, 6))
+    arm, seed = np.indices(loss.shape)
+    blocks = gather(loss.ravel(), arm.ravel(), seed.ravel())
+    exact = mixed._complete_ratio(blocks)
+    around = [exact * f for f in (0.9, 0.999, 1.0, 1.001, 1.1)]
+    likelihoods = []
+    for ratio in around:
+        residual = mixed._solve(blocks, ratio).rss / 15
+        likelihoods.append(reml_log_likelihood(blocks, ratio * residual, residual))
+    assert np.argmax(likelihoods) == 2
+
+
+def test_distinct_seeds_give_the_one_way_analysis():
+    rng = np.random.default_rng(5)
+    arm = np.array([0] * 5 + [1] * 3 + [2] * 4)
+    y = rng.normal(3.7, 0.01, len(arm))
+    mixed, pooled = fit_mixed(y, arm, np.arange(len(arm))), fit_pooled(y, arm)
+    assert mixed.means == pytest.approx(pooled.means)
+    assert mixed.sd_total == pytest.approx(pooled.sd_total, rel=1e-6)
+
+
+def test_pooled_fit_has_textbook_standard_errors():
+    y = [1.0, 2.0, 3.0, 5.0, 9.0, 1.0]
+    contrasts = fit_pooled(y, [0, 0, 0, 1, 1, 2]).against_baseline()
+    ms = (2.0 + 8.0) / 3
+    assert contrasts.se == pytest.approx(np.sqrt(ms * np.array([1 / 3 + 1 / 2, 1 / 3 + 1])))
+    assert contrasts.df == pytest.approx([3.0, 3.0])
+
+
+def test_squeezed_variances_follow_their_formula():
+    y, arm = [1.0, 2.0, 3.0, 5.0, 9.0, 7.0], [0, 0, 0, 1, 1, 1]
+    pooled = (2.0 + 8.0) / 4
+    s2 = np.array([(2.0 + 4 * pooled) / 6, (8.0 + 4 * pooled) / 6])
+    contrasts = fit_squeezed(y, arm).against_baseline()
+    variance = s2.sum() / 3
+    assert contrasts.se == pytest.approx([np.sqrt(variance)])
+    assert contrasts.df == pytest.approx([variance**2 / ((s2 / 3) ** 2 / 4).sum()])
+
+
+def test_brown_forsythe_agrees_with_r(r_numbers):
+    rows = pd.DataFrame(r_numbers["oneway"]["data"])
+    F, p = brown_forsythe([group.to_numpy() for _, group in rows.groupby("arm")["loss"]])
+    assert pytest.approx(r_numbers["brown_forsythe"]["F"]) == F
+    assert p == pytest.approx(r_numbers["brown_forsythe"]["p"])
+
+
+@given(
+    shift=st.floats(-100, 100),
+    scale=st.floats(1e-3, 1e3),
+    order=st.permutations(range(12)),
+)
+@settings(max_examples=25, deadline=None)
+def test_shift_scale_and_order_of_the_rows_do_not_matter(shift, scale, order):
+    y = np.array([3.70, 3.69, 3.71, 3.68, 3.69, 3.66, 3.70, 3.66, 3.65, 3.64, 3.66, 3.63])
+    arm = np.array([0, 0, 0, 0, 1, 1, 1, 1, 2, 2, 2, 2])
+    seed = np.array([0, 1, 2, 3, 0, 1, 2, 4, 0, 1, 5, 6])
+    base = fit_mixed(y, arm, seed).against_baseline()
+    i = np.array(order)
+    moved = fit_mixed((shift + scale * y)[i], arm[i], seed[i]).against_baseline()
+    assert moved.estimate == pytest.approx(scale * base.estimate, rel=1e-5, abs=1e-9 * scale)
+    assert moved.se == pytest.approx(scale * base.se, rel=1e-5)
+    assert moved.df == pytest.approx(base.df, rel=1e-5)
