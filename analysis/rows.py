@@ -19,7 +19,7 @@ COSTS = ("tokens", "hours", "usd")
 Statistics = tuple[Estimate, Judged | None, list[str], float, float | None]
 """Estimate, judged arms, verdicts, alpha and practical size."""
 
-COLUMNS = [,]
+COLUMNS = [
     "arm",
     "n",
     "n_diverged",
@@ -64,14 +64,16 @@ def build_table(
     baseline = rows[0]["mean_loss"]
     rows += _lost_arms(runs, set(done["arm"]))
     for name, value in rules.references:
-        rows.append({"arm": name, "mean_loss": value, "delta": value - baseline,
-                     "verdict": "reference"})
+        rows.append(
+            {"arm": name, "mean_loss": value, "delta": value - baseline, "verdict": "reference"}
+        )
     table = pd.DataFrame(rows).reindex(columns=COLUMNS)
     table["n_diverged"] = _n_diverged(runs, table)
     table["verdict"] = [
         f"{verdict} ({lost} of {lost + int(n)} diverged)" if lost and n > 0 else verdict
-        for verdict, lost, n in zip(table["verdict"], table["n_diverged"], table["n"].fillna(0),
-                                    strict=True)
+        for verdict, lost, n in zip(
+            table["verdict"], table["n_diverged"], table["n"].fillna(0), strict=True
+        )
     ]
     text = ("arm", "verdict", "method", "warnings")
     for name in [name for name in COLUMNS if name not in text]:
@@ -95,10 +97,15 @@ def _arm_rows(done: pd.DataFrame, statistics: Statistics) -> list[dict[str, Any]
     rows = []
     for i, arm in enumerate(fitted.arms):
         row: dict[str, Any] = {
-            "arm": arm, "n": int(n[arm]), "n_shared_init": fitted.n_shared[i],
-            "mean_loss": float(plain[arm]), "delta": float(plain[arm]) - base if i else 0.0,
-            "verdict": words[i - 1] if i else "", "method": fitted.method,
-            "published_delta": published.get(arm), **costs.get(arm, {}),
+            "arm": arm,
+            "n": int(n[arm]),
+            "n_shared_init": fitted.n_shared[i],
+            "mean_loss": float(plain[arm]),
+            "delta": float(plain[arm]) - base if i else 0.0,
+            "verdict": words[i - 1] if i else "",
+            "method": fitted.method,
+            "published_delta": published.get(arm),
+            **costs.get(arm, {}),
         }
         if i:
             row |= {"breakeven_sd": breakeven[i - 1], "seeds_needed": seeds}
@@ -134,8 +141,9 @@ def _seeds(fitted: Estimate, alpha: float, rope: float | None) -> float:
         return np.nan
     rho = min(fit.rho, 0.999) if fit.method == "mixed" else None
     try:
-        return float(seeds_needed(rope, fit.sd_total, rho, max(len(fitted.arms) - 1, 1), None,
-                                  alpha))
+        return float(
+            seeds_needed(rope, fit.sd_total, rho, max(len(fitted.arms) - 1, 1), None, alpha)
+        )
     except AnalysisError:
         return np.inf
 
