@@ -109,7 +109,9 @@ def _train_and_test(
     checkpoint.delete_all(folder)
 
 
-def build_training(config: Config, corpus: Corpus, record: RunRecord, device: torch.device) -> Training:
+def build_training(
+    config: Config, corpus: Corpus, record: RunRecord, device: torch.device
+) -> Training:
     """Build the model, its optimiser and its batches, and enter their fingerprints."""
     model = build(config.model)
     initialise(model, config.seeds.init)

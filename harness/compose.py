@@ -23,7 +23,7 @@ from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 from yaml import YAMLError
 
-from harness.config import VOCAB_SIZE, Config, ConfigError
+from harness.config import VOCAB_SIZE, Config, ConfigError, Tokenizer
 from harness.validate import validate
 
 CONF_DIR = Path(__file__).resolve().parent.parent / "conf"
@@ -39,7 +39,7 @@ Flat = dict[str, Any]
 
 ConfigStore.instance().store(name="schema", node=Config)
 OmegaConf.register_new_resolver(
-    "vocab_size", lambda name: VOCAB_SIZE[getattr(name, "name", name)], replace=True
+    "vocab_size", lambda tokenizer: VOCAB_SIZE[Tokenizer(tokenizer).name], replace=True
 )
 
 

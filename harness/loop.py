@@ -14,7 +14,7 @@ from torch.optim import Optimizer
 from harness.batches import Batches
 from harness.config import Config
 from harness.events import Events
-from harness.model import cross_entropy
+from harness.model import GPT, cross_entropy
 from harness.precision import Precision
 from harness.randomness import seed_global
 
@@ -28,7 +28,7 @@ class Training:
     """All that changes while a cell trains, and what changes it."""
 
     config: Config
-    model: nn.Module
+    model: GPT
     optimizer: Optimizer
     schedule: Callable[[int, int], float]
     precision: Precision
@@ -107,7 +107,7 @@ def train(training: Training, observer: Observer) -> None:
 def accumulate_gradients(t: Training, step: int) -> Tensor:
     """Back-propagate one global batch in micro-batches; return its mean loss, on the device."""
     x_BT, y_BT = t.batches(step)
-    micro_batches = list(zip(x_BT.split(t.micro_batch), y_BT.split(t.micro_batch), strict=True))
+    micro_batches = list(zip(x_BT.split(t.micro_batch), y_BT.split(t.micro_batch), strict=True))  # type: ignore[no-untyped-call]
     total = torch.zeros((), device=t.device)
     for micro, (x_bT, y_bT) in enumerate(micro_batches):
         seed_global(t.config.seeds.loop, "dropout", step, micro, 0)

@@ -31,7 +31,7 @@ class Precision:
 
     def backward(self, loss: Tensor) -> None:
         """Back-propagate the scaled loss."""
-        self.scaler.scale(loss).backward()
+        self.scaler.scale(loss).backward()  # type: ignore[no-untyped-call]
 
     def unscale(self, optimizer: Optimizer) -> None:
         """Bring the gradients back to their true size."""

@@ -36,7 +36,7 @@ def collect(folder: Path, *, device: str, config_sha256: str) -> Provenance:
 
 @lru_cache(maxsize=1)
 def _git_state() -> tuple[str | None, str]:
-    """Return the commit (None outside a repository) and the difference to it, new files included."""
+    """Return the commit (None outside a repository) and the difference to it, new files too."""
     tracked = _git("ls-files", "--error-unmatch", __file__)
     sha = _git("rev-parse", "HEAD")
     if sha is None or tracked is None:  # installed, perhaps inside somebody else's repository

@@ -4,14 +4,14 @@ from __future__ import annotations
 
 import tiktoken
 import torch
-from torch import nn
 
 from harness.config import SampleConfig
+from harness.model import GPT
 
 
 @torch.inference_mode()
 def complete(
-    model: nn.Module,
+    model: GPT,
     encoding: tiktoken.Encoding,
     prompt: str,
     config: SampleConfig,
@@ -22,17 +22,16 @@ def complete(
     Parameters
     ----------
     model
-        Maps token ids [1, T] to logits [1, T, V]; has ``config.block_size``.
+        Its context cuts long texts from the left.
     generator
         CPU generator: the same one gives the same completion.
     """
     device = next(model.parameters()).device
     ids = encoding.encode_ordinary(prompt) or [encoding.eot_token]
-    block_size = model.config.block_size  # type: ignore[union-attr]
     was_training = model.training
     model.eval()
     for _ in range(config.tokens):
-        x_1T = torch.tensor([ids[-block_size:]], device=device)  # type: ignore[misc]
+        x_1T = torch.tensor([ids[-model.config.block_size :]], device=device)
         logits_V = model(x_1T)[0, -1, : encoding.n_vocab].float().cpu() / config.temperature
         top_logits, top_ids = logits_V.topk(min(config.top_k, encoding.n_vocab))
         choice = torch.multinomial(top_logits.softmax(-1), 1, generator=generator)

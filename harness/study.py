@@ -91,7 +91,8 @@ def _run(todo: list[_Job], slots: int) -> None:
     context = multiprocessing.get_context("forkserver")
     context.set_forkserver_preload(["harness.cell", "torch._dynamo"])  # the optimiser imports it
     gpus, free = _gpus(), list(range(slots))
-    waiting, running, started = list(todo), [], time.perf_counter()
+    waiting, started = list(todo), time.perf_counter()
+    running: list[_Job] = []
     finished = 0
     try:
         while waiting or running:
@@ -107,9 +108,8 @@ def _run(todo: list[_Job], slots: int) -> None:
                 running.remove(job)
                 free.append(job.slot)
                 finished += 1
-                _say(
-                    f"[{finished}/{len(todo)}] {_outcome(job)}  {_time_left(started, finished, todo)}"
-                )
+                left = _time_left(started, finished, len(todo) - finished)
+                _say(f"[{finished}/{len(todo)}] {_outcome(job)}  ({left} left)")
     except KeyboardInterrupt:
         _say("stopping: every running cell saves its state first")
         for job in running:
@@ -139,9 +139,8 @@ def _outcome(job: _Job) -> str:
         return f"failed: {job.config.arm}: {lines[-1] if lines else 'no output'}; {log}"
 
 
-def _time_left(started: float, finished: int, todo: list[_Job]) -> str:
-    seconds = (time.perf_counter() - started) / finished * (len(todo) - finished)
-    return f"({seconds / 60:.1f} min left)"
+def _time_left(started: float, n_done: int, n_left: int) -> str:
+    return f"{(time.perf_counter() - started) / n_done * n_left / 60:.1f} min"
 
 
 def _summarise(jobs: list[_Job]) -> None:

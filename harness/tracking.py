@@ -98,8 +98,8 @@ def _wandb_arguments(config: Config, record: RunRecord, folder: Path) -> dict[st
 def _finish(run: Any, summary: dict[str, Any], rows: list[list[Any]]) -> None:
     import wandb
 
-    columns = ["step", "tokens", "prompt", "completion"]
-    run.log({"samples": wandb.Table(columns=columns, data=rows)})
+    columns: list[str | int] = ["step", "tokens", "prompt", "completion"]
+    run.log({"samples": wandb.Table(columns=columns, data=list(rows))})
     run.summary.update(summary)
     run.finish()
 

@@ -15,7 +15,7 @@ from hydra.core.override_parser.overrides_parser import OverridesParser
 from hydra.core.utils import JobReturn, JobStatus
 from hydra.plugins.launcher import Launcher
 from hydra.types import HydraContext, TaskFunction
-from omegaconf import DictConfig, OmegaConf
+from omegaconf import DictConfig
 
 _STORE = ConfigStore.instance()
 _STORE.store(
@@ -75,8 +75,8 @@ class StudyLauncher(Launcher):
         from harness.compose import resolve
         from harness.study import run_study
 
-        hydra_overrides = OmegaConf.to_container(self.config.hydra.overrides.hydra)
-        configs = [resolve(tuple(hydra_overrides), tuple(job)) for job in job_overrides]
+        hydra_overrides = tuple(self.config.hydra.overrides.hydra)
+        configs = [resolve(hydra_overrides, tuple(job)) for job in job_overrides]
         run_study(configs)
         returns = []
         for job in job_overrides:

@@ -1,4 +1,4 @@
-"""Fixtures shared by all suites: a prepared corpus, tiny configs, and commands run as a user would."""
+"""Fixtures shared by all suites: a prepared corpus, tiny configs, commands as a user runs them."""
 
 import os
 import subprocess

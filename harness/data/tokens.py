@@ -98,10 +98,7 @@ def tokenise(batch: Batch, encoding: tiktoken.Encoding, config: DataConfig) -> T
     """Return a batch as tokens; special tokens spelled out in the text stay text."""
     end = np.array([encoding.eot_token], dtype=np.uint16)
     texts = [text for text in batch.texts if text]
-    # encode_to_numpy gives encode_ordinary's ids without a Python integer for each.
-    parts = [
-        encoding.encode_to_numpy(text, disallowed_special=()).astype(np.uint16) for text in texts
-    ]
+    parts = [_ids(text, encoding) for text in texts]
     return Tokenised(
         tokens=np.concatenate([piece for part in parts for piece in (part, end)] or [end[:0]]),
         lengths=np.array([len(part) + 1 for part in parts], dtype=np.int64),
@@ -109,6 +106,13 @@ def tokenise(batch: Batch, encoding: tiktoken.Encoding, config: DataConfig) -> T
         bookmark=batch.bookmark,
         frac_done=batch.frac_done,
     )
+
+
+def _ids(text: str, encoding: tiktoken.Encoding) -> np.ndarray:
+    try:  # the ids of encode_ordinary without a Python integer for each
+        return encoding.encode_to_numpy(text, disallowed_special=()).astype(np.uint16)
+    except UnicodeEncodeError:  # half a surrogate pair, which only encode_ordinary mends
+        return np.array(encoding.encode_ordinary(text), dtype=np.uint16)
 
 
 def n_threads() -> int:

@@ -118,7 +118,10 @@ def test_a_cell_stopped_anywhere_goes_on_to_the_weights_of_an_undisturbed_one(
     assert record.losses == expected.losses
     timing = {"train_seconds", "tokens_per_second"}
     for name in ("metrics.jsonl", "samples.jsonl"):
-        ours, theirs = ([{k: v for k, v in row.items() if k not in timing} for row in lines(f / name)] for f in (folder, reference))
+        ours, theirs = (
+            [{k: v for k, v in row.items() if k not in timing} for row in lines(f / name)]
+            for f in (folder, reference)
+        )
         assert ours == theirs
 
 
@@ -258,7 +261,10 @@ def test_clipping_bounds_the_norm_of_all_gradients(make_training) -> None:
 @pytest.mark.parametrize(
     ("overrides", "words"),
     [
-        (["model.block_size=1000000", "train.tokens=4000000"], ["model.block_size", "train split", "at most"]),
+        (
+            ["model.block_size=1000000", "train.tokens=4000000"],
+            ["model.block_size", "train split", "at most"],
+        ),
         (["eval.test_sequences=1000000"], ["eval.test_sequences", "test split", "at most"]),
         (["data=fineweb", "model.vocab_size=50304"], ["python -m harness.prepare data=fineweb"]),
         (["runs_dir=/proc/nowhere"], ["cannot write", "runs_dir"]),
@@ -273,7 +279,9 @@ def test_what_cannot_be_frozen_is_refused_before_training(tiny, overrides, words
 
 
 def test_a_device_that_is_not_there_is_refused_by_name(tiny) -> None:
-    with pytest.raises(ValueError, match=r"hardware\.device=cuda:93 is not here; available: auto, cpu"):
+    with pytest.raises(
+        ValueError, match=r"hardware\.device=cuda:93 is not here; available: auto, cpu"
+    ):
         run([*tiny, "hardware.device=cuda:93"])
 
 

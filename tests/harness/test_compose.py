@@ -67,7 +67,13 @@ def test_overlays_that_agree_may_be_stacked() -> None:
 
 
 @pytest.mark.parametrize(
-    "key", ["eval: {test_sequences: 7}", "seeds: {init: 5}", "hardware: {threads: 2}", "data: {shuffle: false}"]
+    "key",
+    [
+        "eval: {test_sequences: 7}",
+        "seeds: {init: 5}",
+        "hardware: {threads: 2}",
+        "data: {shuffle: false}",
+    ],
 )
 def test_an_overlay_may_not_touch_data_evaluation_seeds_or_hardware_undeclared(
     tmp_path, key: str
@@ -138,7 +144,9 @@ def test_the_published_scale_is_the_published_baseline() -> None:
                           "schedule.warmup_frac": 0.05, "schedule.final_frac": 0.1}),
     ],
 )  # fmt: skip
-def test_overlays_have_the_published_values_at_the_published_scale(name: str, changes: dict) -> None:
+def test_overlays_have_the_published_values_at_the_published_scale(
+    name: str, changes: dict
+) -> None:
     config = load(["scale=gpt2_small", f"+intervention={name}"])
     assert {key: new for key, (_, new) in config.changes.items()} == changes
 

@@ -10,7 +10,9 @@ from harness.randomness import initialise
 TINY = {"n_layer": 2, "n_head": 4, "n_embd": 32, "block_size": 16, "vocab_size": 61}
 
 
-@pytest.mark.parametrize(("overlay", "expected"), [("baseline", 163_009_536), ("weight_tying", 124_412_160)])
+@pytest.mark.parametrize(
+    ("overlay", "expected"), [("baseline", 163_009_536), ("weight_tying", 124_412_160)]
+)
 def test_gpt2_small_has_the_published_number_of_parameters(overlay: str, expected: int) -> None:
     config = load(["scale=gpt2_small", f"+intervention={overlay}"])
     with torch.device("meta"):
@@ -34,7 +36,9 @@ def test_logits_and_gradients_are_those_of_transformers(qkv_bias: bool, tie_weig
     cross_entropy(expected, y_BT).backward()
     for name, (mine, reference, transposed) in _pairs(ours, theirs).items():
         grad = reference.grad.T if transposed else reference.grad
-        torch.testing.assert_close(mine.grad, grad, atol=1e-5, rtol=1e-4, msg=lambda m, n=name: f"{n}: {m}")
+        torch.testing.assert_close(
+            mine.grad, grad, atol=1e-5, rtol=1e-4, msg=lambda m, n=name: f"{n}: {m}"
+        )
 
 
 def _transformers_twin(ours: GPT, tie_weights: bool) -> nn.Module:

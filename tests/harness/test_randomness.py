@@ -57,7 +57,9 @@ def test_every_tensor_and_every_seed_draws_its_own_numbers() -> None:
 
 
 def test_initial_weights_follow_pytorchs_own_distributions() -> None:
-    model = build(ModelConfig(n_layer=1, n_head=4, n_embd=64, block_size=64, vocab_size=300, qkv_bias=True))
+    model = build(
+        ModelConfig(n_layer=1, n_head=4, n_embd=64, block_size=64, vocab_size=300, qkv_bias=True)
+    )
     initialise(model, 5)
     for name, module in model.named_modules():
         if isinstance(module, nn.Embedding):
@@ -92,7 +94,9 @@ def test_initialising_leaves_the_global_generator_alone() -> None:
 
 
 def test_keys_differ_by_seed_purpose_and_names() -> None:
-    keys = {key(s, p, *n) for s in (0, 1) for p in ("init", "data") for n in ((1, 2), (12,), ("1", ""))}
+    keys = {
+        key(s, p, *n) for s in (0, 1) for p in ("init", "data") for n in ((1, 2), (12,), ("1", ""))
+    }
     assert len(keys) == 2 * 2 * 3
 
 

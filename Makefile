@@ -1,0 +1,49 @@
+# Everything starts here: `make help`.
+PYTHON ?= python3
+VENV ?= .venv
+BIN := $(VENV)/bin
+READY := $(VENV)/.ready
+TORCH := $(shell sed -n 's/^torch==/torch==/p' constraints.txt)
+
+.PHONY: help setup study test test-fast check format bench clean
+.DEFAULT_GOAL := help
+
+help: ## Show this help
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-10s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+
+setup: $(READY) ## Make .venv with pinned versions (done by the others when needed)
+
+# The pinned torch goes in first: otherwise pip may choose another build for the project's range.
+$(READY): pyproject.toml constraints.txt
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' \
+		|| { echo "error: $(PYTHON) is older than 3.11; run: make PYTHON=python3.11"; exit 2; }
+	$(PYTHON) -m venv $(VENV)
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt $(TORCH)
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[dev]'
+	@touch $@
+
+study: $(READY) ## Train the demo study on the CPU, then print the improvement table
+	$(BIN)/python -m harness +study=demo
+	$(BIN)/python -m analysis runs/demo
+
+test: $(READY) ## Run all tests
+	$(BIN)/python -m pytest -n auto --dist worksteal -q
+
+test-fast: $(READY) ## Run the tests that take under two minutes in all
+	$(BIN)/python -m pytest -n auto --dist worksteal -q -m 'not slow'
+
+check: $(READY) ## Lint, check the formatting and the types
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+
+format: $(READY) ## Format the code and sort the imports
+	$(BIN)/ruff check --fix .
+	$(BIN)/ruff format .
+
+bench: $(READY) ## Measure how fast text is tokenised
+	$(BIN)/python benchmarks/tokenise.py
+
+clean: ## Delete the environment and caches; runs and data stay
+	rm -rf $(VENV) build .pytest_cache .mypy_cache .ruff_cache .hypothesis *.egg-info
+	find . -name __pycache__ -type d -prune -exec rm -rf {} +

@@ -1,0 +1,178 @@
+"""The configuration: one dataclass a group, every default here, overridden by ``conf/`` and you.
+
+The defaults are the published 163M baseline; ``conf/scale/*.yaml`` shrinks it. Hydra checks
+every key and type against these classes; behind `harness.compose` nothing else is passed around.
+No heavy import here: refusing a config must be quick.
+"""
+
+from __future__ import annotations
+
+from dataclasses import asdict, dataclass, field
+from enum import Enum
+from typing import Any
+
+from harness.config.running import (
+    Backend,
+    CheckpointConfig,
+    EvalConfig,
+    HardwareConfig,
+    LogConfig,
+    SampleConfig,
+    TrackingConfig,
+    WandbMode,
+)
+from harness.config.science import (
+    VOCAB_SIZE,
+    Autocast,
+    DataConfig,
+    Matmul,
+    ModelConfig,
+    OptimConfig,
+    PrecisionConfig,
+    SeedsConfig,
+    Slot,
+    Source,
+    Tokenizer,
+    TrainConfig,
+    slot,
+)
+from harness.config.study import CardConfig, Event, ReferenceConfig, StudyConfig
+
+__all__ = [
+    "VOCAB_SIZE",
+    "Autocast",
+    "Backend",
+    "CardConfig",
+    "CheckpointConfig",
+    "Config",
+    "ConfigError",
+    "DataConfig",
+    "EvalConfig",
+    "Event",
+    "HardwareConfig",
+    "LogConfig",
+    "Matmul",
+    "ModelConfig",
+    "OptimConfig",
+    "PrecisionConfig",
+    "ReferenceConfig",
+    "SampleConfig",
+    "SeedsConfig",
+    "Slot",
+    "Source",
+    "StudyConfig",
+    "Tokenizer",
+    "TrackingConfig",
+    "TrainConfig",
+    "WandbMode",
+    "baseline_model",
+    "plain",
+    "scientific",
+]
+
+
+class ConfigError(ValueError):
+    """A config that cannot be trained; the message is one line for the person who typed it."""
+
+
+@dataclass(kw_only=True, slots=True)
+class Config:
+    """Everything that one cell needs."""
+
+    study_name: str = "adhoc"
+    """Names the folder below ``runs_dir``."""
+    seed: int = 0
+    runs_dir: str = "runs"
+    data_dir: str = "data"
+    overwrite: bool = False
+    """Train again what is already complete."""
+    scale_name: str = "gpt2_small"
+    """Set by the scale, for messages."""
+    seeds: SeedsConfig = field(default_factory=SeedsConfig)
+    model: ModelConfig = field(default_factory=ModelConfig)
+    data: DataConfig = field(default_factory=DataConfig)
+    train: TrainConfig = field(default_factory=TrainConfig)
+    optim: OptimConfig = field(default_factory=OptimConfig)
+    schedule: Slot = slot("harness.schedule.constant")
+    """Learning-rate factor as a function of (step, n_steps)."""
+    precision: PrecisionConfig = field(default_factory=PrecisionConfig)
+    eval: EvalConfig = field(default_factory=EvalConfig)
+    sample: SampleConfig = field(default_factory=SampleConfig)
+    log: LogConfig = field(default_factory=LogConfig)
+    checkpoint: CheckpointConfig = field(default_factory=CheckpointConfig)
+    hardware: HardwareConfig = field(default_factory=HardwareConfig)
+    tracking: TrackingConfig = field(default_factory=TrackingConfig)
+    reference: ReferenceConfig = field(default_factory=ReferenceConfig)
+    interventions: dict[str, CardConfig] = field(default_factory=dict)
+    changes: dict[str, Any] = field(default_factory=dict)
+    """What the interventions change: dotted key -> [baseline's value, this arm's]. Filled in by
+    the harness."""
+    study: StudyConfig = field(default_factory=StudyConfig)
+
+    @property
+    def tokens_per_step(self) -> int:
+        """Tokens of one optimiser step."""
+        return self.train.batch_size * self.model.block_size
+
+    @property
+    def n_steps(self) -> int:
+        """Optimiser steps that the token budget pays for."""
+        return self.train.tokens // self.tokens_per_step
+
+    @property
+    def arm(self) -> str:
+        """Sorted intervention names joined with ``+``, or ``baseline``."""
+        return "+".join(sorted(self.interventions)) or "baseline"
+
+
+def scientific(config: Config, dataset_sha256: str) -> dict[str, Any]:
+    """Return what can change a cell's numbers, as plain data: the cell id is its hash.
+
+    Hardware, tracking, paths, logging and the wording of the cards are left out.
+    """
+    raw = asdict(config)
+    hooks = {
+        name: {"event": card["event"], "fn": card["fn"]}
+        for name, card in raw["interventions"].items()
+    }
+    groups = ("seeds", "model", "train", "optim", "schedule", "precision")
+    kept: dict[str, Any] = {name: raw[name] for name in groups}
+    kept |= {
+        "interventions": hooks,
+        "dataset": dataset_sha256,
+        "shuffle": config.data.shuffle,
+        "test_sequences": config.eval.test_sequences,
+    }
+    result: dict[str, Any] = plain(kept)
+    return result
+
+
+def plain(value: Any) -> Any:
+    """Return nested mappings and lists with enum members as their names."""
+    if isinstance(value, Enum):
+        return value.name
+    if isinstance(value, dict):
+        return {str(key): plain(item) for key, item in value.items()}
+    if isinstance(value, list | tuple):
+        return [plain(item) for item in value]
+    return value
+
+
+def baseline_model(config: Config) -> ModelConfig:
+    """Return the baseline's model config: this arm's, with its changes undone."""
+    raw = asdict(config.model)
+    for key, (value, _) in config.changes.items():
+        group, _, name = key.partition(".")
+        if group == "model":
+            _set(raw, name.split("."), value)
+    return ModelConfig(**raw)
+
+
+def _set(tree: dict[str, Any], path: list[str], value: Any) -> None:
+    *parents, last = path
+    for name in parents:
+        tree = tree[name]
+    if value is None and parents:  # a slot's argument that the baseline does not have
+        tree.pop(last, None)
+    else:
+        tree[last] = value

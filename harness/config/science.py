@@ -1,0 +1,156 @@
+"""What can change a cell's numbers: seeds, model, data, budget, optimiser, precision."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from enum import Enum
+from typing import Any
+
+from omegaconf import II
+
+Slot = dict[str, Any]
+"""A part named by config: ``{"_target_": "module.Class", **keyword_arguments}``."""
+
+
+def slot(target: str) -> Any:
+    """Return a field whose default is the slot with this target."""
+    return field(default_factory=lambda: {"_target_": target})
+
+
+class Tokenizer(Enum):
+    """Tokenizers whose ids fit in 16 bits."""
+
+    bytes = "bytes"
+    gpt2 = "gpt2"
+
+
+VOCAB_SIZE = {"bytes": 257, "gpt2": 50257}
+"""Both include one end-of-text token."""
+
+
+class Source(Enum):
+    """Where a corpus comes from."""
+
+    stdlib_docs = "stdlib_docs"
+    text = "text"
+    hub = "hub"
+    hub_tokens = "hub_tokens"
+
+
+class Autocast(Enum):
+    """Number format of the forward and backward pass; the weights stay float32."""
+
+    none = "none"
+    fp16 = "fp16"
+    bf16 = "bf16"
+
+
+class Matmul(Enum):
+    """PyTorch's float32 matrix-product precision: ``high`` allows TF32."""
+
+    highest = "highest"
+    high = "high"
+
+
+@dataclass(kw_only=True, slots=True)
+class SeedsConfig:
+    """The three seeds; ``seed=N`` sets all of them."""
+
+    init: int = II("seed")
+    """Initial weights."""
+    data: int = II("seed")
+    """Order of the training sequences (no effect with ``data.shuffle=false``)."""
+    loop: int = II("seed")
+    """Dropout."""
+
+
+@dataclass(kw_only=True, slots=True)
+class ModelConfig:
+    """A decoder-only transformer; defaults are the published GPT-2-small shape."""
+
+    n_layer: int = 12
+    n_head: int = 12
+    n_embd: int = 768
+    block_size: int = 1024
+    """Context length in tokens."""
+    vocab_size: int = II("vocab_size:${data.tokenizer}")
+    """At least the tokenizer's size."""
+    dropout: float = 0.1
+    """Probability, on embeddings, attention weights and both residual branches."""
+    qkv_bias: bool = False
+    tie_weights: bool = False
+    """The output head shares the token embedding."""
+    norm: Slot = slot("harness.model.LayerNorm")
+    mlp: Slot = slot("harness.model.MLP")
+    attention: Slot = slot("harness.model.CausalSelfAttention")
+    position: Slot = slot("harness.model.LearnedPositions")
+    head: Slot = slot("harness.model.Head")
+
+
+@dataclass(kw_only=True, slots=True)
+class DataConfig:
+    """A corpus, prepared once into token files by ``python -m harness.prepare``."""
+
+    name: str = "stdlib_docs"
+    """Names the prepared folder below ``data_dir``."""
+    source: Source = Source.stdlib_docs
+    tokenizer: Tokenizer = Tokenizer.bytes
+    path: str | None = None
+    """source=text: a file, a folder or a glob of UTF-8 text; one file is one document.
+    source=hub_tokens: a folder with the safetensors files, instead of the hub."""
+    document_separator: str | None = None
+    r"""source=text: cuts a file into documents, e.g. ``<|endoftext|>`` or ``\n\n\n``."""
+    repo: str | None = None
+    """source=hub, hub_tokens: the dataset's id on the Hugging Face hub."""
+    revision: str | None = None
+    """source=hub, hub_tokens: a commit, tag or branch; None: the newest when it is prepared."""
+    config: str | None = None
+    """source=hub: the dataset's config name, e.g. ``sample-10BT``."""
+    split: str = "train"
+    """source=hub: the dataset's split to read."""
+    text_column: str = "text"
+    max_tokens: int | None = None
+    """At most this many tokens over all splits, in whole documents (source=hub_tokens: training
+    tokens); None: the whole source."""
+    val_frac: float = 0.05
+    """Fraction of documents for validation, drawn by a hash of each document's text."""
+    test_frac: float = 0.05
+    """Fraction of documents for the test set, likewise."""
+    shuffle: bool = True
+    """Visit the training sequences in an order drawn from the data seed; false: as stored."""
+    test_start_token: int | None = None
+    """source=hub_tokens: the test set begins here in the published validation tokens."""
+
+
+@dataclass(kw_only=True, slots=True)
+class TrainConfig:
+    """How much training; fixed by the study, whatever the hardware."""
+
+    batch_size: int = 96
+    """Sequences per optimiser step, over all devices and accumulation steps."""
+    tokens: int = 3_260_190_720
+    """Token budget; the number of steps is this over the tokens per step, rounded down."""
+    max_skipped_steps: int = 50
+    """This many non-finite steps in a row: the run is recorded as diverged."""
+
+
+@dataclass(kw_only=True, slots=True)
+class OptimConfig:
+    """The optimiser."""
+
+    optimizer: Slot = slot("harness.optim.adamw")
+    lr: float = 4e-4
+    weight_decay: float = 0.1
+    """On every parameter, as published."""
+    betas: list[float] = field(default_factory=lambda: [0.9, 0.999])
+    eps: float = 1e-8
+    grad_clip: float | None = None
+    """Maximum norm of all gradients together; None: no clipping."""
+
+
+@dataclass(kw_only=True, slots=True)
+class PrecisionConfig:
+    """Number formats of training. Evaluation is always float32, so that arms stay comparable."""
+
+    autocast: Autocast = Autocast.none
+    matmul: Matmul = Matmul.highest

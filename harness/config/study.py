@@ -1,0 +1,68 @@
+"""What a study is made of: the cards of its interventions, its plan, its scale's references."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from enum import Enum
+
+from harness.config.science import Slot
+
+
+class Event(Enum):
+    """Where an intervention's function is called; see `harness.events`."""
+
+    model_built = "model_built"
+    loss = "loss"
+    gradients_ready = "gradients_ready"
+    step_done = "step_done"
+    before_eval = "before_eval"
+    after_eval = "after_eval"
+
+
+@dataclass(kw_only=True, slots=True)
+class ReferenceConfig:
+    """What overlays refer to where an absolute number means nothing at another scale."""
+
+    higher_lr: float = 1.4e-3
+    grad_clip: float = 3.5
+    low_weight_decay: float = 0.01
+    high_weight_decay: float = 0.33724
+    small_batch: int = 6
+    half_batch: int = 48
+    double_batch: int = 192
+    """Sequences per step, as the two before it."""
+
+
+@dataclass(kw_only=True, slots=True)
+class CardConfig:
+    """An intervention's card: what it is, where it comes from, and what it hooks into."""
+
+    summary: str
+    source: str
+    published_delta: float | None = None
+    """Test loss minus baseline in nats per token, negative is better, as published."""
+    published_where: str | None = None
+    """Where `published_delta` stands, and at which scale."""
+    event: Event | None = None
+    fn: Slot | None = None
+    """Called at `event`."""
+    declares: list[str] = field(default_factory=list)
+    """Groups among data, eval, seeds and hardware that this intervention has to touch."""
+    control: bool = False
+    """An A/A control: changes nothing, on purpose."""
+
+
+@dataclass(kw_only=True, slots=True)
+class StudyConfig:
+    """The plan of a saved study: fixed before its first run."""
+
+    arms: list[str] = field(default_factory=list)
+    """``baseline``, an intervention, or several joined with ``+``."""
+    seeds: int = 3
+    """Seeds 0 … seeds-1 for every arm."""
+    baseline_seeds: int | None = None
+    """Seeds of the baseline; None: as many as the others."""
+    alpha: float = 0.05
+    """Family-wise error of the study's verdicts."""
+    rope: float | None = None
+    """Practically relevant difference, nats per token; None: one sd of the runs, labelled so."""

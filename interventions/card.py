@@ -1,0 +1,56 @@
+"""Read the cards that the overlays in ``conf/intervention`` carry."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from omegaconf import OmegaConf
+
+OVERLAYS = Path(__file__).resolve().parent.parent / "conf" / "intervention"
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Card:
+    """One intervention: what it changes, where it comes from, what was published about it."""
+
+    name: str
+    summary: str
+    source: str
+    published_delta: float | None
+    """Test loss minus baseline, nats per token; negative is better."""
+    published_where: str | None
+    sets: dict[str, Any]
+    """What the overlay sets, apart from its card."""
+
+
+def read_card(path: Path) -> Card:
+    """Read the card of one overlay.
+
+    Raises
+    ------
+    ValueError
+        The overlay has no card under its own name, or the card lacks a summary or a source.
+    """
+    content = OmegaConf.load(path)
+    raw: dict[str, Any] = OmegaConf.to_container(content, resolve=False)  # type: ignore[assignment]
+    card = raw.pop("interventions", {}).get(path.stem, {})
+    missing = [key for key in ("summary", "source") if not card.get(key)]
+    if missing:
+        raise ValueError(
+            f"{path}: interventions.{path.stem} lacks {' and '.join(missing)}: add the card"
+        )
+    return Card(
+        name=path.stem,
+        summary=card["summary"],
+        source=card["source"],
+        published_delta=card.get("published_delta"),
+        published_where=card.get("published_where"),
+        sets=raw,
+    )
+
+
+def read_cards(folder: Path = OVERLAYS) -> list[Card]:
+    """Read all cards of a folder of overlays, by name; ``baseline`` is none."""
+    return [read_card(path) for path in sorted(folder.glob("*.yaml")) if path.stem != "baseline"]

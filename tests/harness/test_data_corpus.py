@@ -1,0 +1,302 @@
+import dataclasses
+import itertools
+import json
+import os
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from harness.config import DataConfig, Source, Tokenizer
+from harness.data import build, tokens, verify
+from harness.data.corpus import (
+    SPLITS,
+    Corpus,
+    DataError,
+    dataset_sha256,
+    ensure_prepared,
+    open_corpus,
+    prepare,
+)
+from harness.data.manifest import corpus_folder
+from harness.data.tokens import split_of
+
+END = 256
+
+
+def documents(corpus: Corpus, split: str) -> list[str]:
+    """Cut a byte-level split at its document starts and decode it."""
+    found = corpus.tokens(split)
+    starts = [*corpus.document_starts(split).tolist(), len(found)]
+    pieces = [found[a:b] for a, b in itertools.pairwise(starts)]
+    assert all(piece[-1] == END for piece in pieces)
+    assert not any((piece[:-1] == END).any() for piece in pieces)
+    return [piece[:-1].astype(np.uint8).tobytes().decode() for piece in pieces]
+
+
+def all_bytes(folder: Path) -> dict[str, bytes]:
+    return {file.name: file.read_bytes() for file in folder.iterdir() if file.suffix == ".bin"}
+
+
+def test_every_document_is_in_exactly_one_split(text_config: DataConfig, tmp_path: Path) -> None:
+    corpus = prepare(text_config, tmp_path / "data")
+    found = [text for split in SPLITS for text in documents(corpus, split)]
+    written = [file.read_text(encoding="utf-8") for file in Path(text_config.path).iterdir()]
+    assert sorted(found) == sorted(written)
+    assert len(set(written)) == 200
+
+
+def test_the_manifest_counts_what_the_files_hold(text_config: DataConfig, tmp_path: Path) -> None:
+    corpus = prepare(text_config, tmp_path / "data")
+    assert corpus.manifest.vocab_size == 257
+    assert corpus.manifest.eot_token == END
+    for split in SPLITS:
+        found, entry = corpus.tokens(split), corpus.manifest.splits[split]
+        assert found.dtype == np.uint16
+        assert found.shape == (entry.n_tokens,)
+        assert (found == END).sum() == entry.n_documents == len(corpus.document_starts(split))
+        assert corpus.document_starts(split).dtype == np.int64
+
+
+def test_split_fractions_are_those_asked_for() -> None:
+    config = DataConfig(val_frac=0.1, test_frac=0.2)
+    counts = np.bincount([split_of(f"document {number}", config) for number in range(10_000)])
+    assert counts / 10_000 == pytest.approx([0.7, 0.1, 0.2], abs=0.02)
+
+
+def test_neither_order_nor_budget_nor_fraction_of_validation_moves_a_test_document(
+    text_config: DataConfig, tmp_path: Path
+) -> None:
+    whole = prepare(text_config, tmp_path / "data")
+    small = prepare(dataclasses.replace(text_config, max_tokens=40_000), tmp_path / "data")
+    more_val = prepare(dataclasses.replace(text_config, val_frac=0.3), tmp_path / "data")
+    reverse = tmp_path / "reverse"
+    reverse.mkdir()
+    for number, file in enumerate(sorted(Path(text_config.path).iterdir(), reverse=True)):
+        shutil.copy(file, reverse / f"{number:03}.txt")
+    reordered = prepare(dataclasses.replace(text_config, path=str(reverse)), tmp_path / "data")
+    test = documents(whole, "test")
+    assert documents(more_val, "test") == test
+    assert documents(reordered, "test") == test[::-1]
+    assert documents(small, "test") == test[: len(documents(small, "test"))]
+    assert 0 < len(documents(small, "test")) < len(test)
+
+
+def test_a_smaller_budget_gives_a_prefix_of_whole_documents(
+    text_config: DataConfig, tmp_path: Path
+) -> None:
+    whole = prepare(text_config, tmp_path / "data")
+    small = prepare(dataclasses.replace(text_config, max_tokens=50_000), tmp_path / "data")
+    sizes = [len(small.tokens(split)) for split in SPLITS]
+    assert 48_000 < sum(sizes) <= 50_000
+    for split, size in zip(SPLITS, sizes, strict=True):
+        assert np.array_equal(small.tokens(split), whole.tokens(split)[:size])
+        assert small.tokens(split)[-1] == END
+
+
+def test_equal_documents_share_a_split(tmp_path: Path) -> None:
+    text = "<END>".join(f"document {number % 50}" for number in range(200))
+    (tmp_path / "all.txt").write_text(text)
+    config = DataConfig(
+        name="twins",
+        source=Source.text,
+        path=str(tmp_path / "all.txt"),
+        document_separator="<END>",
+        val_frac=0.3,
+        test_frac=0.3,
+    )
+    corpus = prepare(config, tmp_path / "data")
+    train, val, test = ({*documents(corpus, split)} for split in SPLITS)
+    assert len(train) + len(val) + len(test) == 50
+    assert not train & val
+    assert not train & test
+    assert not val & test
+
+
+def test_the_files_depend_on_neither_batches_nor_threads(
+    text_config: DataConfig, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    one = prepare(text_config, tmp_path / "one")
+    monkeypatch.setattr(tokens, "BATCH_CHARACTERS", 700)
+    monkeypatch.setattr(tokens, "n_threads", lambda: 7)
+    other = prepare(text_config, tmp_path / "other")
+    assert all_bytes(one.folder) == all_bytes(other.folder)
+    assert one.dataset_sha256 == other.dataset_sha256
+
+
+def test_the_dataset_hash_changes_with_one_character(
+    text_config: DataConfig, tmp_path: Path
+) -> None:
+    before = prepare(text_config, tmp_path / "one").dataset_sha256
+    file = Path(text_config.path) / "007.txt"
+    file.write_text(file.read_text(encoding="utf-8").replace("word0", "Word0", 1), encoding="utf-8")
+    assert prepare(text_config, tmp_path / "other").dataset_sha256 != before
+
+
+def test_the_dataset_hash_is_read_from_the_manifest_alone(
+    text_config: DataConfig, tmp_path: Path
+) -> None:
+    corpus = prepare(text_config, tmp_path)
+    (corpus.folder / "train.bin").unlink()
+    assert dataset_sha256(text_config, tmp_path) == corpus.dataset_sha256
+
+
+def test_an_end_of_text_token_spelled_out_stays_text(
+    text_config: DataConfig, tmp_path: Path
+) -> None:
+    for number in range(200):
+        (Path(text_config.path) / f"{number:03}.txt").write_text(f"{number} <|endoftext|> on")
+    corpus = prepare(text_config, tmp_path / "data")
+    assert all("<|endoftext|>" in text for text in documents(corpus, "train"))
+
+
+def test_preparing_twice_does_the_work_once(
+    text_config: DataConfig, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    first = prepare(text_config, tmp_path)
+    monkeypatch.setattr(build, "tokenised", lambda *_: pytest.fail("tokenised again"))
+    assert prepare(text_config, tmp_path).manifest == first.manifest
+
+
+def test_a_missing_corpus_names_the_command_that_prepares_it(tmp_path: Path) -> None:
+    config = DataConfig(name="fineweb", source=Source.hub, repo="a/b", max_tokens=1000)
+    with pytest.raises(DataError, match="is not prepared") as caught:
+        ensure_prepared(config, tmp_path)
+    command = "python -m harness.prepare data=fineweb data.max_tokens=1000"
+    assert command in str(caught.value)
+    with pytest.raises(DataError, match="is not prepared"):
+        dataset_sha256(config, tmp_path)
+
+
+def test_a_missing_corpus_names_what_is_prepared_with_other_values(
+    text_config: DataConfig, tmp_path: Path
+) -> None:
+    prepare(text_config, tmp_path)
+    with pytest.raises(DataError, match=r"books-\w+ \(data.max_tokens=None data.val_frac=0.2\)"):
+        open_corpus(dataclasses.replace(text_config, max_tokens=5000, val_frac=0.1), tmp_path)
+
+
+def test_another_python_has_another_folder_of_library_prose(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    here = corpus_folder(DataConfig(), tmp_path)
+    monkeypatch.setattr("platform.python_version", lambda: "3.99.0")
+    assert corpus_folder(DataConfig(), tmp_path) != here
+
+
+@pytest.mark.parametrize("damage", ["flip", "cut", "grow", "remove", "boundaries"])
+def test_a_damaged_file_is_named(damage: str, text_config: DataConfig, tmp_path: Path) -> None:
+    corpus = prepare(text_config, tmp_path)
+    name = "val.documents.bin" if damage == "boundaries" else "val.bin"
+    file = corpus.folder / name
+    content = bytearray(file.read_bytes())
+    content[8] ^= 1
+    changed = {
+        "flip": bytes(content),
+        "boundaries": bytes(content),
+        "cut": bytes(content[:-2]),
+        "grow": bytes(content) + b"ab",
+    }
+    file.unlink()
+    if damage in changed:
+        file.write_bytes(changed[damage])
+    with pytest.raises(DataError) as caught:
+        open_corpus(text_config, tmp_path)
+    assert str(file) in str(caught.value)
+    assert f"delete {corpus.folder} and prepare it again" in str(caught.value)
+    assert open_corpus(text_config, tmp_path, verify=False).manifest == corpus.manifest
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "said"),
+    [
+        ('"schema_version": 1', '"schema_version": 9', "schema version 9"),
+        ('"n_documents": ', '"n_documents": 1', "damaged|bytes"),
+        ('"vocab_size": 257', '"vocab_size": 300', "changed after it was written"),
+        ('"request"', '"requests"', "not a corpus manifest"),
+        ("{", "", "not a corpus manifest"),
+    ],
+)
+def test_an_edited_manifest_is_refused(
+    old: str, new: str, said: str, text_config: DataConfig, tmp_path: Path
+) -> None:
+    manifest = prepare(text_config, tmp_path).folder / "manifest.json"
+    manifest.write_text(manifest.read_text().replace(old, new, 1))
+    with pytest.raises(DataError, match=said):
+        open_corpus(text_config, tmp_path)
+
+
+def test_files_are_hashed_again_only_when_they_changed(
+    text_config: DataConfig, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    folder = prepare(text_config, tmp_path).folder
+    hashed: list[str] = []
+    real = verify.sha256_of_span
+    monkeypatch.setattr(
+        verify, "sha256_of_span", lambda file, *span: hashed.append(file.name) or real(file, *span)
+    )
+    open_corpus(text_config, tmp_path)
+    assert hashed == []
+    os.utime(folder / "train.bin", (1, 1))
+    open_corpus(text_config, tmp_path)
+    open_corpus(text_config, tmp_path)
+    assert hashed == ["train.bin"]
+
+
+@pytest.mark.parametrize(
+    ("change", "said"),
+    [
+        ({"val_frac": 0.0}, "both must be above 0"),
+        ({"test_frac": 0.9}, "together below 1"),
+        ({"max_tokens": 0}, "data.max_tokens=0: at least 1"),
+        ({"max_tokens": 3}, "split of books is empty: 0 documents"),
+        ({"name": "../books"}, "data.name='../books'"),
+        ({"repo": "a/b"}, "data.repo=a/b has no effect with data.source=text"),
+    ],
+)
+def test_impossible_requests_are_refused_and_leave_nothing(
+    change: dict, said: str, text_config: DataConfig, tmp_path: Path
+) -> None:
+    with pytest.raises(DataError, match=said):
+        prepare(dataclasses.replace(text_config, **change), tmp_path / "data")
+    assert left_behind(tmp_path / "data") == []
+
+
+def left_behind(data_dir: Path) -> list[str]:
+    return [path.name for path in data_dir.glob("*") if not path.name.endswith(".lock")]
+
+
+def test_ctrl_c_leaves_nothing_half_written(text_config: DataConfig, tmp_path: Path) -> None:
+    def interrupt(n_tokens: int, _frac: float | None) -> None:
+        if n_tokens:
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        prepare(text_config, tmp_path / "data", interrupt)
+    assert left_behind(tmp_path / "data") == []
+
+
+def test_an_unknown_split_names_the_ones_there_are(text_config: DataConfig, tmp_path: Path) -> None:
+    with pytest.raises(DataError, match="no split 'valid'; available: train, val, test"):
+        prepare(text_config, tmp_path).tokens("valid")
+
+
+def test_opening_a_corpus_imports_no_heavy_package() -> None:
+    code = (
+        "import json, sys, harness.data.corpus, harness.data.hub, harness.data.hub_tokens\n"
+        "print(json.dumps([m for m in sys.modules if '.' not in m]))"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert not {"torch", "datasets", "huggingface_hub", "tiktoken"} & set(json.loads(done.stdout))
+
+
+def test_library_prose_is_prepared_by_itself(data_dir: Path) -> None:
+    corpus = ensure_prepared(DataConfig(), data_dir)
+    sizes = [len(corpus.tokens(split)) for split in SPLITS]
+    assert sum(sizes) > 1_000_000
+    assert min(sizes) > 0.02 * sum(sizes)
+    assert corpus.manifest.request["python"].endswith(sys.version.split()[0])
+    assert Tokenizer[corpus.manifest.tokenizer] is Tokenizer.bytes
