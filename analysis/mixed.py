@@ -19,6 +19,9 @@ from numpy.typing import ArrayLike
 from analysis.fit import Array, Fit, Index, clear_rounding, sums, sums_of_squares
 from analysis.search import minimise
 
+CANCELLED = 1e-13
+"""A residual below this share of the arms' sums of squares is what subtraction leaves."""
+
 Weight = Callable[[Array], Array]
 
 
@@ -156,7 +159,8 @@ def fit_mixed(loss: ArrayLike, arm: ArrayLike, seed: ArrayLike) -> Fit:
         raise ValueError(f"{blocks.n_runs:.0f} runs in {len(blocks.n)} arms leave no residual")
     solution = _solve(blocks, _best_ratio(blocks))
     var_resid = solution.rss / (blocks.n_runs - len(blocks.n))
-    if clear_rounding(var_resid, blocks.size_of_loss) == 0:
+    cancelled = solution.rss <= CANCELLED * blocks.total_square
+    if cancelled or clear_rounding(var_resid, blocks.size_of_loss) == 0:
         return _without_residual(blocks, solution)
     return _kenward_roger(blocks, solution, var_resid)
 
