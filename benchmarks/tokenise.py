@@ -63,14 +63,18 @@ def main() -> None:
     meter = Meter(target)
     config = DataConfig(tokenizer=Tokenizer[options.tokenizer], max_tokens=target)
     with tempfile.TemporaryDirectory() as folder:
-        start = time.perf_counter()
+        start, cpu_start = time.perf_counter(), time.process_time()
         build(Path(folder), config, lambda _: batched(endless(texts)), meter)
         seconds = time.perf_counter() - start
+        cores_used = (time.process_time() - cpu_start) / seconds
     print(
         f"{options.tokenizer}: {meter.tokens / 1e6:.1f} M tokens in {seconds:.1f} s = "
-        f"{meter.tokens / seconds / 1e6:.2f} Mtok/s on {n_threads()} threads "
-        f"(hashing and writing included); peak memory {meter.quarter_mib:.0f} MiB after a quarter, "
-        f"{peak_mib():.0f} MiB at the end; Python {platform.python_version()}, {platform.machine()}"
+        f"{meter.tokens / seconds / 1e6:.2f} Mtok/s with {n_threads()} threads "
+        f"on {cores_used:.2f} cores (splitting, writing and hashing included)"
+    )
+    print(
+        f"peak memory {meter.quarter_mib:.0f} MiB after a quarter, {peak_mib():.0f} MiB at end; "
+        f"Python {platform.python_version()}, {platform.machine()}"
     )
 
 

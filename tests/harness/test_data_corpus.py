@@ -2,6 +2,7 @@ import dataclasses
 import itertools
 import json
 import os
+import re
 import shutil
 import subprocess
 import sys
@@ -95,6 +96,17 @@ def test_a_smaller_budget_gives_a_prefix_of_whole_documents(
     for split, size in zip(SPLITS, sizes, strict=True):
         assert np.array_equal(small.tokens(split), whole.tokens(split)[:size])
         assert small.tokens(split)[-1] == END
+
+
+def test_a_budget_that_fits_exactly_keeps_the_last_document(
+    text_config: DataConfig, tmp_path: Path
+) -> None:
+    whole = prepare(text_config, tmp_path / "data")
+    total = sum(len(whole.tokens(split)) for split in SPLITS)
+    for budget, missing in [(total, 0), (total - 1, 1)]:
+        corpus = prepare(dataclasses.replace(text_config, max_tokens=budget), tmp_path / "data")
+        n_documents = sum(len(corpus.document_starts(split)) for split in SPLITS)
+        assert n_documents == 200 - missing
 
 
 def test_equal_documents_share_a_split(tmp_path: Path) -> None:
@@ -192,13 +204,13 @@ def test_a_damaged_file_is_named(damage: str, text_config: DataConfig, tmp_path:
     corpus = prepare(text_config, tmp_path)
     name = "val.documents.bin" if damage == "boundaries" else "val.bin"
     file = corpus.folder / name
-    content = bytearray(file.read_bytes())
-    content[8] ^= 1
+    content = file.read_bytes()
+    flipped = content[:8] + bytes([content[8] ^ 1]) + content[9:]
     changed = {
-        "flip": bytes(content),
-        "boundaries": bytes(content),
-        "cut": bytes(content[:-2]),
-        "grow": bytes(content) + b"ab",
+        "flip": flipped,
+        "boundaries": flipped,
+        "cut": content[:-2],
+        "grow": content + b"ab",
     }
     file.unlink()
     if damage in changed:
@@ -291,6 +303,19 @@ def test_opening_a_corpus_imports_no_heavy_package() -> None:
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert not {"torch", "datasets", "huggingface_hub", "tiktoken"} & set(json.loads(done.stdout))
+
+
+@pytest.mark.slow
+def test_memory_does_not_grow_with_the_corpus() -> None:
+    script = Path(__file__).parents[2] / "benchmarks" / "tokenise.py"
+    done = subprocess.run(
+        [sys.executable, str(script), "--tokenizer", "bytes", "--million-tokens", "80"],
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    quarter, end = re.findall(r"(\d+) MiB", done.stdout)
+    assert int(end) - int(quarter) < 20
 
 
 def test_library_prose_is_prepared_by_itself(data_dir: Path) -> None:
