@@ -38,6 +38,8 @@ def run_one(_: DictConfig) -> None:
 
 def main() -> None:
     """Run Hydra; turn what is wrong with a config into one line and exit code 2."""
+    # Hydra's parser takes no overrides on both sides of a flag
+    sys.argv[1:] = sorted(sys.argv[1:], key=lambda word: word not in ("-m", "--multirun"))
     os.environ["HYDRA_FULL_ERROR"] = "1"  # exceptions reach us instead of Hydra's own printer
     try:
         run_one()

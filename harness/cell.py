@@ -8,9 +8,9 @@ of an undisturbed one.
 from __future__ import annotations
 
 import hashlib
+import logging
 import resource
 import sys
-import traceback
 from dataclasses import asdict
 from pathlib import Path
 
@@ -26,11 +26,15 @@ from harness.evaluation import sequence_losses
 from harness.events import Events
 from harness.freeze import CONFIG_FILE, describe, finished_record, load_frozen
 from harness.journal import Journal, Preempted, finite, graceful_stop
+from harness.log import logging_to
 from harness.loop import Diverged, Training, largest_micro_batch, train
 from harness.model import build, build_slot, count_parameters, flops_per_token, slot_factory
 from harness.precision import Precision
+from harness.progress import wants_bar
 from harness.randomness import initialise, parameter_hashes, weights_hash
 from harness.records import RunRecord, Seeds, Status, now, write_record
+
+log = logging.getLogger(__name__)
 
 TEST_LOSSES_FILE = "test_losses.npy"
 
@@ -53,6 +57,16 @@ def run(folder: Path) -> RunRecord:
     corpus = open_corpus(config.data, Path(config.data_dir))
     record = new_record(folder, config, corpus, device)
     write_record(folder, record)
+    with logging_to(folder, bar=wants_bar()):
+        _run_to_an_end(folder, config, corpus, record, device)
+        log.info(describe(record, folder))
+    return record
+
+
+def _run_to_an_end(
+    folder: Path, config: Config, corpus: Corpus, record: RunRecord, device: torch.device
+) -> None:
+    """Train and test; whatever happens is in the record at the end."""
     try:
         _train_and_test(folder, config, corpus, record, device)
         record.status = Status.COMPLETE
@@ -62,10 +76,9 @@ def run(folder: Path) -> RunRecord:
         record.status, record.error = Status.PREEMPTED, str(error)
     except Exception as error:
         record.status, record.error = Status.FAILED, f"{type(error).__name__}: {error}"
-        traceback.print_exc()
+        log.exception("%s failed", folder)
     record.finished = now()
     write_record(folder, record)
-    return record
 
 
 def choose_device(name: str) -> torch.device:
@@ -96,7 +109,7 @@ def _train_and_test(
     training = build_training(config, corpus, record, device)
     state, complaints = checkpoint.load_newest(folder)
     for line in complaints:
-        print(f"warning: {line}", file=sys.stderr)
+        log.warning(line)
     encoding = get_tokenizer(config.data.tokenizer)
     journal = Journal(folder, training, record, corpus.tokens("val"), encoding, state)
     try:
@@ -119,7 +132,7 @@ def build_training(
     events.model_built(model, config.seeds.init)
     record.n_params = count_parameters(model)
     record.fingerprints.init = parameter_hashes(model)
-    print(_pairing(config, record.fingerprints.init), file=sys.stderr)
+    log.info(_pairing(config, record.fingerprints.init))
     model.to(device)
     data_seed = config.seeds.data if config.data.shuffle else None
     batches = Batches(
@@ -245,7 +258,8 @@ def report(folder: Path) -> int:
     except ValueError as error:  # ConfigError and DataError
         print(f"error: {error}", file=sys.stderr)
         return 2
-    print(describe(record, folder), file=sys.stderr)
+    if wants_bar():
+        print(describe(record, folder), file=sys.stderr)
     return 0 if record.status in (Status.COMPLETE, Status.DIVERGED) else 1
 
 

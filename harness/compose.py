@@ -220,8 +220,8 @@ def _check_effect(config: Config, single: dict[str, dict[str, list[Any]]]) -> No
         card = config.interventions[name]
         if not changes and card.fn is None and not card.control:
             raise ConfigError(
-                f"intervention {name!r} changes nothing here: scale={config.scale_name} already "
-                f"trains with its values; leave it out, or choose another scale or precision"
+                f"intervention {name!r} changes nothing here: scale={config.scale_name} has its "
+                f"values already, or the command line overrides them; leave it out"
             )
         for key in changes:
             group = key.split(".")[0]

@@ -1,10 +1,18 @@
-"""How far a cell is: a bar on a terminal, lines in a log."""
+"""How far a cell is: lines in its log, and a bar where somebody watches a terminal."""
 
 from __future__ import annotations
 
+import logging
 import sys
 import time
 from typing import Any
+
+log = logging.getLogger(__name__)
+
+
+def wants_bar() -> bool:
+    """Tell whether somebody is watching a terminal."""
+    return sys.stderr.isatty()
 
 
 class Progress:
@@ -14,7 +22,7 @@ class Progress:
         self.n_steps, self.first = n_steps, done
         self.start = time.perf_counter()
         self.bar: Any = None
-        if sys.stderr.isatty():
+        if wants_bar():
             from rich.console import Console
             from rich.progress import BarColumn, MofNCompleteColumn, TextColumn, TimeRemainingColumn
             from rich.progress import Progress as Bar
@@ -38,14 +46,11 @@ class Progress:
         text += f"  {metrics['tokens_per_second']:,.0f} tok/s"
         if self.bar is not None:
             self.bar.update(self.task, completed=metrics["step"], text=text)
-            return
         elapsed = time.perf_counter() - self.start
         left = elapsed / (metrics["step"] - self.first) * (self.n_steps - metrics["step"])
         minutes, seconds = divmod(round(left), 60)
-        print(
-            f"step {metrics['step']}/{self.n_steps}  {text}  {minutes}:{seconds:02d} left",
-            file=sys.stderr,
-            flush=True,
+        log.info(
+            "step %d/%d  %s  %d:%02d left", metrics["step"], self.n_steps, text, minutes, seconds
         )
 
     def close(self) -> None:

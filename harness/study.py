@@ -19,9 +19,8 @@ from pathlib import Path
 
 from harness.config import Config, ConfigError
 from harness.freeze import describe, finished_record, freeze
+from harness.log import LOG_FILE
 from harness.records import Status, StudyPlan, now, read_record, write_plan
-
-LOG_FILE = "log.txt"
 
 
 class StudyFailed(Exception):  # noqa: N818 - an outcome: the failures have been listed

@@ -5,8 +5,8 @@ The client runs in a thread of its own: training hands over plain data and never
 
 from __future__ import annotations
 
+import logging
 import queue
-import sys
 import threading
 from collections.abc import Callable
 from dataclasses import asdict
@@ -15,6 +15,8 @@ from typing import Any
 
 from harness.config import Backend, Config, WandbMode, plain
 from harness.records import RunRecord
+
+log = logging.getLogger(__name__)
 
 FINISH_SECONDS = 60.0
 """How long a finished cell waits for a slow tracker before it goes on without."""
@@ -117,4 +119,4 @@ def _summary(record: RunRecord) -> dict[str, Any]:
 
 
 def _warn(message: str) -> None:
-    print(f"warning: tracker {message}", file=sys.stderr, flush=True)
+    log.warning("tracker %s", message)

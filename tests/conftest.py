@@ -14,8 +14,7 @@ TINY = [
     "model.n_head=2",
     "model.n_embd=16",
     "model.block_size=16",
-    "train.batch_size=4",
-    "train.tokens=640",
+    "train.tokens=2560",
     "eval.test_sequences=8",
     "eval.val_sequences=4",
     "eval.n_val=2",
@@ -25,7 +24,7 @@ TINY = [
     "checkpoint.every_steps=2",
     "hardware=cpu",
 ]
-"""Ten steps of 64 tokens: a cell in well under a second."""
+"""Ten steps of 256 tokens: a cell in well under a second."""
 
 
 @pytest.fixture(scope="session")

@@ -14,7 +14,7 @@ from collections.abc import Mapping
 from http import HTTPStatus
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
-from typing import Any
+from typing import IO, Any
 from urllib.parse import parse_qs, unquote, urlsplit
 
 
@@ -56,6 +56,7 @@ class Repo:
     def __init__(self, name: str, folder: Path) -> None:
         self.name = name
         self.folder = folder
+        self._etags: dict[tuple[str, int, int], str] = {}
 
     def files(self) -> list[str]:
         found = (path for path in self.folder.rglob("*") if path.is_file())
@@ -69,7 +70,12 @@ class Repo:
         return digest.hexdigest()
 
     def etag(self, name: str) -> str:
-        return hashlib.sha256((self.folder / name).read_bytes()).hexdigest()
+        status = (self.folder / name).stat()
+        key = (name, status.st_size, status.st_mtime_ns)
+        if key not in self._etags:
+            content = (self.folder / name).read_bytes()
+            self._etags[key] = hashlib.sha256(content).hexdigest()
+        return self._etags[key]
 
     def knows(self, revision: str) -> bool:
         return revision in ("main", self.sha)
@@ -178,8 +184,8 @@ class _Handler(BaseHTTPRequestHandler):
             self._send_file(repo, file)
 
     def _send_file(self, repo: Repo, file: str) -> None:
-        content = (repo.folder / file).read_bytes()
-        first, last = _range(self.headers.get("Range"), len(content))
+        size = (repo.folder / file).stat().st_size
+        first, last = _range(self.headers.get("Range"), size)
         partial = self.headers.get("Range") is not None
         self.send_response(HTTPStatus.PARTIAL_CONTENT if partial else HTTPStatus.OK)
         self.send_header("ETag", f'"{repo.etag(file)}"')
@@ -188,18 +194,21 @@ class _Handler(BaseHTTPRequestHandler):
         self.send_header("Content-Type", "application/octet-stream")
         self.send_header("Content-Length", str(last - first + 1))
         if partial:
-            self.send_header("Content-Range", f"bytes {first}-{last}/{len(content)}")
+            self.send_header("Content-Range", f"bytes {first}-{last}/{size}")
         self.end_headers()
         if self.command == "GET":
-            self._send_slowly(content[first : last + 1])
+            with (repo.folder / file).open("rb") as content:
+                content.seek(first)
+                self._send_slowly(content, last + 1 - first)
 
-    def _send_slowly(self, content: bytes) -> None:
-        for start in range(0, len(content), 1 << 16):
-            piece = content[start : start + (1 << 16)]
+    def _send_slowly(self, content: IO[bytes], length: int) -> None:
+        while length > 0:
+            piece = content.read(min(length, 1 << 16))
             try:
                 self.wfile.write(piece)
             except (BrokenPipeError, ConnectionResetError):
                 return  # the reader was killed: that is what some tests are about
+            length -= len(piece)
             self.server_hub.file_bytes_sent += len(piece)
             time.sleep(self.server_hub.seconds_per_mb * len(piece) / 1e6)
 

@@ -26,7 +26,7 @@ def test_a_cell_leaves_a_complete_record_and_all_its_files(tiny, tmp_path) -> No
     folder, record = run([*tiny, "+intervention=qkv_bias", "seed=7", "hardware.usd_per_hour=3.6"])
     assert folder.parts[-3:-1] == ("adhoc", "qkv_bias")
     assert record == read_record(folder)
-    assert (record.status, record.step, record.tokens) == (Status.COMPLETE, 10, 640)
+    assert (record.status, record.step, record.tokens) == (Status.COMPLETE, 10, 2560)
     assert (record.arm, record.interventions) == ("qkv_bias", ["qkv_bias"])
     assert record.cards["qkv_bias"]["published_delta"] == -0.023
     assert record.changes == {"model.qkv_bias": [False, True]}
@@ -77,7 +77,7 @@ def test_the_cell_id_ignores_hardware_tracking_and_paths_but_no_science(tiny, tm
     name = freeze(load(tiny)).name
     same = ["hardware.micro_batch=2", "hardware.threads=2", "tracking=wandb", "log.n_points=3",
             "sample.n_times=1", "study_name=other", f"runs_dir={tmp_path / 'x'}"]  # fmt: skip
-    different = ["model.dropout=0.2", "optim.lr=1e-4", "seed=1", "train.tokens=704", "train.batch_size=2",
+    different = ["model.dropout=0.2", "optim.lr=1e-4", "seed=1", "train.tokens=2816", "train.batch_size=2",
                  "precision=amp_bf16", "schedule=warmup_cosine", "eval.test_sequences=4",
                  "data.shuffle=false", "+intervention=no_dropout"]  # fmt: skip
     assert {freeze(load([*tiny, override])).name for override in same} == {name}

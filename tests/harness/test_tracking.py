@@ -1,0 +1,92 @@
+import json
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+
+from harness import cell, tracking
+from harness.compose import load
+from harness.freeze import freeze
+from harness.records import Status
+
+
+@pytest.fixture
+def offline(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    """Keep the real client away from the account and the folders of whoever runs the tests."""
+    monkeypatch.delenv("WANDB_API_KEY", raising=False)
+    for name in ("WANDB_CONFIG_DIR", "WANDB_CACHE_DIR", "NETRC", "HOME"):
+        monkeypatch.setenv(name, str(tmp_path / name))
+
+
+def inspect(folder: Path, *flags: str) -> list[dict]:
+    """Read back what the real client wrote."""
+    (written,) = folder.glob("wandb/offline-run-*/*.wandb")
+    done = subprocess.run(
+        [Path(sys.executable).parent / "wandb", "leet", "inspect", "--json", *flags, written],
+        capture_output=True, text=True, check=True,
+    )  # fmt: skip
+    return done.stdout
+
+
+@pytest.mark.slow
+def test_the_real_client_mirrors_a_cell_offline(tiny, offline) -> None:
+    folder = freeze(load([*tiny, "+intervention=qkv_bias", "tracking=wandb", "tracking.tags=[x]"]))
+    record = cell.run(folder)
+    assert record.status is Status.COMPLETE
+    text = inspect(folder)
+    for words in ("qkv_bias", "adhoc", "train_loss", "n_embd", record.cell):
+        assert words in text
+    summary = json.loads(inspect(folder, "--summary"))
+    assert f"{record.losses.test:.6f}" in json.dumps(summary) or str(
+        record.losses.test
+    ) in json.dumps(summary)
+
+
+def test_a_dead_tracker_does_not_stop_training(tiny, offline, monkeypatch, capsys) -> None:
+    import wandb
+
+    def dead(**_: object) -> None:
+        raise ConnectionError("nobody there")
+
+    monkeypatch.setattr(wandb, "init", dead)
+    record = cell.run(freeze(load([*tiny, "tracking=wandb"])))
+    assert record.status is Status.COMPLETE
+    assert "warning: tracker stopped (ConnectionError: nobody there)" in capsys.readouterr().err
+
+
+def test_a_hanging_tracker_does_not_slow_training_and_is_left_behind(
+    tiny, offline, monkeypatch, capsys
+) -> None:
+    import wandb
+
+    monkeypatch.setattr(wandb, "init", lambda **_: time.sleep(30))
+    monkeypatch.setattr(tracking, "FINISH_SECONDS", 0.2)
+    started = time.monotonic()
+    record = cell.run(freeze(load([*tiny, "tracking=wandb"])))
+    assert record.status is Status.COMPLETE
+    assert time.monotonic() - started < 20
+    assert "did not finish" in capsys.readouterr().err
+
+
+def test_online_without_a_login_stays_offline_and_says_so(
+    tiny, offline, monkeypatch, capsys
+) -> None:
+    import wandb
+
+    seen = {}
+    monkeypatch.setattr(wandb, "init", lambda **arguments: seen.update(arguments))
+    cell.run(freeze(load([*tiny, "tracking=wandb", "tracking.mode=online"])))
+    assert seen["mode"] == "offline"
+    assert "nobody is logged in" in capsys.readouterr().err
+
+
+def test_no_key_is_ever_written_to_a_cell(tiny, monkeypatch, tmp_path) -> None:
+    key = "0123456789abcdef" * 2 + "01234567"  # never whole in this file, which a patch may hold
+    monkeypatch.setenv("WANDB_API_KEY", key)
+    for name in ("WANDB_CONFIG_DIR", "WANDB_CACHE_DIR", "NETRC", "HOME"):
+        monkeypatch.setenv(name, str(tmp_path / name))
+    folder = freeze(load([*tiny, "tracking=wandb"]))
+    cell.run(folder)
+    assert not [p for p in folder.rglob("*") if p.is_file() and key.encode() in p.read_bytes()]
