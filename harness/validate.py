@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from dataclasses import asdict
 
-from harness.config import VOCAB_SIZE, Config, ConfigError
+from harness.config import VOCAB_SIZE, Config, ConfigError, ModelConfig
 
 SAFE_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]*")
 
@@ -18,6 +18,30 @@ def validate(config: Config) -> None:
     ConfigError
         Naming the key, its value and what is allowed.
     """
+    _check_positive(config)
+    model, train = config.model, config.train
+    _check_heads(model)
+    if not 0 <= model.dropout < 1:
+        raise ConfigError(f"model.dropout={model.dropout}: must be in [0, 1)")
+    if model.vocab_size < (needed := VOCAB_SIZE[config.data.tokenizer.name]):
+        raise ConfigError(
+            f"model.vocab_size={model.vocab_size} is under the {needed} tokens of "
+            f"data.tokenizer={config.data.tokenizer.name}: leave it unset"
+        )
+    if config.n_steps < 1:
+        raise ConfigError(
+            f"train.tokens={train.tokens} pays for no step of {config.tokens_per_step} tokens "
+            f"(train.batch_size={train.batch_size} x model.block_size={model.block_size}): raise it"
+        )
+    if any(seed < 0 for seed in asdict(config.seeds).values()):
+        raise ConfigError(f"seeds={asdict(config.seeds)}: must be 0 or more")
+    if not SAFE_NAME.fullmatch(config.study_name):
+        raise ConfigError(
+            f"study_name={config.study_name!r}: letters, digits, '.', '_' and '-' only"
+        )
+
+
+def _check_positive(config: Config) -> None:
     model, train = config.model, config.train
     positive = {
         "model.n_layer": model.n_layer,
@@ -40,28 +64,13 @@ def validate(config: Config) -> None:
     for key, value in positive.items():
         if not value > 0:
             raise ConfigError(f"{key}={value}: must be above 0")
+
+
+def _check_heads(model: ModelConfig) -> None:
     if model.n_embd % model.n_head:
         divisors = [n for n in range(1, model.n_embd + 1) if model.n_embd % n == 0]
         near = sorted(divisors, key=lambda n: abs(n - model.n_head))[:3]
         raise ConfigError(
             f"model.n_embd={model.n_embd} is not divisible by model.n_head={model.n_head}: "
             f"try n_head={', '.join(map(str, sorted(near)))}"
-        )
-    if not 0 <= model.dropout < 1:
-        raise ConfigError(f"model.dropout={model.dropout}: must be in [0, 1)")
-    if model.vocab_size < (needed := VOCAB_SIZE[config.data.tokenizer.name]):
-        raise ConfigError(
-            f"model.vocab_size={model.vocab_size} is under the {needed} tokens of "
-            f"data.tokenizer={config.data.tokenizer.name}: leave it unset"
-        )
-    if config.n_steps < 1:
-        raise ConfigError(
-            f"train.tokens={train.tokens} pays for no step of {config.tokens_per_step} tokens "
-            f"(train.batch_size={train.batch_size} x model.block_size={model.block_size}): raise it"
-        )
-    if any(seed < 0 for seed in asdict(config.seeds).values()):
-        raise ConfigError(f"seeds={asdict(config.seeds)}: must be 0 or more")
-    if not SAFE_NAME.fullmatch(config.study_name):
-        raise ConfigError(
-            f"study_name={config.study_name!r}: letters, digits, '.', '_' and '-' only"
         )

@@ -7,7 +7,7 @@ into cells and runs them side by side, each in a process of its own.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any
+from typing import Any, cast
 
 from hydra._internal.core_plugins.basic_sweeper import BasicSweeper
 from hydra.core.config_store import ConfigStore
@@ -37,13 +37,12 @@ class StudySweeper(BasicSweeper):
 
     def sweep(self, arguments: list[str]) -> Any:
         """Launch every combination at once, so that the launcher sees the whole study."""
-        assert self.config is not None  # noqa: S101 - Hydra calls setup first
-        assert self.launcher is not None  # noqa: S101
+        launcher, config = cast(Launcher, self.launcher), cast(DictConfig, self.config)
         parser = OverridesParser.create()
         grid = self.split_arguments(parser.parse_overrides(arguments), None)[0]
-        planned = _planned(self.config)
+        planned = _planned(config)
         jobs = [[*job, *cell] for cell in planned for job in grid] if planned else grid
-        return self.launcher.launch(jobs, initial_job_idx=0)
+        return launcher.launch(jobs, initial_job_idx=0)
 
 
 def _planned(config: DictConfig) -> list[list[str]]:

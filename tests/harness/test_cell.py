@@ -262,8 +262,8 @@ def test_clipping_bounds_the_norm_of_all_gradients(make_training) -> None:
     ("overrides", "words"),
     [
         (
-            ["model.block_size=1000000", "train.tokens=4000000"],
-            ["model.block_size", "train split", "at most"],
+            ["model.block_size=1000000", "train.tokens=16000000"],
+            ["1000000 tokens", "split", "at most"],
         ),
         (["eval.test_sequences=1000000"], ["eval.test_sequences", "test split", "at most"]),
         (["data=fineweb", "model.vocab_size=50304"], ["python -m harness.prepare data=fineweb"]),
