@@ -16,11 +16,13 @@ from analysis.errors import AnalysisError
 from analysis.estimate import Estimate, estimate
 from analysis.ledger import Ledger, take_stock
 from analysis.rows import build_table
-from analysis.runs import Runs, complete, prepare
+from analysis.runs import Runs, complete, named, prepare
 from analysis.sources import read_runs
 from analysis.verdict import Judged, judge, verdicts
 from analysis.warn import all_warnings
 from harness.records import BASELINE, StudyPlan
+
+Source = pd.DataFrame | Runs | str | Path | Sequence[str | Path]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -96,7 +98,7 @@ class Comparison:
 
 
 def compare(
-    runs: pd.DataFrame | Runs | str | Path | Sequence[str | Path],
+    runs: Source,
     rules: Rules | None = None,
     **changes: Any,
 ) -> Comparison:
@@ -131,10 +133,16 @@ def compare(
     >>> result.table[["arm", "n", "verdict"]].to_dict("records")
     [{'arm': 'no_dropout', 'n': 4, 'verdict': 'better'}, {'arm': 'baseline', 'n': 4, 'verdict': ''}]
     """
-    rules = _rules(rules, changes)
+    rules = check_rules(rules, changes)
+    frame, plans = read_frame(runs, rules)
+    return _compare(frame, plans, rules)
+
+
+def read_frame(runs: Source, rules: Rules) -> tuple[pd.DataFrame, dict[str, StudyPlan]]:
+    """Return the runs in the analysis's shape, and their plans; refuse what is refused."""
     given = _as_runs(runs)
     frame = prepare(given.frame, metric=rules.metric, allow_reruns=rules.allow_reruns)
-    return _compare(frame, given.plans, rules)
+    return frame, given.plans
 
 
 def _compare(frame: pd.DataFrame, plans: dict[str, StudyPlan], rules: Rules) -> Comparison:
@@ -145,9 +153,11 @@ def _compare(frame: pd.DataFrame, plans: dict[str, StudyPlan], rules: Rules) -> 
     rope, rope_source = _rope(rules, plans, band, fitted)
     judged = _judge(fitted, alpha, rope)
     words = _words(fitted, judged, alpha, rope, rules)
+    words, looks = _at_looks(frame, fitted, plans, rules, words)
     ledger = take_stock(frame, plans)
     table = build_table(frame, done, rules, (fitted, judged, words, alpha, rope))
     warnings, steps = all_warnings(table, done, fitted, ledger, (alpha, rope, rope_source))
+    warnings = looks + warnings
     fit = fitted.fit
     return Comparison(
         table=table,
@@ -169,7 +179,8 @@ def _compare(frame: pd.DataFrame, plans: dict[str, StudyPlan], rules: Rules) -> 
     )
 
 
-def _rules(rules: Rules | None, changes: dict[str, Any]) -> Rules:
+def check_rules(rules: Rules | None, changes: dict[str, Any]) -> Rules:
+    """Return rules with single fields changed, or refuse them."""
     known = [field.name for field in dataclasses.fields(Rules)]
     unknown = sorted(set(changes) - set(known))
     if unknown:
@@ -184,7 +195,7 @@ def _rules(rules: Rules | None, changes: dict[str, Any]) -> Rules:
     return chosen
 
 
-def _as_runs(runs: pd.DataFrame | Runs | str | Path | Sequence[str | Path]) -> Runs:
+def _as_runs(runs: Source) -> Runs:
     if isinstance(runs, Runs):
         return runs
     if isinstance(runs, pd.DataFrame):
@@ -233,3 +244,30 @@ def _words(
     if judged is None:
         return ["undecided"] * (len(fitted.arms) - 1)
     return verdicts(judged, alpha, rope or 0.0, higher_is_better=rules.higher_is_better)
+
+
+def _at_looks(
+    frame: pd.DataFrame,
+    fitted: Estimate,
+    plans: dict[str, StudyPlan],
+    rules: Rules,
+    words: list[str],
+) -> tuple[list[str], tuple[str, ...]]:
+    """Return the verdicts of a study that is looked at while it runs, and what to say of it."""
+    planned = [plan for plan in plans.values() if plan.looks]
+    if not planned:
+        return words, ()
+    looks = ", ".join(str(n) for n in planned[0].looks)
+    if len(plans) > 1:
+        return words, ("several studies, one with looks: early looks are not accounted for",)
+    from analysis.sequential import decide
+
+    decision = decide(frame, planned[0], baseline=rules.baseline, metric=rules.metric)
+    verdict = dict(zip(decision.table["arm"], decision.table["verdict"], strict=True))
+    early = list(decision.table.loc[decision.table["note"].str.startswith("stopped"), "arm"])
+    note = (
+        f"sequential study with looks at {looks} seeds, {decision.look} done: verdicts spend each "
+        "look's own alpha; p and intervals in the table do not (python -m analysis sequential)"
+    )
+    also = f"; stopped early, biased outward: {named(early)}" if early else ""
+    return [verdict.get(arm, "undecided") for arm in fitted.arms[1:]], (note + also,)

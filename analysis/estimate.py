@@ -91,7 +91,7 @@ def _pooled_or_mixed(
 ) -> Estimate:
     n = np.bincount(index)
     singles = bool((n[1:] == 1).all()) and len(arms) > 1
-    labels = _blocks(runs, arms[0], pair=not singles)
+    labels = block_labels(runs, arms[0], pair=not singles)
     seed = seed_index(labels)
     if seed.max() + 1 == len(runs):
         fit = fit_pooled(loss, index)
@@ -163,7 +163,7 @@ def _distinct_inits(runs: pd.DataFrame, index: np.ndarray, arm: int) -> int:
     return int(seeds.nunique() + seeds.isna().sum())
 
 
-def _blocks(runs: pd.DataFrame, baseline: str, *, pair: bool) -> list[object]:
+def block_labels(runs: pd.DataFrame, baseline: str, *, pair: bool = True) -> list[object]:
     """Return each run's block: its seed, or a label of its own where nothing is shared."""
     if "init_seed" not in runs:
         return list(range(len(runs)))

@@ -19,8 +19,8 @@ from numpy.typing import ArrayLike
 from analysis.fit import Array, Fit, Index, clear_rounding, sums, sums_of_squares
 from analysis.search import minimise
 
-CANCELLED = 1e-13
-"""A residual below this share of the arms' sums of squares is what subtraction leaves."""
+LARGEST_RATIO = 1e9
+"""Seeds' variance over the residual, at most; near it there is no residual but rounding."""
 
 Weight = Callable[[Array], Array]
 
@@ -159,8 +159,7 @@ def fit_mixed(loss: ArrayLike, arm: ArrayLike, seed: ArrayLike) -> Fit:
         raise ValueError(f"{blocks.n_runs:.0f} runs in {len(blocks.n)} arms leave no residual")
     solution = _solve(blocks, _best_ratio(blocks))
     var_resid = solution.rss / (blocks.n_runs - len(blocks.n))
-    cancelled = solution.rss <= CANCELLED * blocks.total_square
-    if cancelled or clear_rounding(var_resid, blocks.size_of_loss) == 0:
+    if solution.ratio > LARGEST_RATIO / 10 or clear_rounding(var_resid, blocks.size_of_loss) == 0:
         return _without_residual(blocks, solution)
     return _kenward_roger(blocks, solution, var_resid)
 
@@ -200,7 +199,7 @@ def _best_ratio(blocks: Blocks) -> float:
         solution = _solve(blocks, share / (1 - share))
         return df * float(np.log(max(solution.rss, floor))) + solution.log_det
 
-    share = minimise(deviance, 0.0, 1 - 1e-9)
+    share = minimise(deviance, 0.0, 1 - 1 / LARGEST_RATIO)
     return share / (1 - share)
 
 
@@ -212,7 +211,7 @@ def _complete_ratio(blocks: Blocks) -> float:
         (n_arms - 1) * (n_seeds - 1), 1
     )
     if ms_resid <= 1e-14 * ms_seed:
-        return 0.0 if ms_seed == 0 else 1e9
+        return 0.0 if ms_seed == 0 else LARGEST_RATIO
     return float(max((ms_seed / ms_resid - 1) / n_arms, 0.0))
 
 

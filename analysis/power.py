@@ -165,7 +165,13 @@ def exact_seeds(
 
 
 def detectable(
-    sd: float, rho: float | None, n: int, n_arms: int, alpha: float = 0.05, power: float = 0.8
+    sd: float,
+    rho: float | None,
+    n: int,
+    n_arms: int,
+    n_baseline: int | None = None,
+    alpha: float = 0.05,
+    power: float = 0.8,
 ) -> float:
     """Return the smallest difference, nats per token, that a design finds with a power.
 
@@ -178,7 +184,7 @@ def detectable(
         return math.inf
 
     def gap(delta: float) -> float:
-        return design_power(delta, sd, rho, n, n_arms, None, alpha) - power
+        return design_power(delta, sd, rho, n, n_arms, n_baseline, alpha) - power
 
     high = sd
     while gap(high) < 0:

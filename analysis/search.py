@@ -7,6 +7,7 @@ table of a hundred runs may take. These two are all that the analysis needs of i
 from __future__ import annotations
 
 from collections.abc import Callable
+from itertools import pairwise
 
 import numpy as np
 
@@ -16,7 +17,7 @@ GOLDEN = (5**0.5 - 1) / 2
 def find_root(
     function: Callable[[float], float], low: float, high: float, *, tolerance: float = 1e-11
 ) -> float:
-    """Return a zero of `function` between `low` and `high`, by the Illinois method.
+    """Return a zero of `function` between `low` and `high`, by Ridders' method.
 
     Parameters
     ----------
@@ -31,28 +32,27 @@ def find_root(
         The signs at both ends are equal.
     """
     f_low, f_high = function(low), function(high)
-    if f_low == 0:
-        return low
-    if f_high == 0:
-        return high
+    if f_low == 0 or f_high == 0:
+        return low if f_low == 0 else high
     if f_low * f_high > 0:
         raise ValueError(f"no sign change between {low} and {high}: {f_low}, {f_high}")
+    last = float("inf")
     for _ in range(200):
-        middle = (low * f_high - high * f_low) / (f_high - f_low)
-        if not min(low, high) < middle < max(low, high):
-            middle = (low + high) / 2
+        middle = (low + high) / 2
         f_middle = function(middle)
-        if f_middle == 0 or abs(high - low) <= tolerance * max(1.0, abs(middle)):
-            return middle
-        if f_middle * f_high < 0:
-            low, f_low = high, f_high
-        else:
-            f_low /= 2
-        converged = abs(middle - high) <= tolerance * max(1.0, abs(middle))
-        high, f_high = middle, f_middle
-        if converged:
-            return middle
-    return high
+        slope = float(np.sqrt(f_middle**2 - f_low * f_high))
+        root = middle + (middle - low) * (1 if f_low > f_high else -1) * f_middle / slope
+        if abs(root - last) <= tolerance * max(1e-3, abs(root)):
+            return root
+        last, f_root = root, function(root)
+        if f_root == 0:
+            return root
+        points = sorted([(low, f_low), (middle, f_middle), (root, f_root), (high, f_high)])
+        for (a, f_a), (b, f_b) in pairwise(points):
+            if f_a * f_b <= 0:
+                low, f_low, high, f_high = a, f_a, b, f_b
+                break
+    return last
 
 
 def minimise(

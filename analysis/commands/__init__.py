@@ -6,5 +6,5 @@ in `run`.
 
 from __future__ import annotations
 
-COMMANDS = ("table",)
+COMMANDS = ("table", "noise", "stack", "plan", "sequential")
 """``table`` is the default: its name may be left out."""

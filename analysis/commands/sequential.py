@@ -1,0 +1,54 @@
+"""Decide arm by arm whether to stop, from the records and the study's frozen plan."""
+
+from __future__ import annotations
+
+import argparse
+
+from analysis.commands import shared
+from analysis.errors import AnalysisError
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Add the arguments of the sequential decision."""
+    shared.add_sources(parser)
+    parser.add_argument(
+        "--looks",
+        type=int,
+        nargs="+",
+        metavar="N",
+        help="seeds per arm at each look (default: the plan's)",
+    )
+    parser.add_argument("--alpha", type=float, metavar="P", help="(default: the plan's, else 0.05)")
+    parser.add_argument(
+        "--rope",
+        type=float,
+        metavar="NATS",
+        help="practically relevant difference (default: the plan's, else one sd)",
+    )
+    parser.epilog = "example: python -m analysis sequential runs/demo"
+
+
+def run(options: argparse.Namespace) -> int:
+    """Print the state of the sequential study."""
+    from dataclasses import replace
+
+    from analysis.sequential import decide
+    from harness.records import StudyPlan
+
+    runs = shared.read(options)
+    plans = list(runs.plans.values())
+    if len(plans) > 1:
+        raise AnalysisError(f"runs of {len(plans)} studies ({', '.join(runs.plans)}): give one")
+    plan = plans[0] if plans else StudyPlan(study="from the command line")
+    given = {"looks": options.looks, "alpha": options.alpha, "rope": options.rope}
+    plan = replace(plan, **{name: value for name, value in given.items() if value is not None})
+    if not plan.looks:
+        raise AnalysisError(
+            "the study's plan has no looks, so looking early is not accounted for: give those that "
+            "were fixed before the first run with --looks, e.g. --looks 2 3 4"
+        )
+    if options.looks and plans and plans[0].looks not in ([], options.looks):
+        print(f"Warning: the plan's looks are {plans[0].looks}; other looks are exploratory.\n")
+    decision = decide(runs.frame, plan, baseline=options.baseline, metric=options.metric)
+    print(decision.to_markdown(), end="")
+    return 0

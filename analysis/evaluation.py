@@ -1,0 +1,153 @@
+"""How much of a difference between two runs is the choice of test sequences.
+
+All runs are measured on the same sequences, so only the differences of their losses on each one
+matter. This noise is a row of its own: a study's seed-to-seed spread already contains what of it
+differs between runs, and alone it only says whether two checkpoints differ on this test set.
+"""
+
+from __future__ import annotations
+
+import itertools
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+from numpy.typing import ArrayLike, NDArray
+
+from analysis.errors import AnalysisError
+
+LOSSES_FILE = "test_losses.npy"
+DOCUMENTS_FILE = "test_documents.npy"
+"""Optional, beside the losses: the document that each test sequence comes from."""
+MOST_PAIRS = 24
+
+
+@dataclass(frozen=True, slots=True)
+class PairedDifference:
+    """Mean difference of two runs over the test sequences; nats per token."""
+
+    mean: float
+    se: float
+    n: int
+    """Sequences."""
+    n_clusters: int
+    """Documents; equal to `n` where they are not known."""
+
+
+def paired_difference(
+    losses: ArrayLike, reference: ArrayLike, clusters: ArrayLike | None = None
+) -> PairedDifference:
+    """Return the mean per-sequence difference with its standard error.
+
+    Parameters
+    ----------
+    losses, reference
+        (N,) nats per token of two runs on the same sequences, in the same order.
+    clusters
+        (N,) document of each sequence: sequences of one document are not independent.
+
+    Raises
+    ------
+    AnalysisError
+        The lengths differ, or a loss is not finite.
+
+    Examples
+    --------
+    >>> paired_difference([3.0, 2.0, 4.0], [3.1, 2.3, 4.2]).se.__round__(5)
+    0.05774
+    """
+    x, y = np.asarray(losses, dtype=float), np.asarray(reference, dtype=float)
+    if x.shape != y.shape or len(x) < 2:
+        raise AnalysisError(
+            f"per-sequence losses of {len(x)} and {len(y)} sequences cannot be paired: "
+            "evaluate both runs on the same test set"
+        )
+    if not (np.isfinite(x).all() and np.isfinite(y).all()):
+        raise AnalysisError("a per-sequence loss is not a finite number")
+    difference = x - y
+    mean = float(difference.mean())
+    if clusters is None:
+        return PairedDifference(mean, float(difference.std(ddof=1) / len(x) ** 0.5), len(x), len(x))
+    labels = np.asarray(clusters)
+    if labels.shape != x.shape:
+        raise AnalysisError(
+            f"{len(labels)} document ids for {len(x)} test sequences: one id a sequence is needed"
+        )
+    index = np.unique(labels, return_inverse=True)[1]
+    sums = np.bincount(index, difference - mean)
+    n = len(sums)
+    if n < 2:
+        raise AnalysisError("all test sequences are of one document: no standard error exists")
+    se = float(np.sqrt((sums**2).sum() * n / (n - 1)) / len(x))
+    return PairedDifference(mean, se, len(x), n)
+
+
+def evaluation_sampling(
+    runs: pd.DataFrame, baseline: str, clusters: Path | None = None
+) -> pd.DataFrame:
+    """Compare runs with the baseline's run of the same seed, sequence by sequence.
+
+    Parameters
+    ----------
+    runs
+        Complete runs with columns ``arm``, ``folder`` and, where known, ``init_seed``.
+    baseline
+        The arm compared with; its own runs are compared with each other.
+    clusters
+        A ``.npy`` file of document ids, one a test sequence; by default the one beside the losses.
+
+    Returns
+    -------
+    Columns arm, n_pairs, delta, se (nats per token, of one pair), n_sequences, n_clusters; empty
+    where no run has per-sequence losses.
+    """
+    columns = ["arm", "n_pairs", "delta", "se", "n_sequences", "n_clusters"]
+    if "folder" not in runs:
+        return pd.DataFrame(columns=columns)
+    rows = []
+    base = [row for row in runs.to_dict("records") if row["arm"] == baseline]
+    for arm, group in runs.groupby("arm"):
+        pairs = _pairs(
+            [{str(k): v for k, v in row.items()} for row in group.to_dict("records")],
+            [{str(k): v for k, v in row.items()} for row in base],
+            arm == baseline,
+        )
+        found = [_compare(mine, theirs, clusters) for mine, theirs in pairs[:MOST_PAIRS]]
+        known = [item for item in found if item is not None]
+        if known:
+            se = float(np.sqrt(np.mean([item.se**2 for item in known])))
+            delta = float(np.mean([item.mean for item in known]))
+            rows.append((arm, len(known), delta, se, known[0].n, known[0].n_clusters))
+    return pd.DataFrame(rows, columns=columns)
+
+
+Row = dict[str, object]
+
+
+def _pairs(mine: list[Row], base: list[Row], same_arm: bool) -> list[tuple[Row, Row]]:
+    if same_arm:
+        return [*itertools.pairwise(mine)]
+    by_seed = {row.get("init_seed"): row for row in base}
+    return [(row, by_seed[row.get("init_seed")]) for row in mine if row.get("init_seed") in by_seed]
+
+
+def _compare(mine: Row, theirs: Row, clusters: Path | None) -> PairedDifference | None:
+    folders = [Path(str(row["folder"])) for row in (mine, theirs)]
+    files = [folder / LOSSES_FILE for folder in folders]
+    if not all(file.exists() for file in files):
+        return None
+    x, y = (_load(file) for file in files)
+    beside = folders[1] / DOCUMENTS_FILE
+    chosen = clusters or (beside if beside.exists() else None)
+    try:
+        return paired_difference(x, y, None if chosen is None else _load(chosen))
+    except AnalysisError as error:
+        raise AnalysisError(f"{mine['run_id']} and {theirs['run_id']}: {error}") from error
+
+
+def _load(file: Path) -> NDArray[np.float64]:
+    try:
+        return np.asarray(np.load(file), dtype=float)
+    except (OSError, ValueError) as error:
+        raise AnalysisError(f"cannot read {file}: {error}") from error

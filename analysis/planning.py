@@ -1,0 +1,216 @@
+"""How many seeds a study needs before it is run, and what they cost."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+
+import numpy as np
+import pandas as pd
+
+from analysis.comparison import Source, compare
+from analysis.errors import AnalysisError
+from analysis.power import design_power, detectable, seeds_needed, upper_sd
+from analysis.render import markdown_table, number
+
+
+@dataclass(frozen=True, slots=True)
+class Pilot:
+    """What is known of the noise before a study."""
+
+    sd: float
+    """Of one run around its arm's mean, nats per token."""
+    df: float
+    """Degrees of freedom behind `sd`; infinite where it is simply believed."""
+    rho: float | None
+    """Correlation of same-seed runs; None: arms do not share seeds."""
+    hours: float | None = None
+    """Of one run."""
+    usd: float | None = None
+    """Of one run."""
+    source: str = "given"
+
+
+@dataclass(frozen=True, slots=True)
+class Plan:
+    """Seeds for a study of T arms and a baseline."""
+
+    delta: float
+    """Difference to find, nats per token."""
+    n_arms: int
+    alpha: float
+    power: float
+    pilot: Pilot
+    seeds: int
+    """Seeds per arm, taking the sd at its word."""
+    seeds_cautious: int
+    """The same at the sd's 80% upper confidence limit."""
+    n_baseline: int
+    """Baseline runs: as many as the arms where seeds are shared, else about n * sqrt(T)."""
+    curve: pd.DataFrame
+    """Columns seeds, power, power_cautious, detectable, runs, hours, usd."""
+
+    def to_markdown(self) -> str:
+        """Return the plan for a person."""
+        return "\n".join(_lines(self)) + "\n"
+
+
+def pilot_of(runs: Source, baseline: str = "baseline", metric: str = "test_loss") -> Pilot:
+    """Return the noise and the cost of runs that were made, for planning the next study.
+
+    Raises
+    ------
+    AnalysisError
+        The runs show no noise: too few of them, or all equal.
+
+    Examples
+    --------
+    >>> frame = pd.DataFrame({"arm": "baseline", "test_loss": [3.69, 3.70, 3.68, 3.71]})
+    >>> pilot_of(frame).df
+    3.0
+    """
+    result = compare(runs, baseline=baseline, metric=metric)
+    fit = result.estimate.fit
+    if fit is None or result.estimate.obstacle or not fit.sd_total > 0:
+        raise AnalysisError(
+            f"these runs show no noise to plan with ({result.why}): run the baseline with 4 "
+            "initialisation seeds or more, or give --sd"
+        )
+    rows = result.table[result.table["n"] > 0]
+    rho = fit.rho if fit.method == "mixed" and fit.rho > 0 else None
+    return Pilot(
+        fit.sd_total,
+        fit.df_resid,
+        rho,
+        _mean(rows, "hours"),
+        _mean(rows, "usd"),
+        f"{int(rows['n'].sum())} runs of {len(rows)} arms",
+    )
+
+
+def plan(
+    delta: float, pilot: Pilot, n_arms: int, *, alpha: float = 0.05, power: float = 0.8
+) -> Plan:
+    """Return the seeds that find a difference with a power.
+
+    Parameters
+    ----------
+    delta
+        Smallest difference worth finding, nats per token.
+    pilot
+        Noise and cost; see `pilot_of`.
+    n_arms
+        Interventions and stacks, without the baseline.
+    alpha, power
+        Family error and the chance to find `delta` in one given arm.
+
+    Raises
+    ------
+    AnalysisError
+        A figure out of range, or no number of seeds is enough.
+
+    Examples
+    --------
+    >>> plan(0.025, Pilot(0.015, 7, 0.4), n_arms=8).seeds
+    6
+    """
+    if n_arms < 1:
+        raise AnalysisError(
+            f"the number of arms is {n_arms}: at least 1 is compared with the baseline"
+        )
+    sd, rho = pilot.sd, pilot.rho
+    cautious = upper_sd(sd, pilot.df) if math.isfinite(pilot.df) else sd
+    seeds, wary = (_seeds(delta, s, rho, n_arms, alpha, power) for s in (sd, cautious))
+    K = seeds if rho else allocate_baseline(seeds, n_arms)
+    counts = sorted({2, 3, 4, 5, 6, 8, seeds, wary, 2 * seeds})
+    rows = []
+    for n in counts:
+        K_n = n if rho else allocate_baseline(n, n_arms)
+        runs = n * n_arms + K_n
+        rows.append(
+            {
+                "seeds": n,
+                "power": design_power(delta, sd, rho, n, n_arms, K_n, alpha),
+                "power_cautious": design_power(delta, cautious, rho, n, n_arms, K_n, alpha),
+                "detectable": detectable(sd, rho, n, n_arms, K_n, alpha, power),
+                "runs": runs,
+                "hours": runs * pilot.hours if pilot.hours else np.nan,
+                "usd": runs * pilot.usd if pilot.usd else np.nan,
+            }
+        )
+    return Plan(delta, n_arms, alpha, power, pilot, seeds, wary, K, pd.DataFrame(rows))
+
+
+def allocate_baseline(n: int, n_arms: int) -> int:
+    """Return the baseline runs that T unpaired arms of n runs deserve: about ``n * sqrt(T)``.
+
+    Dunnett (1955): the variances of all differences share the baseline's mean.
+
+    Examples
+    --------
+    >>> allocate_baseline(3, 8)
+    8
+    """
+    return max(n, round(n * math.sqrt(n_arms)))
+
+
+def _seeds(
+    delta: float, sd: float, rho: float | None, n_arms: int, alpha: float, power: float
+) -> int:
+    if rho:
+        return seeds_needed(delta, sd, rho, n_arms, None, alpha, power)
+    n = seeds_needed(delta, sd, None, n_arms, None, alpha, power)
+    # A baseline of n * sqrt(T) runs serves all arms: fewer seeds each may do.
+    while (
+        n > 2
+        and design_power(delta, sd, None, n - 1, n_arms, allocate_baseline(n - 1, n_arms), alpha)
+        >= power
+    ):
+        n -= 1
+    return n
+
+
+def _mean(table: pd.DataFrame, column: str) -> float | None:
+    known = table[table[column].notna()]
+    if not len(known):
+        return None
+    return float((known[column] * known["n"]).sum() / known["n"].sum())
+
+
+def _lines(result: Plan) -> list[str]:
+    pilot = result.pilot
+    rho = "seeds not shared" if not pilot.rho else f"correlation of same-seed runs {pilot.rho:.2f}"
+    df = f", df {pilot.df:g}" if math.isfinite(pilot.df) else ""
+    lines = [
+        f"## Plan: {result.n_arms} arm(s) against the baseline\n",
+        f"To find a difference of {result.delta:g} nats/token with power {result.power:g} at "
+        f"family error {result.alpha:g}, run **{result.seeds} seeds per arm** and "
+        f"{result.n_baseline} of the baseline"
+        + (
+            f"; **{result.seeds_cautious}** at the 80% upper limit of the sd."
+            if result.seeds_cautious != result.seeds
+            else "."
+        ),
+        f"Noise: sd {pilot.sd:.3g}{df}, {rho} (from {pilot.source}).",
+    ]
+    if result.delta < pilot.sd:
+        lines.append(
+            "The difference is below one sd of a run: at 8 seeds or fewer such a study "
+            "nearly always ends undecided."
+        )
+    header = ["seeds", "runs", "power", "power, cautious sd", f"found with power {result.power:g}"]
+    money = result.curve["usd"].notna().any()
+    time = result.curve["hours"].notna().any()
+    header += (["hours"] if time else []) + (["dollars"] if money else [])
+    rows = []
+    for row in result.curve.to_dict("records"):
+        cells = [
+            str(int(row["seeds"])),
+            str(int(row["runs"])),
+            number(row["power"], 2),
+            number(row["power_cautious"], 2),
+            number(row["detectable"], 4),
+        ]
+        cells += [number(row["hours"], 1)] if time else []
+        rows.append(cells + ([number(row["usd"], 2)] if money else []))
+    return [*lines, "", markdown_table(header, rows)]
