@@ -23,7 +23,9 @@ def main(arguments: list[str] | None = None) -> int:
         return 2
     options = parser.parse_args(given)
     try:
-        code: int = import_module(f"analysis.commands.{options.command}").run(options)
+        code: int = import_module(f"analysis.commands.{options.command.replace('-', '_')}").run(
+            options
+        )
     except AnalysisError as error:
         print(f"error: {error}", file=sys.stderr)
         return 2

@@ -25,6 +25,7 @@ from harness.records import (
 Tensors = frozenset[int]
 """A run's initial tensors, each as a hash of its name and its content."""
 
+BATCH_KEY = "train.batch_size"
 SHARED_ENOUGH = 0.5
 """An arm that shares fewer of its random tensors with the baseline counts as unpaired."""
 
@@ -54,6 +55,7 @@ def read_records(paths: list[Path]) -> Runs:
         tensors.append(frozenset(hash(item) for item in record.fingerprints.init.items()))
         cards.update(record.cards)
     frame = pd.DataFrame(rows)
+    frame["batch_size"] = _batch_sizes([row["changes"] for row in rows])
     frame["init_shared"] = _init_shared(rows, tensors)
     _name(frame)
     frame["published_delta"] = [_published(arm, cards) for arm in frame["arm"]]
@@ -94,6 +96,8 @@ def _row(record: RunRecord, folder: Path) -> dict[str, Any]:
         "n_params": record.n_params or None,
         "test_set": record.provenance.test_set_sha256,
         "data_shuffled": record.fingerprints.data_shuffled,
+        "git_sha": record.provenance.git_sha,
+        "changes": record.changes,
         "folder": str(folder),
         "error": record.error,
     }
@@ -126,6 +130,20 @@ def _init_shared(rows: list[dict[str, Any]], tensors: list[Tensors]) -> list[flo
         random = mine - constant
         shares.append(len(random & theirs) / len(random) if theirs and random else None)
     return shares
+
+
+def _batch_sizes(changes: list[dict[str, list[Any]]]) -> list[float | None]:
+    """Return the batch size of each run that differs from the baseline in nothing else.
+
+    A record holds only what its arm changed, so the baseline's own comes from the other arms.
+    """
+    baseline = next((c[BATCH_KEY][0] for c in changes if BATCH_KEY in c), None)
+    sizes: list[float | None] = []
+    for change in changes:
+        only = set(change) <= {BATCH_KEY, "hardware.micro_batch"}
+        size = change[BATCH_KEY][1] if BATCH_KEY in change else baseline
+        sizes.append(float(size) if only and size is not None else None)
+    return sizes
 
 
 def _published(arm: str, cards: dict[str, dict[str, Any]]) -> float | None:

@@ -155,10 +155,10 @@ def _interval(low: Any, high: Any, digits: int) -> str:
 
 
 def _digits(result: Comparison) -> int:
-    """Return decimals enough to show a tenth of the sd, between 3 and 6."""
+    """Return decimals enough to show a tenth of the sd, between 4 and 6."""
     if not result.sd or result.sd <= 0:
         return 4
-    return int(min(6, max(3, math.ceil(-math.log10(result.sd)) + 1)))
+    return int(min(6, max(4, math.ceil(-math.log10(result.sd)) + 1)))
 
 
 def _notes(result: Comparison) -> list[str]:

@@ -151,7 +151,8 @@ def decide(
         active = [arm for arm in arms if not states[arm].stopped]
         have = _counts(ranked, n)
         lost = _lost(ranked, n)
-        needed = [arm for arm in active if have.get(arm, 0) + lost.get(arm, 0) < n]
+        wanted = [*active, baseline]
+        needed = [arm for arm in wanted if have.get(arm, 0) + lost.get(arm, 0) < n]
         if not active or needed or have.get(baseline, 0) < 2:
             break
         look = k + 1

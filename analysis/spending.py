@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
+from itertools import pairwise
 
 import numpy as np
 from scipy import special
@@ -34,7 +35,7 @@ def spending(looks: Sequence[int], alpha: float = 0.05) -> tuple[float, ...]:
     [0.005575, 0.018051, 0.026375]
     """
     counts = list(looks)
-    if not counts or counts[0] < 2 or any(a >= b for a, b in itertools.pairwise(counts)):
+    if not counts or counts[0] < 2 or any(a >= b for a, b in pairwise(counts)):
         raise AnalysisError(
             f"looks {counts} are not allowed: increasing numbers of seeds from 2 on, e.g. 2 3 4 6 8"
         )

@@ -6,5 +6,5 @@ in `run`.
 
 from __future__ import annotations
 
-COMMANDS = ("table", "noise", "stack", "plan", "sequential")
+COMMANDS = ("table", "noise", "stack", "plan", "design", "sequential", "batch-size", "verify")
 """``table`` is the default: its name may be left out."""

@@ -1,0 +1,195 @@
+"""The best batch size: a parabola of the loss over the logarithm of the batch."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+
+import numpy as np
+import pandas as pd
+from numpy.typing import ArrayLike
+from scipy import special
+
+from analysis.comparison import Source, check_rules, read_frame
+from analysis.errors import AnalysisError
+from analysis.fit import Array, clear_rounding
+from analysis.render import markdown_table, number
+from analysis.runs import complete
+
+
+@dataclass(frozen=True, slots=True)
+class BatchFit:
+    """Loss against batch size (sequences per optimiser step), at one token budget."""
+
+    best: float | None
+    """Batch of the smallest loss; None: the fitted curve has no minimum."""
+    ci_low: float
+    """Fieller's interval; 0 or infinity where the runs do not bound it."""
+    ci_high: float
+    confidence: float
+    coefficients: tuple[float, float, float]
+    """Loss = c0 + c1 x + c2 x^2 with x = ln(batch / centre)."""
+    centre: float
+    sd: float
+    """Residual sd, nats per token."""
+    df: float
+    lack_of_fit_p: float | None
+    """Of a better curve than a parabola; None: no repeats at one batch, or only three batches."""
+    points: pd.DataFrame
+    """Columns batch_size, n, mean_loss, fitted."""
+
+    def to_markdown(self) -> str:
+        """Return the fit for a person."""
+        rows = [
+            [
+                f"{row['batch_size']:g}",
+                str(int(row["n"])),
+                number(row["mean_loss"], 4),
+                number(row["fitted"], 4),
+            ]
+            for row in self.points.to_dict("records")
+        ]
+        table = markdown_table(["batch", "n", "mean loss", "fitted"], rows)
+        return "\n".join(["## Loss against batch size\n", table, "", *_sentences(self)]) + "\n"
+
+
+def fit_batch_size(batch_size: ArrayLike, loss: ArrayLike, confidence: float = 0.95) -> BatchFit:
+    """Fit ``loss = c0 + c1 x + c2 x^2`` over ``x = ln(batch)`` and return its lowest point.
+
+    The interval is Fieller's (1954, J. R. Stat. Soc. B 16:175) for the ratio -c1 / (2 c2): exact
+    for normal noise, and unbounded where the runs cannot exclude a flat curve.
+
+    Parameters
+    ----------
+    batch_size
+        (N,) sequences per optimiser step.
+    loss
+        (N,) nats per token, at one token budget.
+    confidence
+        Of the interval.
+
+    Raises
+    ------
+    AnalysisError
+        Fewer than three batches, or no run left for the noise.
+
+    Examples
+    --------
+    >>> fit = fit_batch_size([24, 24, 96, 96, 384, 384], [3.75, 3.76, 3.69, 3.70, 3.76, 3.77])
+    >>> round(fit.best)
+    92
+    """
+    B, y = np.asarray(batch_size, dtype=float), np.asarray(loss, dtype=float)
+    n_batches = len(np.unique(B))
+    if n_batches < 3 or len(B) < 4:
+        raise AnalysisError(
+            f"{len(B)} run(s) at {n_batches} batch size(s): a curve with an interval needs at "
+            "least 3 batch sizes and 4 runs, e.g. python -m harness -m "
+            "'+intervention=baseline,batch_size_half,batch_size_double' 'seed=range(2)'"
+        )
+    if not (B > 0).all():
+        raise AnalysisError("a batch size is not above 0")
+    centre = float(np.exp(np.log(B).mean()))
+    x = np.log(B / centre)
+    X = np.stack([np.ones_like(x), x, x**2], axis=1)
+    inverse = np.linalg.inv(X.T @ X)
+    c = inverse @ X.T @ y
+    df = float(len(y) - 3)
+    variance = clear_rounding(float(((y - X @ c) ** 2).sum() / df), float(np.abs(y).max()))
+    low, high = _fieller(c, np.asarray(inverse * variance), df, 1 - confidence)
+    best = float(centre * np.exp(-c[1] / (2 * c[2]))) if c[2] > 0 else None
+    frame = pd.DataFrame({"batch_size": B, "loss": y, "fitted": X @ c})
+    points = frame.groupby("batch_size").agg(
+        n=("loss", "size"), mean_loss=("loss", "mean"), fitted=("fitted", "mean")
+    )
+    return BatchFit(
+        best,
+        centre * _exp(low),
+        centre * _exp(high),
+        confidence,
+        (float(c[0]), float(c[1]), float(c[2])),
+        centre,
+        variance**0.5,
+        df,
+        _lack_of_fit(frame),
+        points.reset_index(),
+    )
+
+
+def batch_size(runs: Source, *, metric: str = "test_loss", confidence: float = 0.95) -> BatchFit:
+    """Fit the runs of a study that differ in nothing but the batch size.
+
+    Parameters
+    ----------
+    runs
+        As for `analysis.compare`, with a column ``batch_size``; record files have it already.
+    metric
+        Column to fit.
+    confidence
+        Of the best batch's interval.
+
+    Raises
+    ------
+    AnalysisError
+        No batch sizes, or too few.
+    """
+    rules = check_rules(None, {"metric": metric, "allow_reruns": True})
+    done = complete(read_frame(runs, rules)[0])
+    if "batch_size" not in done:
+        raise AnalysisError("no column 'batch_size': name it with --column batch_size=NAME")
+    known = done.dropna(subset=["batch_size"])
+    return fit_batch_size(known["batch_size"], known["loss"], confidence)
+
+
+def _fieller(c: Array, cov: Array, df: float, alpha: float) -> tuple[float, float]:
+    """Return where the slope c1 + 2 c2 x may be zero, as x; infinite where nothing bounds it."""
+    t2 = float(special.stdtrit(df, 1 - alpha / 2)) ** 2
+    # (c1 + 2 c2 x)^2 <= t2 (v11 + 4 x v12 + 4 x^2 v22)
+    a = 4 * (c[2] ** 2 - t2 * cov[2, 2])
+    b = 4 * (c[1] * c[2] - t2 * cov[1, 2])
+    d = c[1] ** 2 - t2 * cov[1, 1]
+    inside = b**2 - 4 * a * d
+    if a <= 0 or c[2] <= 0 or inside < 0:
+        return -math.inf, math.inf
+    half = math.sqrt(inside)
+    return float((-b - half) / (2 * a)), float((-b + half) / (2 * a))
+
+
+def _lack_of_fit(frame: pd.DataFrame) -> float | None:
+    groups = frame.groupby("batch_size")
+    pure_df, lack_df = len(frame) - groups.ngroups, groups.ngroups - 3
+    if pure_df < 1 or lack_df < 1:
+        return None
+    pure = float(((frame["loss"] - groups["loss"].transform("mean")) ** 2).sum())
+    total = float(((frame["loss"] - frame["fitted"]) ** 2).sum())
+    if pure <= 0:
+        return None
+    F = max(total - pure, 0.0) / lack_df / (pure / pure_df)
+    return float(special.fdtrc(lack_df, pure_df, F))
+
+
+def _exp(x: float) -> float:
+    return math.inf if x > 700 else math.exp(x)
+
+
+def _sentences(fit: BatchFit) -> list[str]:
+    percent = f"{100 * fit.confidence:g}%"
+    tried = fit.points["batch_size"]
+    if fit.best is None:
+        lines = ["The fitted curve has no minimum: try batches further apart."]
+    elif math.isinf(fit.ci_high):
+        lines = [
+            f"Best batch about {fit.best:.0f} sequences, but the runs do not bound it "
+            f"({percent} interval: any batch): repeat with more seeds or further batches."
+        ]
+    else:
+        lines = [
+            f"Best batch: **{fit.best:.0f}** sequences, {percent} interval "
+            f"[{fit.ci_low:.0f}, {fit.ci_high:.0f}] (Fieller)."
+        ]
+    if fit.best is not None and not tried.min() <= fit.best <= tried.max():
+        lines.append("It lies outside the batches that were run: an extrapolation.")
+    lines.append(f"Parabola over ln(batch), residual sd {fit.sd:.4f} on {fit.df:g} df.")
+    if fit.lack_of_fit_p is not None and fit.lack_of_fit_p < 0.05:
+        lines.append(f"A parabola does not fit well (lack of fit p = {fit.lack_of_fit_p:.3f}).")
+    return lines

@@ -1,0 +1,331 @@
+"""Simulated studies with known truth, which show whether the analysis keeps its promises.
+
+``python -m analysis.calibrate`` writes docs/calibration.md, in about 6 minutes on one core.
+
+Every study has T arms; half of them truly differ by 0.05 nats/token, the others by nothing; the
+sd of a run is 0.015. Methods see the same runs. A method is *valid* in a cell where its pointwise
+coverage is at least 0.935 and its family error at most 0.05 (both plus two Monte Carlo errors).
+"""
+
+from __future__ import annotations
+
+import argparse
+import math
+import platform
+import sys
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from functools import lru_cache
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+from scipy import special
+
+from analysis.classic import holm, paired, welch
+from analysis.dunnett import critical_value, critical_values, one_factor_loadings, step_down
+from analysis.fit import Array, Fit, fit_pooled, fit_squeezed
+from analysis.mixed import fit_mixed
+from analysis.render import markdown_table
+from analysis.sequential import decide
+from analysis.verdict import judge
+from harness.records import StudyPlan, write_atomic
+
+SD, DELTA, ALPHA = 0.015, 0.05, 0.05
+OURS = "ours"
+
+
+@dataclass(frozen=True, slots=True)
+class Cell:
+    """One kind of study."""
+
+    n_arms: int
+    n: int
+    rho: float
+    """Correlation of same-seed runs."""
+    ratio: float = 1.0
+    """Variance of the last null and the last real arm over the others'."""
+    n_baseline: int | None = None
+    """Baseline seeds; None: as many as the arms'."""
+
+    @property
+    def K(self) -> int:  # noqa: N802
+        """Baseline runs."""
+        return self.n_baseline or self.n
+
+
+@dataclass(frozen=True, slots=True)
+class Study:
+    """Simulated runs; arm 0 is the baseline."""
+
+    loss: Array
+    arm: np.ndarray
+    seed: np.ndarray
+    truth: Array
+    """(T,) true differences."""
+
+
+@dataclass(frozen=True, slots=True)
+class Answer:
+    """What a method says of one study; arrays are (T,)."""
+
+    rejected: np.ndarray
+    covered: np.ndarray
+    covered_together: bool | None
+
+
+Method = Callable[[Study], Answer]
+
+
+def simulate(cell: Cell, rng: np.random.Generator, *, null: bool = False) -> Study:
+    """Draw one study: normal seed effects shared by all arms, normal residuals."""
+    truth = np.zeros(cell.n_arms)
+    if not null:
+        truth[: cell.n_arms // 2] = -DELTA
+    scale = np.ones(cell.n_arms + 1)
+    scale[[cell.n_arms // 2, cell.n_arms]] = math.sqrt(cell.ratio)
+    counts = [cell.K, *[cell.n] * cell.n_arms]
+    arm = np.repeat(np.arange(cell.n_arms + 1), counts)
+    seed = np.concatenate([np.arange(count) for count in counts])
+    effect = rng.normal(0, SD * math.sqrt(cell.rho), max(counts))
+    resid = rng.normal(0, SD * math.sqrt(1 - cell.rho), len(arm))
+    loss = 3.69 + np.append(0.0, truth)[arm] + scale[arm] * (effect[seed] + resid)
+    return Study(loss, arm, seed, truth)
+
+
+def methods(cell: Cell) -> dict[str, Method]:
+    """Return the methods that a cell allows, ours first."""
+    if cell.n == 1:
+        return {OURS: lambda study: _fitted(study, fit_pooled(study.loss, study.arm))}
+    found: dict[str, Method] = {
+        OURS: lambda study: _fitted(study, fit_mixed(study.loss, study.arm, study.seed)),
+        "pooled": lambda study: _fitted(study, fit_pooled(study.loss, study.arm)),
+        "Welch+Holm": lambda study: _pairwise(study, welch),
+    }
+    if cell.ratio != 1:
+        found["squeezed"] = lambda study: _fitted(study, fit_squeezed(study.loss, study.arm))
+    if cell.n == cell.K:
+        found["paired t+Holm"] = lambda study: _pairwise(study, paired)
+    return found
+
+
+def _fitted(study: Study, fit: Fit) -> Answer:
+    """Judge by the package's own functions; critical values are kept where df are equal."""
+    found = fit.against_baseline()
+    df = np.full_like(found.df, found.df.min()) if fit.method == "squeezed" else found.df
+    loadings = one_factor_loadings(found.correlation)
+    t = np.abs(found.estimate) / found.se
+    miss = np.abs(found.estimate - study.truth) / found.se
+    pointwise = miss <= special.stdtrit(df, 1 - ALPHA / 2)
+    if np.ptp(df) > 1e-6 or np.ptp(loadings) > 1e-6 or fit.method == "squeezed":
+        rejected = step_down(t, loadings, df) < ALPHA
+        if fit.method == "squeezed":
+            return Answer(rejected, pointwise, None)
+        return Answer(rejected, pointwise, bool((miss <= critical_values(loadings, df)).all()))
+    bounds = _step_down_bounds(len(t), round(float(loadings[0]), 6), round(float(df[0]), 6))
+    order = np.argsort(-t)
+    rejected = np.empty(len(t), dtype=bool)
+    rejected[order] = np.logical_and.accumulate(t[order] > bounds)
+    return Answer(rejected, pointwise, bool((miss <= bounds[0]).all()))
+
+
+@lru_cache(maxsize=64)
+def _step_down_bounds(n_arms: int, loading: float, df: float) -> Array:
+    """Return the critical values of step-down Dunnett, the most extreme arm's first."""
+    return np.array([critical_value([loading] * k, df, ALPHA) for k in range(n_arms, 0, -1)])
+
+
+def _pairwise(study: Study, test: Callable[[Array, Array], tuple[float, float, float]]) -> Answer:
+    base = study.loss[study.arm == 0]
+    p, covered = [], []
+    for t, truth in enumerate(study.truth):
+        mine = study.loss[study.arm == t + 1]
+        p.append(test(mine, base)[2])
+        covered.append(test(mine - truth, base)[2] >= ALPHA)
+    return Answer(holm(p) < ALPHA, np.array(covered), None)
+
+
+def run_cell(cell: Cell, n_studies: int, seed: int) -> list[dict[str, object]]:
+    """Return one row a method: coverage, family error and power over many studies."""
+    rng = np.random.default_rng([seed, *_key(cell)])
+    chosen = methods(cell)
+    answers: dict[str, list[Answer]] = {name: [] for name in chosen}
+    study = simulate(cell, rng)
+    real = study.truth != 0
+    for _ in range(n_studies):
+        study = simulate(cell, rng)
+        for name, method in chosen.items():
+            answers[name].append(method(study))
+    rows = []
+    for name, found in answers.items():
+        rejected = np.array([answer.rejected for answer in found])
+        together = [a.covered_together for a in found if a.covered_together is not None]
+        rows.append(
+            {
+                "T": cell.n_arms,
+                "n": cell.n,
+                "K": cell.K,
+                "rho": cell.rho,
+                "ratio": cell.ratio,
+                "method": name,
+                "pointwise": float(np.mean([a.covered.mean() for a in found])),
+                "simultaneous": float(np.mean(together)) if together else float("nan"),
+                "fwer": float(rejected[:, ~real].any(axis=1).mean()),
+                "power": float(rejected[:, real].mean()),
+            }
+        )
+    return rows
+
+
+def run_sequential(cell: Cell, looks: list[int], n_studies: int, seed: int) -> dict[str, object]:
+    """Return family error, power and average seeds of the sequential rule, and of naive peeking."""
+    rng = np.random.default_rng([seed, 7, *_key(cell)])
+    plan = StudyPlan(study="simulated", looks=looks, alpha=ALPHA, rope=SD)
+    wrong = naive = 0
+    hits: list[float] = []
+    used: list[float] = []
+    for _ in range(n_studies):
+        study = simulate(cell, rng)
+        real = study.truth != 0
+        table = decide(_frame(study), plan).table.sort_values("arm")
+        decided = table["verdict"].str.startswith(("better", "worse")).to_numpy()
+        wrong += int(decided[~real].any())
+        hits.append(float(decided[real].mean()))
+        stopped = np.array([looks[look - 1] for look in table["look"]])
+        used.append(float(stopped[real].mean()))
+        naive += int(_peeking(study, looks)[~real].any())
+    return {
+        "T": cell.n_arms,
+        "looks": "/".join(map(str, looks)),
+        "rho": cell.rho,
+        "fwer": wrong / n_studies,
+        "fwer, naive peeking": naive / n_studies,
+        "power": float(np.mean(hits)),
+        "seeds until decided": float(np.mean(used)),
+    }
+
+
+def _peeking(study: Study, looks: list[int]) -> np.ndarray:
+    found = np.zeros(len(study.truth), dtype=bool)
+    for n in looks:
+        now = study.seed < n
+        fit = fit_mixed(study.loss[now], study.arm[now], study.seed[now])
+        found |= judge(fit, ALPHA, SD).p_adj < ALPHA
+    return found
+
+
+def _frame(study: Study) -> pd.DataFrame:
+    names = np.array(["baseline", *[f"arm{t:02d}" for t in range(len(study.truth))]])
+    return pd.DataFrame({"arm": names[study.arm], "init_seed": study.seed, "test_loss": study.loss})
+
+
+def _key(cell: Cell) -> list[int]:
+    return [cell.n_arms, cell.n, int(100 * cell.rho), int(10 * cell.ratio), cell.K]
+
+
+def grid() -> Iterator[Cell]:
+    """Yield the cells of the full calibration."""
+    for n_arms in (4, 8):
+        for n in (2, 3, 4, 8):
+            for rho in (0.0, 0.4, 0.8):
+                yield Cell(n_arms, n, rho)
+    for n in (3, 8):
+        for rho in (0.0, 0.8):
+            yield Cell(8, n, rho, ratio=4.0)
+    for rho in (0.0, 0.4, 0.8):
+        yield Cell(4, 3, rho, n_baseline=8)
+    yield Cell(8, 1, 0.0, n_baseline=8)
+
+
+def verdict_of(rows: pd.DataFrame, n_studies: int) -> pd.DataFrame:
+    """Return, for each cell, what the promises come to for our method.
+
+    Columns: whether coverage is within 2 points, family error at most 0.05, and how far the power
+    lies below the best valid method's; Monte Carlo error allowed for twice.
+    """
+    slack = 2 * math.sqrt(0.05 * 0.95 / n_studies)
+    keys = ["T", "n", "K", "rho", "ratio"]
+    found = []
+    for cell, group in rows.groupby(keys, sort=False):
+        ours = group[group["method"] == OURS].iloc[0]
+        valid = group[(group["pointwise"] >= 0.935 - slack) & (group["fwer"] <= 0.05 + slack)]
+        best = valid["power"].max() if len(valid) else float("nan")
+        welchs = group.loc[group["method"] == "Welch+Holm", "power"]
+        found.append(
+            dict(zip(keys, cell, strict=True))
+            | {
+                "coverage": abs(ours["pointwise"] - 0.95) <= 0.02 + slack
+                and not ours["simultaneous"] < 0.93 - slack,
+                "family error": ours["fwer"] <= 0.05 + slack,
+                "below best": max(float(best - ours["power"]), 0.0),
+                "above Welch": bool(len(welchs) == 0 or ours["power"] > welchs.iloc[0]),
+            }
+        )
+    return pd.DataFrame(found)
+
+
+def main(arguments: list[str] | None = None) -> int:
+    """Run the calibration and write its table."""
+    parser = argparse.ArgumentParser(
+        prog="python -m analysis.calibrate", description=(__doc__ or "").splitlines()[0]
+    )
+    parser.add_argument("--studies", type=int, default=2000, help="a cell (default: %(default)s)")
+    parser.add_argument("--seed", type=int, default=20261123, help="(default: %(default)s)")
+    parser.add_argument("--out", type=Path, default=Path("docs/calibration.md"))
+    options = parser.parse_args(arguments)
+    start = time.perf_counter()
+    rows: list[dict[str, object]] = []
+    for cell in grid():
+        rows += run_cell(cell, options.studies, options.seed)
+        print(f"{time.perf_counter() - start:5.0f} s  {cell}", file=sys.stderr)
+    sequential = [
+        run_sequential(
+            Cell(n_arms, looks[-1], rho), looks, max(options.studies // 4, 50), options.seed
+        )
+        for n_arms, looks, rho in ((8, [2, 3, 4, 6, 8], 0.4), (4, [2, 3, 4], 0.0))
+    ]
+    text = report(pd.DataFrame(rows), pd.DataFrame(sequential), options, start)
+    write_atomic(options.out, text)
+    print(f"Written: {options.out}")
+    return 0
+
+
+def report(
+    rows: pd.DataFrame, sequential: pd.DataFrame, options: argparse.Namespace, start: float
+) -> str:
+    """Return the calibration as markdown."""
+    judged = verdict_of(rows, options.studies)
+    error = math.sqrt(0.05 * 0.95 / options.studies)
+    lines = [
+        "# Calibration\n",
+        f"`python -m analysis.calibrate --studies {options.studies} --seed {options.seed}` on "
+        f"{platform.machine()}, Python {platform.python_version()}, NumPy {np.__version__}, "
+        f"{(time.perf_counter() - start) / 60:.1f} minutes. Monte Carlo error of a coverage near "
+        f"0.95 or a family error near 0.05: {error:.4f}.\n",
+        " ".join((__doc__ or "").split("\n\n")[-1].split()) + "\n",
+        f"Our method: coverage within 2 points in {judged['coverage'].sum()} of {len(judged)} "
+        f"cells, family error at most 0.05 in {judged['family error'].sum()}, power at most "
+        f"{100 * judged['below best'].max():.1f} points below the best valid method, above "
+        f"Welch+Holm in {judged.loc[judged['n'] <= 4, 'above Welch'].sum()} of "
+        f"{int((judged['n'] <= 4).sum())} cells with n <= 4.\n",
+        _table(rows),
+        "\n## Sequential rule\n",
+        "Same truth; `seeds until decided` is the average over the arms that truly differ.\n",
+        _table(sequential),
+    ]
+    return "\n".join(lines) + "\n"
+
+
+def _table(frame: pd.DataFrame) -> str:
+    def cell(value: object) -> str:
+        if isinstance(value, float):
+            return "" if math.isnan(value) else f"{value:.3g}" if value >= 1 else f"{value:.3f}"
+        return str(value)
+
+    rows = [[cell(value) for value in row] for row in frame.itertuples(index=False)]
+    return markdown_table([str(name) for name in frame.columns], rows)
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,111 @@
+"""Run a cell again for some steps and hold its curve against the recorded one."""
+
+from __future__ import annotations
+
+import json
+import shutil
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+from analysis.errors import AnalysisError
+
+METRICS_FILE = "metrics.jsonl"
+CONFIG_FILE = "config.yaml"
+POLL_SECONDS = 0.5
+
+
+@dataclass(frozen=True, slots=True)
+class Rerun:
+    """Two curves of one cell."""
+
+    steps: tuple[int, ...]
+    """Logged steps that both have."""
+    largest_difference: float
+    """Of the training loss, nats per token."""
+    identical: bool
+
+
+def rerun(cell: str | Path, n_steps: int, timeout_seconds: float = 3600.0) -> Rerun:
+    """Train a copy of a cell's frozen config until `n_steps` and compare the training loss.
+
+    Parameters
+    ----------
+    cell
+        A cell's folder, with ``config.yaml`` and ``metrics.jsonl``.
+    n_steps
+        Steps to run; the first logged step at or after it ends the run.
+    timeout_seconds
+        Give up after this long.
+
+    Raises
+    ------
+    AnalysisError
+        A file is missing, or the second run ended before it logged a step.
+    """
+    folder = Path(cell)
+    for name in (CONFIG_FILE, METRICS_FILE):
+        if not (folder / name).exists():
+            raise AnalysisError(f"{folder} has no {name}: give the folder of a cell that was run")
+    recorded = curve(folder)
+    with tempfile.TemporaryDirectory(prefix="rerun-") as scratch:
+        copy = Path(scratch) / folder.name
+        copy.mkdir()
+        shutil.copy(folder / CONFIG_FILE, copy / CONFIG_FILE)
+        _run_until(copy, min(n_steps, max(recorded, default=0)), timeout_seconds)
+        again = curve(copy)
+    return compare_curves(
+        recorded,
+        {step: loss for step, loss in again.items() if step <= n_steps or step == min(again)},
+    )
+
+
+def compare_curves(recorded: Mapping[int, float], again: Mapping[int, float]) -> Rerun:
+    """Compare two curves at the steps that both have."""
+    steps = tuple(sorted(set(recorded) & set(again)))
+    if not steps:
+        raise AnalysisError(
+            "the second run logged no step that the first one has: ask for more steps with --steps"
+        )
+    largest = max(abs(recorded[step] - again[step]) for step in steps)
+    return Rerun(steps, largest, largest == 0.0)
+
+
+def curve(folder: Path) -> dict[int, float]:
+    """Return step -> training loss as logged; a half-written last line is left out."""
+    file = folder / METRICS_FILE
+    found: dict[int, float] = {}
+    for line in file.read_text().splitlines() if file.exists() else []:
+        try:
+            row = json.loads(line)
+            found[int(row["step"])] = float(row["train_loss"])
+        except (json.JSONDecodeError, KeyError, TypeError, ValueError):
+            continue
+    return found
+
+
+def _run_until(copy: Path, n_steps: int, timeout_seconds: float) -> None:
+    deadline = time.monotonic() + timeout_seconds
+    with (copy / "output.txt").open("w") as output:
+        process = subprocess.Popen(
+            [sys.executable, "-m", "harness.cell", str(copy)], stdout=output, stderr=output
+        )
+        try:
+            while process.poll() is None and time.monotonic() < deadline:
+                if max(curve(copy), default=0) >= n_steps:
+                    break
+                time.sleep(POLL_SECONDS)
+        finally:
+            process.terminate()
+            try:
+                process.wait(timeout=30)
+            except subprocess.TimeoutExpired:
+                process.kill()
+                process.wait()
+    if not curve(copy):
+        text = (copy / "output.txt").read_text().strip().splitlines()
+        raise AnalysisError(f"the cell did not run again: {text[-1] if text else 'no output'}")

@@ -1,0 +1,243 @@
+"""Trace every figure of ``results.json`` to the files it came from.
+
+Each check is a line: ``ok``, ``note`` (worth knowing) or ``FAIL`` (a figure cannot be trusted).
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import math
+from collections import Counter
+from collections.abc import Iterable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from analysis.comparison import Rules, compare
+from analysis.errors import AnalysisError
+from analysis.evaluation import LOSSES_FILE
+from analysis.ledger import take_stock
+from analysis.record_source import read_records
+from analysis.runs import named, prepare
+from harness.records import RunRecord, Status, find_records, read_record
+
+OK, NOTE, FAIL = "ok", "note", "FAIL"
+RESULTS = "results.json"
+CONFIG_FILE = "config.yaml"
+FIGURES = ("mean_loss", "delta", "se", "df", "ci_low", "ci_high", "p_raw", "p_adj")
+
+
+@dataclass(frozen=True, slots=True)
+class Check:
+    """One thing that was looked at."""
+
+    status: str
+    what: str
+    detail: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Verification:
+    """Everything that was looked at in one study."""
+
+    study: Path
+    checks: tuple[Check, ...]
+
+    @property
+    def passed(self) -> bool:
+        """Nothing failed; notes are allowed."""
+        return all(check.status != FAIL for check in self.checks)
+
+    def to_markdown(self) -> str:
+        """Return one line a check, failures first."""
+        order = {FAIL: 0, NOTE: 1, OK: 2}
+        lines = [
+            f"- {check.status}: {check.what}" + (f": {check.detail}" if check.detail else "")
+            for check in sorted(self.checks, key=lambda check: order[check.status])
+        ]
+        failed = sum(check.status == FAIL for check in self.checks)
+        verdict = "every figure is traced" if self.passed else f"{failed} check(s) failed"
+        return "\n".join([f"## {self.study}: {verdict}\n", *lines]) + "\n"
+
+
+def verify(study: str | Path) -> Verification:
+    """Trace a study's results to its records, and its records to their files.
+
+    Parameters
+    ----------
+    study
+        Folder of a study, with ``results.json`` if its table was made.
+
+    Returns
+    -------
+    Verification
+
+    Raises
+    ------
+    AnalysisError
+        No records there, or one that cannot be read.
+    """
+    folder = Path(study)
+    if not folder.is_dir():
+        raise AnalysisError(f"{folder} is not a folder: give a study's, e.g. runs/demo")
+    runs = read_records([folder])
+    records = [(file.parent, read_record(file)) for file in find_records(folder)]
+    done = [(home, record) for home, record in records if record.status is Status.COMPLETE]
+    frame = prepare(runs.frame, allow_reruns=True)
+    ledger = take_stock(frame, runs.plans)
+    checks = [*_ledger_checks(ledger), *_file_checks(done), *_same_everywhere(done)]
+    return Verification(folder, (*checks, *_results_checks(folder)))
+
+
+def _ledger_checks(ledger: Any) -> Iterable[Check]:
+    yield Check(OK, "ledger", ledger.sentence())
+    if ledger.planned is None:
+        yield Check(NOTE, "no plan", "nothing was fixed before the first run")
+    for what, runs in (
+        ("planned but not started", ledger.missing),
+        ("not finished", ledger.unfinished),
+        ("failed, so excluded", ledger.failed),
+        ("diverged, so excluded from means", ledger.diverged),
+        ("run but not planned (exploratory)", ledger.unplanned),
+    ):
+        if runs:
+            yield Check(NOTE, what, named(runs))
+
+
+def _file_checks(done: list[tuple[Path, RunRecord]]) -> Iterable[Check]:
+    """Hold each complete record against the files beside it."""
+    problems: dict[str, list[str]] = {}
+    for home, record in done:
+        for problem in _problems(home, record):
+            problems.setdefault(problem, []).append(f"{record.arm}/{record.cell}")
+    for problem, runs in problems.items():
+        yield Check(FAIL, problem, named(runs))
+    if not problems:
+        yield Check(OK, f"{len(done)} complete records agree with their config and test losses")
+
+
+def _problems(home: Path, record: RunRecord) -> Iterable[str]:
+    config, losses = home / CONFIG_FILE, home / LOSSES_FILE
+    if not config.exists():
+        yield f"{CONFIG_FILE} is missing"
+    elif hashlib.sha256(config.read_bytes()).hexdigest() != record.provenance.config_sha256:
+        yield f"{CONFIG_FILE} is not the one that was run (sha256)"
+    if not losses.exists():
+        yield f"{LOSSES_FILE} is missing"
+    elif not _same(_mean(losses), record.losses.test):
+        yield f"the mean of {LOSSES_FILE} is not the recorded test loss"
+    patch = record.provenance.dirty_patch
+    if record.provenance.git_dirty and not (patch and (home / patch).exists()):
+        yield "the code had uncommitted changes and the patch is missing"
+    if record.step != record.n_steps:
+        yield "called complete before its last step"
+
+
+def _same_everywhere(done: list[tuple[Path, RunRecord]]) -> Iterable[Check]:
+    kinds = {
+        "test set": (FAIL, lambda record: record.provenance.test_set_sha256),
+        "corpus": (FAIL, lambda record: record.provenance.dataset_sha256),
+        "tokenizer": (FAIL, lambda record: record.provenance.tokenizer),
+        "code version": (NOTE, lambda record: record.provenance.git_sha),
+        "package versions": (
+            NOTE,
+            lambda record: tuple(sorted(record.provenance.packages.items())),
+        ),
+        "device": (NOTE, lambda record: record.provenance.device),
+    }
+    for what, (status, value_of) in kinds.items():
+        counts = Counter(str(value_of(record)) for _, record in done)
+        if len(counts) == 1:
+            yield Check(OK, f"one {what}", next(iter(counts))[:60])
+        elif counts:
+            seen = ", ".join(f"{value[:20]} ({n} runs)" for value, n in counts.most_common(4))
+            yield Check(status, f"{len(counts)} different values of {what}", seen)
+    dirty = [f"{record.arm}/{record.cell}" for _, record in done if record.provenance.git_dirty]
+    if dirty:
+        yield Check(NOTE, "run with uncommitted changes (patch kept)", named(dirty))
+
+
+def _results_checks(folder: Path) -> Iterable[Check]:
+    """Recompute the table from the records and hold every figure against it."""
+    file = folder / RESULTS
+    if not file.exists():
+        yield Check(NOTE, f"no {RESULTS}", f"make it: python -m analysis {folder}")
+        return
+    try:
+        stored = json.loads(file.read_text())
+        references = tuple(
+            (row["arm"], row["mean_loss"])
+            for row in stored["table"]
+            if row["verdict"] == "reference"
+        )
+        rules = Rules(
+            baseline=stored["baseline"],
+            metric=stored["metric"],
+            alpha=stored["alpha"],
+            rope=stored["rope"],
+            variance=stored["variance"],
+            allow_reruns=True,
+            higher_is_better=stored["higher_is_better"],
+            references=references,
+        )
+        now = json.loads(compare(folder, rules).to_json())
+        yield from _row_checks(stored, now)
+        yield from _run_checks(stored, now)
+    except (KeyError, TypeError, json.JSONDecodeError) as error:
+        yield Check(FAIL, f"{RESULTS} cannot be read", str(error))
+
+
+def _row_checks(stored: dict[str, Any], now: dict[str, Any]) -> Iterable[Check]:
+    fresh = {row["arm"]: row for row in now["table"]}
+    wrong = []
+    for row in stored["table"]:
+        again = fresh.get(row["arm"])
+        if again is None:
+            wrong.append(f"{row['arm']} (no longer there)")
+            continue
+        wrong += [f"{row['arm']}: {name}" for name in FIGURES if not _same(row[name], again[name])]
+        wrong += [f"{row['arm']}: {name}" for name in ("n", "verdict") if row[name] != again[name]]
+    wrong += [
+        f"{arm} (not in the results)"
+        for arm in fresh
+        if arm not in {row["arm"] for row in stored["table"]}
+    ]
+    if wrong:
+        yield Check(FAIL, f"{RESULTS} differs from what the records give now", named(wrong))
+    else:
+        count = len(stored["table"]) * (len(FIGURES) + 2)
+        yield Check(OK, f"{count} figures of {RESULTS} recomputed from the records")
+
+
+def _run_checks(stored: dict[str, Any], now: dict[str, Any]) -> Iterable[Check]:
+    fresh = {run["run_id"]: run for run in now["runs"]}
+    wrong = [
+        run["run_id"]
+        for run in stored["runs"]
+        if run["status"] == "complete"
+        and not _same(run["loss"], fresh.get(run["run_id"], {}).get("loss"))
+    ]
+    if wrong:
+        yield Check(FAIL, "runs whose loss changed since the table was made", named(wrong))
+
+
+def _text(value: object) -> str:
+    if isinstance(value, dict):
+        return ", ".join(f"{name} {version}" for name, version in sorted(value.items()))
+    return str(value)
+
+
+def _mean(file: Path) -> float | None:
+    try:
+        return float(np.load(file).mean(dtype=np.float64))
+    except (OSError, ValueError):
+        return None
+
+
+def _same(a: float | None, b: float | None) -> bool:
+    if a is None or b is None:
+        return a is None and b is None
+    return math.isclose(a, b, rel_tol=1e-6, abs_tol=1e-9)
