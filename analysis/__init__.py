@@ -13,23 +13,57 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from analysis.batch_fit import batch_size
     from analysis.comparison import Comparison, Rules, compare
     from analysis.errors import AnalysisError
+    from analysis.noise_report import noise
+    from analysis.planning import Pilot, pilot_of, plan
     from analysis.power import seeds_needed
+    from analysis.screening import analyse, design
+    from analysis.sequential import decide
     from analysis.sources import read_runs
+    from analysis.stacking import stack
+    from analysis.verification import verify
 
 _HOME = {
-    "AnalysisError": "analysis.errors",
-    "Comparison": "analysis.comparison",
-    "Rules": "analysis.comparison",
-    "compare": "analysis.comparison",
-    "read_runs": "analysis.sources",
-    "seeds_needed": "analysis.power",
+    "AnalysisError": "errors",
+    "Comparison": "comparison",
+    "Pilot": "planning",
+    "Rules": "comparison",
+    "analyse": "screening",
+    "batch_size": "batch_fit",
+    "compare": "comparison",
+    "decide": "sequential",
+    "design": "screening",
+    "noise": "noise_report",
+    "pilot_of": "planning",
+    "plan": "planning",
+    "read_runs": "sources",
+    "seeds_needed": "power",
+    "stack": "stacking",
+    "verify": "verification",
 }
-__all__ = ["AnalysisError", "Comparison", "Rules", "compare", "read_runs", "seeds_needed"]
+__all__ = [
+    "AnalysisError",
+    "Comparison",
+    "Pilot",
+    "Rules",
+    "analyse",
+    "batch_size",
+    "compare",
+    "decide",
+    "design",
+    "noise",
+    "pilot_of",
+    "plan",
+    "read_runs",
+    "seeds_needed",
+    "stack",
+    "verify",
+]
 
 
 def __getattr__(name: str) -> Any:
     if name not in _HOME:
         raise AttributeError(f"module 'analysis' has no attribute {name!r}")
-    return getattr(import_module(_HOME[name]), name)
+    return getattr(import_module(f"analysis.{_HOME[name]}"), name)

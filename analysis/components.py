@@ -113,7 +113,7 @@ def _sources(
         unrepeated = len(cells) == len(runs)
         lone = len(set(labels)) == len(runs) or (len(merged) == 1 and len(set(arm)) == 1)
         if name in ("loop", "data order + loop") or (unrepeated and lone):
-            residual.append((name, len(cells)))
+            residual.append((name, len(runs)))
         else:
             kept.append(_Source(name, labels, len(set(labels))))
     if residual:

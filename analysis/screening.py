@@ -25,7 +25,8 @@ from analysis.classic import holm
 from analysis.comparison import Source, check_rules, read_frame
 from analysis.dunnett import two_sided_p
 from analysis.errors import AnalysisError
-from analysis.fit import Array
+from analysis.estimate import FEWEST_DF
+from analysis.fit import NO_NOISE, Array
 from analysis.render import markdown_table, number, p_value
 from analysis.runs import arm_name, complete
 
@@ -48,13 +49,10 @@ class Screen:
     seeds: int
 
     def commands(self) -> str:
-        """Return the shell command that runs the design.
-
-        Each run gets its own seed where seeds=1, so that repeats of an initialisation do not
-        coincide with the design's columns.
-        """
+        """Return the shell command that runs the design; each seed is a block of all its runs."""
+        distinct = dict.fromkeys(self.arms)
         choices = ",".join(
-            arm if "+" not in arm else f"[{arm.replace('+', ',')}]" for arm in self.arms
+            arm if "+" not in arm else f"[{arm.replace('+', ',')}]" for arm in distinct
         )
         seeds = ",".join(str(seed) for seed in range(self.seeds))
         return f"python -m harness -m study_name=screen '+intervention={choices}' 'seed={seeds}'"
@@ -165,53 +163,68 @@ def analyse(runs: Source, *, metric: str = "test_loss", alpha: float = 0.05) -> 
     """
     rules = check_rules(None, {"metric": metric, "allow_reruns": True})
     done = complete(read_frame(runs, rules)[0])
-    sets = [set(arm.split("+")) - {"baseline"} for arm in done["arm"]]
-    names = sorted(set().union(*sets)) if sets else []
-    X = np.array([[1.0, *(float(name in on) for name in names)] for on in sets])
-    df = len(done) - len(names) - 1
+    names, X = _columns(done)
+    df = len(done) - X.shape[1]
     if df < 1 or not names:
         raise AnalysisError(
             f"{len(done)} complete runs cannot tell {len(names)} interventions apart from noise: "
-            f"at least {len(names) + 2} are needed"
+            f"at least {X.shape[1] + 1} are needed"
         )
     if np.linalg.matrix_rank(X) < X.shape[1]:
         raise AnalysisError(
-            "some interventions were always on together: their effects cannot be "
-            "told apart; run the design as printed by python -m analysis design"
+            "some interventions were always on together: their effects cannot be told apart; run "
+            "the design as printed by python -m analysis design"
         )
     inverse = np.linalg.inv(X.T @ X)
     y = done["loss"].to_numpy(dtype=float)
     c = inverse @ X.T @ (y - y.mean())
     sd = float(np.sqrt(((y - y.mean() - X @ c) ** 2).sum() / df))
-    se = sd * np.sqrt(np.diag(inverse))[1:]
-    if sd <= 1e-12 * abs(float(y.mean())):
+    if sd <= NO_NOISE * abs(float(y.mean())):
         raise AnalysisError("the residual is zero: there is no noise to judge the effects by")
-    p = two_sided_p(c[1:] / se, df)
-    half = float(special.stdtrit(df, 1 - alpha / 2)) * se
-    adjusted = holm(p)
-    words = [
-        ("better" if e < 0 else "worse") if q < alpha and df >= 3 else "undecided"
-        for e, q in zip(c[1:], adjusted, strict=True)
-    ]
-    effects = pd.DataFrame(
-        {
-            "intervention": names,
-            "effect": c[1:],
-            "se": se,
-            "df": float(df),
-            "ci_low": c[1:] - half,
-            "ci_high": c[1:] + half,
-            "p_raw": p,
-            "p_adj": adjusted,
-            "verdict": words,
-        }
-    ).sort_values("effect")
+    se = sd * np.sqrt(np.diag(inverse))
+    own = slice(1, 1 + len(names))
+    effects = _effects(names, c[own], se[own], df, alpha)
     note = (
         f"{len(done)} runs, residual sd {sd:.4g} on {df} df (noise and interactions). Holm's p, "
         "pointwise intervals. Effects are averages over the other interventions on and off: "
         "confirm at 2 seeds or more against the baseline."
     )
-    return ScreenResult(effects.reset_index(drop=True), sd, len(done), note)
+    return ScreenResult(effects, sd, len(done), note)
+
+
+def _columns(done: pd.DataFrame) -> tuple[list[str], Array]:
+    """Return the interventions and the model's columns: mean, interventions, blocks of seeds."""
+    sets = [set(arm.split("+")) - {"baseline"} for arm in done["arm"]]
+    names = sorted(set().union(*sets)) if sets else []
+    columns = [np.ones(len(sets)), *(np.array([float(n in on) for on in sets]) for n in names)]
+    if "init_seed" in done:
+        seeds = done["init_seed"].astype(str)
+        sizes = seeds.value_counts()
+        if sizes.min() > 1:
+            columns += [(seeds == seed).to_numpy(dtype=float) for seed in sorted(sizes.index)[1:]]
+    return names, np.stack(columns, axis=1)
+
+
+def _effects(names: list[str], effect: Array, se: Array, df: int, alpha: float) -> pd.DataFrame:
+    p = two_sided_p(effect / se, df)
+    adjusted = holm(p)
+    half = float(special.stdtrit(df, 1 - alpha / 2)) * se
+    decided = (adjusted < alpha) & (df >= FEWEST_DF)
+    words = np.where(decided, np.where(effect < 0, "better", "worse"), "undecided")
+    table = pd.DataFrame(
+        {
+            "intervention": names,
+            "effect": effect,
+            "se": se,
+            "df": float(df),
+            "ci_low": effect - half,
+            "ci_high": effect + half,
+            "p_raw": p,
+            "p_adj": adjusted,
+            "verdict": words,
+        }
+    )
+    return table.sort_values("effect").reset_index(drop=True)
 
 
 def _check(names: list[str], given: Sequence[str], exclusive: Sequence[Sequence[str]]) -> None:

@@ -137,19 +137,16 @@ def _problems(home: Path, record: RunRecord) -> Iterable[str]:
 
 
 def _same_everywhere(done: list[tuple[Path, RunRecord]]) -> Iterable[Check]:
-    kinds = {
-        "test set": (FAIL, lambda record: record.provenance.test_set_sha256),
-        "corpus": (FAIL, lambda record: record.provenance.dataset_sha256),
-        "tokenizer": (FAIL, lambda record: record.provenance.tokenizer),
-        "code version": (NOTE, lambda record: record.provenance.git_sha),
-        "package versions": (
-            NOTE,
-            lambda record: tuple(sorted(record.provenance.packages.items())),
-        ),
-        "device": (NOTE, lambda record: record.provenance.device),
-    }
-    for what, (status, value_of) in kinds.items():
-        counts = Counter(str(value_of(record)) for _, record in done)
+    kinds = (
+        ("test set", FAIL, "test_set_sha256"),
+        ("corpus", FAIL, "dataset_sha256"),
+        ("tokenizer", FAIL, "tokenizer"),
+        ("code version", NOTE, "git_sha"),
+        ("set of package versions", NOTE, "packages"),
+        ("device", NOTE, "device"),
+    )
+    for what, status, name in kinds:
+        counts = Counter(_text(getattr(record.provenance, name)) for _, record in done)
         if len(counts) == 1:
             yield Check(OK, f"one {what}", next(iter(counts))[:60])
         elif counts:

@@ -6,5 +6,15 @@ in `run`.
 
 from __future__ import annotations
 
-COMMANDS = ("table", "noise", "stack", "plan", "design", "sequential", "batch-size", "verify")
+COMMANDS = (
+    "table",
+    "noise",
+    "stack",
+    "plan",
+    "design",
+    "sequential",
+    "batch-size",
+    "verify",
+    "plot",
+)
 """``table`` is the default: its name may be left out."""

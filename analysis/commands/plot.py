@@ -1,0 +1,58 @@
+"""Draw the noise band, the effects, the loss curves and the noise's sources as PNG files."""
+
+from __future__ import annotations
+
+import argparse
+from collections.abc import Callable
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from analysis.commands import shared
+from analysis.errors import AnalysisError
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Add the arguments of the figures."""
+    shared.add_sources(parser)
+    shared.add_decision(parser)
+    parser.add_argument(
+        "--out", type=Path, metavar="DIR", help="where to write (default: beside the runs)"
+    )
+    parser.epilog = "example: python -m analysis plot runs/demo --out figures"
+
+
+def run(options: argparse.Namespace) -> int:
+    """Draw what the runs allow; say what they do not."""
+    from analysis import plots
+    from analysis.comparison import compare
+    from analysis.components import variance_components
+
+    runs = shared.read(options)
+    result = compare(runs, shared.rules(options))
+    done = result.runs[result.runs["status"] == "complete"]
+    base = done[done["arm"] == result.rules.baseline]
+    figures: dict[str, Callable[[], Figure]] = {
+        "noise_band": lambda: plots.noise_band_figure(result),
+        "effects": lambda: plots.effects_figure(result),
+        "loss_curves": lambda: plots.loss_curves_figure(done),
+        "components": lambda: plots.components_figure(
+            variance_components(base if len(base) >= 4 else done)
+        ),
+    }
+    folder = options.out or runs.home or Path()
+    for name, draw in figures.items():
+        try:
+            figure = draw()
+        except AnalysisError as error:
+            print(f"no {name}.png: {error}")
+            continue
+        try:
+            folder.mkdir(parents=True, exist_ok=True)
+            figure.savefig(folder / f"{name}.png")
+        except OSError as error:
+            raise AnalysisError(f"cannot write {folder / name}.png: {error.strerror}") from error
+        print(f"Written: {folder / name}.png")
+    return 0

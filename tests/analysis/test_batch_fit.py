@@ -1,0 +1,71 @@
+import numpy as np
+import pytest
+from studies import put, record
+
+from analysis import AnalysisError, batch_size
+from analysis.__main__ import main
+from analysis.batch_fit import fit_batch_size
+
+BATCHES = np.repeat([12.0, 48, 96, 192, 768], 3)
+
+
+def losses(best, curvature, sd, rng):
+    return 3.69 + curvature * np.log(BATCHES / best) ** 2 + rng.normal(0, sd, len(BATCHES))
+
+
+def test_an_exact_parabola_gives_its_lowest_point():
+    fit = fit_batch_size(BATCHES, losses(97, 0.05, 0.0, np.random.default_rng(0)))
+    assert fit.best == pytest.approx(97, rel=1e-6)
+    assert (fit.ci_low, fit.ci_high) == pytest.approx((97, 97), rel=1e-4)
+
+
+def test_the_coefficients_are_least_squares():
+    y = losses(97, 0.05, 0.01, np.random.default_rng(1))
+    fit = fit_batch_size(BATCHES, y)
+    expected = np.polynomial.polynomial.polyfit(np.log(BATCHES / fit.centre), y, 2)
+    assert fit.coefficients == pytest.approx(tuple(expected))
+    assert fit.df == 12
+
+
+@pytest.mark.slow
+def test_the_interval_covers_the_best_batch_nineteen_times_in_twenty():
+    rng = np.random.default_rng(2)
+    hits = []
+    for _ in range(800):
+        fit = fit_batch_size(BATCHES, losses(97, 0.02, 0.02, rng))
+        hits.append(fit.ci_low <= 97 <= fit.ci_high)
+    assert np.mean(hits) == pytest.approx(0.95, abs=0.025)
+
+
+def test_a_flat_curve_has_an_unbounded_interval():
+    rng = np.random.default_rng(3)
+    fit = fit_batch_size(BATCHES, 3.69 + rng.normal(0, 0.01, len(BATCHES)))
+    assert fit.ci_high == np.inf
+    assert "do not bound it" in fit.to_markdown() or "no minimum" in fit.to_markdown()
+
+
+def test_a_cubic_shows_lack_of_fit():
+    rng = np.random.default_rng(4)
+    y = losses(97, 0.05, 0.001, rng) + 0.03 * np.log(BATCHES / 97) ** 3
+    assert fit_batch_size(BATCHES, y).lack_of_fit_p < 0.001
+
+
+def test_two_batches_are_not_enough():
+    with pytest.raises(AnalysisError, match="2 batch size"):
+        fit_batch_size([1, 1, 2, 2], [1.0, 2.0, 3.0, 4.0])
+
+
+def test_records_know_their_batch_size_and_other_changes_are_left_out(tmp_path, capsys):
+    folder = tmp_path / "runs"
+    for seed in range(2):
+        put(folder, record("baseline", seed, 3.69 + 0.002 * seed))
+        for name, size, loss in (("half", 48, 3.71), ("double", 192, 3.70)):
+            change = {"train.batch_size": [96, size]}
+            put(folder, record(name, seed, loss + 0.003 * seed, changes=change))
+        other = {"train.batch_size": [96, 6], "optim.lr": [4e-4, 1e-3]}
+        put(folder, record("both", seed, 3.0, changes=other))
+    fit = batch_size(folder)
+    assert list(fit.points["batch_size"]) == [48, 96, 192]
+    assert 48 < fit.best < 192
+    assert main(["batch-size", str(folder)]) == 0
+    assert "Best batch" in capsys.readouterr().out

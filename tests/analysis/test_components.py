@@ -1,0 +1,187 @@
+import numpy as np
+import pandas as pd
+import pytest
+from studies import on_disk, study
+
+from analysis import AnalysisError, noise
+from analysis.components import mls_interval, variance_components
+from analysis.evaluation import evaluation_sampling, paired_difference
+from analysis.pairing import arm_correlations, seed_correlation
+
+NESTED = pd.DataFrame(
+    {
+        "arm": "baseline",
+        "init_seed": [0, 0, 1, 1, 2, 2, 3, 3],
+        "loop_seed": [0, 1] * 4,
+        "loss": [3.6915, 3.6938, 3.7042, 3.7011, 3.6811, 3.6842, 3.6975, 3.6969],
+    }
+)
+
+
+def by_source(frame):
+    return variance_components(frame).table.set_index("source")
+
+
+def test_nested_repeats_give_the_published_components_and_intervals():
+    table = by_source(NESTED)
+    assert table.loc["init", "sd"] ** 2 == pytest.approx(7.028792e-5, rel=1e-6)
+    assert table.loc["loop", "sd"] ** 2 == pytest.approx(3.10875e-6, rel=1e-6)
+    assert table.loc["total", "sd"] == pytest.approx(0.00856719, rel=1e-6)
+    assert table.loc["total", "ci_low"] == pytest.approx(0.00495975, rel=1e-5)
+    assert table.loc["total", "ci_high"] == pytest.approx(0.0316288, rel=1e-5)
+    assert table.loc["loop", "df"] == 4
+    assert table.loc["loop", "note"] == ""
+
+
+def test_nested_repeats_give_the_published_correlation_with_its_exact_interval():
+    found = seed_correlation(NESTED["loss"], [0] * 8, NESTED["init_seed"])
+    assert pytest.approx(46.2194, rel=1e-5) == found.F
+    assert found.p == pytest.approx(0.00146025, rel=1e-5)
+    assert found.estimate == pytest.approx(0.957645, abs=1e-6)
+    assert (found.ci_low, found.ci_high) == pytest.approx((0.644860, 0.997139), abs=1e-6)
+
+
+def test_crossed_penicillin_agrees_with_lme4(r_numbers):
+    data = pd.DataFrame(r_numbers["penicillin"]["data"]).rename(
+        columns={"diameter": "loss", "plate": "init_seed", "sample": "data_seed"}
+    )
+    table = by_source(data.assign(arm="baseline"))
+    assert list(table["sd"][:3]) == pytest.approx(r_numbers["penicillin"]["sds"], rel=1e-4)
+    # The textbook's figures are the variances of plate, sample and residual.
+    assert list(table["sd"][:3] ** 2) == pytest.approx([0.7169051, 3.7311318, 0.3024150], rel=1e-4)
+
+
+def test_dyestuff_is_the_one_way_case(r_numbers):
+    data = pd.DataFrame(r_numbers["dyestuff"]["data"]).rename(
+        columns={"Yield": "loss", "Batch": "init_seed"}
+    )
+    table = by_source(data.assign(arm="baseline"))
+    assert table.loc["init", "sd"] ** 2 == pytest.approx(1764.05, rel=1e-6)
+    assert table["sd"].iloc[1] ** 2 == pytest.approx(2451.25, rel=1e-6)
+
+
+def test_seeds_that_vary_together_are_one_row():
+    frame = pd.DataFrame({"arm": "baseline", "init_seed": range(5), "data_seed": range(5),
+                          "loss": [1.0, 2.0, 4.0, 3.0, 7.0]})  # fmt: skip
+    table = variance_components(frame).table
+    assert list(table["source"]) == ["init + data order", "total"]
+    assert table["sd"].iloc[0] == pytest.approx(frame["loss"].std())
+
+
+def test_a_data_seed_without_shuffling_is_no_source():
+    frame = NESTED.assign(data_seed=[0, 1, 2, 3, 4, 5, 6, 7], data_shuffled=False)
+    assert list(variance_components(frame).table["source"]) == ["init", "loop", "total"]
+
+
+def test_a_negative_estimate_shows_as_zero_with_its_interval():
+    frame = NESTED.assign(loss=[3.70, 3.69, 3.66, 3.71, 3.72, 3.66, 3.69, 3.71])
+    row = by_source(frame).loc["init"]
+    assert row["sd"] == 0
+    assert row["ci_high"] > 0
+    assert "below 0" in row["note"]
+
+
+def test_few_levels_are_noted():
+    assert "only 3 levels" in by_source(NESTED.iloc[:6]).loc["init", "note"]
+
+
+def test_one_mean_square_has_the_chi_square_interval():
+    low, high = mls_interval(np.array([1.0]), np.array([2.0]), np.array([10.0]))
+    assert (low, high) == pytest.approx((2 * 10 / 20.48318, 2 * 10 / 3.246973), rel=1e-6)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(("rho", "n_loops"), [(0.3, 2), (0.8, 3)])
+def test_intervals_of_components_cover_the_truth_nineteen_times_in_twenty(rho, n_loops):
+    rng = np.random.default_rng(3)
+    init = np.repeat(np.arange(6), n_loops)
+    hits = []
+    for _ in range(600):
+        loss = (rng.normal(0, rho**0.5, 6)[init]) + rng.normal(0, (1 - rho) ** 0.5, len(init))
+        frame = pd.DataFrame({"arm": "b", "init_seed": init, "loss": loss,
+                              "loop_seed": np.tile(np.arange(n_loops), 6)})  # fmt: skip
+        table = by_source(frame)
+        truth = {"init": rho**0.5, "loop": (1 - rho) ** 0.5, "total": 1.0}
+        hits.append([table.loc[k, "ci_low"] <= v <= table.loc[k, "ci_high"]
+                     for k, v in truth.items()])  # fmt: skip
+    coverage = np.mean(hits, axis=0)
+    assert (coverage > 0.92).all()
+    assert (coverage < 0.985).all()
+
+
+@pytest.mark.slow
+def test_the_correlation_s_interval_is_exact_on_an_unbalanced_design():
+    rng = np.random.default_rng(4)
+    arm = np.array([0] * 6 + [1] * 4 + [2] * 3)
+    seed = np.array([0, 1, 2, 3, 4, 5, 0, 1, 2, 6, 0, 1, 7])
+    hits = []
+    for _ in range(1500):
+        loss = rng.normal(0, 0.6**0.5, 8)[seed] + rng.normal(0, 0.4**0.5, len(arm))
+        found = seed_correlation(loss, arm, seed)
+        hits.append(found.ci_low <= 0.6 <= found.ci_high)
+    assert np.mean(hits) == pytest.approx(0.95, abs=0.017)
+
+
+def test_arms_correlations_come_with_fisher_s_interval():
+    frame = study({"a": 0.0}, n=12, rho=0.9).assign(loss=lambda f: f["test_loss"])
+    row = arm_correlations(frame, "baseline").iloc[0]
+    wide = frame.pivot_table(index="init_seed", columns="arm", values="loss")
+    assert row["correlation"] == pytest.approx(wide.corr().iloc[0, 1])
+    assert np.arctanh(row["ci_high"]) - np.arctanh(row["correlation"]) == pytest.approx(
+        1.959964 / 3
+    )
+
+
+# -- evaluation sampling -----------------------------------------------------------------------
+
+
+def test_only_differences_on_the_same_sequences_count():
+    rng = np.random.default_rng(0)
+    hard = rng.normal(3.7, 1.0, 4000)
+    x, y = hard + rng.normal(0, 0.1, 4000), hard + rng.normal(0.02, 0.1, 4000)
+    found = paired_difference(x, y)
+    assert found.se == pytest.approx(0.1 * 2**0.5 / 4000**0.5, rel=0.05)
+    assert found.mean == pytest.approx(-0.02, abs=4 * found.se)
+
+
+def test_clusters_of_one_sequence_change_nothing_and_large_ones_widen():
+    rng = np.random.default_rng(1)
+    documents = np.repeat(np.arange(100), 20)
+    difference = rng.normal(0, 0.1, 100)[documents] + rng.normal(0, 0.05, 2000)
+    plain = paired_difference(difference, np.zeros(2000))
+    single = paired_difference(difference, np.zeros(2000), np.arange(2000))
+    clustered = paired_difference(difference, np.zeros(2000), documents)
+    assert single.se == pytest.approx(plain.se)
+    assert clustered.se == pytest.approx(0.1 / 10, rel=0.2)
+    assert clustered.n_clusters == 100
+    assert clustered.se > 3 * plain.se
+
+
+def test_losses_of_different_lengths_are_refused():
+    with pytest.raises(AnalysisError, match="3 and 2 sequences"):
+        paired_difference([1.0, 2.0, 3.0], [1.0, 2.0])
+
+
+def test_evaluation_sampling_reads_the_files_beside_the_records(tmp_path):
+    folder = on_disk(tmp_path / "runs", study({"a": -0.02}, n=3))
+    rng = np.random.default_rng(2)
+    for record in folder.rglob("record.json"):
+        np.save(record.parent / "test_losses.npy", rng.normal(3.7, 0.1, 200).astype(np.float32))
+    report = noise(folder)
+    table = report.evaluation.set_index("arm")
+    assert table.loc["a", "n_pairs"] == 3
+    assert table.loc["a", "se"] == pytest.approx(0.1 * 2**0.5 / 200**0.5, rel=0.15)
+    text = report.to_markdown()
+    assert "evaluation sampling" in text
+    assert "Correlation of runs" in text
+
+
+def test_without_files_there_is_no_evaluation_row():
+    assert evaluation_sampling(NESTED, "baseline").empty
+
+
+def test_a_single_baseline_is_told_what_to_run():
+    frame = pd.DataFrame({"arm": ["baseline"], "test_loss": [3.69]})
+    report = noise(frame)
+    assert report.band is None
+    assert "seed=range" in report.to_markdown()

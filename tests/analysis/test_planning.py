@@ -1,0 +1,107 @@
+import numpy as np
+import pandas as pd
+import pytest
+from studies import on_disk, study
+
+from analysis import AnalysisError, Pilot, pilot_of, plan, seeds_needed
+from analysis.__main__ import main
+from analysis.power import design_power, exact_seeds, power, upper_sd
+
+
+def test_seeds_of_two_groups_agree_with_power_t_test(r_numbers):
+    unpaired = exact_seeds(0.014, 0.015, None)
+    assert unpaired == pytest.approx(r_numbers["power_t"]["unpaired"], abs=1e-4)
+    assert unpaired == pytest.approx(19.03024, abs=1e-4)
+    assert exact_seeds(0.014, 0.015, 0.4) == pytest.approx(12.86408, abs=1e-4)
+    assert seeds_needed(0.014, 0.015, None, 1) == 20
+
+
+def test_power_of_blocked_and_single_run_designs_is_the_published_one():
+    assert design_power(0.025, 0.015, 0.4, 4, 8) == pytest.approx(0.578353, abs=1e-4)
+    assert design_power(0.05, 0.015, None, 1, 8, 8) == pytest.approx(0.396121, abs=1e-6)
+
+
+def test_power_agrees_with_the_noncentral_t_of_scipy():
+    from scipy import stats
+
+    for df in (3, 10, 60):
+        ours = power([0.5, 2.0, 5.0], df, 2.4)
+        assert ours == pytest.approx(stats.nct.sf(2.4, df, [0.5, 2.0, 5.0]), abs=1e-9)
+
+
+def test_power_agrees_with_simulated_studies():
+    rng = np.random.default_rng(0)
+    from analysis.dunnett import critical_value
+
+    n, T, sd, rho, delta = 4, 3, 0.015, 0.4, 0.03
+    critical = critical_value([0.5**0.5] * T, T * (n - 1))
+    seeds = rng.normal(0, sd * rho**0.5, (20_000, 1, n))
+    runs = seeds + rng.normal(0, sd * (1 - rho) ** 0.5, (20_000, T + 1, n))
+    means = runs.mean(axis=2)
+    resid = runs - means[:, :, None] - runs.mean(axis=1, keepdims=True)
+    resid += runs.mean(axis=(1, 2), keepdims=True)
+    se = np.sqrt(2 * (resid**2).sum(axis=(1, 2)) / (T * (n - 1)) / n)
+    found = (means[:, 1] - means[:, 0] + delta) / se > critical
+    assert design_power(delta, sd, rho, n, T) == pytest.approx(found.mean(), abs=0.01)
+
+
+def test_more_seeds_are_never_less_powerful_and_the_answer_is_the_smallest():
+    for rho in (None, 0.5):
+        n = seeds_needed(0.01, 0.015, rho, 8)
+        assert design_power(0.01, 0.015, rho, n, 8) >= 0.8
+        assert design_power(0.01, 0.015, rho, n - 1, 8) < 0.8
+
+
+def test_the_upper_limit_of_an_sd_covers_four_times_in_five():
+    rng = np.random.default_rng(5)
+    sds = rng.normal(0, 1, (20_000, 8)).std(axis=1, ddof=1)
+    assert np.mean([upper_sd(1.0, 7) * s >= 1 for s in sds]) == pytest.approx(0.8, abs=0.01)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        ((0.0, 0.015, None, 8), "other than 0"),
+        ((0.01, 0.0, None, 8), "noise sd is 0"),
+        ((0.01, 0.015, 1.0, 8), "rho is 1.0"),
+        ((1e-6, 0.015, None, 8), "no number of seeds"),
+    ],
+)
+def test_impossible_plans_are_refused(arguments, message):
+    with pytest.raises(AnalysisError, match=message):
+        seeds_needed(*arguments)
+
+
+def test_a_pilot_supplies_noise_and_cost(tmp_path):
+    folder = on_disk(tmp_path / "runs", study({"a": 0.0, "b": -0.02}, n=6))
+    pilot = pilot_of(folder)
+    assert pilot.hours == pytest.approx(0.01)
+    assert pilot.usd == pytest.approx(0.02)
+    assert 0.005 < pilot.sd < 0.02
+    result = plan(0.01, pilot, 4)
+    last = result.curve.iloc[-1]
+    assert last["usd"] == pytest.approx(0.02 * last["runs"])
+    assert result.seeds_cautious >= result.seeds
+    assert "dollars" in result.to_markdown()
+
+
+def test_runs_without_noise_cannot_be_planned_with():
+    frame = pd.DataFrame({"arm": ["baseline", "a"], "test_loss": [3.7, 3.6]})
+    with pytest.raises(AnalysisError, match="--sd"):
+        pilot_of(frame)
+
+
+def test_the_baseline_of_an_unpaired_study_gets_more_runs():
+    result = plan(0.02, Pilot(0.015, 20, None), 9)
+    assert result.n_baseline == 3 * result.seeds
+    assert (
+        plan(0.02, Pilot(0.015, 20, 0.4), 9).n_baseline
+        == plan(0.02, Pilot(0.015, 20, 0.4), 9).seeds
+    )
+
+
+def test_the_command_says_what_is_missing(capsys):
+    assert main(["plan", "--delta", "0.02", "--arms", "4"]) == 2
+    assert "--sd" in capsys.readouterr().err
+    assert main(["plan", "--delta", "0.02", "--arms", "4", "--sd", "0.015"]) == 0
+    assert "seeds per arm" in capsys.readouterr().out

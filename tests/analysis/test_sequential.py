@@ -1,0 +1,130 @@
+import numpy as np
+import pandas as pd
+import pytest
+from studies import on_disk, study
+
+from analysis import AnalysisError, compare, decide
+from analysis.__main__ import main
+from analysis.spending import conditional_power, spending
+from harness.records import StudyPlan, read_plan, write_plan
+
+PLAN = StudyPlan(study="s", looks=[2, 3, 4], rope=0.01)
+
+
+def states(decision):
+    return decision.table.set_index("arm")
+
+
+def test_alpha_is_spent_as_published():
+    assert spending([2, 3, 4, 6, 8]) == pytest.approx(
+        [8.9e-5, 0.001283, 0.004203, 0.018051, 0.026375], abs=6e-7
+    )
+    assert spending([2, 3, 4]) == pytest.approx([0.005575, 0.018051, 0.026375], abs=5e-7)
+    assert sum(spending([2, 5, 9])) == pytest.approx(0.05)
+
+
+@pytest.mark.parametrize("looks", [[], [1, 2], [3, 3], [4, 2]])
+def test_looks_that_do_not_grow_are_refused(looks):
+    with pytest.raises(AnalysisError, match="looks"):
+        spending(looks)
+
+
+def test_a_large_effect_stops_early_and_a_null_goes_on():
+    frame = study({"huge": -0.5, "nil": 0.0, "null": 0.0}, n=2, sd=0.002)
+    decision = decide(frame, PLAN)
+    assert states(decision).loc["huge", "decision"] == "stop"
+    assert states(decision).loc["huge", "verdict"] == "better"
+    assert "biased outward" in states(decision).loc["huge", "note"]
+    assert states(decision).loc["null", "decision"] == "continue"
+    assert decision.running == ("nil", "null")
+    assert decision.next_n == 3
+
+
+def test_nothing_is_judged_before_all_runs_of_a_look_are_there():
+    frame = study({"huge": -0.5, "nil": 0.0, "null": 0.0}, n=2, sd=0.002)
+    partial = frame[~((frame["arm"] == "null") & (frame["init_seed"] == 1))]
+    decision = decide(partial, PLAN)
+    assert decision.look == 0
+    assert states(decision).loc["huge", "decision"] == "wait"
+    assert states(decision).loc["null", "decision"] == "continue"
+
+
+def test_a_stopped_arm_stays_stopped_whatever_comes_later():
+    frame = study({"huge": -0.5, "nil": 0.0, "null": 0.0}, n=4, sd=0.002)
+    late = (frame["arm"] == "huge") & (frame["init_seed"] >= 2)
+    frame.loc[late, "test_loss"] += 1.0
+    assert states(decide(frame, PLAN)).loc["huge", "verdict"] == "better"
+    assert states(decide(frame, PLAN)).loc["huge", "look"] == 1
+
+
+def test_the_order_of_the_rows_does_not_matter():
+    frame = study({"a": -0.03, "b": 0.0}, n=4)
+    first = decide(frame, PLAN).table
+    second = decide(frame.sample(frac=1, random_state=3), PLAN).table
+    pd.testing.assert_frame_equal(first, second)
+
+
+def test_after_the_last_look_the_study_is_over():
+    decision = decide(study({"a": 0.0}, n=4), PLAN)
+    assert decision.next_n is None
+    assert decision.running == ()
+
+
+def test_a_diverged_run_does_not_hold_up_a_look():
+    frame = study({"a": -0.5, "b": 0.0, "c": 0.0}, n=2, sd=0.002).assign(status="complete")
+    frame.loc[(frame["arm"] == "b") & (frame["init_seed"] == 0), ["status", "test_loss"]] = [
+        "diverged", np.nan,
+    ]  # fmt: skip
+    assert decide(frame, PLAN).look == 1
+
+
+def test_conditional_power_agrees_with_simulated_brownian_motion():
+    rng = np.random.default_rng(0)
+    from analysis.dunnett import critical_value
+
+    critical = critical_value([0.5**0.5] * 2, 2 * 3, spending(PLAN.looks)[-1])
+    delta, se, rope, t = -0.01, 0.01, 0.03, 0.5
+    drift = rope / (se * t**0.5)
+    now = delta / se * t**0.5
+    steps = rng.normal(size=200_000) * 0.5**0.5
+    simulated = max(np.mean(sign * now + drift * 0.5 + steps > critical) for sign in (1, -1))
+    found = conditional_power(delta, se, rope, 2, PLAN, 2)
+    assert found == pytest.approx(simulated, abs=0.005)
+
+
+def test_futile_arms_may_be_given_up_but_go_on():
+    plan = StudyPlan(study="s", looks=[4, 8], rope=0.001)
+    row = states(decide(study({"a": 0.0}, n=4), plan)).loc["a"]
+    assert row["futile"]
+    assert row["decision"] == "continue"
+    assert "may be given up" in row["note"]
+
+
+def test_the_results_table_uses_the_sequential_verdicts(tmp_path):
+    folder = on_disk(tmp_path / "runs", study({"a": -0.02, "b": 0.0}, n=3, sd=0.006))
+    plan = read_plan(folder)
+    plan.looks = [3, 40]
+    write_plan(folder, plan)
+    result = compare(folder)
+    row = result.table.set_index("arm").loc["a"]
+    assert row.p_adj < 0.05
+    assert row.verdict == "undecided"
+    assert "each look's own alpha" in result.warnings[0]
+
+
+def test_the_command_needs_looks(tmp_path, capsys):
+    folder = on_disk(tmp_path / "runs", study({"a": -0.3}, n=2))
+    assert main(["sequential", str(folder)]) == 2
+    assert "--looks 2 3 4" in capsys.readouterr().err
+    assert main(["sequential", str(folder), "--looks", "2", "3"]) == 0
+    assert "Alpha of each look" in capsys.readouterr().out
+
+
+@pytest.mark.slow
+def test_the_family_error_of_the_whole_study_is_below_alpha():
+    rng = np.random.default_rng(7)
+    wrong = 0
+    for _ in range(200):
+        frame = study({f"a{i}": 0.0 for i in range(4)}, n=4, rng=rng)
+        wrong += decide(frame, PLAN).table["verdict"].str.startswith(("better", "worse")).any()
+    assert wrong <= 19  # 99.5% quantile at 0.05

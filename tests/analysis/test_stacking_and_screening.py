@@ -1,0 +1,146 @@
+import itertools
+
+import numpy as np
+import pandas as pd
+import pytest
+from studies import study
+
+from analysis import AnalysisError, analyse, compare, design, stack
+from analysis.__main__ import main
+
+
+def test_an_interaction_is_the_stack_minus_the_sum_of_its_parts():
+    frame = study({"a": -0.05, "b": -0.04, "a+b": -0.05}, n=4, sd=0.002)
+    result = stack(frame, rope=0.01)
+    row = result.interactions.iloc[0]
+    table = compare(frame).table.set_index("arm")["delta"]
+    assert row["estimate"] == pytest.approx(table["a+b"] - table["a"] - table["b"])
+    assert row["verdict"] == "sub-additive"
+    assert row["ci_low"] < 0.04 < row["ci_high"]
+
+
+@pytest.mark.parametrize(
+    ("together", "verdict"),
+    [(-0.09, "additive"), (-0.15, "super-additive"), (-0.02, "sub-additive")],
+)
+def test_stacks_are_judged_against_the_sum(together, verdict):
+    frame = study({"a": -0.05, "b": -0.04, "a+b": together}, n=6, sd=0.002)
+    assert stack(frame, rope=0.01).interactions["verdict"].item() == verdict
+
+
+def test_noise_leaves_additivity_undecided():
+    frame = study({"a": -0.05, "b": -0.04, "a+b": -0.08}, n=3, sd=0.05)
+    assert stack(frame, rope=0.001).interactions["verdict"].item() == "undecided"
+
+
+def test_the_interaction_s_standard_error_is_that_of_four_means():
+    frame = study({"a": 0.0, "b": 0.0, "a+b": 0.0}, n=5, shared=False)
+    row = stack(frame).interactions.iloc[0]
+    groups = frame.groupby("arm")["test_loss"]
+    pooled = groups.var().mean()
+    assert row["se"] == pytest.approx((4 * pooled / 5) ** 0.5)
+    assert row["df"] == pytest.approx(16)
+
+
+def test_each_part_is_taken_out_where_the_rest_was_run():
+    deltas = {"a": -0.05, "b": 0.0, "c": -0.01, "a+b": -0.05, "b+c": -0.01, "a+b+c": -0.06}
+    table = stack(study(deltas, n=5, sd=0.002), rope=0.01).leave_one_out
+    row = table[(table["stack"] == "a+b+c") & (table["without"] == "a")].iloc[0]
+    assert row["verdict"] == "helps"
+    assert row["estimate"] == pytest.approx(-0.05, abs=0.005)
+    assert len(table[table["stack"] == "a+b+c"]) == 2
+
+
+def test_missing_parts_are_named_with_the_command(capsys):
+    result = stack(study({"a": -0.05, "a+b": -0.05}, n=3))
+    assert result.missing == ("b",)
+    assert "'+intervention=b'" in result.to_markdown()
+
+
+def test_a_study_without_stacks_is_told_so():
+    with pytest.raises(AnalysisError, match="no stack among the complete arms baseline, a"):
+        stack(study({"a": 0.0}, n=3))
+
+
+# -- screening designs -------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("n", [2, 3, 4, 5, 8, 9, 12, 13, 16])
+def test_designs_are_balanced_and_clear_of_two_way_interactions(n):
+    screen = design([f"f{i:02d}" for i in range(n)])
+    signs = 2 * screen.matrix - 1
+    assert (signs.sum(axis=0) == 0).all()
+    assert signs.T @ signs == pytest.approx(len(signs) * np.eye(n))
+    for i, j in itertools.combinations(range(n), 2):
+        assert (signs.T @ (signs[:, i] * signs[:, j]) == 0).all()
+
+
+def test_eight_interventions_take_sixteen_runs():
+    assert len(design(list("abcdefgh")).arms) == 16
+    assert "2^(8-4)" in design(list("abcdefgh")).kind
+
+
+def test_exclusive_interventions_are_never_on_together():
+    screen = design(["a", "b", "hot", "scheduled"], [["hot", "scheduled"]])
+    on = pd.DataFrame(screen.matrix, columns=screen.factors)
+    assert (on["hot"] * on["scheduled"] == 0).all()
+    assert on["hot"].sum() > 0
+    assert on["scheduled"].sum() > 0
+
+
+def test_the_printed_sweep_composes_every_arm(capsys):
+    assert main(["design", "a", "b", "c", "d", "--seeds", "2"]) == 0
+    out = capsys.readouterr().out
+    assert (
+        "'+intervention=baseline,[a,d],[b,d],[a,b],[c,d],[a,c],[b,c],[a,b,c,d]' 'seed=0,1'" in out
+    )
+
+
+@pytest.mark.parametrize(
+    ("names", "exclusive", "message"),
+    [
+        (["a"], [], "takes 2 to 16"),
+        (["a", "a"], [], "named twice"),
+        (["a", "b"], [["a", "x"]], "'x' is exclusive but not among"),
+        (["a", "b", "c"], [["a", "b", "c"]], "come in pairs"),
+    ],
+)
+def test_impossible_designs_are_refused(names, exclusive, message):
+    with pytest.raises(AnalysisError, match=message):
+        design(names, exclusive)
+
+
+def screened(effects, sd, seed=0, interaction=0.0):
+    names = [f"f{i}" for i in range(8)]
+    screen = design(names)
+    rng = np.random.default_rng(seed)
+    truth = screen.matrix @ np.array([effects.get(name, 0.0) for name in names])
+    truth += interaction * screen.matrix[:, 0] * screen.matrix[:, 1]
+    return pd.DataFrame({"arm": screen.arms, "init_seed": 0,
+                         "test_loss": 3.69 + truth + rng.normal(0, sd, len(truth))})  # fmt: skip
+
+
+def test_screening_finds_the_main_effects():
+    table = analyse(screened({"f2": -0.05, "f5": 0.04}, 0.01, seed=2)).effects.set_index(
+        "intervention"
+    )
+    assert table.loc["f2", "verdict"] == "better"
+    assert table.loc["f5", "verdict"] == "worse"
+    assert (table.drop(["f2", "f5"])["verdict"] == "undecided").all()
+    assert table.loc["f2", "effect"] == pytest.approx(-0.05, abs=0.015)
+
+
+@pytest.mark.slow
+def test_sixteen_runs_find_five_hundredths_nearly_always():
+    found = [
+        analyse(screened({"f3": -0.05}, 0.015, seed)).effects.set_index("intervention")
+        .loc["f3", "verdict"] == "better" for seed in range(150)
+    ]  # fmt: skip
+    assert np.mean(found) > 0.9
+
+
+def test_effects_that_cannot_be_told_apart_are_refused():
+    frame = pd.DataFrame({"arm": ["baseline", "a+b"] * 4, "init_seed": range(8),
+                          "test_loss": np.arange(8.0)})  # fmt: skip
+    with pytest.raises(AnalysisError, match="always on together"):
+        analyse(frame)

@@ -1,0 +1,123 @@
+import hashlib
+import json
+import sys
+
+import numpy as np
+import pytest
+from studies import put, record, study
+
+from analysis import AnalysisError, verify
+from analysis.__main__ import main
+from analysis.rerun import compare_curves, curve, rerun
+from harness.records import Provenance, Status, StudyPlan, write_plan
+
+
+@pytest.fixture
+def folder(tmp_path):
+    """Return a study as the harness leaves it: config, test losses, records, plan, results."""
+    root = tmp_path / "runs" / "synthetic"
+    cells = []
+    rng = np.random.default_rng(0)
+    for row in study({"a": -0.03, "b": 0.0}, n=3).to_dict("records"):
+        losses = (row["test_loss"] + rng.normal(0, 0.1, 64)).astype(np.float32)
+        text = f"seed: {row['init_seed']}\narm: {row['arm']}\n"
+        item = record(row["arm"], row["init_seed"], float(losses.mean(dtype=np.float64)))
+        item.provenance.config_sha256 = hashlib.sha256(text.encode()).hexdigest()
+        home = put(root, item)
+        (home / "config.yaml").write_text(text)
+        np.save(home / "test_losses.npy", losses)
+        cells.append({"arm": item.arm, "seeds": {}, "cell": item.cell})
+    write_plan(root, StudyPlan(study="synthetic", rope=0.01, cells=cells))
+    assert main([str(root), "--reference", "GPT-2=3.5"]) == 0
+    return root
+
+
+def failures(folder):
+    return [check.what for check in verify(folder).checks if check.status == "FAIL"]
+
+
+def test_an_untouched_study_passes(folder):
+    found = verify(folder)
+    assert found.passed, found.to_markdown()
+    assert any("figures of results.json recomputed" in check.what for check in found.checks)
+    assert main(["verify", str(folder)]) == 0
+
+
+def test_an_edited_result_is_found(folder):
+    results = json.loads((folder / "results.json").read_text())
+    results["table"][0]["delta"] -= 0.001
+    (folder / "results.json").write_text(json.dumps(results))
+    assert failures(folder) == ["results.json differs from what the records give now"]
+    assert main(["verify", str(folder)]) == 1
+
+
+def test_an_edited_config_is_found(folder):
+    next(folder.rglob("config.yaml")).write_text("seed: 99\n")
+    assert failures(folder) == ["config.yaml is not the one that was run (sha256)"]
+
+
+def test_edited_test_losses_are_found(folder):
+    file = next(folder.rglob("test_losses.npy"))
+    np.save(file, np.load(file) + 0.01)
+    assert failures(folder) == ["the mean of test_losses.npy is not the recorded test loss"]
+
+
+def test_missing_files_are_found(folder):
+    home = next(folder.rglob("config.yaml")).parent
+    (home / "config.yaml").unlink()
+    (home / "test_losses.npy").unlink()
+    assert set(failures(folder)) == {"config.yaml is missing", "test_losses.npy is missing"}
+
+
+def test_an_edited_record_is_found_twice(folder):
+    file = next((folder / "a").rglob("record.json"))
+    content = json.loads(file.read_text())
+    content["losses"]["test"] -= 0.01
+    file.write_text(json.dumps(content))
+    assert "the mean of test_losses.npy is not the recorded test loss" in failures(folder)
+    assert "runs whose loss changed since the table was made" in failures(folder)
+
+
+def test_mixed_code_is_a_note_and_the_ledger_accounts_for_every_run(folder):
+    put(folder, record("a", 50, None, status=Status.FAILED))
+    put(folder, record("a", 51, None, status=Status.DIVERGED, step=3))
+    notes = {check.what: check.detail for check in verify(folder).checks}
+    assert notes["ledger"] == "9 planned, 9 complete, 1 failed, 1 diverged"
+    assert "diverged, so excluded from means" in notes
+    other = next((folder / "b").rglob("record.json"))
+    content = json.loads(other.read_text())
+    content["provenance"]["git_sha"] = "b" * 40
+    other.write_text(json.dumps(content))
+    whats = {check.what: check.status for check in verify(folder).checks}
+    assert whats["2 different values of code version"] == "note"
+
+
+def test_a_patch_that_is_gone_is_found(folder):
+    item = record("b", 77, 3.7)
+    item.provenance = Provenance(git_sha="a" * 40, git_dirty=True, dirty_patch="dirty.patch",
+                                 test_set_sha256="t" * 64, dataset_sha256="d" * 64)  # fmt: skip
+    put(folder, item)
+    assert "the code had uncommitted changes and the patch is missing" in failures(folder)
+
+
+def test_a_folder_without_records_is_refused(tmp_path):
+    with pytest.raises(AnalysisError, match=r"no record\.json"):
+        verify(tmp_path)
+
+
+def test_curves_are_compared_at_their_common_steps(tmp_path):
+    (tmp_path / "metrics.jsonl").write_text(
+        '{"step": 1, "train_loss": 3.0}\n{"step": 2, "train_loss": 2.5}\n{"step": 3, "tra'
+    )
+    found = compare_curves(curve(tmp_path), {2: 2.25, 9: 1.0})
+    assert found.steps == (2,)
+    assert found.largest_difference == 0.25
+    assert not found.identical
+
+
+def test_a_cell_that_cannot_run_again_says_why(tmp_path, monkeypatch):
+    (tmp_path / "config.yaml").write_text("nonsense: true\n")
+    (tmp_path / "metrics.jsonl").write_text('{"step": 1, "train_loss": 3.0}\n')
+    monkeypatch.setattr(sys, "executable", "/bin/false")
+    with pytest.raises(AnalysisError, match="did not run again"):
+        rerun(tmp_path, 1)
