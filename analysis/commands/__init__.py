@@ -16,5 +16,6 @@ COMMANDS = (
     "batch-size",
     "verify",
     "plot",
+    "report",
 )
 """``table`` is the default: its name may be left out."""

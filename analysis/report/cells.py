@@ -1,0 +1,174 @@
+"""What the cells' folders hold beyond the figures: curves, samples, logs, provenance."""
+
+from __future__ import annotations
+
+import json
+import math
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+
+from analysis.errors import AnalysisError
+from harness.records import RecordError, RunRecord, read_record
+
+METRICS_FILE, SAMPLES_FILE, LOG_FILE = "metrics.jsonl", "samples.jsonl", "log.txt"
+LOG_CHARACTERS = 400_000
+"""Of all log tails together; 6 to 25 lines a cell."""
+SAMPLE_CHARACTERS = 1_500_000
+"""Of all completions together; cells beyond it show their last completion only, then none."""
+
+
+@dataclass(frozen=True, slots=True)
+class Cell:
+    """One cell's record and folder."""
+
+    record: RunRecord
+    folder: Path
+
+    @property
+    def name(self) -> str:
+        """Arm and init seed, as a person would call it."""
+        return f"{self.record.arm} · seed {self.record.seeds.init}"
+
+
+def read_cells(runs: pd.DataFrame) -> list[Cell]:
+    """Return the cells behind the runs that have a folder, in the runs' order."""
+    if "folder" not in runs:
+        return []
+    cells = []
+    for text in runs["folder"].dropna():
+        folder = Path(str(text))
+        try:
+            cells.append(Cell(read_record(folder), folder))
+        except RecordError as error:
+            raise AnalysisError(str(error)) from error
+    return cells
+
+
+def read_lines(file: Path) -> list[dict[str, Any]]:
+    """Return the whole lines of a JSONL file; a half-written last line is left for the next time.
+
+    Raises
+    ------
+    AnalysisError
+        A line other than the last is not JSON.
+    """
+    if not file.exists():
+        return []
+    lines = file.read_text(encoding="utf-8", errors="replace").splitlines()
+    rows: list[dict[str, Any]] = []
+    for number, line in enumerate(lines, 1):
+        try:
+            rows.append(json.loads(line))
+        except json.JSONDecodeError as error:
+            if number == len(lines):
+                break
+            raise AnalysisError(f"{file}, line {number} is not JSON: {error}") from error
+    return rows
+
+
+def samples(cells: Sequence[Cell]) -> tuple[list[dict[str, Any]], str]:
+    """Return the completions along training, one entry a cell, and what was left out.
+
+    Returns
+    -------
+    Entries ``{"cell", "arm", "seed", "rows": [[step, tokens, prompt, completion], ...]}``.
+    """
+    found, used, cut = [], 0, 0
+    for cell in cells:
+        rows = [
+            [row.get(name) for name in ("step", "tokens", "prompt", "completion")]
+            for row in read_lines(cell.folder / SAMPLES_FILE)
+        ]
+        if used > SAMPLE_CHARACTERS:
+            cut, rows = cut + bool(rows), []
+        used += sum(len(str(row[2])) + len(str(row[3])) for row in rows)
+        if rows:
+            record = cell.record
+            entry = {"cell": record.cell, "arm": record.arm, "seed": record.seeds.init}
+            found.append({**entry, "rows": rows})
+    note = f"Samples of {cut} cells are left out to keep the file small." if cut else ""
+    return found, note
+
+
+def details(cells: Sequence[Cell]) -> dict[str, Any]:
+    """Return what the drawer shows of each cell; provenance that cells share is stored once."""
+    lines = max(6, min(25, LOG_CHARACTERS // (80 * max(len(cells), 1))))
+    shared: list[dict[str, Any]] = []
+    known: dict[str, int] = {}
+    rows = {}
+    for cell in cells:
+        provenance = _provenance(cell.record)
+        key = json.dumps(provenance, sort_keys=True)
+        if key not in known:
+            known[key] = len(shared)
+            shared.append(provenance)
+        rows[cell.record.cell] = {**_detail(cell, cells), "provenance": known[key]}
+        rows[cell.record.cell]["log"] = tail(cell.folder / LOG_FILE, lines)
+    return {"cells": rows, "provenance": shared, "log_lines": lines}
+
+
+def _detail(cell: Cell, cells: Sequence[Cell]) -> dict[str, Any]:
+    record = cell.record
+    return {
+        "arm": record.arm,
+        "name": cell.name,
+        "status": record.status.value,
+        "seeds": asdict(record.seeds),
+        "cards": record.cards,
+        "changes": {key: [plain(v) for v in pair] for key, pair in record.changes.items()},
+        "facts": {
+            "cell": record.cell,
+            "step": f"{record.step:,} of {record.n_steps:,}",
+            "tokens": f"{record.tokens:,}",
+            "parameters": f"{record.n_params:,}",
+            "steps skipped": record.skipped_steps,
+            "test loss": record.losses.test,
+            "validation loss": record.losses.val,
+            "training loss": record.losses.train,
+            "training seconds": record.cost.train_seconds,
+            "tokens per second": record.cost.tokens_per_second,
+            "peak memory, bytes": record.cost.peak_memory_bytes,
+            "dollars": record.cost.usd,
+            "started": record.started,
+            "finished": record.finished,
+            "final weights": record.fingerprints.final_weights,
+            "data order": record.fingerprints.data_order,
+            "error": record.error,
+        },
+    }
+
+
+def _provenance(record: RunRecord) -> dict[str, Any]:
+    given = asdict(record.provenance)
+    packages = given.pop("packages")
+    given.pop("command")  # one cell's own; its folder holds it
+    given["packages"] = ", ".join(f"{name} {version}" for name, version in packages.items())
+    return {key: value for key, value in given.items() if value not in (None, "")}
+
+
+def tail(file: Path, lines: int) -> str:
+    """Return the last lines of a text file without reading the whole of a long one."""
+    if not file.exists():
+        return ""
+    size = file.stat().st_size
+    with file.open("rb") as handle:
+        handle.seek(max(0, size - 400 * lines))
+        text = handle.read().decode("utf-8", errors="replace")
+    return "\n".join(text.splitlines()[-lines:])
+
+
+def plain(value: Any) -> Any:
+    """Return plain JSON values: numpy's become Python's, NaN and infinity become None."""
+    if isinstance(value, dict):
+        return {str(key): plain(item) for key, item in value.items()}
+    if isinstance(value, list | tuple):
+        return [plain(item) for item in value]
+    if hasattr(value, "item"):
+        value = value.item()
+    if isinstance(value, float):
+        return value if math.isfinite(value) else None
+    return value if value is None or isinstance(value, str | int | bool) else str(value)

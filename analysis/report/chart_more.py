@@ -1,0 +1,149 @@
+"""Charts of the noise's sources, of the plan and of the cost."""
+
+from __future__ import annotations
+
+from analysis.comparison import Comparison
+from analysis.noise_report import NoiseReport
+from analysis.planning import Plan
+from analysis.report.cells import plain
+from analysis.report.charts import (
+    ROW_HEIGHT,
+    Chart,
+    Rows,
+    arm_axis,
+    data,
+    layered,
+    quantity,
+    tip,
+    verdict_colour,
+    verdict_shape,
+)
+from analysis.report.palette import verdict_kind
+
+
+def components_chart(report: NoiseReport) -> Chart | None:
+    """Return each source's sd with its interval; None where nothing could be split."""
+    if report.components is None:
+        return None
+    rows: Rows = [
+        {"arm": str(row["source"]), **{k: plain(row[k]) for k in ("sd", "ci_low", "ci_high")}}
+        for row in report.components.table.to_dict("records")
+    ]
+    x = quantity("sd", "sd of one run, nats per token", scale={"zero": True})
+    order = arm_axis([row["arm"] for row in rows])
+    layers = [
+        {
+            "data": data("sources"),
+            "mark": {"type": "rule", "strokeWidth": 2.5, "color": "$accent", "clip": True},
+            "encoding": {"y": order, "x": {**x, "field": "ci_low"}, "x2": {"field": "ci_high"}},
+        },
+        {
+            "data": data("sources"),
+            "mark": {"type": "point", "filled": True, "size": 100, "color": "$accent"},
+            "encoding": {
+                "y": order,
+                "x": x,
+                "tooltip": tip(
+                    ("arm", "source", ""),
+                    ("sd", "sd", ".5f"),
+                    ("ci_low", "from", ".5f"),
+                    ("ci_high", "to", ".5f"),
+                ),
+            },
+        },
+    ]
+    summary = "; ".join(
+        f"{row['arm']}: sd {row['sd']:.5f}" for row in rows if row["sd"] is not None
+    )
+    spec = layered(layers, height={"step": ROW_HEIGHT})
+    return Chart("components", "Sources of noise", summary, {"sd": spec}, {"sources": rows})
+
+
+def power_chart(result: Plan) -> Chart:
+    """Return the power to find the planned difference against the seeds of each arm."""
+    rows: Rows = []
+    for row in result.curve.to_dict("records"):
+        for name, label in (("power", "sd as estimated"), ("power_cautious", "80% upper sd")):
+            rows.append({"seeds": int(row["seeds"]), "power": float(row[name]), "noise": label})
+    x = quantity("seeds", "seeds per arm", axis={"tickMinStep": 1})
+    y = quantity("power", "power", scale={"domain": [0, 1]})
+    kinds = ["sd as estimated", "80% upper sd"]
+    legend = {"title": None, "orient": "top"}
+    colour = {
+        "field": "noise",
+        "type": "nominal",
+        "scale": {"domain": kinds, "range": ["$series1", "$series2"]},
+        "legend": legend,
+    }
+    dash = {**colour, "scale": {"domain": kinds, "range": [[1, 0], [6, 3]]}}
+    fields = tip(("noise", "noise", ""), ("seeds", "seeds", "d"), ("power", "power", ".2f"))
+    layers = [
+        {
+            "data": data("goal"),
+            "mark": {"type": "rule", "color": "$ink", "strokeDash": [4, 3]},
+            "encoding": {"y": {**y, "field": "goal"}},
+        },
+        {
+            "data": data("power"),
+            "mark": {"type": "line", "point": {"size": 50}, "strokeWidth": 2},
+            "encoding": {"x": x, "y": y, "color": colour, "strokeDash": dash, "tooltip": fields},
+        },
+    ]
+    summary = (
+        f"{result.seeds} seeds per arm find {result.delta:.4g} nats with power {result.power:g}; "
+        f"{result.seeds_cautious} at the sd's 80% upper limit."
+    )
+    datasets: dict[str, Rows] = {"power": rows, "goal": [{"goal": result.power}]}
+    spec = layered(layers, height=240)
+    return Chart("plan", "What more seeds would buy", summary, {"power": spec}, datasets)
+
+
+def cost_chart(result: Comparison) -> Chart | None:
+    """Return the difference against the cost of a run; None where no cost is known."""
+    table = result.table
+    name, title = (
+        ("usd", "dollars a run") if table["usd"].notna().any() else ("hours", "hours a run")
+    )
+    known = table[table[name].notna() & table["delta"].notna()]
+    if len(known) < 2:
+        return None
+    rows: Rows = [
+        {
+            "arm": str(row["arm"]),
+            "cost": float(row[name]),
+            "delta": float(row["delta"]),
+            "verdict": verdict_kind(str(row["verdict"])) or "undecided",
+        }
+        for row in known.to_dict("records")
+    ]
+    spec = layered(
+        [
+            {
+                "data": data("costs"),
+                "mark": {"type": "point", "filled": True, "size": 100, "opacity": 1},
+                "encoding": {
+                    "x": quantity("cost", title, scale={"padding": 20}),
+                    "y": quantity("delta", "difference, nats per token"),
+                    "color": verdict_colour(),
+                    "shape": verdict_shape(),
+                    "tooltip": tip(
+                        ("arm", "arm", ""), ("cost", title, ".4g"), ("delta", "difference", "+.4f")
+                    ),
+                },
+            },
+            {
+                "data": data("costs"),
+                "mark": {"type": "text", "align": "left", "dx": 8, "color": "$ink"},
+                "encoding": {
+                    "x": quantity("cost", title),
+                    "y": quantity("delta", None),
+                    "text": {"field": "arm"},
+                },
+            },
+        ],
+        height=280,
+    )
+    summary = "; ".join(
+        f"{row['arm']}: {row['cost']:.4g}, {row['delta']:+.4f}" for row in rows[:40]
+    )
+    return Chart("cost", "Difference against cost", summary, {"cost": spec}, {"costs": rows})

@@ -1,0 +1,156 @@
+"""Charts as Vega-Lite specifications, shared by the page and the figure files.
+
+A colour is written ``$name`` and becomes a theme's colour when it is drawn; rows are kept apart
+from the specification, so that nothing in them is taken for a colour.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import Any
+
+from analysis.report.bundle import SCHEMA
+from analysis.report.palette import DASHES, NAMES, SHAPES
+
+Spec = dict[str, Any]
+Rows = list[dict[str, Any]]
+ROW_HEIGHT = 26
+
+
+@dataclass(frozen=True, slots=True)
+class Chart:
+    """One chart, perhaps in several variants, e.g. with a linear and with a log axis."""
+
+    name: str
+    title: str
+    summary: str
+    """What it shows, for those who do not see it."""
+    variants: dict[str, Spec]
+    """Label -> specification; the first is shown at first."""
+    datasets: dict[str, Rows] = field(default_factory=dict)
+
+
+def layered(layers: list[Spec], **more: Any) -> Spec:
+    """Return a chart of several layers over named datasets, as wide as its place."""
+    return {
+        "$schema": SCHEMA,
+        "width": "container",
+        "autosize": {"type": "fit-x", "contains": "padding"},
+        "layer": layers,
+        **more,
+    }
+
+
+def data(name: str) -> Spec:
+    """Return a reference to a dataset."""
+    return {"name": name}
+
+
+def quantity(name: str, title: str | None, **more: Any) -> Spec:
+    """Return the encoding of a number, with an axis that need not start at zero."""
+    return {
+        "field": name,
+        "type": "quantitative",
+        "title": title,
+        "scale": {"zero": False, **more.pop("scale", {})},
+        **more,
+    }
+
+
+def arm_axis(arms: list[str]) -> Spec:
+    """Return a row for each arm, in this order."""
+    return {
+        "field": "arm",
+        "type": "nominal",
+        "sort": arms,
+        "title": None,
+        "axis": {"grid": True, "gridDash": [1, 3], "ticks": False, "labelLimit": 220},
+    }
+
+
+def verdict_colour() -> Spec:
+    """Return colour by verdict."""
+    kinds = list(NAMES)
+    return {
+        "field": "verdict",
+        "type": "nominal",
+        "scale": {"domain": kinds, "range": [f"${NAMES[kind]}" for kind in kinds]},
+        "legend": {"title": None, "orient": "top", "columns": 2},
+    }
+
+
+def verdict_shape() -> Spec:
+    """Return shape by verdict, in one legend with the colour."""
+    kinds = list(SHAPES)
+    encoding = verdict_colour()
+    encoding["scale"] = {"domain": kinds, "range": [SHAPES[kind] for kind in kinds]}
+    return encoding
+
+
+def tip(*fields: tuple[str, str, str]) -> list[Spec]:
+    """Return a tooltip of (field, title, format)."""
+    return [
+        {"field": name, "title": title, **({"format": form} if form else {})}
+        for name, title, form in fields
+    ]
+
+
+def zoom() -> list[Spec]:
+    """Return drag to move, shift and wheel to zoom: the wheel alone still scrolls the page."""
+    moved = "[pointerdown, window:pointerup] > window:pointermove!"
+    select = {"type": "interval", "translate": moved, "zoom": "wheel![event.shiftKey]"}
+    return [{"name": "zoom", "select": select, "bind": "scales"}]
+
+
+def line_chart(arms: list[str], y_title: str, *, log_x: bool, log_y: bool) -> Spec:
+    """Return loss curves over tokens with a band from the lowest to the highest seed."""
+    colour = {
+        "field": "arm",
+        "type": "nominal",
+        "scale": {"domain": arms, "range": [f"$series{i}" for i in range(len(arms))]},
+        "legend": {"title": None, "orient": "top", "columns": 3, "symbolType": "stroke"},
+    }
+    dash = {
+        "field": "arm",
+        "type": "nominal",
+        "scale": {"domain": arms, "range": [list(d) for d in DASHES[: len(arms)]]},
+        "legend": colour["legend"],
+    }
+    x = quantity(
+        "tokens",
+        "training tokens",
+        scale={"type": "log" if log_x else "linear"},
+        axis={"format": "~s", "labelFlush": True},
+    )
+    y = quantity("mean", y_title, scale={"type": "log" if log_y else "linear"})
+    tooltip = tip(
+        ("arm", "arm", ""),
+        ("tokens", "tokens", ",d"),
+        ("step", "step", ",d"),
+        ("mean", "mean", ".4f"),
+        ("low", "lowest seed", ".4f"),
+        ("high", "highest seed", ".4f"),
+        ("n", "seeds", "d"),
+    )
+    band = {
+        "data": data("curves"),
+        "mark": {"type": "area", "opacity": 0.18},
+        "encoding": {
+            "x": x,
+            "y": {**y, "field": "low"},
+            "y2": {"field": "high"},
+            "color": {**colour, "legend": None},
+        },
+    }
+    line = {
+        "data": data("curves"),
+        "params": zoom(),
+        "mark": {"type": "line", "strokeWidth": 2, "clip": True},
+        "encoding": {"x": x, "y": y, "color": colour, "strokeDash": dash},
+    }
+    points = {
+        "data": data("curves"),
+        "mark": {"type": "point", "size": 60, "opacity": 0, "clip": True},
+        "encoding": {"x": x, "y": y, "color": {**colour, "legend": None}, "tooltip": tooltip},
+    }
+    return layered([band, line, points], height=340)

@@ -1,0 +1,120 @@
+"""Everything that a report shows, computed once; what cannot be computed is kept as a reason."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import TypeVar
+
+import pandas as pd
+
+from analysis.comparison import Comparison, Rules, compare
+from analysis.errors import AnalysisError
+from analysis.ledger import Ledger, take_stock
+from analysis.noise_report import NoiseReport, noise
+from analysis.planning import Plan, pilot_of, plan
+from analysis.report.cells import Cell, read_cells
+from analysis.report.curves import Curves, read_curves
+from analysis.runs import Runs
+from analysis.stacking import Stacking, stack
+
+T = TypeVar("T")
+
+
+@dataclass(frozen=True, slots=True)
+class Evidence:
+    """A study as it stands."""
+
+    title: str
+    runs: Runs
+    rules: Rules
+    comparison: Comparison | None
+    noise: NoiseReport | None
+    stacking: Stacking | None
+    plan: Plan | None
+    ledger: Ledger
+    cells: list[Cell]
+    curves: Curves
+    reasons: dict[str, str]
+    """Section -> why it is empty."""
+
+    @property
+    def arms(self) -> list[str]:
+        """Arms, the baseline first, the others from the lowest loss to the highest."""
+        base = self.rules.baseline
+        if self.comparison is None:
+            others = sorted(set(self.runs.frame["arm"].astype(str)) - {base})
+            return [base, *others]
+        names = [str(arm) for arm in self.comparison.table["arm"]]
+        return [name for name in names if name == base] + [name for name in names if name != base]
+
+
+def gather(runs: Runs, rules: Rules) -> Evidence:
+    """Compute all sections of a report.
+
+    Parameters
+    ----------
+    runs
+        As read by `analysis.read_runs`; the study may still be running.
+    rules
+        How to compare.
+
+    Raises
+    ------
+    AnalysisError
+        A record, a metrics file or a samples file that cannot be read.
+    """
+    reasons: dict[str, str] = {}
+
+    def attempt(section: str, work: Callable[[], T]) -> T | None:
+        try:
+            return work()
+        except AnalysisError as error:
+            reasons[section] = str(error)
+            return None
+
+    comparison = attempt("verdicts", lambda: compare(runs, rules))
+    report = plan_ = stacking = None
+    if comparison is not None:
+        result = comparison
+        report = attempt("noise", lambda: noise(runs, baseline=rules.baseline, metric=rules.metric))
+        stacking = attempt("stacks", lambda: stack(result))
+        plan_ = attempt("plan", lambda: _plan(runs, rules, result))
+    cells = read_cells(runs.frame)
+    return Evidence(
+        title=_title(runs),
+        runs=runs,
+        rules=rules,
+        comparison=comparison,
+        noise=report,
+        stacking=stacking,
+        plan=plan_,
+        ledger=take_stock(_with_status(runs), runs.plans),
+        cells=cells,
+        curves=read_curves(cells),
+        reasons=reasons,
+    )
+
+
+def _plan(runs: Runs, rules: Rules, result: Comparison) -> Plan:
+    pilot = pilot_of(runs, rules.baseline, rules.metric)
+    n_arms = max(len(result.estimate.arms) - 1, 1)
+    # What can be found with a few seeds is worth planning for, not a practical size far below the
+    # noise: that one has its own line in the table of verdicts.
+    delta = max(result.rope or pilot.sd, pilot.sd)
+    return plan(delta, pilot, n_arms, alpha=result.alpha)
+
+
+def _with_status(runs: Runs) -> pd.DataFrame:
+    frame = runs.frame.copy()
+    if "status" not in frame:
+        frame["status"] = "complete"
+    if "run_id" not in frame:
+        frame["run_id"] = [f"row {i + 1}" for i in range(len(frame))]
+    return frame
+
+
+def _title(runs: Runs) -> str:
+    if "study" in runs.frame and runs.frame["study"].notna().any():
+        return " + ".join(sorted(set(runs.frame["study"].dropna().astype(str))))
+    return runs.stem

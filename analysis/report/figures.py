@@ -1,0 +1,114 @@
+"""The page's charts as files: SVG for papers and READMEs, PNG for posts."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from analysis.report.chart_curves import MOST_LINES, curves_chart
+from analysis.report.charts import Chart, Rows
+from analysis.report.curves import METRICS
+from analysis.report.evidence import Evidence
+from analysis.report.palette import LIGHT
+from analysis.report.sections import sections
+
+WIDTH = 760
+PIXELS = 2.0
+"""PNG pixels for each point of the drawing."""
+
+
+def figure_files(evidence: Evidence) -> dict[str, str | bytes]:
+    """Return file name -> content: each chart in its first view, light, on white."""
+    import vl_convert
+
+    files: dict[str, str | bytes] = {}
+    for name, spec in figure_specs(evidence).items():
+        svg = vl_convert.vegalite_to_svg(spec)
+        files[f"{name}.svg"] = svg
+        files[f"{name}.png"] = vl_convert.svg_to_png(svg, scale=PIXELS)
+    return files
+
+
+def figure_specs(evidence: Evidence) -> dict[str, dict[str, Any]]:
+    """Return name -> a whole specification, rows and colours included."""
+    charts = [part.chart for part in sections(evidence) if part.chart]
+    specs = {}
+    for chart in charts:
+        if chart.name == "curves":
+            for metric in evidence.curves.by_metric:
+                specs[f"curves_{metric}"] = _curves(evidence, metric)
+        else:
+            specs[chart.name] = finished(chart)
+    return specs
+
+
+def finished(chart: Chart) -> dict[str, Any]:
+    """Return one chart's first view as a specification that stands alone."""
+    spec = next(iter(chart.variants.values()))
+    painted: dict[str, Any] = paint(spec)
+    return painted | {
+        "title": {"text": chart.title, "anchor": "start"},
+        "width": WIDTH,
+        "autosize": {"type": "pad"},
+        "background": LIGHT["card"],
+        "padding": 12,
+        "datasets": chart.datasets,
+        "config": _config(),
+    }
+
+
+def paint(node: Any) -> Any:
+    """Return a specification with the light theme's colours in place of their names."""
+    if isinstance(node, str):
+        return LIGHT.get(node[1:], node) if node.startswith("$") else node
+    if isinstance(node, list):
+        return [paint(item) for item in node]
+    if isinstance(node, dict):
+        return {key: paint(value) for key, value in node.items()}
+    return node
+
+
+def _curves(evidence: Evidence, metric: str) -> dict[str, Any]:
+    found = {curve.arm: curve for curve in evidence.curves.by_metric[metric]}
+    arms = [arm for arm in evidence.arms if arm in found][:MOST_LINES]
+    rows: Rows = [
+        {
+            "arm": arm,
+            "n": found[arm].n,
+            "tokens": tokens,
+            "step": found[arm].step[i],
+            "mean": found[arm].mean[i],
+            "low": found[arm].low[i],
+            "high": found[arm].high[i],
+        }
+        for arm in arms
+        for i, tokens in enumerate(found[arm].tokens)
+    ]
+    chart = curves_chart(evidence)
+    names = dict(zip((f"#{i}" for i in range(MOST_LINES)), arms, strict=False))
+    title = f"{METRICS[metric].capitalize()} along training"
+    whole = Chart("curves", title, "", _named(chart.variants, names), {"curves": rows})
+    return finished(whole)
+
+
+def _named(node: Any, names: dict[str, str]) -> Any:
+    """Put the arms' names into the scales, and leave out the colours that are not used."""
+    if isinstance(node, dict):
+        node = {key: _named(value, names) for key, value in node.items()}
+        if "domain" in node and "range" in node and "#0" in node["domain"]:
+            node = {"domain": list(names.values()), "range": node["range"][: len(names)]}
+    elif isinstance(node, list):
+        node = [_named(item, names) for item in node]
+    return node
+
+
+def _config() -> dict[str, Any]:
+    text = {"labelColor": LIGHT["muted"], "titleColor": LIGHT["muted"]}
+    return {
+        "font": "Helvetica, Arial, sans-serif",
+        "view": {"stroke": LIGHT["line"]},
+        "axis": {**text, "gridColor": LIGHT["line"], "domainColor": LIGHT["line"],
+                 "tickColor": LIGHT["line"], "labelFontSize": 12, "titleFontSize": 12,
+                 "titleFontWeight": "normal"},
+        "legend": {"labelColor": LIGHT["ink"], "labelFontSize": 12},
+        "title": {"color": LIGHT["ink"], "fontSize": 15},
+    }  # fmt: skip

@@ -1,0 +1,211 @@
+"""The report's sections: what each says, its chart, its tables, or why it is empty."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+
+from analysis.report import chart_curves, chart_effects, chart_more, study_tables, verdict_tables
+from analysis.report.charts import Chart
+from analysis.report.evidence import Evidence
+from analysis.report.tables import Table
+
+DEFAULT_DIGITS = 4
+
+
+@dataclass(frozen=True, slots=True)
+class Section:
+    """One section of the page."""
+
+    name: str
+    title: str
+    text: str = ""
+    chart: Chart | None = None
+    tables: list[Table] = field(default_factory=list)
+    missing: str = ""
+    """Why there is nothing to show."""
+
+
+def sections(evidence: Evidence) -> list[Section]:
+    """Return all sections in the page's order."""
+    return [
+        _verdicts(evidence),
+        _band(evidence),
+        _effects(evidence),
+        _curves(evidence),
+        _samples(evidence),
+        _noise(evidence),
+        _stacks(evidence),
+        _plan(evidence),
+        _cost(evidence),
+        Section(
+            "ledger",
+            "Seed ledger",
+            f"{evidence.ledger.sentence()}. Open a cell for its configuration, provenance and log.",
+            tables=[study_tables.ledger_table(evidence)],
+        ),
+    ]
+
+
+def tables(evidence: Evidence) -> list[Table]:
+    """Return every table of the report."""
+    return [table for part in sections(evidence) for table in part.tables]
+
+
+def unknowns(evidence: Evidence) -> list[str]:
+    """Return what this study cannot say, in plain sentences."""
+    result, found = evidence.comparison, []
+    if result is not None:
+        found += [_sentence(text) for text in result.warnings]
+        found += [_sentence(f"To do next: {text}") for text in result.next_steps]
+    found += [_sentence(f"No {name}: {why}") for name, why in evidence.reasons.items()]
+    ledger = evidence.ledger
+    if ledger.missing:
+        found.append(f"{len(ledger.missing)} planned cells have not started.")
+    if ledger.failed:
+        found.append(f"{len(ledger.failed)} runs failed and stand in no figure.")
+    records = [cell.record for cell in evidence.cells]
+    if records and all(record.cost.usd is None for record in records):
+        found.append(
+            "Dollars are not known: no price was set (hardware.usd_per_hour), so there is no "
+            "figure for nats per dollar."
+        )
+    if any(record.provenance.git_dirty for record in records):
+        found.append(
+            "Some cells ran from a working tree with uncommitted changes (see dirty.patch)."
+        )
+    if records and all(r.seeds.init == r.seeds.data == r.seeds.loop for r in records):
+        found.append(
+            "All three seeds move together, so the noise of initialisation, data order and "
+            "training loop cannot be told apart."
+        )
+    return found
+
+
+def _verdicts(evidence: Evidence) -> Section:
+    result = evidence.comparison
+    if result is None:
+        why = evidence.reasons["verdicts"]
+        return Section("verdicts", "Verdicts", missing=f"No comparison yet: {why}.")
+    cells: dict[str, str] = {}
+    for cell in evidence.cells:
+        cells.setdefault(cell.record.arm, cell.record.cell)
+    text = f"Method: {result.method}, because {result.why}."
+    return Section(
+        "verdicts", "Verdicts", text, tables=[verdict_tables.verdict_table(result, cells)]
+    )
+
+
+def _band(evidence: Evidence) -> Section:
+    title = "Noise band"
+    if evidence.comparison is None:
+        return Section("noise_band", title, missing="Needs complete runs of the baseline.")
+    chart = chart_effects.noise_band_chart(evidence.comparison, evidence.arms)
+    text = study_tables.band_sentence(evidence.noise)
+    return Section("noise_band", title, text, chart)
+
+
+def _effects(evidence: Evidence) -> Section:
+    title = "Effects"
+    result = evidence.comparison
+    if result is None or result.judged is None:
+        why = "" if result is None else f" ({result.why})"
+        return Section("effects", title, missing=f"No intervals can be given yet{why}.")
+    text = (
+        f"Simultaneous {100 * (1 - result.alpha):g}% intervals: all of them hold at once. "
+        "The band around zero is the practical size."
+    )
+    if result.table["published_delta"].notna().any():
+        text += " A grey upright tick is the published difference, measured at another scale."
+    return Section("effects", title, text, chart_effects.effects_chart(result, evidence.arms))
+
+
+def _curves(evidence: Evidence) -> Section:
+    if not evidence.curves.by_metric:
+        return Section("curves", "Loss curves", missing="No cell has logged a metric.")
+    text = (
+        "Mean over the seeds of an arm; the band runs from the lowest seed to the highest. Drag to "
+        "move, Shift and wheel to zoom, double-click to start over."
+    )
+    return Section(
+        "curves",
+        "Loss curves",
+        f"{text} {evidence.curves.note}",
+        chart_curves.curves_chart(evidence),
+    )
+
+
+def _samples(evidence: Evidence) -> Section:
+    text = "How text becomes coherent: two arms side by side, at any two steps of training."
+    return Section("samples", "Samples along training", text)
+
+
+def _noise(evidence: Evidence) -> Section:
+    title, report = "Sources of noise", evidence.noise
+    if report is None:
+        return Section("noise", title, missing=_why(evidence, "noise"))
+    made = (
+        study_tables.component_table(report),
+        study_tables.pairing_table(report),
+        study_tables.evaluation_table(report),
+    )
+    text = " ".join(_sentence(note) for note in report.notes)
+    if report.correlation is not None:
+        found = report.correlation
+        text += (
+            f" Runs of one initialisation seed correlate {found.estimate:.2f}, 95% CI "
+            f"[{found.ci_low:.2f}, {found.ci_high:.2f}]."
+        )
+    chart = chart_more.components_chart(report)
+    return Section("noise", title, text.strip(), chart, [table for table in made if table])
+
+
+def _stacks(evidence: Evidence) -> Section:
+    title, result = "Stacks", evidence.stacking
+    if result is None:
+        return Section("stacks", title, missing=_why(evidence, "stacks"))
+    digits = verdict_tables.digits(evidence.comparison) if evidence.comparison else DEFAULT_DIGITS
+    found = [verdict_tables.stack_table(result, digits)]
+    if len(result.leave_one_out):
+        found.append(verdict_tables.share_table(result, digits))
+    text = ""
+    if result.missing:
+        text = f"To judge every stack, these still have to run alone: {', '.join(result.missing)}."
+    return Section("stacks", title, text, tables=found)
+
+
+def _plan(evidence: Evidence) -> Section:
+    title, result = "Plan: what more seeds would buy", evidence.plan
+    if result is None:
+        return Section("plan", title, missing=_why(evidence, "plan"))
+    text = (
+        f"To find a difference of {result.delta:.3g} nats per token with power {result.power:g} "
+        f"at family error {result.alpha:g}: {result.seeds} seeds per arm "
+        f"({result.seeds_cautious} at the 80% upper limit of the sd)."
+    )
+    rope = evidence.comparison.rope if evidence.comparison else None
+    if rope is not None and rope < result.delta:
+        text += (
+            f" Planned for one sd of a run; the practical size {rope:.3g} is smaller, and the "
+            "table of verdicts says what it would take."
+        )
+    tables = [study_tables.plan_table(result)]
+    return Section("plan", title, text, chart_more.power_chart(result), tables)
+
+
+def _cost(evidence: Evidence) -> Section:
+    result = evidence.comparison
+    if result is None or result.table["hours"].isna().all():
+        return Section("cost", "Cost", missing="No run has a known cost.")
+    table = verdict_tables.cost_table(result, verdict_tables.digits(result))
+    return Section("cost", "Cost", "", chart_more.cost_chart(result), [table])
+
+
+def _why(evidence: Evidence, name: str) -> str:
+    if name in evidence.reasons:
+        return _sentence(evidence.reasons[name])
+    return "Needs a comparison first."
+
+
+def _sentence(text: str) -> str:
+    text = text.strip()
+    return text[:1].upper() + text[1:] + ("" if text.endswith((".", "?", "!")) else ".")

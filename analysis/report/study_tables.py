@@ -1,0 +1,164 @@
+"""Tables of the study around the comparison: noise, plan, ledger."""
+
+from __future__ import annotations
+
+from analysis.noise_report import NoiseReport
+from analysis.planning import Plan
+from analysis.render import DASH, number
+from analysis.report.cells import plain
+from analysis.report.evidence import Evidence
+from analysis.report.tables import Column, Item, Table, count, figure, words
+
+STATUS_SYMBOLS = {
+    "complete": "✓",
+    "running": "…",
+    "preempted": "‖",
+    "failed": "✗",
+    "diverged": "↗",
+    "not started": "·",
+}
+
+
+def component_table(report: NoiseReport) -> Table | None:
+    """Return the sources of noise; None where nothing could be split."""
+    if report.components is None:
+        return None
+    rows = []
+    for row in report.components.table.to_dict("records"):
+        total = row["source"] == "total"
+        low, high = plain(row["ci_low"]), plain(row["ci_high"])
+        known = low is not None and high is not None
+        rows.append(
+            [
+                words(row["source"]),
+                figure(row["sd"], 5),
+                Item(f"[{low:.5f}, {high:.5f}]", low) if known else Item(DASH),
+                count(row["levels"]),
+                figure(row["df"], 1),
+                Item(DASH) if total else Item(f"{100 * row['share']:.0f}%", float(row["share"])),
+                words(row["note"] or ""),
+            ]
+        )
+    labels = ("source", "sd", "95% CI", "levels", "df", "share of variance", "note")
+    columns = [Column(label, numeric=label not in ("source", "note")) for label in labels]
+    note = f"From the runs of {report.of}; design: {report.components.design}."
+    return Table("components", "Where the noise comes from", columns, rows, (note,))
+
+
+def pairing_table(report: NoiseReport) -> Table | None:
+    """Return how strongly each arm's runs move with the baseline's of the same seed."""
+    if not len(report.by_arm):
+        return None
+    rows = []
+    for row in report.by_arm.to_dict("records"):
+        low, high = plain(row["ci_low"]), plain(row["ci_high"])
+        known = low is not None and high is not None
+        rows.append(
+            [
+                words(row["arm"]),
+                count(row["n_shared"]),
+                figure(row["correlation"], 2, sign=True),
+                Item(f"[{low:+.2f}, {high:+.2f}]", low) if known else Item(DASH),
+            ]
+        )
+    labels = ("arm", "shared seeds", "r with baseline", "95% CI")
+    columns = [Column(label, numeric=label != "arm") for label in labels]
+    return Table("pairing", "Do runs of one seed move together?", columns, rows)
+
+
+def evaluation_table(report: NoiseReport) -> Table | None:
+    """Return the noise of the choice of test sequences, run against run."""
+    if not len(report.evaluation):
+        return None
+    rows = [
+        [
+            words(row["arm"]),
+            count(row["n_pairs"]),
+            figure(row["delta"], 5, sign=True),
+            figure(row["se"], 5),
+            count(row["n_sequences"]),
+        ]
+        for row in report.evaluation.to_dict("records")
+    ]
+    labels = ("arm", "pairs", "delta", "se of a pair", "sequences")
+    columns = [Column(label, numeric=label != "arm") for label in labels]
+    note = "Alone it says only whether two checkpoints differ on this test set."
+    return Table("evaluation", "Share of the test set", columns, rows, (note,))
+
+
+def plan_table(result: Plan) -> Table:
+    """Return power and cost of more seeds."""
+    rows = [
+        [
+            count(row["seeds"]),
+            count(row["runs"]),
+            figure(row["power"], 2),
+            figure(row["power_cautious"], 2),
+            figure(row["detectable"], 4),
+            figure(row["hours"], 2),
+            figure(row["usd"], 2),
+        ]
+        for row in result.curve.to_dict("records")
+    ]
+    columns = [
+        Column("seeds per arm"),
+        Column("runs in all"),
+        Column("power"),
+        Column("power, cautious sd", help="at the sd's 80% upper confidence limit"),
+        Column(f"found with power {result.power:g}", help="smallest difference, nats per token"),
+        Column("hours"),
+        Column("dollars"),
+    ]
+    return Table("plan", f"To find {result.delta:.3g} nats per token", columns, rows)
+
+
+def ledger_table(evidence: Evidence) -> Table:
+    """Return every planned or present cell with its seeds and what became of it."""
+    rows = [
+        [
+            words(record.arm),
+            _seed(record.seeds.init),
+            _seed(record.seeds.data),
+            _seed(record.seeds.loop),
+            words(record.status.value, record.status.value, STATUS_SYMBOLS[record.status.value]),
+            figure(100 * record.step / max(record.n_steps, 1), 0),
+            figure(record.losses.test, 4),
+            figure(record.cost.train_seconds / 3600, 4),
+            words(record.cell, opens=record.cell),
+        ]
+        for record in (cell.record for cell in evidence.cells)
+    ]
+    present = {cell.record.cell for cell in evidence.cells}
+    for plan in evidence.runs.plans.values():
+        for cell in plan.cells:
+            if cell.get("cell") not in present:
+                seeds = [_seed((cell.get("seeds") or {}).get(k)) for k in ("init", "data", "loop")]
+                status = words("not started", "missing", STATUS_SYMBOLS["not started"])
+                blank = Item(DASH)
+                name = words(cell.get("cell", DASH))
+                rows.append([words(cell.get("arm")), *seeds, status, blank, blank, blank, name])
+    labels = ("arm", "init", "data", "loop", "status", "% done", "test loss", "hours", "cell")
+    text = ("arm", "status", "cell")
+    columns = [Column(label, numeric=label not in text) for label in labels]
+    return Table("ledger", "Every cell and its seeds", columns, rows)
+
+
+def _seed(value: object) -> Item:
+    known = isinstance(value, int)
+    return Item(str(value) if known else DASH, float(value) if isinstance(value, int) else None)
+
+
+def band_sentence(report: NoiseReport | None) -> str:
+    """Return the noise band in words."""
+    band = report.band if report else None
+    if band is None:
+        return (
+            "No noise band: the baseline needs two runs or more with different initialisation "
+            "seeds; eight make a useful one."
+        )
+    return (
+        f"One more baseline run falls in {band.mean:.4f} ± {band.half_width:.4f} with "
+        f"{100 * (1 - band.alpha):g}% probability (K = {band.K} runs, s = {band.sd:.5f}, "
+        f"df {band.df:.3g}). {band.n_arms} runs that change nothing all fall within "
+        f"± {number(band.half_width_arms, 4)}."
+    )

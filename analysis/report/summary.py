@@ -1,0 +1,63 @@
+"""What a person should see first."""
+
+from __future__ import annotations
+
+from analysis.report.evidence import Evidence
+from analysis.report.palette import SYMBOLS, verdict_kind
+from analysis.report.verdict_tables import digits
+from analysis.verdict import BETTER, SAME, UNDECIDED, WORSE
+
+
+def headline(evidence: Evidence) -> str:
+    """Return the result in one sentence."""
+    result = evidence.comparison
+    if result is None:
+        return f"No comparison yet: {evidence.reasons['verdicts']}"
+    counts = dict.fromkeys(SYMBOLS, 0)
+    for verdict in result.table["verdict"]:
+        kind = verdict_kind(str(verdict))
+        if kind:
+            counts[kind] += 1
+    words = [
+        f"{counts[kind]} {name}"
+        for kind, name in (
+            (BETTER, "better"),
+            (WORSE, "worse"),
+            (SAME, "with no practical difference"),
+            (UNDECIDED, "undecided"),
+        )
+        if counts[kind]
+    ]
+    total = sum(counts.values())
+    if not total:
+        return "The baseline alone: nothing to compare it with yet."
+    arms = "arm" if total == 1 else "arms"
+    return f"Of {total} {arms} against {result.rules.baseline}: {', '.join(words)}."
+
+
+def tiles(evidence: Evidence) -> list[dict[str, str]]:
+    """Return the few figures at the top: label, value, what it means."""
+    ledger, result = evidence.ledger, evidence.comparison
+    done = ledger.counts.get("complete", 0)
+    planned = ledger.planned or sum(ledger.counts.values())
+    tiles = [_tile("runs", f"{done} / {planned}", ledger.sentence())]
+    if result is not None:
+        decimals = digits(result) + 1
+        if result.sd is not None and result.estimate.obstacle is None:
+            rho = "" if result.rho is None else f"; same-seed runs correlate {result.rho:+.2f}"
+            tiles.append(_tile("noise of one run", f"± {result.sd:.{decimals}f}", f"sd{rho}"))
+        if result.noise is not None:
+            band = f"± {result.noise.half_width:.{decimals}f}"
+            tiles.append(_tile("noise band", band, f"one more baseline run, K = {result.noise.K}"))
+        if result.rope is not None:
+            tiles.append(_tile("practical size", f"{result.rope:.3g}", result.rope_source))
+    hours = sum(cell.record.cost.train_seconds for cell in evidence.cells) / 3600
+    usd = [cell.record.cost.usd for cell in evidence.cells if cell.record.cost.usd is not None]
+    price = f"{sum(usd):,.2f} dollars" if usd else "no price was set"
+    if evidence.cells:
+        tiles.append(_tile("training", f"{hours:,.2f} h", price))
+    return tiles
+
+
+def _tile(label: str, value: str, note: str) -> dict[str, str]:
+    return {"label": label, "value": value, "note": note}

@@ -1,0 +1,175 @@
+"""Tables of the comparison: verdicts, stacks, cost."""
+
+from __future__ import annotations
+
+import math
+from typing import Any
+
+from analysis.comparison import Comparison
+from analysis.render import DASH, p_value
+from analysis.report.palette import NAMES, SYMBOLS, verdict_kind
+from analysis.report.tables import Column, Item, Table, count, figure, words
+from analysis.stacking import Stacking
+
+
+def digits(result: Comparison) -> int:
+    """Return decimals enough to show a tenth of the sd, between 3 and 6."""
+    if not result.sd or result.sd <= 0:
+        return 4
+    return int(min(6, max(3, math.ceil(-math.log10(result.sd)) + 1)))
+
+
+def verdict_table(result: Comparison, cells: dict[str, str]) -> Table:
+    """Return the improvement table.
+
+    Parameters
+    ----------
+    result
+        The comparison.
+    cells
+        Arm -> one of its cells, which a click on its name opens.
+    """
+    percent = f"{100 * (1 - result.alpha):g}% CI"
+    columns = [
+        Column("arm", numeric=False),
+        Column("n", help="complete runs"),
+        Column("mean", help="mean loss, nats per token"),
+        Column("delta", help=f"arm - {result.rules.baseline}, nats per token"),
+        Column(percent, help="simultaneous over all arms; sorts by its lower end"),
+        Column("p adj", help="adjusted for the number of arms (step-down Dunnett)"),
+        Column("published", help="difference in the source that proposed it"),
+        Column("break-even sd", help="noise below which this difference would count as real"),
+        Column("power", help="to find a difference of the practical size with these runs"),
+        Column("seeds needed", help="per arm, to find a difference of the practical size"),
+        Column("verdict", numeric=False),
+    ]
+    rows = [_verdict_row(row, result, cells) for row in result.table.to_dict("records")]
+    rows = [list(row) for row in rows]
+    keep = [
+        i for i, column in enumerate(columns) if column.label != "published" or _published(rows, i)
+    ]
+    return Table(
+        "verdicts",
+        "Every arm against the baseline",
+        [columns[i] for i in keep],
+        [[row[i] for i in keep] for row in rows],
+        (footnote(result),),
+    )
+
+
+def footnote(result: Comparison) -> str:
+    """Return the method in one line, for under a table that is pasted elsewhere."""
+    sign = "higher" if result.rules.higher_is_better else "lower"
+    text = f"delta = arm - {result.rules.baseline} in nats per token, {sign} is better; "
+    text += f"{result.method}; "
+    if result.judged is not None:
+        text += f"family error {result.alpha:g}, simultaneous intervals and step-down p (Dunnett); "
+    size = "none" if result.rope is None else f"{result.rope:.3g} ({result.rope_source})"
+    return f"{text}practical size {size}; runs: {result.ledger.sentence()}."
+
+
+def stack_table(result: Stacking, decimals: int) -> Table:
+    """Return what stacks add up to."""
+    rows = [
+        [
+            words(row["stack"]),
+            figure(row["delta"], decimals, sign=True),
+            figure(row["sum_of_parts"], decimals, sign=True),
+            figure(row["estimate"], decimals, sign=True),
+            _interval(row, decimals),
+            Item(p_value(row["p_adj"]), _known(row["p_adj"])),
+            words(row["verdict"]),
+        ]
+        for row in result.interactions.to_dict("records")
+    ]
+    labels = ("stack", "delta", "sum of parts", "interaction", "CI", "p adj", "verdict")
+    columns = [Column(label, numeric=label not in ("stack", "verdict")) for label in labels]
+    note = "Intervals are pointwise; p values are adjusted by Holm."
+    return Table("stacks", "Stacks against the sum of their parts", columns, rows, (note,))
+
+
+def share_table(result: Stacking, decimals: int) -> Table:
+    """Return each part's share of a stack, where the stack was also run without it."""
+    rows = [
+        [
+            words(row["stack"]),
+            words(row["without"]),
+            figure(row["estimate"], decimals, sign=True),
+            _interval(row, decimals),
+            Item(p_value(row["p_adj"]), _known(row["p_adj"])),
+            words(row["verdict"]),
+        ]
+        for row in result.leave_one_out.to_dict("records")
+    ]
+    labels = ("stack", "part", "effect", "CI", "p adj", "verdict")
+    columns = [Column(label, numeric=label in ("effect", "CI", "p adj")) for label in labels]
+    return Table("stack_shares", "The stack minus the stack without a part", columns, rows)
+
+
+def cost_table(result: Comparison, decimals: int) -> Table:
+    """Return hours, dollars and nats per dollar of each arm."""
+    columns = [
+        Column("arm", numeric=False),
+        Column("runs"),
+        Column("tokens a run"),
+        Column("hours a run"),
+        Column("hours in all"),
+        Column("dollars a run"),
+        Column("delta"),
+        Column("nats per dollar", help="improvement over the price of one run"),
+    ]
+    rows = []
+    for row in result.table.to_dict("records"):
+        if not row["n"]:
+            continue
+        rows.append(
+            [
+                words(row["arm"]),
+                count(row["n"]),
+                count(row["tokens"]),
+                figure(row["hours"], 4),
+                figure(row["hours"] * row["n"], 4),
+                figure(row["usd"], 2),
+                figure(row["delta"], decimals, sign=True),
+                figure(row["nats_per_usd"], 4, sign=True),
+            ]
+        )
+    return Table("cost", "What it cost", columns, rows)
+
+
+def _verdict_row(
+    row: dict[Any, Any], result: Comparison, cells: dict[str, str]
+) -> tuple[Item, ...]:
+    base = row["arm"] == result.rules.baseline
+    kind = verdict_kind(str(row["verdict"]))
+    decimals = digits(result)
+    return (
+        words(row["arm"], opens=cells.get(str(row["arm"]), "")),
+        count(row["n"]),
+        figure(row["mean_loss"], decimals),
+        Item(DASH, 0.0) if base else figure(row["delta"], decimals, sign=True),
+        Item(DASH) if base else _interval(row, decimals),
+        Item(p_value(row["p_adj"]), _known(row["p_adj"])),
+        figure(row["published_delta"], 3, sign=True),
+        figure(row["breakeven_sd"], decimals),
+        figure(row["power_at_rope"], 2),
+        count(row["seeds_needed"]),
+        words("(baseline)", "reference")
+        if base
+        else words(row["verdict"], NAMES.get(kind, "reference"), SYMBOLS.get(kind, "")),
+    )
+
+
+def _interval(row: dict[Any, Any], decimals: int) -> Item:
+    low, high = row["ci_low"], row["ci_high"]
+    if _known(low) is None:
+        return Item(DASH)
+    return Item(f"[{low:+.{decimals}f}, {high:+.{decimals}f}]", float(low))
+
+
+def _published(rows: list[list[Item]], column: int) -> bool:
+    return any(row[column].value is not None for row in rows)
+
+
+def _known(value: Any) -> float | None:
+    return float(value) if value is not None and math.isfinite(value) else None

@@ -1,0 +1,87 @@
+"""Writing the report beside the runs: the page, and its tables and figures as files."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+
+from analysis.comparison import Rules
+from analysis.errors import AnalysisError
+from analysis.report.evidence import Evidence, gather
+from analysis.report.page import render
+from analysis.report.sections import tables
+from analysis.runs import Runs
+from analysis.sources import read_runs
+from harness.records import write_atomic
+
+REPORT_FILE = "report.html"
+TABLES, FIGURES = "tables", "figures"
+
+
+@dataclass(frozen=True, slots=True)
+class Written:
+    """What was written."""
+
+    report: Path
+    tables: list[Path]
+    figures: list[Path]
+    evidence: Evidence
+
+
+def write_report(
+    runs: Runs | str | Path,
+    rules: Rules | None = None,
+    out: Path | None = None,
+    *,
+    extras: bool = True,
+) -> Written:
+    """Write ``report.html`` and, beside it, ``tables/`` and ``figures/``.
+
+    Parameters
+    ----------
+    runs
+        A study's folder, or runs that were read.
+    rules
+        How to compare.
+    out
+        Folder to write to; default: beside the runs.
+    extras
+        Write tables (markdown, CSV, LaTeX) and figures (SVG, PNG) too.
+
+    Raises
+    ------
+    AnalysisError
+        Runs that cannot be read, or a folder that cannot be written to.
+    """
+    given = runs if isinstance(runs, Runs) else read_runs([str(runs)])
+    evidence = gather(given, rules or Rules())
+    folder = out or given.home or Path()
+    report = folder / REPORT_FILE
+    _write(report, render(evidence))
+    made, figures = [], []
+    if extras:
+        from analysis.report.figures import figure_files
+
+        made = write_tables(evidence, folder / TABLES)
+        for name, content in figure_files(evidence).items():
+            figures.append(_write(folder / FIGURES / name, content))
+    return Written(report, made, figures, evidence)
+
+
+def write_tables(evidence: Evidence, folder: Path) -> list[Path]:
+    """Write every table as markdown, CSV and LaTeX."""
+    written = []
+    for table in tables(evidence):
+        texts = {"md": table.to_markdown(), "csv": table.to_csv(), "tex": table.to_latex()}
+        written += [_write(folder / f"{table.name}.{end}", text) for end, text in texts.items()]
+    return written
+
+
+def _write(file: Path, content: str | bytes) -> Path:
+    try:
+        write_atomic(file, content)
+    except OSError as error:
+        raise AnalysisError(
+            f"cannot write {file}: {error.strerror or error}; choose another folder with --out"
+        ) from error
+    return file
