@@ -14,7 +14,7 @@ from yaml import YAMLError
 
 from harness.compose import CONF_DIR, CONFIG_NAME, explain, resolve
 from harness.freeze import describe, finished_record, freeze
-from harness.study import StudyFailed
+from harness.study.runner import StudyFailed
 
 
 @hydra.main(config_path=str(CONF_DIR), config_name=CONFIG_NAME, version_base="1.3")
@@ -24,7 +24,7 @@ def run_one(_: DictConfig) -> None:
     try:
         config = resolve(tuple(chosen.hydra), tuple(chosen.task))
         folder = freeze(config)
-        done = finished_record(folder, config)
+        done = finished_record(folder)
     except ValueError as error:  # ConfigError, DataError, RecordError
         sys.exit(_refuse(str(error)))
     if done is not None:
@@ -47,6 +47,9 @@ def main() -> None:
         sys.exit(_refuse(explain(error)))
     except ValueError as error:  # ConfigError, DataError, RecordError
         sys.exit(_refuse(str(error)))
+    except KeyboardInterrupt:
+        print("stopped: run the same command again to go on", file=sys.stderr)
+        sys.exit(130)
     except StudyFailed as error:
         print(error, file=sys.stderr)
         sys.exit(1)

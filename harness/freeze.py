@@ -39,11 +39,14 @@ def freeze(config: Config) -> Path:
     check_fits(config, corpus)
     folder = Path(config.runs_dir).absolute() / config.study_name / config.arm
     folder /= canonical_hash(scientific(config, corpus.dataset_sha256))
+    if config.overwrite:
+        _forget(folder)
+        config.overwrite = False
     config.data_dir = str(Path(config.data_dir).absolute())
     config.runs_dir = str(Path(config.runs_dir).absolute())
     text = OmegaConf.to_yaml(OmegaConf.create(plain(asdict(config))))
     try:
-        if not (folder / CONFIG_FILE).exists() or config.overwrite:
+        if not (folder / CONFIG_FILE).exists():
             write_atomic(folder / CONFIG_FILE, text)
     except OSError as error:
         raise ConfigError(
@@ -77,9 +80,16 @@ def load_frozen(folder: Path) -> Config:
     return config
 
 
-def finished_record(folder: Path, config: Config) -> RunRecord | None:
-    """Return the record of a cell that has its result already, unless it is to be trained again."""
-    if config.overwrite or not (folder / RECORD_FILE).exists():
+def _forget(folder: Path) -> None:
+    """Drop what an earlier training of the cell left, its result last."""
+    names = ("checkpoints/*", "metrics.jsonl", "samples.jsonl", "test_losses.npy", "record.json")
+    for path in [path for name in (CONFIG_FILE, *names) for path in folder.glob(name)]:
+        path.unlink()
+
+
+def finished_record(folder: Path) -> RunRecord | None:
+    """Return the record of a cell that has its result already."""
+    if not (folder / RECORD_FILE).exists():
         return None
     record = read_record(folder)
     return record if record.status in FINISHED else None

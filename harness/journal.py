@@ -3,28 +3,30 @@
 from __future__ import annotations
 
 import json
+import logging
 import math
 import signal
 import threading
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
-from pathlib import Path
 from typing import Any
 
 import numpy as np
-import tiktoken
 import torch
 from torch import Tensor
 
 from harness import checkpoint
-from harness.evaluation import sequence_losses
-from harness.loop import Training
+from harness.data.tokenizer import get_tokenizer
+from harness.loop import Training, evaluate
 from harness.progress import Progress
 from harness.randomness import generator
-from harness.records import RunRecord, write_atomic, write_record
+from harness.records import write_atomic, write_record
 from harness.sampling import complete
+from harness.setup import Setup
 from harness.tracking import Tracker
+
+log = logging.getLogger(__name__)
 
 METRICS_FILE = "metrics.jsonl"
 SAMPLES_FILE = "samples.jsonl"
@@ -62,23 +64,15 @@ def graceful_stop(journal: Journal) -> Iterator[None]:
 class Journal:
     """The loop's observer. Everything here is off the result's path: it reads, and writes files."""
 
-    def __init__(
-        self,
-        folder: Path,
-        training: Training,
-        record: RunRecord,
-        val_tokens: np.ndarray,
-        encoding: tiktoken.Encoding,
-        saved: dict[str, Any] | None,
-    ) -> None:
+    def __init__(self, setup: Setup, training: Training) -> None:
+        self.folder, self.record, self.lock = setup.folder, setup.record, setup.lock
+        self.training = training
+        self.is_main = training.world.is_main
         self.losses: list[Tensor] = []
         """Of the steps since the last logged one."""
-        if saved is not None:
-            training.load_state_dict(saved)
-            self.losses = list(saved["losses"])
-            record.cost.train_seconds = saved["train_seconds"]
-        self.folder, self.training, self.record = folder, training, record
-        self.val_tokens, self.encoding = val_tokens, encoding
+        self._resume()
+        self.val_tokens = setup.corpus.tokens("val")
+        self.encoding = get_tokenizer(training.config.data.tokenizer)
         config, n_steps = training.config, training.config.n_steps
         self.log_steps = evenly_spaced(config.log.n_points, n_steps)
         self.val_steps = evenly_spaced(config.eval.n_val, n_steps)
@@ -86,12 +80,13 @@ class Journal:
         self.sample_steps = (
             evenly_spaced(config.sample.n_times, n_steps) if chosen is None else set(chosen)
         )
-        self.progress = Progress(record.arm, record.cell, n_steps, training.step)
-        self.tracker = Tracker(config, record, folder)
-        self.clock = Stopwatch(record.cost.train_seconds)
+        self.clock = Stopwatch(self.record.cost.train_seconds)
         self.stop_requested = False
-        self._truncate(METRICS_FILE)
-        self._truncate(SAMPLES_FILE)
+        if self.is_main:
+            self.progress = Progress(self.record.arm, n_steps, training.step)
+            self.tracker = Tracker(config, self.record, self.folder)
+            self._truncate(METRICS_FILE)
+            self._truncate(SAMPLES_FILE)
 
     def step_done(self, loss: Tensor, grad_norm: Tensor, lr: float) -> None:
         """Log, validate, sample and save where this step is due."""
@@ -101,16 +96,20 @@ class Journal:
             metrics = self._measure(grad_norm, lr)
             if step in self.val_steps:
                 metrics["val_loss"] = self.record.losses.val = self._val_loss()
-            self._append(METRICS_FILE, [metrics])
-            self.tracker.log(metrics)
-            self.progress.update(metrics)
-        if step in self.sample_steps:
+            if self.is_main:
+                self._append(METRICS_FILE, [metrics])
+                self.tracker.log(metrics)
+                self.progress.update(metrics)
+        if self.is_main and step in self.sample_steps:
             self._sample()
         every = config.checkpoint.every_steps
-        due = bool(every) and step % every == 0
-        if (due or self.stop_requested) and step < config.n_steps:
-            self.save()
-            if self.stop_requested:
+        if step < config.n_steps:
+            if self.lock.lost:
+                raise Preempted("another process took this cell over: its lock was silent too long")
+            stop = self.training.world.any(self.stop_requested, self.training.device)
+            if stop or (every and step % every == 0):
+                self.save()
+            if stop:
                 raise Preempted(
                     f"stopped at step {step} of {config.n_steps}: run it again to go on"
                 )
@@ -118,14 +117,12 @@ class Journal:
     def save(self) -> None:
         """Write a checkpoint and bring the record up to it."""
         with self.clock.paused():
-            state = self.training.state_dict() | {
-                "losses": [loss.cpu() for loss in self.losses],
-                "train_seconds": self.clock.seconds,
-            }
-            checkpoint.save(
-                self.folder, self.training.step, state, self.training.config.checkpoint.keep
-            )
-            self.update_record()
+            t = self.training
+            losses = [t.world.mean(loss).cpu() for loss in self.losses]
+            state = t.state_dict() | {"losses": losses, "train_seconds": self.clock.seconds}
+            if self.is_main:
+                checkpoint.save(self.folder, t.step, state, t.config.checkpoint.keep)
+                self.update_record()
 
     def update_record(self) -> None:
         """Write how far the cell has come."""
@@ -137,12 +134,24 @@ class Journal:
 
     def close(self) -> None:
         """Release the terminal and the tracker."""
-        self.progress.close()
-        self.tracker.finish(self.record)
+        if self.is_main:
+            self.progress.close()
+            self.tracker.finish(self.record)
+
+    def _resume(self) -> None:
+        """Go on from the newest checkpoint, if there is one."""
+        saved, complaints = checkpoint.load_newest(self.folder)
+        for line in complaints:
+            log.warning(line)
+        if saved is not None:
+            self.training.load_state_dict(saved)
+            self.losses = [loss.to(self.training.device) for loss in saved["losses"]]
+            self.record.cost.train_seconds = saved["train_seconds"]
+            log.info("going on from step %d", self.training.step)
 
     def _measure(self, grad_norm: Tensor, lr: float) -> dict[str, Any]:
         t = self.training
-        train_loss = finite(torch.stack(self.losses).mean().item())
+        train_loss = finite(t.world.mean(torch.stack(self.losses).mean()).item())
         self.record.losses.train = train_loss
         self.losses.clear()
         done = t.step * t.config.tokens_per_step
@@ -160,15 +169,7 @@ class Journal:
     def _val_loss(self) -> float | None:
         t, config = self.training, self.training.config
         with self.clock.paused():
-            t.events.before_eval(t.model)
-            losses = sequence_losses(
-                t.model,
-                self.val_tokens,
-                config.model.block_size,
-                config.eval.val_sequences,
-                t.micro_batch,
-            )
-            t.events.after_eval(t.model)
+            losses = evaluate(t, self.val_tokens, config.eval.val_sequences)
         return finite(float(losses.mean(dtype=np.float64)))
 
     def _sample(self) -> None:

@@ -7,12 +7,15 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any, Protocol
 
+import numpy as np
 import torch
 from torch import Tensor, nn
 from torch.optim import Optimizer
 
 from harness.batches import Batches
 from harness.config import Config
+from harness.distributed import World
+from harness.evaluation import sequence_losses
 from harness.events import Events
 from harness.model import GPT, cross_entropy
 from harness.precision import Precision
@@ -35,7 +38,10 @@ class Training:
     events: Events
     batches: Batches
     device: torch.device
+    world: World
     micro_batch: int
+    forward: nn.Module
+    """The model, or what averages its gradients over several processes."""
     step: int = 0
     """Optimiser steps done."""
     skipped_steps: int = 0
@@ -66,6 +72,13 @@ class Observer(Protocol):
 
     def step_done(self, loss: Tensor, grad_norm: Tensor, lr: float) -> None:
         """Look at the training after each optimiser step."""
+
+
+class Nobody:
+    """An observer that does not look."""
+
+    def step_done(self, loss: Tensor, grad_norm: Tensor, lr: float) -> None:
+        """Do nothing."""
 
 
 def train(training: Training, observer: Observer) -> None:
@@ -105,19 +118,37 @@ def train(training: Training, observer: Observer) -> None:
 
 
 def accumulate_gradients(t: Training, step: int) -> Tensor:
-    """Back-propagate one global batch in micro-batches; return its mean loss, on the device."""
-    x_BT, y_BT = t.batches(step)
+    """Back-propagate this process's share of a global batch; return its mean loss."""
+    share = t.world.share(t.config.train.batch_size)
+    x_BT, y_BT = (whole[share] for whole in t.batches(step))
     micro_batches = list(zip(x_BT.split(t.micro_batch), y_BT.split(t.micro_batch), strict=True))  # type: ignore[no-untyped-call]
     total = torch.zeros((), device=t.device)
     for micro, (x_bT, y_bT) in enumerate(micro_batches):
-        seed_global(t.config.seeds.loop, "dropout", step, micro, 0)
-        with t.precision.autocast():
-            logits_bTV = t.model(x_bT.to(t.device))
-            loss = cross_entropy(logits_bTV, y_bT.to(t.device))
-            loss = t.events.loss(loss, logits_bTV, t.model)
-        t.precision.backward(loss / len(micro_batches))
+        seed_global(t.config.seeds.loop, "dropout", step, micro, t.world.rank)
+        with t.world.local(t.forward, last=micro + 1 == len(micro_batches)):
+            with t.precision.autocast():
+                logits_bTV = t.forward(x_bT.to(t.device))
+                loss = cross_entropy(logits_bTV, y_bT.to(t.device))
+                loss = t.events.loss(loss, logits_bTV, t.model)
+            t.precision.backward(loss / len(micro_batches))
         total += loss.detach() / len(micro_batches)
     return total
+
+
+def evaluate(t: Training, tokens: np.ndarray, n_sequences: int) -> np.ndarray:
+    """Return the loss of each of the first sequences of `tokens`, shared out over the processes."""
+    share, block_size = t.world.share(n_sequences), t.config.model.block_size
+    losses = np.zeros(n_sequences, dtype=np.float32)
+    t.events.before_eval(t.model)
+    losses[share] = sequence_losses(
+        t.model,
+        tokens[share.start * block_size :],
+        block_size,
+        share.stop - share.start,
+        t.micro_batch,
+    )
+    t.events.after_eval(t.model)
+    return t.world.join(losses, t.device)
 
 
 def largest_micro_batch(batch_size: int, at_most: int | None) -> int:

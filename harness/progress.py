@@ -18,7 +18,7 @@ def wants_bar() -> bool:
 class Progress:
     """Shows loss, tokens per second and time left."""
 
-    def __init__(self, arm: str, cell: str, n_steps: int, done: int) -> None:
+    def __init__(self, arm: str, n_steps: int, done: int) -> None:
         self.n_steps, self.first = n_steps, done
         self.start = time.perf_counter()
         self.bar: Any = None

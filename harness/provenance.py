@@ -18,7 +18,7 @@ _SOURCE = Path(__file__).resolve().parent.parent
 
 def collect(folder: Path, *, device: str, config_sha256: str) -> Provenance:
     """Describe this process; uncommitted changes go into ``dirty.patch`` in `folder`."""
-    sha, patch = _git_state()
+    sha, patch = code_state()
     if patch:
         write_atomic(folder / PATCH_FILE, patch)
     return Provenance(
@@ -35,7 +35,7 @@ def collect(folder: Path, *, device: str, config_sha256: str) -> Provenance:
 
 
 @lru_cache(maxsize=1)
-def _git_state() -> tuple[str | None, str]:
+def code_state() -> tuple[str | None, str]:
     """Return the commit (None outside a repository) and the difference to it, new files too."""
     tracked = _git("ls-files", "--error-unmatch", __file__)
     sha = _git("rev-parse", "HEAD")

@@ -157,6 +157,8 @@ class StudyPlan:
     """Seeds per arm at each look of a sequential study; empty: one fixed design."""
     cells: list[dict[str, Any]] = field(default_factory=list)
     """Planned cells: ``{"arm": ..., "seeds": {...}, "cell": ...}``."""
+    code: list[str] = field(default_factory=list)
+    """Commit and hash of the uncommitted changes when the plan was made."""
     created: str | None = None
 
 

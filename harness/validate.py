@@ -33,6 +33,13 @@ def validate(config: Config) -> None:
             f"train.tokens={train.tokens} pays for no step of {config.tokens_per_step} tokens "
             f"(train.batch_size={train.batch_size} x model.block_size={model.block_size}): raise it"
         )
+    if config.budget.usd is not None and config.hardware.usd_per_hour is None:
+        raise ConfigError("budget.usd needs hardware.usd_per_hour: the price of one device")
+    if train.batch_size % config.hardware.n_devices:
+        raise ConfigError(
+            f"train.batch_size={train.batch_size} cannot be shared out over "
+            f"hardware.n_devices={config.hardware.n_devices}: choose a divisor"
+        )
     if any(seed < 0 for seed in asdict(config.seeds).values()):
         raise ConfigError(f"seeds={asdict(config.seeds)}: must be 0 or more")
     if not SAFE_NAME.fullmatch(config.study_name):
@@ -57,6 +64,7 @@ def _check_positive(config: Config) -> None:
         "sample.top_k": config.sample.top_k,
         "checkpoint.keep": config.checkpoint.keep,
         "hardware.threads": config.hardware.threads,
+        "hardware.n_devices": config.hardware.n_devices,
         "study.seeds": config.study.seeds,
         "optim.lr": config.optim.lr,
         "sample.temperature": config.sample.temperature,

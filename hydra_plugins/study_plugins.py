@@ -72,11 +72,11 @@ class StudyLauncher(Launcher):
     ) -> Sequence[JobReturn]:
         """Freeze and run every cell; exits non-zero if one of them failed."""
         from harness.compose import resolve
-        from harness.study import run_study
+        from harness.study.runner import freeze_study, run_cells
 
         hydra_overrides = tuple(self.config.hydra.overrides.hydra)
         configs = [resolve(hydra_overrides, tuple(job)) for job in job_overrides]
-        run_study(configs)
+        run_cells(freeze_study(configs))
         returns = []
         for job in job_overrides:
             returns.append(JobReturn(overrides=list(job), status=JobStatus.COMPLETED))

@@ -49,17 +49,20 @@ def make_training(data_dir: Path, tmp_path: Path) -> Callable:
     """Return a function from overrides to a `Training` at step 0."""
     import torch
 
-    from harness.cell import build_training, new_record
+    from harness.setup import Setup, build_training, new_record
     from harness.compose import load
     from harness.data.corpus import open_corpus
+    from harness.distributed import World
     from harness.freeze import freeze
+    from harness.lock import NO_LOCK
 
     def make(overrides: list[str]):
         config = load([*TINY, f"data_dir={data_dir}", f"runs_dir={tmp_path / 'runs'}", *overrides])
         folder = freeze(config)
         corpus = open_corpus(config.data, data_dir)
-        record = new_record(folder, config, corpus, torch.device("cpu"))
-        return build_training(config, corpus, record, torch.device("cpu"))
+        device = torch.device("cpu")
+        record = new_record(folder, config, corpus, device)
+        return build_training(Setup(folder, config, corpus, record, device, World(), NO_LOCK))
 
     return make
 

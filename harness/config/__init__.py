@@ -36,12 +36,13 @@ from harness.config.science import (
     TrainConfig,
     slot,
 )
-from harness.config.study import CardConfig, Event, ReferenceConfig, StudyConfig
+from harness.config.study import BudgetConfig, CardConfig, Event, ReferenceConfig, StudyConfig
 
 __all__ = [
     "VOCAB_SIZE",
     "Autocast",
     "Backend",
+    "BudgetConfig",
     "CardConfig",
     "CheckpointConfig",
     "Config",
@@ -108,6 +109,7 @@ class Config:
     """What the interventions change: dotted key -> [baseline's value, this arm's]. Filled in by
     the harness."""
     study: StudyConfig = field(default_factory=StudyConfig)
+    budget: BudgetConfig = field(default_factory=BudgetConfig)
 
     @property
     def tokens_per_step(self) -> int:

@@ -72,6 +72,8 @@ class HardwareConfig:
     """Sequences per forward pass; None: the whole batch. Must divide ``train.batch_size``."""
     threads: int = 1
     """CPU threads of one cell."""
+    n_devices: int = 1
+    """Processes that train one cell together through torchrun, each on a device of its own."""
     slots: int | None = None
     """Cells of a sweep that run at once; None: one per GPU, or per `threads` CPU cores."""
     usd_per_hour: float | None = None

@@ -53,6 +53,17 @@ class CardConfig:
 
 
 @dataclass(kw_only=True, slots=True)
+class BudgetConfig:
+    """No new cell of a study is started beyond these; running ones finish. None: no limit."""
+
+    hours: float | None = None
+    """Training hours summed over devices."""
+    usd: float | None = None
+    """Needs ``hardware.usd_per_hour``."""
+    tokens: int | None = None
+
+
+@dataclass(kw_only=True, slots=True)
 class StudyConfig:
     """The plan of a saved study: fixed before its first run."""
 

@@ -299,7 +299,7 @@ def test_uncommitted_changes_are_kept_as_a_patch(tmp_path, monkeypatch) -> None:
     monkeypatch.setattr(provenance, "__file__", str(repository / "a.py"))
 
     def collect() -> provenance.Provenance:
-        provenance._git_state.cache_clear()
+        provenance.code_state.cache_clear()
         return provenance.collect(tmp_path, device="cpu", config_sha256="")
 
     clean = collect()
@@ -312,7 +312,7 @@ def test_uncommitted_changes_are_kept_as_a_patch(tmp_path, monkeypatch) -> None:
     patch = (tmp_path / dirty.dirty_patch).read_text()
     assert "+x = 2" in patch
     assert "+y: 3" in patch
-    provenance._git_state.cache_clear()
+    provenance.code_state.cache_clear()
 
 
 def test_diverged_is_raised_only_after_enough_steps(make_training) -> None:

@@ -1,0 +1,138 @@
+"""Set a cell up: its device, its record, its model, optimiser and batches."""
+
+from __future__ import annotations
+
+import hashlib
+import logging
+from dataclasses import asdict, dataclass
+from pathlib import Path
+
+import torch
+
+from harness import provenance
+from harness.batches import Batches
+from harness.config import Config, ConfigError, baseline_model
+from harness.data.corpus import Corpus
+from harness.distributed import World
+from harness.events import Events
+from harness.freeze import CONFIG_FILE
+from harness.lock import Lock, NoLock
+from harness.loop import Training, largest_micro_batch
+from harness.model import build, build_slot, count_parameters, slot_factory
+from harness.precision import Precision
+from harness.randomness import initialise, parameter_hashes
+from harness.records import RunRecord, Seeds, now
+
+log = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True, slots=True)
+class Setup:
+    """What a cell is run with."""
+
+    folder: Path
+    config: Config
+    corpus: Corpus
+    record: RunRecord
+    device: torch.device
+    world: World
+    lock: Lock | NoLock
+
+
+def choose_device(name: str, local_rank: int = 0) -> torch.device:
+    """Return the device that ``hardware.device`` names, the `local_rank`-th for ``auto``.
+
+    Raises
+    ------
+    ConfigError
+        There is no such device here.
+    """
+    n_gpus = torch.cuda.device_count()
+    if name == "auto":
+        return torch.device(f"cuda:{local_rank}" if n_gpus else "cpu")
+    available = [
+        "auto",
+        "cpu",
+        *(["cuda"] if n_gpus else []),
+        *(f"cuda:{i}" for i in range(n_gpus)),
+    ]
+    if name not in available:
+        raise ConfigError(f"hardware.device={name} is not here; available: {', '.join(available)}")
+    return torch.device(name)
+
+
+def build_training(setup: Setup) -> Training:
+    """Build the model, its optimiser and its batches, and enter their fingerprints."""
+    config, record, world = setup.config, setup.record, setup.world
+    model = build(config.model)
+    initialise(model, config.seeds.init)
+    events = Events(config.interventions)
+    events.model_built(model, config.seeds.init)
+    record.n_params = count_parameters(model)
+    record.fingerprints.init = parameter_hashes(model)
+    log.info(_pairing(config, record.fingerprints.init))
+    model.to(setup.device)
+    data_seed = config.seeds.data if config.data.shuffle else None
+    batches = Batches(
+        setup.corpus.tokens("train"), config.model.block_size, config.train.batch_size, data_seed
+    )
+    record.fingerprints.data_shuffled = config.data.shuffle
+    record.fingerprints.data_order = batches.fingerprint(config.n_steps)
+    return Training(
+        config=config,
+        model=model,
+        forward=world.wrap(model, setup.device),
+        optimizer=build_slot(config.optim.optimizer, model, config.optim),
+        schedule=slot_factory(config.schedule),
+        precision=Precision(config.precision, setup.device),
+        events=events,
+        batches=batches,
+        device=setup.device,
+        world=world,
+        micro_batch=largest_micro_batch(
+            config.train.batch_size // world.size, config.hardware.micro_batch
+        ),
+    )
+
+
+def _pairing(config: Config, ours: dict[str, str]) -> str:
+    """Say how many tensors start out as the baseline's with the same init seed."""
+    if not config.interventions:
+        return f"init: {len(ours)} tensors from seed {config.seeds.init}"
+    baseline = build(baseline_model(config))
+    initialise(baseline, config.seeds.init)
+    theirs = parameter_hashes(baseline)
+    shared = sum(theirs.get(name) == value for name, value in ours.items())
+    return f"paired: {shared}/{len(theirs)} of the baseline's tensors start out the same"
+
+
+def new_record(folder: Path, config: Config, corpus: Corpus, device: torch.device) -> RunRecord:
+    """Start the record of a cell: who it is, and all that is known before training."""
+    frozen = (folder / CONFIG_FILE).read_bytes()
+    name = torch.cuda.get_device_name(device) if device.type == "cuda" else "cpu"
+    record = RunRecord(
+        study=config.study_name,
+        arm=config.arm,
+        interventions=sorted(config.interventions),
+        cards={name: _card(config, name) for name in sorted(config.interventions)},
+        changes=config.changes,
+        cell=folder.name,
+        seeds=Seeds(**asdict(config.seeds)),
+        n_steps=config.n_steps,
+        started=now(),
+        provenance=provenance.collect(
+            folder, device=name, config_sha256=hashlib.sha256(frozen).hexdigest()
+        ),
+    )
+    n_test_tokens = config.eval.test_sequences * config.model.block_size + 1
+    test_tokens = corpus.tokens("test")[:n_test_tokens]
+    record.provenance.dataset_sha256 = corpus.dataset_sha256
+    record.provenance.test_set_sha256 = hashlib.sha256(test_tokens.tobytes()).hexdigest()
+    record.provenance.n_devices = config.hardware.n_devices
+    record.provenance.tokenizer = config.data.tokenizer.name
+    return record
+
+
+def _card(config: Config, name: str) -> dict[str, object]:
+    card = asdict(config.interventions[name])
+    return {key: card[key] for key in ("summary", "source", "published_delta", "published_where")}

@@ -1,0 +1,1 @@
+"""Run many cells: the plan, the processes, and what is shown meanwhile."""

@@ -1,0 +1,89 @@
+"""Slots: the part of this machine that one cell gets."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import subprocess
+from dataclasses import dataclass
+
+from harness.config import ConfigError, HardwareConfig
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Slot:
+    """Some GPUs, or some CPU cores."""
+
+    gpus: tuple[str, ...] = ()
+    cores: tuple[int, ...] = ()
+    threads: int = 1
+    n_devices: int = 1
+
+    def occupy(self) -> None:
+        """Confine this process to the slot; must come before the first use of a GPU."""
+        if self.gpus:
+            os.environ["CUDA_VISIBLE_DEVICES"] = ",".join(self.gpus)
+        elif self.cores:
+            os.sched_setaffinity(0, self.cores)
+
+
+def plan_slots(hardware: HardwareConfig) -> list[Slot]:
+    """Divide this machine into slots: one per GPU, or per group of CPU cores.
+
+    Raises
+    ------
+    ConfigError
+        More slots or devices are asked for than there are.
+    """
+    gpus = visible_gpus() if hardware.device in ("auto", "cuda") else []
+    if hardware.device.startswith("cuda:"):
+        gpus = [hardware.device.removeprefix("cuda:")]
+    return _gpu_slots(hardware, gpus) if gpus else _cpu_slots(hardware)
+
+
+def _gpu_slots(hardware: HardwareConfig, gpus: list[str]) -> list[Slot]:
+    n = hardware.n_devices
+    groups = [tuple(gpus[i : i + n]) for i in range(0, len(gpus) - n + 1, n)]
+    if not groups:
+        raise ConfigError(
+            f"hardware.n_devices={n}: a cell would need {n} GPUs, {len(gpus)} are visible"
+        )
+    if hardware.slots is not None and hardware.slots > len(groups):
+        raise ConfigError(
+            f"hardware.slots={hardware.slots}: at most {len(groups)} with {len(gpus)} GPUs and "
+            f"hardware.n_devices={n}; leave it unset for as many as fit"
+        )
+    return [
+        Slot(gpus=group, threads=hardware.threads, n_devices=n)
+        for group in groups[: hardware.slots]
+    ]
+
+
+def _cpu_slots(hardware: HardwareConfig) -> list[Slot]:
+    cores = sorted(os.sched_getaffinity(0))
+    per_slot = hardware.threads * hardware.n_devices
+    n_slots = hardware.slots or max(1, len(cores) // per_slot)
+    if n_slots > len(cores):
+        raise ConfigError(
+            f"hardware.slots={n_slots}: this machine has {len(cores)} CPU cores; "
+            "leave it unset for as many as fit"
+        )
+    if n_slots * per_slot > len(cores):  # cores are shared, so no slot is confined to some
+        groups: list[tuple[int, ...]] = [()] * n_slots
+    else:
+        groups = [tuple(cores[i * per_slot : (i + 1) * per_slot]) for i in range(n_slots)]
+    return [
+        Slot(cores=group, threads=hardware.threads, n_devices=hardware.n_devices)
+        for group in groups
+    ]
+
+
+def visible_gpus() -> list[str]:
+    """Return the visible GPUs by index or UUID, without importing torch."""
+    visible = os.environ.get("CUDA_VISIBLE_DEVICES")
+    if visible is not None:
+        return [name for name in visible.split(",") if name]
+    if shutil.which("nvidia-smi") is None:
+        return []
+    done = subprocess.run(["nvidia-smi", "-L"], capture_output=True, text=True, check=False)
+    return [] if done.returncode else [str(i) for i, _ in enumerate(done.stdout.splitlines())]

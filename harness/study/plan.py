@@ -1,0 +1,116 @@
+"""The plan of a study: fixed before its first run, never changed afterwards."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+from harness import provenance
+from harness.config import Config, ConfigError
+from harness.records import StudyPlan, canonical_hash, now, read_plan, write_plan
+
+
+@dataclass(kw_only=True, slots=True)
+class Cell:
+    """A frozen cell of a study."""
+
+    folder: Path
+    config: Config
+
+    @property
+    def name(self) -> str:
+        """Arm and seed, for people."""
+        seeds = self.config.seeds
+        same = seeds.init == seeds.data == seeds.loop
+        seed = f"seed {seeds.init}" if same else f"seeds {seeds.init}/{seeds.data}/{seeds.loop}"
+        return f"{self.config.arm} {seed}"
+
+    @property
+    def work(self) -> float:
+        """Roughly proportional to the time it takes: tokens x weights."""
+        model = self.config.model
+        return self.config.train.tokens * model.n_layer * model.n_embd**2
+
+
+def refuse_twins(cells: Sequence[Cell]) -> None:
+    """Refuse a sweep that names one cell twice."""
+    counts = Counter(cell.folder for cell in cells)
+    twins = [cell for cell in cells if counts[cell.folder] > 1]
+    if twins:
+        raise ConfigError(
+            f"{counts[twins[0].folder]} cells of this sweep are the same one ({twins[0].name}): "
+            "sweep over something that changes the training, for example 'seed=range(3)'"
+        )
+
+
+def settle_plan(study: Path, cells: Sequence[Cell], looks: Sequence[int] = ()) -> str | None:
+    """Write the plan of a saved study, or hold it against the one that was written before.
+
+    Returns
+    -------
+    str or None
+        A remark, if the code is not what it was when the plan was made.
+
+    Raises
+    ------
+    ConfigError
+        The plan on disk is another one; the message shows the difference and the ways on.
+    """
+    config = cells[0].config
+    sha, patch = provenance.code_state()
+    planned = [
+        {"arm": c.config.arm, "seeds": asdict(c.config.seeds), "cell": c.folder.name} for c in cells
+    ]
+    new = StudyPlan(
+        study=config.study_name,
+        alpha=config.study.alpha,
+        rope=config.study.rope,
+        looks=list(looks),
+        cells=planned,
+        code=[sha or "", canonical_hash(patch)],
+        created=now(),
+    )
+    old = read_plan(study)
+    if old is None:
+        write_plan(study, new)
+        return None
+    differences = _differences(old, new)
+    if differences:
+        raise ConfigError(
+            f"the plan of study {config.study_name} was fixed on {old.created} and differs: "
+            f"{'; '.join(differences)}. Undo the change; or start a new study with "
+            "study_name=NAME; or add runs beside the plan (the table is then stamped "
+            f"exploratory): python -m harness -m study_name={config.study_name} '+intervention=...'"
+        )
+    if old.code and old.code != new.code:
+        return "the code is not what it was when this study was planned; every record says what ran"
+    return None
+
+
+def _differences(old: StudyPlan, new: StudyPlan) -> list[str]:
+    found = [
+        f"{name} was {getattr(old, name)}, now {getattr(new, name)}"
+        for name in ("alpha", "rope", "looks")
+        if getattr(old, name) != getattr(new, name)
+    ]
+    before, after = ({_key(c): c["cell"] for c in plan.cells} for plan in (old, new))
+    groups = {
+        "not planned before": after.keys() - before.keys(),
+        "planned but missing now": before.keys() - after.keys(),
+        "configured differently": {
+            k for k in before.keys() & after.keys() if before[k] != after[k]
+        },
+    }
+    for words, keys in groups.items():
+        if keys:
+            some = ", ".join(sorted(keys)[:3]) + (" ..." if len(keys) > 3 else "")
+            found.append(f"{len(keys)} cells {words} ({some})")
+    return found
+
+
+def _key(cell: dict[str, Any]) -> str:
+    seeds = cell["seeds"]
+    return f"{cell['arm']} seed {'/'.join(str(s) for s in dict.fromkeys(seeds.values()))}"

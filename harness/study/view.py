@@ -1,0 +1,135 @@
+"""A study at a glance: arms x seeds, from the files alone, so that it works from anywhere."""
+
+from __future__ import annotations
+
+import json
+from collections import Counter
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from harness.lock import living_owner
+from harness.log import LOG_FILE
+from harness.records import RECORD_FILE, RunRecord, Status, read_plan, read_record
+
+if TYPE_CHECKING:
+    from rich.table import Table
+
+_MARKS = {
+    "complete": "green",
+    "running": "cyan",
+    "interrupted": "yellow",
+    "preempted": "yellow",
+    "failed": "red",
+    "diverged": "magenta",
+    "planned": "dim",
+}
+
+
+@dataclass(frozen=True, slots=True)
+class CellState:
+    """What is known of one cell."""
+
+    arm: str
+    seed: str
+    state: str
+    """A status, ``planned`` (no record yet) or ``interrupted`` (running, but nobody runs it)."""
+    text: str
+    """Loss, progress or what went wrong."""
+
+
+def cell_states(study: Path) -> list[CellState]:
+    """Return the state of every planned or started cell, planned ones in the plan's order."""
+    plan = read_plan(study)
+    planned = plan.cells if plan else []
+    folders = {f"{c['arm']}/{c['cell']}": c for c in planned}
+    for record in study.glob(f"*/*/{RECORD_FILE}"):
+        folders.setdefault(str(record.parent.relative_to(study)), {})
+    return [_state(study / path, cell) for path, cell in folders.items()]
+
+
+def _state(folder: Path, planned: dict[str, Any]) -> CellState:
+    if not (folder / RECORD_FILE).exists():
+        seeds = planned["seeds"].values()
+        return CellState(planned["arm"], _seed(seeds), "planned", "")
+    record = read_record(folder)
+    seeds = (record.seeds.init, record.seeds.data, record.seeds.loop)
+    state, text = _describe(folder, record)
+    return CellState(record.arm, _seed(seeds), state, text)
+
+
+def _seed(seeds: Any) -> str:
+    return "/".join(str(seed) for seed in dict.fromkeys(seeds))
+
+
+def _describe(folder: Path, record: RunRecord) -> tuple[str, str]:
+    if record.status is Status.COMPLETE:
+        return "complete", f"{record.losses.test:.4f}"
+    if record.status is not Status.RUNNING:
+        return record.status.value, record.error or last_line(folder)
+    done = _latest(folder)
+    if living_owner(folder) is None:
+        return "interrupted", f"step {done.get('step', 0)}/{record.n_steps}"
+    if not done:
+        return "running", "starting"
+    left = done["train_seconds"] / done["step"] * (record.n_steps - done["step"])
+    loss = "not finite" if done["train_loss"] is None else f"{done['train_loss']:.3f}"
+    percent = 100 * done["step"] // record.n_steps
+    speed = f"{done['tokens_per_second'] / 1000:.1f}k tok/s"
+    return "running", f"{loss} {percent}% {speed} {left / 60:.1f} min"
+
+
+def _latest(folder: Path) -> dict[str, Any]:
+    """Return the last whole line of the cell's metrics."""
+    path = folder / "metrics.jsonl"
+    if not path.exists():
+        return {}
+    with path.open("rb") as file:
+        file.seek(max(0, path.stat().st_size - 4096))
+        for line in reversed(file.read().splitlines()):
+            if line.endswith(b"}") and line.startswith(b"{"):
+                latest: dict[str, Any] = json.loads(line)
+                return latest
+    return {}
+
+
+def last_line(folder: Path) -> str:
+    """Return the last line of the cell's log."""
+    path = folder / LOG_FILE
+    lines = path.read_text(errors="replace").split("\n") if path.exists() else []
+    return next((line.strip() for line in reversed(lines) if line.strip()), "no output")
+
+
+def summary(states: list[CellState]) -> str:
+    """Return the counts of all states, and a line for each cell that went wrong."""
+    counts = Counter(state.state for state in states)
+    lines = [", ".join(f"{counts[name]} {name}" for name in _MARKS if counts[name])]
+    wrong = [s for s in states if s.state in ("failed", "diverged", "preempted", "interrupted")]
+    lines += [f"  {s.state}: {s.arm} seed {s.seed}: {s.text}" for s in wrong]
+    return "\n".join(lines)
+
+
+def table(states: list[CellState], title: str) -> Table:
+    """Return arms x seeds as a rich table."""
+    from rich.table import Table
+    from rich.text import Text
+
+    seeds = list(dict.fromkeys(state.seed for state in states))
+    grid = Table(title=Text(title), title_justify="left")
+    grid.add_column("arm", overflow="fold")
+    for seed in seeds:
+        grid.add_column(f"seed {seed}", overflow="fold")
+    for arm in dict.fromkeys(state.arm for state in states):
+        row = {state.seed: state for state in states if state.arm == arm}
+        cells = [row.get(seed) for seed in seeds]
+        grid.add_row(
+            Text(arm),
+            *(Text(_short(c), style=_MARKS[c.state]) if c else Text("") for c in cells),
+        )
+    return grid
+
+
+def _short(state: CellState) -> str:
+    if state.state in ("complete", "running"):
+        return state.text
+    return f"{state.state} {state.text}"[:60].strip()
