@@ -77,7 +77,7 @@ def fit_batch_size(batch_size: ArrayLike, loss: ArrayLike, confidence: float = 0
     --------
     >>> fit = fit_batch_size([24, 24, 96, 96, 384, 384], [3.75, 3.76, 3.69, 3.70, 3.76, 3.77])
     >>> round(fit.best)
-    92
+    91
     """
     B, y = np.asarray(batch_size, dtype=float), np.asarray(loss, dtype=float)
     n_batches = len(np.unique(B))

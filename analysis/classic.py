@@ -22,7 +22,7 @@ def welch(x: ArrayLike, y: ArrayLike) -> tuple[float, float, float]:
     Examples
     --------
     >>> [round(v, 3) for v in welch([1.0, 2.0, 3.0], [2.0, 4.0, 7.0])]
-    [-1.46, 2.607, 0.253]
+    [-1.492, 2.616, 0.245]
     """
     a, b = np.asarray(x, dtype=float), np.asarray(y, dtype=float)
     v_a, v_b = a.var(ddof=1) / len(a), b.var(ddof=1) / len(b)

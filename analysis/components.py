@@ -189,44 +189,35 @@ def _rows(
         few = f"only {levels} levels" if levels < FEW_LEVELS else ""
         zero = "estimate below 0" if float(anova.inverse[k] @ anova.ms) < 0 else ""
         rows.append(
-            _row(
-                name,
-                positive[k],
-                (low, high),
-                levels,
-                float(anova.df[k]),
-                float(positive[k] / max(positive.sum(), 1e-300)),
-                "; ".join(filter(None, [few, zero])),
-            )
+            {
+                "source": name,
+                **_sds(positive[k], (low, high)),
+                "levels": levels,
+                "df": float(anova.df[k]),
+                "share": float(positive[k] / max(positive.sum(), 1e-300)),
+                "note": "; ".join(filter(None, [few, zero])),
+            }
         )
     variance = float(total @ anova.ms)
     interval = mls_interval(total, anova.ms, anova.df, alpha)
     spread = float(((total * anova.ms) ** 2 / anova.df).sum())
     df = variance**2 / spread if spread > 0 else float(anova.df.sum())
-    rows.append(_row(TOTAL, variance, interval, int(anova.df.sum()) + 1, df, 1.0, ""))
+    rows.append(
+        {
+            "source": TOTAL,
+            **_sds(variance, interval),
+            "levels": int(anova.df.sum()) + 1,
+            "df": df,
+            "share": 1.0,
+            "note": "",
+        }
+    )
     return rows
 
 
-def _row(
-    name: str,
-    variance: float,
-    interval: tuple[float, float],
-    levels: int,
-    df: float,
-    share: float,
-    note: str,
-) -> dict[str, object]:
-    low, high = (float(np.sqrt(max(limit, 0.0))) for limit in interval)
-    return {
-        "source": name,
-        "sd": float(np.sqrt(max(variance, 0.0))),
-        "ci_low": low,
-        "ci_high": high,
-        "levels": levels,
-        "df": df,
-        "share": share,
-        "note": note,
-    }
+def _sds(variance: float, interval: tuple[float, float]) -> dict[str, float]:
+    roots = (float(np.sqrt(max(value, 0.0))) for value in (variance, *interval))
+    return dict(zip(("sd", "ci_low", "ci_high"), roots, strict=True))
 
 
 def mls_interval(weights: Array, ms: Array, df: Array, alpha: float = 0.05) -> tuple[float, float]:

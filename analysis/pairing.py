@@ -68,22 +68,18 @@ def seed_correlation(
     residual = float(ss.sum() - u2.sum())
     if df1 < 1 or df2 < 1 or residual <= 1e-13 * float(ss.sum()):
         return None
-    return _solve(u2, size, residual / df2, (df1, df2), 1 - confidence, (n_seeds, len(y)))
+    return _solve(u2 / (residual / df2), size, df2, 1 - confidence, (n_seeds, len(y)))
 
 
 def _solve(
-    u2: Array,
-    size: Array,
-    ms_resid: float,
-    df: tuple[float, float],
-    alpha: float,
-    shape: tuple[int, int],
+    scaled: Array, size: Array, df2: float, alpha: float, shape: tuple[int, int]
 ) -> Correlation:
-    df1, df2 = df
+    """Invert F; `scaled` are the seeds' squares in units of the residual variance."""
+    df1 = float(len(size))
     lowest = -1 / float(size.max())
 
     def f_at(ratio: float) -> float:
-        return float((u2 / (1 + ratio * size)).sum() / df1 / ms_resid)
+        return float((scaled / (1 + ratio * size)).sum() / df1)
 
     def ratio_where(target: float) -> float:
         low, high = lowest * (1 - 1e-9), 1.0

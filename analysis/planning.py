@@ -13,6 +13,9 @@ from analysis.errors import AnalysisError
 from analysis.power import design_power, detectable, seeds_needed, upper_sd
 from analysis.render import markdown_table, number
 
+Rule = tuple[float, float]
+"""Family error and power."""
+
 
 @dataclass(frozen=True, slots=True)
 class Pilot:
@@ -120,7 +123,7 @@ def plan(
         )
     sd, rho = pilot.sd, pilot.rho
     cautious = upper_sd(sd, pilot.df) if math.isfinite(pilot.df) else sd
-    seeds, wary = (_seeds(delta, s, rho, n_arms, alpha, power) for s in (sd, cautious))
+    seeds, wary = (_seeds(delta, s, rho, n_arms, (alpha, power)) for s in (sd, cautious))
     K = seeds if rho else allocate_baseline(seeds, n_arms)
     counts = sorted({2, 3, 4, 5, 6, 8, seeds, wary, 2 * seeds})
     rows = []
@@ -154,18 +157,16 @@ def allocate_baseline(n: int, n_arms: int) -> int:
     return max(n, round(n * math.sqrt(n_arms)))
 
 
-def _seeds(
-    delta: float, sd: float, rho: float | None, n_arms: int, alpha: float, power: float
-) -> int:
-    if rho:
-        return seeds_needed(delta, sd, rho, n_arms, None, alpha, power)
-    n = seeds_needed(delta, sd, None, n_arms, None, alpha, power)
+def _seeds(delta: float, sd: float, rho: float | None, n_arms: int, rule: Rule) -> int:
+    alpha, power = rule
+    n = seeds_needed(delta, sd, rho, n_arms, None, alpha, power)
+
+    def enough(fewer: int) -> bool:
+        K = allocate_baseline(fewer, n_arms)
+        return design_power(delta, sd, None, fewer, n_arms, K, alpha) >= power
+
     # A baseline of n * sqrt(T) runs serves all arms: fewer seeds each may do.
-    while (
-        n > 2
-        and design_power(delta, sd, None, n - 1, n_arms, allocate_baseline(n - 1, n_arms), alpha)
-        >= power
-    ):
+    while not rho and n > 2 and enough(n - 1):
         n -= 1
     return n
 

@@ -43,16 +43,16 @@ def find_root(
         slope = float(np.sqrt(f_middle**2 - f_low * f_high))
         root = middle + (middle - low) * (1 if f_low > f_high else -1) * f_middle / slope
         if abs(root - last) <= tolerance * max(1e-3, abs(root)):
-            return root
+            return float(root)
         last, f_root = root, function(root)
         if f_root == 0:
-            return root
+            return float(root)
         points = sorted([(low, f_low), (middle, f_middle), (root, f_root), (high, f_high)])
         for (a, f_a), (b, f_b) in pairwise(points):
             if f_a * f_b <= 0:
                 low, f_low, high, f_high = a, f_a, b, f_b
                 break
-    return last
+    return float(last)
 
 
 def minimise(

@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
+from typing import Any
 
 import pandas as pd
 
@@ -23,6 +24,7 @@ from harness.records import BASELINE, StudyPlan
 
 FUTILE_BELOW = 0.1
 """Conditional power under which an arm may be given up; non-binding."""
+HEADER = "arm,n,look,delta,p adj,alpha,decision,verdict,cond. power,note".split(",")  # noqa: SIM905
 WAIT, CONTINUE, STOP = "wait", "continue", "stop"
 COLUMNS = [
     "arm",
@@ -66,39 +68,13 @@ class Decision:
         spent = ", ".join(
             f"{n} seeds: {a:.3g}" for n, a in zip(self.looks, self.alphas, strict=True)
         )
-        header = [
-            "arm",
-            "n",
-            "look",
-            "delta",
-            "p adj",
-            "alpha",
-            "decision",
-            "verdict",
-            "cond. power",
-            "note",
-        ]
-        rows = [
-            [
-                row["arm"],
-                str(row["n"]),
-                str(row["look"]),
-                number(row["delta"], 4, sign=True),
-                p_value(row["p_adj"]),
-                number(row["alpha"], 5),
-                row["decision"],
-                row["verdict"],
-                number(row["conditional_power"], 2),
-                row["note"],
-            ]
-            for row in self.table.to_dict("records")
-        ]
+        rows = [_cells(row) for row in self.table.to_dict("records")]
         after = "the study is over" if self.next_n is None else f"next look at {self.next_n} seeds"
         return (
             "\n".join(
                 [
                     "## Sequential study\n",
-                    markdown_table(header, rows),
+                    markdown_table(HEADER, rows),
                     "",
                     f"- Alpha of each look: {spent}.",
                     f"- {self.look} of {len(self.looks)} looks done; {after}.",
@@ -106,6 +82,21 @@ class Decision:
             )
             + "\n"
         )
+
+
+def _cells(row: dict[Any, Any]) -> list[str]:
+    return [
+        row["arm"],
+        str(row["n"]),
+        str(row["look"]),
+        number(row["delta"], 4, sign=True),
+        p_value(row["p_adj"]),
+        number(row["alpha"], 5),
+        row["decision"],
+        row["verdict"],
+        number(row["conditional_power"], 2),
+        row["note"],
+    ]
 
 
 def decide(
