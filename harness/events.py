@@ -58,6 +58,11 @@ class Events:
             seed_global(init_seed, "model_built", name)
             hook(model)
 
+    @property
+    def reads_logits(self) -> bool:
+        """Whether an intervention wants the logits; without one they are never held whole."""
+        return bool(self._by_event[Event.loss])
+
     def loss(self, loss: Tensor, logits_BTV: Tensor, model: nn.Module) -> Tensor:
         """Return the loss to differentiate."""
         for _, hook in self._by_event[Event.loss]:

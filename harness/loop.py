@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any, Protocol
@@ -18,6 +17,7 @@ from harness.distributed import World
 from harness.evaluation import sequence_losses
 from harness.events import Events
 from harness.model import GPT, cross_entropy
+from harness.optim import clip_gradients
 from harness.precision import Precision
 from harness.randomness import seed_global
 
@@ -99,8 +99,7 @@ def train(training: Training, observer: Observer) -> None:
         loss = accumulate_gradients(t, step)
         t.precision.unscale(t.optimizer)
         t.events.gradients_ready(t.model, step)
-        max_norm = config.optim.grad_clip or math.inf
-        grad_norm = nn.utils.clip_grad_norm_(t.model.parameters(), max_norm)
+        grad_norm = clip_gradients(t.model, config.optim.grad_clip)
 
         stepped = t.precision.step(t.optimizer, grad_norm)
         t.optimizer.zero_grad(set_to_none=True)
@@ -127,9 +126,7 @@ def accumulate_gradients(t: Training, step: int) -> Tensor:
         seed_global(t.config.seeds.loop, "dropout", step, micro, t.world.rank)
         with t.world.local(t.forward, last=micro + 1 == len(micro_batches)):
             with t.precision.autocast():
-                logits_bTV = t.forward(x_bT.to(t.device))
-                loss = cross_entropy(logits_bTV, y_bT.to(t.device))
-                loss = t.events.loss(loss, logits_bTV, t.model)
+                loss = micro_loss(t, x_bT.to(t.device), y_bT.to(t.device))
             t.precision.backward(loss / len(micro_batches))
         total += loss.detach() / len(micro_batches)
     return total
@@ -149,6 +146,14 @@ def evaluate(t: Training, tokens: np.ndarray, n_sequences: int) -> np.ndarray:
     )
     t.events.after_eval(t.model)
     return t.world.join(losses, t.device)
+
+
+def micro_loss(t: Training, x_bT: Tensor, y_bT: Tensor) -> Tensor:
+    """Return the loss to differentiate; the logits are held whole only if an event reads them."""
+    if not t.events.reads_logits:
+        return t.forward(x_bT, y_bT)  # type: ignore[no-any-return]
+    logits_bTV = t.forward(x_bT)
+    return t.events.loss(cross_entropy(logits_bTV, y_bT), logits_bTV, t.model)
 
 
 def largest_micro_batch(batch_size: int, at_most: int | None) -> int:

@@ -16,6 +16,8 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from harness.config import ModelConfig, Slot
+from harness.fast import causal_attention, dropout, gelu_tanh
+from harness.fused_loss import linear_cross_entropy
 
 
 def slot_factory(slot: Slot) -> Callable[..., Any]:
@@ -34,6 +36,14 @@ class LayerNorm(nn.LayerNorm):
 
     def __init__(self, config: ModelConfig, eps: float = 1e-5) -> None:
         super().__init__(config.n_embd, eps=eps)
+
+
+class Dropout(nn.Dropout):
+    """Dropout with masks that are cheap on a CPU."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Return x with elements dropped while training."""
+        return dropout(x, self.p) if self.training else x
 
 
 class LearnedPositions(nn.Embedding):
@@ -62,9 +72,8 @@ class CausalSelfAttention(nn.Module):
         B, T, C = x_BTC.shape
         qkv_BT3HD = self.qkv(x_BTC).view(B, T, 3, self.n_head, C // self.n_head)
         q_BHTD, k_BHTD, v_BHTD = qkv_BT3HD.permute(2, 0, 3, 1, 4)
-        out_BHTD = F.scaled_dot_product_attention(
-            q_BHTD, k_BHTD, v_BHTD, dropout_p=self.dropout if self.training else 0.0, is_causal=True
-        )
+        dropout_p = self.dropout if self.training else 0.0
+        out_BHTD = causal_attention(q_BHTD, k_BHTD, v_BHTD, dropout_p)
         return self.proj(out_BHTD.transpose(1, 2).reshape(B, T, C))  # type: ignore[no-any-return]
 
 
@@ -78,7 +87,7 @@ class MLP(nn.Module):
 
     def forward(self, x_BTC: Tensor) -> Tensor:
         """x_BTC -> x_BTC."""
-        return self.down(F.gelu(self.up(x_BTC), approximate="tanh"))  # type: ignore[no-any-return]
+        return self.down(gelu_tanh(self.up(x_BTC)))  # type: ignore[no-any-return]
 
 
 class Head(nn.Linear):
@@ -97,7 +106,7 @@ class Block(nn.Module):
         self.attn = build_slot(config.attention, config)
         self.norm2 = build_slot(config.norm, config)
         self.mlp = build_slot(config.mlp, config)
-        self.dropout = nn.Dropout(config.dropout)
+        self.dropout = Dropout(config.dropout)
 
     def forward(self, x_BTC: Tensor) -> Tensor:
         """x_BTC -> x_BTC."""
@@ -113,19 +122,31 @@ class GPT(nn.Module):
         self.config = config
         self.tok_emb = nn.Embedding(config.vocab_size, config.n_embd)
         self.position = build_slot(config.position, config)
-        self.dropout = nn.Dropout(config.dropout)
+        self.dropout = Dropout(config.dropout)
         self.blocks = nn.ModuleList(Block(config) for _ in range(config.n_layer))
         self.norm = build_slot(config.norm, config)
         self.head = build_slot(config.head, config)
         if config.tie_weights:
             self.head.weight = self.tok_emb.weight
 
-    def forward(self, x_BT: Tensor) -> Tensor:
-        """Token ids x_BT (int64, T at most block_size) -> logits_BTV."""
+    def forward(self, x_BT: Tensor, y_BT: Tensor | None = None) -> Tensor:
+        """Token ids x_BT (int64, T at most block_size) -> logits_BTV, or the mean loss at y_BT.
+
+        The loss is that of `cross_entropy` on the logits, computed without holding them all.
+        """
+        x_BTC = self.hidden(x_BT)
+        if y_BT is None:
+            return self.head(x_BTC)  # type: ignore[no-any-return]
+        if type(self.head) is Head:
+            return linear_cross_entropy(x_BTC.flatten(0, 1), self.head.weight, y_BT.flatten())
+        return cross_entropy(self.head(x_BTC), y_BT)
+
+    def hidden(self, x_BT: Tensor) -> Tensor:
+        """Token ids x_BT -> what the head reads, x_BTC."""
         x_BTC = self.dropout(self.position(self.tok_emb(x_BT)))
         for block in self.blocks:
             x_BTC = block(x_BTC)
-        return self.head(self.norm(x_BTC))  # type: ignore[no-any-return]
+        return self.norm(x_BTC)  # type: ignore[no-any-return]
 
 
 def cross_entropy(logits_BTV: Tensor, y_BT: Tensor) -> Tensor:

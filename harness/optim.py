@@ -19,3 +19,11 @@ def adamw(model: nn.Module, config: OptimConfig) -> torch.optim.Optimizer:
         weight_decay=config.weight_decay,
         fused=True,
     )
+
+
+def clip_gradients(model: nn.Module, max_norm: float | None) -> torch.Tensor:
+    """Return the norm of all gradients together, a scalar; scale them down to `max_norm` if set."""
+    if max_norm is not None:
+        return nn.utils.clip_grad_norm_(model.parameters(), max_norm)
+    gradients = [p.grad for p in model.parameters() if p.grad is not None]
+    return nn.utils.get_total_norm(gradients)

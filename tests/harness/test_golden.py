@@ -43,8 +43,8 @@ PLAIN = [
 ]  # fmt: skip
 """Without dropout: no change may move this."""
 WITH_DROPOUT = [
-    5.74339, 5.78550, 5.71445, 5.71374, 5.70765, 5.62484,
-    5.64921, 5.68267, 5.65354, 5.58993, 5.70998, 5.66745,
+    5.73827, 5.78535, 5.73474, 5.73188, 5.70524, 5.61850,
+    5.67321, 5.68384, 5.67342, 5.61029, 5.72448, 5.68861,
 ]  # fmt: skip
 """Moves only with how masks are drawn, which a log entry must say."""
 TOLERANCE = {"fp32": 2e-4, "tf32": 2e-3, "amp_bf16": 5e-3, "amp_fp16": 1e-3}
