@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from analysis.errors import AnalysisError
     from analysis.noise_report import noise
     from analysis.planning import Pilot, pilot_of, plan
-    from analysis.power import seeds_needed
+    from analysis.power import Design, seeds_needed
     from analysis.screening import analyse, design
     from analysis.sequential import decide
     from analysis.sources import read_runs
@@ -28,6 +28,7 @@ if TYPE_CHECKING:
 _HOME = {
     "AnalysisError": "errors",
     "Comparison": "comparison",
+    "Design": "power",
     "Pilot": "planning",
     "Rules": "comparison",
     "analyse": "screening",
@@ -46,6 +47,7 @@ _HOME = {
 __all__ = [
     "AnalysisError",
     "Comparison",
+    "Design",
     "Pilot",
     "Rules",
     "analyse",

@@ -167,7 +167,10 @@ def _components_text(report: NoiseReport) -> str:
 
 def _pairing_text(correlation: Correlation | None) -> str:
     if correlation is None:
-        return "No runs share an initialisation seed: their correlation cannot be measured."
+        return (
+            "The correlation of same-seed runs cannot be measured: no runs share an initialisation "
+            "seed, or nothing is left over for the noise."
+        )
     return (
         f"Correlation of runs of one initialisation seed: {correlation.estimate:.2f}, 95% CI "
         f"[{correlation.ci_low:.2f}, {correlation.ci_high:.2f}] (F = {correlation.F:.2f}, "

@@ -3,18 +3,15 @@
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 import pandas as pd
 
 from analysis.comparison import Source, compare
 from analysis.errors import AnalysisError
-from analysis.power import design_power, detectable, seeds_needed, upper_sd
+from analysis.power import Design, upper_sd
 from analysis.render import markdown_table, number
-
-Rule = tuple[float, float]
-"""Family error and power."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -121,27 +118,26 @@ def plan(
         raise AnalysisError(
             f"the number of arms is {n_arms}: at least 1 is compared with the baseline"
         )
-    sd, rho = pilot.sd, pilot.rho
-    cautious = upper_sd(sd, pilot.df) if math.isfinite(pilot.df) else sd
-    seeds, wary = (_seeds(delta, s, rho, n_arms, (alpha, power)) for s in (sd, cautious))
-    K = seeds if rho else allocate_baseline(seeds, n_arms)
-    counts = sorted({2, 3, 4, 5, 6, 8, seeds, wary, 2 * seeds})
+    cautious = upper_sd(pilot.sd, pilot.df) if math.isfinite(pilot.df) else pilot.sd
+    hopeful, wary = (Design(sd, pilot.rho, n_arms, None, alpha) for sd in (pilot.sd, cautious))
+    seeds, more = (_seeds(design, delta, power) for design in (hopeful, wary))
     rows = []
-    for n in counts:
-        K_n = n if rho else allocate_baseline(n, n_arms)
-        runs = n * n_arms + K_n
+    for n in sorted({2, 3, 4, 5, 6, 8, seeds, more, 2 * seeds}):
+        K = n if pilot.rho else allocate_baseline(n, n_arms)
+        runs, likely = n * n_arms + K, replace(hopeful, n_baseline=K)
         rows.append(
             {
                 "seeds": n,
-                "power": design_power(delta, sd, rho, n, n_arms, K_n, alpha),
-                "power_cautious": design_power(delta, cautious, rho, n, n_arms, K_n, alpha),
-                "detectable": detectable(sd, rho, n, n_arms, K_n, alpha, power),
+                "power": likely.power(delta, n),
+                "power_cautious": replace(wary, n_baseline=K).power(delta, n),
+                "detectable": likely.detectable(n, power),
                 "runs": runs,
                 "hours": runs * pilot.hours if pilot.hours else np.nan,
                 "usd": runs * pilot.usd if pilot.usd else np.nan,
             }
         )
-    return Plan(delta, n_arms, alpha, power, pilot, seeds, wary, K, pd.DataFrame(rows))
+    K = seeds if pilot.rho else allocate_baseline(seeds, n_arms)
+    return Plan(delta, n_arms, alpha, power, pilot, seeds, more, K, pd.DataFrame(rows))
 
 
 def allocate_baseline(n: int, n_arms: int) -> int:
@@ -157,16 +153,15 @@ def allocate_baseline(n: int, n_arms: int) -> int:
     return max(n, round(n * math.sqrt(n_arms)))
 
 
-def _seeds(delta: float, sd: float, rho: float | None, n_arms: int, rule: Rule) -> int:
-    alpha, power = rule
-    n = seeds_needed(delta, sd, rho, n_arms, None, alpha, power)
+def _seeds(design: Design, delta: float, power: float) -> int:
+    n = design.seeds_needed(delta, power)
 
     def enough(fewer: int) -> bool:
-        K = allocate_baseline(fewer, n_arms)
-        return design_power(delta, sd, None, fewer, n_arms, K, alpha) >= power
+        K = allocate_baseline(fewer, design.n_arms)
+        return replace(design, n_baseline=K).power(delta, fewer) >= power
 
     # A baseline of n * sqrt(T) runs serves all arms: fewer seeds each may do.
-    while not rho and n > 2 and enough(n - 1):
+    while not design.rho and n > 2 and enough(n - 1):
         n -= 1
     return n
 

@@ -7,6 +7,7 @@ the distribution of the sd's estimate, with the nodes of `analysis.dunnett`.
 from __future__ import annotations
 
 import math
+from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import ArrayLike
@@ -43,50 +44,85 @@ def power(noncentrality: ArrayLike, df: float, critical: float) -> Array:
     return np.asarray(special.ndtr(shift[:, None] - critical * s) @ weights)
 
 
-def design_power(
-    delta: float,
-    sd: float,
-    rho: float | None,
-    n: float,
-    n_arms: int,
-    n_baseline: float | None = None,
-    alpha: float = 0.05,
-) -> float:
-    """Return the power of a whole design to find `delta` in one given arm.
+@dataclass(frozen=True, slots=True)
+class Design:
+    """A study of T arms against a baseline, as far as its power is concerned.
 
-    Parameters
-    ----------
-    delta
-        True difference from the baseline, nats per token.
-    sd
-        Sd of one run around its arm's mean, nats per token.
-    rho
-        Correlation of runs of one initialisation seed, where arms share their seeds; None or 0
-        where they do not.
-    n
-        Seeds of each arm; fractions are allowed.
-    n_arms
-        Arms compared with the baseline (their single-step Dunnett value is used).
-    n_baseline
-        Runs of the baseline; None: `n`. Unpaired designs only.
-    alpha
-        Two-sided family error.
+    Blocked (`rho` given): variance of a difference ``2 sd^2 (1 - rho) / n``, df ``T (n - 1)``.
+    Unpaired: ``sd^2 (1/n + 1/K)``, df ``T (n - 1) + K - 1``. Verdicts by single-step Dunnett.
 
     Examples
     --------
-    >>> round(design_power(0.025, 0.015, 0.4, 4, 8), 3)
-    0.578
+    >>> design = Design(sd=0.015, rho=0.4, n_arms=8)
+    >>> round(design.power(0.025, n=4), 3), design.seeds_needed(0.025)
+    (0.578, 6)
     """
-    K = n if n_baseline is None or rho else n_baseline
-    if rho:
-        se, df, loading = sd * math.sqrt(2 * (1 - rho) / n), n_arms * (n - 1), math.sqrt(0.5)
-    else:
-        se = sd * math.sqrt(1 / n + 1 / K)
-        df, loading = n_arms * (n - 1) + K - 1, math.sqrt(n / (n + K))
-    if df <= 0:
-        return 0.0
-    critical = critical_value([loading] * n_arms, df, alpha)
-    return float(power([abs(delta) / se], df, critical)[0])
+
+    sd: float
+    """Of one run around its arm's mean, nats per token."""
+    rho: float | None
+    """Correlation of same-seed runs, where arms share seeds; None or 0 where they do not."""
+    n_arms: int
+    """T, without the baseline."""
+    n_baseline: float | None = None
+    """K, runs of the baseline in an unpaired design; None: as many as each arm has."""
+    alpha: float = 0.05
+    """Two-sided family error."""
+
+    def power(self, delta: float, n: float) -> float:
+        """Return the chance to find `delta` (nats per token) in one given arm at n seeds.
+
+        Fractions of a seed are allowed.
+        """
+        K = n if self.n_baseline is None or self.rho else self.n_baseline
+        if self.rho:
+            se, loading = self.sd * math.sqrt(2 * (1 - self.rho) / n), math.sqrt(0.5)
+            df = self.n_arms * (n - 1)
+        else:
+            se, loading = self.sd * math.sqrt(1 / n + 1 / K), math.sqrt(n / (n + K))
+            df = self.n_arms * (n - 1) + K - 1
+        if df <= 0:
+            return 0.0
+        critical = critical_value([loading] * self.n_arms, df, self.alpha)
+        return float(power([abs(delta) / se], df, critical)[0])
+
+    def seeds_needed(self, delta: float, power: float = 0.8) -> int:
+        """Return the smallest number of seeds per arm that finds `delta` with a power.
+
+        Raises
+        ------
+        AnalysisError
+            No number of seeds up to 100,000 does, or a figure is out of range.
+        """
+        _check(delta, self.sd, self.rho, power)
+        high = 2
+        while self.power(delta, high) < power:
+            high *= 2
+            if high > MOST_SEEDS:
+                raise AnalysisError(
+                    f"no number of seeds up to {MOST_SEEDS:,} finds {delta:g} nats/token with "
+                    f"power {power:g} at sd {self.sd:g}: ask for a larger difference"
+                    + (", or run more baseline seeds" if self.n_baseline else "")
+                )
+        low = max(high // 2, 1)
+        while high - low > 1:
+            middle = (low + high) // 2
+            low, high = (low, middle) if self.power(delta, middle) >= power else (middle, high)
+        return high
+
+    def exact_seeds(self, delta: float, power: float = 0.8) -> float:
+        """Return the fractional number of seeds at which the power is reached exactly."""
+        top = float(self.seeds_needed(delta, power))
+        return find_root(lambda n: self.power(delta, n) - power, 1.01, top)
+
+    def detectable(self, n: int, power: float = 0.8) -> float:
+        """Return the smallest difference, nats per token, that n seeds find with a power."""
+        if n < 2:
+            return math.inf
+        high = self.sd
+        while self.power(high, n) < power:
+            high *= 2
+        return find_root(lambda delta: self.power(delta, n) - power, 0.0, high)
 
 
 def seeds_needed(
@@ -95,20 +131,18 @@ def seeds_needed(
     rho: float | None,
     n_arms: int,
     n_baseline: int | None = None,
-    alpha: float = 0.05,
-    power: float = 0.8,
+    **rule: float,
 ) -> int:
-    """Return the smallest number of seeds per arm that reaches a power.
-
-    Blocked (``rho`` given): variance ``2 sd^2 (1 - rho) / n``, df ``T (n - 1)``. Unpaired:
-    ``sd^2 (1/n + 1/K)``, df ``T (n - 1) + K - 1``.
+    """Return the smallest number of seeds per arm that reaches a power; see `Design`.
 
     Parameters
     ----------
-    delta, sd, rho, n_arms, n_baseline, alpha
-        As in `design_power`.
-    power
-        In (0, 1).
+    delta
+        True difference from the baseline to find, nats per token.
+    sd, rho, n_arms, n_baseline
+        As in `Design`.
+    **rule
+        ``alpha`` (family error, default 0.05) and ``power`` (default 0.8).
 
     Raises
     ------
@@ -119,77 +153,14 @@ def seeds_needed(
     --------
     >>> seeds_needed(0.025, 0.015, 0.4, 8)
     6
+    >>> seeds_needed(0.014, 0.015, None, 1, power=0.9)
+    26
     """
-    _check(delta, sd, rho, power)
-
-    def reached(n: int) -> bool:
-        return design_power(delta, sd, rho, n, n_arms, n_baseline, alpha) >= power
-
-    high = 2
-    while not reached(high):
-        high *= 2
-        if high > MOST_SEEDS:
-            raise AnalysisError(
-                f"no number of seeds up to {MOST_SEEDS:,} finds {delta:g} nats/token with power "
-                f"{power:g} at sd {sd:g}: ask for a larger difference"
-                + (", or run more baseline seeds" if n_baseline else "")
-            )
-    low = max(high // 2, 1)
-    while high - low > 1:
-        middle = (low + high) // 2
-        low, high = (low, middle) if reached(middle) else (middle, high)
-    return high
-
-
-def exact_seeds(
-    delta: float,
-    sd: float,
-    rho: float | None,
-    n_arms: int = 1,
-    alpha: float = 0.05,
-    power: float = 0.8,
-) -> float:
-    """Return the fractional number of seeds at which the power is reached exactly.
-
-    Examples
-    --------
-    >>> round(exact_seeds(0.014, 0.015, None), 3)
-    19.03
-    """
-    top = seeds_needed(delta, sd, rho, n_arms, None, alpha, power)
-
-    def gap(n: float) -> float:
-        return design_power(delta, sd, rho, n, n_arms, None, alpha) - power
-
-    return find_root(gap, 1.01, float(top))
-
-
-def detectable(
-    sd: float,
-    rho: float | None,
-    n: int,
-    n_arms: int,
-    n_baseline: int | None = None,
-    alpha: float = 0.05,
-    power: float = 0.8,
-) -> float:
-    """Return the smallest difference, nats per token, that a design finds with a power.
-
-    Examples
-    --------
-    >>> round(detectable(0.015, 0.4, 4, 8), 4)
-    0.0307
-    """
-    if n < 2:
-        return math.inf
-
-    def gap(delta: float) -> float:
-        return design_power(delta, sd, rho, n, n_arms, n_baseline, alpha) - power
-
-    high = sd
-    while gap(high) < 0:
-        high *= 2
-    return find_root(gap, 0.0, high)
+    unknown = sorted(set(rule) - {"alpha", "power"})
+    if unknown:
+        raise AnalysisError(f"unknown rule {unknown[0]!r}: allowed are alpha, power")
+    design = Design(sd, rho, n_arms, n_baseline, rule.get("alpha", 0.05))
+    return design.seeds_needed(delta, rule.get("power", 0.8))
 
 
 def upper_sd(sd: float, df: float, confidence: float = 0.8) -> float:

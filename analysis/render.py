@@ -169,15 +169,25 @@ def _notes(result: Comparison) -> list[str]:
             f" Family error {result.alpha:g}: p by step-down Dunnett, intervals simultaneous "
             "(single-step Dunnett)."
         )
+    if _adjusted(result):
+        notes[0] += " Delta is adjusted for which seeds each arm has, so it is not mean minus mean."
     notes.append(f"- **Method:** {result.method}, because {result.why}.")
     digits = _digits(result) + 1
-    if result.sd is not None and result.estimate.obstacle is None:
+    if result.sd and result.estimate.obstacle is None:
         rho = "" if result.rho is None else f", correlation of same-seed runs {result.rho:.2f}"
         notes.append(f"- **Noise:** sd of one run {result.sd:.{digits}f}{rho}.{_band(result)}")
     if result.rope is not None:
         notes.append(f"- **Practical size:** {result.rope:.3g} ({result.rope_source}).")
     notes.append(f"- **Runs:** {result.ledger.sentence()}.")
     return notes
+
+
+def _adjusted(result: Comparison) -> bool:
+    """Tell whether some delta is not the plain difference of the means."""
+    table = result.table[result.table["se"].notna()]
+    base = result.table.loc[result.table["arm"] == result.rules.baseline, "mean_loss"].iloc[0]
+    gap = (table["mean_loss"] - base - table["delta"]).abs()
+    return bool((gap > 1e-6 * abs(base)).any())
 
 
 def _band(result: Comparison) -> str:
@@ -189,9 +199,11 @@ def _band(result: Comparison) -> str:
     known = f"K = {band.K}, s = {band.sd:.{digits + 1}f}, df {band.df:.3g}"
     text = (
         f" One more baseline run: {band.mean:.{digits}f} ± {band.half_width:.{digits}f} "
-        f"({percent}; {known}); {band.n_arms} such runs at once: "
-        f"± {band.half_width_arms:.{digits}f}."
+        f"({percent}; {known})"
     )
+    if band.n_arms > 1:
+        text += f"; {band.n_arms} such runs at once: ± {band.half_width_arms:.{digits}f}"
+    text += "."
     return text + (f" Fewer than {FEWEST_DF:g} df make it wide." if band.df < FEWEST_DF else "")
 
 

@@ -9,7 +9,7 @@ import pandas as pd
 
 from analysis.errors import AnalysisError
 from analysis.estimate import Estimate
-from analysis.power import seeds_needed
+from analysis.power import Design
 from analysis.verdict import Judged, breakeven_without_noise
 
 if TYPE_CHECKING:
@@ -140,10 +140,9 @@ def _seeds(fitted: Estimate, alpha: float, rope: float | None) -> float:
     if fit is None or fitted.obstacle or not rope or not fit.sd_total > 0:
         return np.nan
     rho = min(fit.rho, 0.999) if fit.method == "mixed" else None
+    design = Design(fit.sd_total, rho, max(len(fitted.arms) - 1, 1), None, alpha)
     try:
-        return float(
-            seeds_needed(rope, fit.sd_total, rho, max(len(fitted.arms) - 1, 1), None, alpha)
-        )
+        return float(design.seeds_needed(rope))
     except AnalysisError:
         return np.inf
 

@@ -77,7 +77,8 @@ def _obstacles(table: pd.DataFrame, fitted: Estimate) -> list[str]:
     fewest = table["df"].min()
     if fewest < FEWEST_DF - DF_ROUNDING:
         return [
-            f"only {fewest:.2g} residual degrees of freedom: verdicts need at least {FEWEST_DF:g}"
+            f"too few residual degrees of freedom ({fewest:.2g}): "
+            f"verdicts need at least {FEWEST_DF:g}"
         ]
     return []
 

@@ -5,20 +5,20 @@ from studies import on_disk, study
 
 from analysis import AnalysisError, Pilot, pilot_of, plan, seeds_needed
 from analysis.__main__ import main
-from analysis.power import design_power, exact_seeds, power, upper_sd
+from analysis.power import Design, power, upper_sd
 
 
 def test_seeds_of_two_groups_agree_with_power_t_test(r_numbers):
-    unpaired = exact_seeds(0.014, 0.015, None)
+    unpaired = Design(0.015, None, 1).exact_seeds(0.014)
     assert unpaired == pytest.approx(r_numbers["power_t"]["unpaired"], abs=1e-4)
     assert unpaired == pytest.approx(19.03024, abs=1e-4)
-    assert exact_seeds(0.014, 0.015, 0.4) == pytest.approx(12.86408, abs=1e-4)
+    assert Design(0.015, 0.4, 1).exact_seeds(0.014) == pytest.approx(12.86408, abs=1e-4)
     assert seeds_needed(0.014, 0.015, None, 1) == 20
 
 
 def test_power_of_blocked_and_single_run_designs_is_the_published_one():
-    assert design_power(0.025, 0.015, 0.4, 4, 8) == pytest.approx(0.578353, abs=1e-4)
-    assert design_power(0.05, 0.015, None, 1, 8, 8) == pytest.approx(0.396121, abs=1e-6)
+    assert Design(0.015, 0.4, 8).power(0.025, 4) == pytest.approx(0.578353, abs=1e-4)
+    assert Design(0.015, None, 8, 8).power(0.05, 1) == pytest.approx(0.396121, abs=1e-6)
 
 
 def test_power_agrees_with_the_noncentral_t_of_scipy():
@@ -42,14 +42,19 @@ def test_power_agrees_with_simulated_studies():
     resid += runs.mean(axis=(1, 2), keepdims=True)
     se = np.sqrt(2 * (resid**2).sum(axis=(1, 2)) / (T * (n - 1)) / n)
     found = (means[:, 1] - means[:, 0] + delta) / se > critical
-    assert design_power(delta, sd, rho, n, T) == pytest.approx(found.mean(), abs=0.01)
+    assert Design(sd, rho, T).power(delta, n) == pytest.approx(found.mean(), abs=0.01)
 
 
 def test_more_seeds_are_never_less_powerful_and_the_answer_is_the_smallest():
     for rho in (None, 0.5):
         n = seeds_needed(0.01, 0.015, rho, 8)
-        assert design_power(0.01, 0.015, rho, n, 8) >= 0.8
-        assert design_power(0.01, 0.015, rho, n - 1, 8) < 0.8
+        assert Design(0.015, rho, 8).power(0.01, n) >= 0.8
+        assert Design(0.015, rho, 8).power(0.01, n - 1) < 0.8
+
+
+def test_a_rule_that_does_not_exist_is_refused():
+    with pytest.raises(AnalysisError, match="unknown rule 'beta'"):
+        seeds_needed(0.01, 0.015, None, 8, beta=0.2)
 
 
 def test_the_upper_limit_of_an_sd_covers_four_times_in_five():

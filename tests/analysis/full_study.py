@@ -1,0 +1,105 @@
+"""Studies on disk as the harness leaves them: records, metrics, samples, logs, losses."""
+
+import json
+from pathlib import Path
+
+import numpy as np
+
+from harness.records import (
+    Cost,
+    Fingerprints,
+    Losses,
+    Provenance,
+    RunRecord,
+    Seeds,
+    Status,
+    StudyPlan,
+    write_plan,
+    write_record,
+)
+
+EVIL = "</script><script>window.injected = 1</script><img src=x onerror='window.injected=2'>"
+
+
+def full_study(
+    folder: Path,
+    effects: dict[str, float],
+    n: int = 3,
+    *,
+    n_points: int = 20,
+    completion: str = "and the text becomes coherent",
+    running: int = 0,
+) -> Path:
+    """Write a study named after its folder; the last `running` cells are half done."""
+    draw = np.random.default_rng(0)
+    shared = draw.normal(0, 0.004, n)
+    cells = [(arm, seed) for arm in effects for seed in range(n)]
+    for at, (arm, seed) in enumerate(cells):
+        loss = 3.0 + effects[arm] + shared[seed] + draw.normal(0, 0.006)
+        half = at >= len(cells) - running
+        _cell(folder, arm, seed, loss, n_points, completion, half)
+    plan = StudyPlan(study=folder.name, rope=0.01)
+    plan.cells = [
+        {"arm": a, "seeds": {"init": s, "data": s, "loop": s}, "cell": cell_name(a, s)}
+        for a, s in cells
+    ]
+    write_plan(folder, plan)
+    return folder
+
+
+def cell_name(arm: str, seed: int) -> str:
+    return f"{sum(arm.encode()) * 7919 % 65521:05x}{seed:07x}"
+
+
+def _cell(folder, arm, seed, loss, n_points, completion, half) -> None:
+    names = [] if arm == "baseline" else arm.split("+")
+    place = folder / arm / cell_name(arm, seed)
+    done = n_points // 2 if half else n_points
+    record = RunRecord(
+        study=folder.name,
+        arm=arm,
+        interventions=names,
+        cards={name: {"summary": f"try {name}", "source": "a paper"} for name in names},
+        changes={f"optim.{name}": [0.1, 0.2] for name in names},
+        cell=place.name,
+        seeds=Seeds(init=seed, data=seed, loop=seed),
+        status=Status.RUNNING if half else Status.COMPLETE,
+        step=done * 10,
+        n_steps=n_points * 10,
+        tokens=done * 10_000,
+        n_params=1_000_000,
+        losses=Losses(train=loss + 0.1, val=loss, test=None if half else loss),
+        cost=Cost(train_seconds=60.0 + seed, tokens_per_second=1e4, usd=0.02),
+        fingerprints=Fingerprints(init={"w": f"{seed}"}, data_shuffled=True, final_weights="abc"),
+        provenance=Provenance(test_set_sha256="t" * 64, packages={"torch": "2"}, device="cpu"),
+    )
+    write_record(place, record)
+    curve = [
+        {
+            "step": 10 * (i + 1),
+            "tokens": 10_000 * (i + 1),
+            "train_loss": loss + 2 / (i + 1),
+            "lr": 1e-3,
+            "grad_norm": 1.0,
+            "skipped_steps": 0,
+            "train_seconds": float(i),
+            "tokens_per_second": 1e4,
+            **({"val_loss": loss + 1.9 / (i + 1)} if i % 2 else {}),
+        }
+        for i in range(done)
+    ]
+    samples = [
+        {
+            "step": s,
+            "tokens": 1000 * s,
+            "prompt": "Every effort",
+            "completion": f"Every effort {completion} {s}",
+        }
+        for s in (10, 50, 100)
+    ]
+    (place / "metrics.jsonl").write_text("".join(json.dumps(row) + "\n" for row in curve))
+    (place / "samples.jsonl").write_text("".join(json.dumps(row) + "\n" for row in samples))
+    (place / "log.txt").write_text("\n".join(f"step {i} {completion}" for i in range(40)))
+    if not half:
+        noise = np.random.default_rng(seed).normal(0, 0.5, 64)
+        np.save(place / "test_losses.npy", (loss + noise - noise.mean()).astype(np.float32))
