@@ -72,7 +72,7 @@ def prepare(
     ------
     AnalysisError
         A missing column, an unknown status, NaN in a complete run, duplicated runs, mixed test
-        sets; the message names the runs.
+        sets, an arm of mixed sizes; the message names the runs.
     """
     runs = frame.reset_index(drop=True).copy()
     runs["arm"] = _arms(runs)
@@ -94,6 +94,7 @@ def prepare(
     _check_finite(runs, metric)
     _check_duplicates(runs, allow_reruns)
     _check_test_set(runs)
+    _check_one_recipe(runs)
     return runs
 
 
@@ -210,6 +211,22 @@ def _check_test_set(runs: pd.DataFrame) -> None:
         f"the runs were measured on {groups.ngroups} different test sets ({sets}): "
         "compare runs of one test set"
     )
+
+
+def _check_one_recipe(runs: pd.DataFrame) -> None:
+    """Refuse an arm whose runs differ in size or length: their mean would mean nothing."""
+    done = runs[runs["status"] == "complete"]
+    for column, what in (("n_params", "parameters"), ("n_steps", "steps")):
+        if column not in done:
+            continue
+        for arm, group in done.dropna(subset=[column]).groupby("arm"):
+            if group[column].nunique() > 1:
+                sizes = ", ".join(f"{value:,.0f}" for value in sorted(group[column].unique()))
+                firsts = group.drop_duplicates(column)["run_id"]
+                raise AnalysisError(
+                    f"the runs of {arm} differ in their number of {what} ({sizes}; e.g. "
+                    f"{named(firsts)}): compare runs of one scale"
+                )
 
 
 def _sortable(column: pd.Series) -> pd.Series:

@@ -10,6 +10,7 @@ import pandas as pd
 from analysis.classic import brown_forsythe
 from analysis.estimate import DF_ROUNDING, FEWEST_DF, Estimate
 from analysis.ledger import Ledger
+from analysis.record_source import SHARED_ENOUGH
 from analysis.runs import SEEDS, named
 from analysis.verdict import UNDECIDED
 
@@ -46,7 +47,7 @@ def all_warnings(
     """
     alpha, rope, source = rule
     found = _obstacles(table, fitted) + _variances(done, fitted) + _sequences(table, done, fitted)
-    found += _ledger(ledger) + _rope(rope, source, fitted)
+    found += _unpaired(done, fitted) + _ledger(ledger) + _rope(rope, source, fitted)
     _mark(table, OVERESTIMATED, _overestimated(table, fitted, alpha))
     _mark(
         table, "mean of the runs that did not diverge", (table["n_diverged"] > 0) & (table["n"] > 0)
@@ -126,6 +127,20 @@ def _sequences(table: pd.DataFrame, done: pd.DataFrame, fitted: Estimate) -> lis
     return [
         f"{named(same)}: the same losses as the baseline at the same seeds, to the last digit; "
         "these runs change nothing and make the noise look smaller"
+    ]
+
+
+def _unpaired(done: pd.DataFrame, fitted: Estimate) -> list[str]:
+    """Return the arms that draw other initial weights than the baseline of the same seed."""
+    if "init_shared" not in done or fitted.obstacle:
+        return []
+    share = pd.to_numeric(done["init_shared"]).groupby(done["arm"]).max()
+    own = [arm for arm in fitted.arms[1:] if share.get(arm, np.nan) < SHARED_ENOUGH]
+    if not own:
+        return []
+    return [
+        f"{named(own)}: other initial weights than the baseline's at the same seed, so these "
+        "runs are not paired with it"
     ]
 
 

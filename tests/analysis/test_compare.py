@@ -213,6 +213,14 @@ def test_impossible_rules_are_refused_with_what_is_allowed(changes, message):
         compare(study({"a": 0.0}), **changes)
 
 
+@pytest.mark.parametrize(("column", "word"), [("n_params", "parameters"), ("n_steps", "steps")])
+def test_an_arm_of_two_scales_is_refused(column, word):
+    frame = study({"a": 0.0}, n=3)
+    frame[column] = [100, 100, 2000, 100, 100, 100]
+    with pytest.raises(AnalysisError, match=rf"baseline differ in their number of {word} \(100, 2"):
+        compare(frame)
+
+
 def test_an_unknown_status_is_refused():
     frame = study({"a": 0.0})
     frame["status"] = ["complete"] * 5 + ["finnished"]
@@ -265,6 +273,7 @@ def test_an_arm_with_another_initialisation_counts_as_unshared(tmp_path):
     assert row(result, "same").n_shared_init == 4
     assert row(result, "gpt2_init").n_shared_init == 0
     assert row(result, "gpt2_init").se > 2 * row(result, "same").se
+    assert any("gpt2_init: other initial weights" in text for text in result.warnings)
 
 
 def test_published_deltas_stand_beside_single_interventions_only(tmp_path):

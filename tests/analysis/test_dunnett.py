@@ -80,6 +80,26 @@ def test_known_sd_agrees_with_simulation_of_correlated_normals():
     assert tail_probability(2.2, loadings, np.inf) == pytest.approx(simulated, abs=0.001)
 
 
+def test_correlations_without_product_form_are_approximated_closely(r_numbers):
+    from analysis.fit import baseline_weights
+    from analysis.mixed import fit_mixed, seed_index
+
+    rows = r_numbers["unbalanced"]["data"]
+    names = ["baseline", "a", "b", "c"]
+    fit = fit_mixed(
+        [r["loss"] for r in rows],
+        [names.index(r["arm"]) for r in rows],
+        seed_index([r["seed"] for r in rows]),
+    )
+    R = fit.contrast(baseline_weights(4)).correlation
+    loadings = one_factor_loadings(R)
+    rng = np.random.default_rng(2)
+    z = rng.multivariate_normal(np.zeros(3), R, 400_000)
+    s = np.sqrt(rng.chisquare(10, 400_000) / 10)
+    simulated = np.quantile(np.abs(z).max(axis=1) / s, 0.95)
+    assert critical_value(loadings, 10) == pytest.approx(simulated, abs=0.02)
+
+
 @given(
     t=st.lists(st.floats(-8, 8), min_size=1, max_size=6),
     loading=st.floats(0.0, 0.95),

@@ -1,0 +1,240 @@
+import json
+import re
+import subprocess
+import sys
+import time
+
+import pytest
+from full_study import EVIL, cell_name, full_study
+from studies import study
+
+from analysis.__main__ import main
+from analysis.comparison import Rules
+from analysis.errors import AnalysisError
+from analysis.report import palette, write_report
+from analysis.report.cells import read_lines, tail
+from analysis.report.curves import thin
+from analysis.report.evidence import gather
+from analysis.report.page import embed, render
+from analysis.report.sections import sections, unknowns
+from analysis.report.tables import Column, Table, figure, words
+from analysis.runs import Runs
+from analysis.sources import read_runs
+
+ARMS = {"baseline": 0.0, "good": -0.05, "plain": 0.0, "good+plain": -0.03}
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory):
+    return full_study(tmp_path_factory.mktemp("runs") / "reported", ARMS, 3, completion=EVIL)
+
+
+@pytest.fixture(scope="module")
+def evidence(folder):
+    return gather(read_runs([str(folder)]), Rules())
+
+
+@pytest.fixture(scope="module")
+def html(evidence):
+    return render(evidence)
+
+
+def test_the_command_writes_one_page_with_tables_and_figures(folder, tmp_path, capsys):
+    assert main(["report", str(folder), "--out", str(tmp_path)]) == 0
+    assert "report.html" in capsys.readouterr().out
+    assert {f.suffix for f in (tmp_path / "tables").iterdir()} == {".md", ".csv", ".tex"}
+    svg = (tmp_path / "figures" / "noise_band.svg").read_text()
+    assert svg.startswith("<svg")
+    assert "good+plain" in svg
+    assert "$" not in re.sub(r"<text.*?</text>", "", svg), "a colour's name was left"
+    assert (tmp_path / "figures" / "noise_band.png").read_bytes()[:4] == b"\x89PNG"
+
+
+def test_a_folder_without_records_is_refused_in_one_line(tmp_path, capsys):
+    assert main(["report", str(tmp_path)]) == 2
+    error = capsys.readouterr().err
+    assert error.startswith("error: no record.json")
+    assert error.count("\n") == 1
+
+
+def test_a_place_that_cannot_be_written_to_is_named(folder, tmp_path, capsys):
+    (tmp_path / "file").write_text("in the way")
+    assert main(["report", str(folder), "--out", str(tmp_path / "file")]) == 2
+    assert "--out" in capsys.readouterr().err
+
+
+def test_the_page_names_nothing_outside_itself(html):
+    page = html.split("<script", 1)[0]
+    assert not re.search(r"(src|href)\s*=\s*[\"']?(https?:)?//", page)
+    assert "default-src 'none'" in html
+    assert "connect-src 'none'" in html
+
+
+def test_only_the_scripts_that_the_policy_names_can_run(html):
+    import base64
+    import hashlib
+
+    scripts = re.findall(r"<script>\n?(.*?)</script>", html, re.DOTALL)
+    policy = re.search(r'http-equiv="Content-Security-Policy" content="(.*?)"', html)[1]
+    found = [base64.b64encode(hashlib.sha256(s.encode()).digest()).decode() for s in scripts]
+    assert len(found) == 4
+    assert all(digest in policy.replace("&#43;", "+") for digest in found)
+
+
+def test_markup_in_a_completion_never_reaches_the_page_as_markup(html):
+    assert EVIL not in html
+    assert "window.injected = 1" in html, "the text itself is there"
+    assert "<script>window.injected" not in html
+    assert "<img" not in html
+
+
+def test_embedded_data_come_back_unchanged():
+    value = {"a": EVIL, "b": "\u2028<!--", "c": float("nan")}
+    text = embed(value)
+    assert "<" not in text
+    assert json.loads(text) == {"a": EVIL, "b": "\u2028<!--", "c": None}
+
+
+def test_every_section_is_there_or_says_why_not(evidence):
+    parts = {part.name: part for part in sections(evidence)}
+    assert list(parts) == [
+        "verdicts", "noise_band", "effects", "curves", "samples", "noise", "stacks", "plan",
+        "cost", "ledger",
+    ]  # fmt: skip
+    assert not any(part.missing for part in parts.values())
+    assert parts["stacks"].tables[0].rows[0][0].text == "good+plain"
+
+
+def test_what_is_not_known_is_said(evidence):
+    text = " ".join(unknowns(evidence))
+    assert "cannot be told apart" in text
+
+
+def test_a_study_without_stacks_or_noise_says_so(tmp_path):
+    folder = full_study(tmp_path / "small", {"baseline": 0.0, "only": 0.1}, 1)
+    evidence = gather(read_runs([str(folder)]), Rules())
+    assert "stacks" in evidence.reasons
+    html = render(evidence)
+    assert "No intervals can be given yet" in html
+    assert "No noise band" in html
+
+
+def test_a_study_that_has_only_begun_has_a_page(tmp_path):
+    folder = full_study(tmp_path / "begun", {"baseline": 0.0, "arm": 0.0}, 1, running=2)
+    evidence = gather(read_runs([str(folder)]), Rules())
+    assert evidence.comparison is None
+    html = render(evidence, live=True)
+    assert "No comparison yet" in html
+    assert "connect-src &#39;self&#39;" in html or "connect-src 'self'" in html
+
+
+def test_runs_from_a_spreadsheet_have_a_report_without_cells(tmp_path):
+    evidence = gather(Runs(study({"good": -0.05}, n=4), home=tmp_path), Rules())
+    html = render(evidence)
+    assert "No cell has written a sample" in html
+    assert "better" in html
+
+
+def test_planned_cells_that_did_not_start_stand_in_the_ledger(tmp_path):
+    import shutil
+
+    folder = full_study(tmp_path / "gap", ARMS, 3)
+    shutil.rmtree(folder / "good" / cell_name("good", 2))
+    evidence = gather(read_runs([str(folder)]), Rules())
+    ledger = sections(evidence)[-1].tables[0]
+    assert [row[4].text for row in ledger.rows].count("not started") == 1
+    assert any("planned cells have not started" in text for text in unknowns(evidence))
+
+
+def test_curves_average_the_seeds_and_show_their_range(evidence):
+    curves = {curve.arm: curve for curve in evidence.curves.by_metric["train_loss"]}
+    assert set(curves) == set(ARMS)
+    curve = curves["good"]
+    assert curve.n == 3
+    assert all(low <= mean <= high for low, mean, high in zip(curve.low, curve.mean, curve.high, strict=True))
+    assert curve.tokens == sorted(curve.tokens)
+
+
+def test_long_curves_are_thinned_and_the_page_says_so(tmp_path):
+    folder = full_study(tmp_path / "long", {"baseline": 0.0}, 2, n_points=900)
+    evidence = gather(read_runs([str(folder)]), Rules())
+    curve = evidence.curves.by_metric["train_loss"][0]
+    assert len(curve.mean) == 200
+    assert curve.step[-1] == 9000
+    assert "thinned to at most 200 points" in render(evidence)
+
+
+def test_thinning_keeps_both_ends_and_invents_nothing():
+    kept = thin(range(1000), 17)
+    assert (len(kept), kept[0], kept[-1]) == (17, 0, 999)
+    assert kept == sorted(set(kept))
+
+
+def test_a_half_written_line_waits_for_the_next_time(tmp_path):
+    file = tmp_path / "metrics.jsonl"
+    file.write_text('{"step": 1}\n{"ste')
+    assert read_lines(file) == [{"step": 1}]
+    file.write_text('{"step": 1}\n{"ste\n{"step": 3}\n')
+    with pytest.raises(AnalysisError, match="line 2 is not JSON"):
+        read_lines(file)
+
+
+def test_the_tail_of_a_log_is_its_last_lines(tmp_path):
+    file = tmp_path / "log.txt"
+    file.write_text("\n".join(f"line {i}" for i in range(10_000)))
+    assert tail(file, 3) == "line 9997\nline 9998\nline 9999"
+
+
+def test_a_table_has_one_content_in_all_formats():
+    table = Table(
+        "t", "T", [Column("arm", numeric=False), Column("loss")],
+        [[words("a_b|c"), figure(1.23456, 2)], [words("d"), figure(None, 2)]], ("100% & more",),
+    )  # fmt: skip
+    assert r"a_b\|c" in table.to_markdown()
+    assert table.to_csv() == "arm,loss\na_b|c,1.23456\nd,–\n"
+    assert r"a\_b|c & 1.23 \\" in table.to_latex()
+
+
+@pytest.mark.parametrize("theme", palette.THEMES)
+def test_every_colour_of_words_and_marks_has_enough_contrast(theme):
+    colours = palette.THEMES[theme]
+    for name in palette.TEXT:
+        for behind in ("card", "page"):
+            assert palette.contrast(colours[name], colours[behind]) >= 4.5, (name, behind)
+    for name in palette.MARKS:
+        assert palette.contrast(colours[name], colours["card"]) >= 3.0, name
+    assert palette.contrast(colours["on_accent"], colours["accent"]) >= 4.5
+
+
+def test_contrast_is_that_of_the_standard():
+    assert palette.contrast("#000000", "#ffffff") == pytest.approx(21)
+    assert palette.contrast("#777777", "#ffffff") == pytest.approx(4.478, abs=0.001)
+
+
+def test_nothing_is_told_by_colour_alone(html):
+    assert len(set(palette.SYMBOLS.values())) == len(palette.SYMBOLS)
+    assert len(set(palette.SHAPES.values())) == len(palette.SHAPES)
+    assert len({tuple(dash) for dash in palette.DASHES}) == len(palette.DASHES)
+    for kind in palette.SYMBOLS:
+        assert palette.verdict_kind(f"{kind} (below practical size)") == kind
+    assert not re.search(r'class="[^"]*(better|worse)[^"]*"[^>]*>\s*</', html)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(("arms", "seeds", "most_mb", "most_seconds"), [(12, 5, 3, 20), (125, 8, 10, 90)])
+def test_large_studies_stay_small_and_quick(tmp_path, arms, seeds, most_mb, most_seconds):
+    effects = {"baseline": 0.0} | {f"arm_{i:03}": -0.001 * i for i in range(1, arms)}
+    folder = full_study(tmp_path / "large", effects, seeds, n_points=200)
+    started = time.monotonic()
+    report = write_report(folder, extras=False).report
+    assert time.monotonic() - started < most_seconds  # measured well below; see the log
+    assert report.stat().st_size < most_mb * 1e6
+
+
+def test_the_report_imports_neither_the_engine_nor_a_tracker():
+    code = (
+        "import sys, analysis.report, analysis.report.page, analysis.report.figures;"
+        "print([m for m in ('torch', 'hydra', 'wandb', 'vl_convert', 'jinja2') if m in sys.modules])"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout.strip() == "[]"
