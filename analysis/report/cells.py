@@ -35,7 +35,7 @@ class Cell:
 
 
 def read_cells(runs: pd.DataFrame) -> list[Cell]:
-    """Return the cells behind the runs that have a folder, in the runs' order."""
+    """Return the cells behind the runs that have a folder, by arm and seeds."""
     if "folder" not in runs:
         return []
     cells = []
@@ -45,7 +45,12 @@ def read_cells(runs: pd.DataFrame) -> list[Cell]:
             cells.append(Cell(read_record(folder), folder))
         except RecordError as error:
             raise AnalysisError(str(error)) from error
-    return cells
+    return sorted(cells, key=_place)
+
+
+def _place(cell: Cell) -> tuple[str, int, int, int]:
+    seeds = cell.record.seeds
+    return (cell.record.arm, seeds.init, seeds.data, seeds.loop)
 
 
 def read_lines(file: Path) -> list[dict[str, Any]]:

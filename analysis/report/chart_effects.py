@@ -36,7 +36,9 @@ def noise_band_chart(result: Comparison, arms: list[str]) -> Chart:
     near = _near(result, rows)
     if near is not None:
         variants = {"near the band": _noise_spec(result, shown, near), **variants}
-    return Chart("noise_band", "Noise band", _noise_summary(result), variants, datasets)
+    return Chart(
+        "noise_band", "Noise band", _noise_summary(result), variants, datasets, _noise_key(result)
+    )
 
 
 def effects_chart(result: Comparison, arms: list[str]) -> Chart:
@@ -73,13 +75,8 @@ def _noise_spec(result: Comparison, arms: list[str], near: tuple[float, float] |
         ("arm", "arm", ""), ("run", "run", ""), ("loss", "loss", ".5f"), ("seed", "init seed", "")
     )
     layers: list[Spec] = [
-        _stripe("bands", "datum.kind != 'practical size'", "$band", 0.16, near),
-        {
-            "data": data("bands"),
-            "transform": [{"filter": "datum.kind == 'practical size'"}],
-            "mark": {"type": "rect", "color": "$rope", "opacity": 0.28, **clip},
-            "encoding": {"x": {**x, "field": "low"}, "x2": {"field": "high"}},
-        },
+        _stripe("bands", "datum.kind != 'practical size'", ("$band", 0.16), x),
+        _stripe("bands", "datum.kind == 'practical size'", ("$rope", 0.28), x),
         {
             "data": data("arms"),
             "transform": [{"filter": "datum.ci_low != null"}],
@@ -98,7 +95,7 @@ def _noise_spec(result: Comparison, arms: list[str], near: tuple[float, float] |
         },
         {
             "data": data("runs"),
-            "params": zoom(),
+            "params": zoom("x"),
             "mark": {
                 "type": "point",
                 "color": "$accent",
@@ -112,7 +109,7 @@ def _noise_spec(result: Comparison, arms: list[str], near: tuple[float, float] |
     ]
     if near:
         layers += _off_scale("arms", "mean", near, row)
-    return layered(layers, height={"step": ROW_HEIGHT})
+    return layered(layers, height=ROW_HEIGHT * max(len(arms), 1))
 
 
 def _effects_spec(result: Comparison, arms: list[str], near: tuple[float, float] | None) -> Spec:
@@ -128,7 +125,7 @@ def _effects_spec(result: Comparison, arms: list[str], near: tuple[float, float]
         ("published", "published", "+.4f"),
     )
     layers: list[Spec] = [
-        _stripe("rope", "true", "$rope", 0.28, near),
+        _stripe("rope", "true", ("$rope", 0.28), x),
         {
             "data": data("zero"),
             "mark": {"type": "rule", "color": "$ink", "strokeDash": [4, 3]},
@@ -151,7 +148,7 @@ def _effects_spec(result: Comparison, arms: list[str], near: tuple[float, float]
         },
         {
             "data": data("effects"),
-            "params": zoom(),
+            "params": zoom("x"),
             "mark": {"type": "point", "filled": True, "size": 110, "opacity": 1, "clip": True},
             "encoding": {
                 "y": row,
@@ -164,24 +161,22 @@ def _effects_spec(result: Comparison, arms: list[str], near: tuple[float, float]
     ]
     if near:
         layers += _off_scale("effects", "delta", near, row)
-    return layered(layers, height={"step": ROW_HEIGHT})
+    return layered(layers, height=ROW_HEIGHT * max(len(arms), 1))
 
 
-def _stripe(
-    dataset: str, keep: str, colour: str, opacity: float, near: tuple[float, float] | None
-) -> Spec:
-    scale = {"domain": list(near), "nice": False} if near else {}
+def _stripe(dataset: str, keep: str, look: tuple[str, float], x: Spec) -> Spec:
+    """Return upright stripes over all rows; `look` is colour and opacity."""
     return {
         "data": data(dataset),
         "transform": [{"filter": keep}],
-        "mark": {"type": "rect", "color": colour, "opacity": opacity, "clip": True},
-        "encoding": {"x": quantity("low", None, scale=scale), "x2": {"field": "high"}},
+        "mark": {"type": "rect", "color": look[0], "opacity": look[1], "clip": True},
+        "encoding": {"x": {**x, "field": "low"}, "x2": {"field": "high"}},
     }
 
 
 def _off_scale(dataset: str, name: str, near: tuple[float, float], row: Spec) -> list[Spec]:
     """Return the figures of arms that lie outside the view, at the edge where they would be."""
-    ends = (("left", near[0], "<", "'◀ ' + "), ("right", near[1], ">", "'▶ ' + "))
+    ends = (("left", near[0], "<", "'← ' + "), ("right", near[1], ">", "'→ ' + "))
     return [
         {
             "data": data(dataset),
@@ -205,7 +200,7 @@ def _arm_rows(result: Comparison) -> Rows:
             continue
         base = row["arm"] == result.rules.baseline
         low, high = (None, None) if base else (plain(row["ci_low"]), plain(row["ci_high"]))
-        known = low is not None and high is not None
+        sides = (None, None) if low is None or high is None else (middle + low, middle + high)
         rows.append(
             {
                 "arm": str(row["arm"]),
@@ -213,8 +208,8 @@ def _arm_rows(result: Comparison) -> Rows:
                 "delta": float(row["delta"]),
                 "ci_low": low,
                 "ci_high": high,
-                "low": middle + low if known else None,
-                "high": middle + high if known else None,
+                "low": sides[0],
+                "high": sides[1],
                 "verdict": verdict_kind(str(row["verdict"])) or "undecided",
                 "published": plain(row["published_delta"]),
             }
@@ -262,8 +257,9 @@ def _near(result: Comparison, rows: Rows) -> tuple[float, float] | None:
     deltas = [row["delta"] for row in rows]
     if not deltas or max(map(abs, deltas)) < FAR * half:
         return None
-    inside = [d for d in deltas if abs(d) < FAR * half]
-    reach = 1.25 * max(half, *(abs(d) for d in inside), 0.0)
+    inside = [row for row in rows if abs(row["delta"]) < FAR * half]
+    ends = [row[k] for row in inside for k in ("delta", "ci_low", "ci_high") if row[k] is not None]
+    reach = 1.05 * max([half, *map(abs, ends)])
     return middle - reach, middle + reach
 
 
@@ -284,4 +280,13 @@ def _noise_summary(result: Comparison) -> str:
     return (
         f"One dot a run. One more baseline run would fall in {band.mean:.4f} ± "
         f"{band.half_width:.4f}; {band.n_arms} at once in ± {band.half_width_arms:.4f}."
+    )
+
+
+def _noise_key(result: Comparison) -> tuple[str, ...]:
+    arms = 1 if result.noise is None else result.noise.n_arms
+    return (
+        "Dot: a run. Tick: an arm's mean. Bar: its simultaneous interval.",
+        f"Grey: where one more baseline run falls, and (lighter) {arms} of them at once. "
+        "Brown: the practical size.",
     )

@@ -55,7 +55,7 @@ def components_chart(report: NoiseReport) -> Chart | None:
     summary = "; ".join(
         f"{row['arm']}: sd {row['sd']:.5f}" for row in rows if row["sd"] is not None
     )
-    spec = layered(layers, height={"step": ROW_HEIGHT})
+    spec = layered(layers, height=ROW_HEIGHT * max(len(rows), 1))
     return Chart("components", "Sources of noise", summary, {"sd": spec}, {"sources": rows})
 
 
@@ -132,11 +132,12 @@ def cost_chart(result: Comparison) -> Chart | None:
                 },
             },
             {
+                "name": "labels",
                 "data": data("costs"),
                 "mark": {"type": "text", "align": "left", "dx": 8, "color": "$ink"},
                 "encoding": {
-                    "x": quantity("cost", title),
-                    "y": quantity("delta", None),
+                    "x": quantity("cost", title, scale={"padding": 20}),
+                    "y": quantity("delta", "difference, nats per token"),
                     "text": {"field": "arm"},
                 },
             },

@@ -15,6 +15,8 @@ from analysis.report.palette import DASHES, NAMES, SHAPES
 Spec = dict[str, Any]
 Rows = list[dict[str, Any]]
 ROW_HEIGHT = 26
+LOG: Spec = {"type": "log", "nice": False}
+LINE_LEGEND = {"symbolType": "stroke", "symbolOpacity": 1, "symbolSize": 500}
 
 
 @dataclass(frozen=True, slots=True)
@@ -28,6 +30,8 @@ class Chart:
     variants: dict[str, Spec]
     """Label -> specification; the first is shown at first."""
     datasets: dict[str, Rows] = field(default_factory=dict)
+    key: tuple[str, ...] = ()
+    """What the marks mean, in lines under the title of a figure's file."""
 
 
 def layered(layers: list[Spec], **more: Any) -> Spec:
@@ -35,7 +39,6 @@ def layered(layers: list[Spec], **more: Any) -> Spec:
     return {
         "$schema": SCHEMA,
         "width": "container",
-        "autosize": {"type": "fit-x", "contains": "padding"},
         "layer": layers,
         **more,
     }
@@ -46,13 +49,14 @@ def data(name: str) -> Spec:
     return {"name": name}
 
 
-def quantity(name: str, title: str | None, **more: Any) -> Spec:
+def quantity(name: str, title: str | None, *, scale: Spec | None = None, **more: Any) -> Spec:
     """Return the encoding of a number, with an axis that need not start at zero."""
+    scale = scale or {}
     return {
         "field": name,
         "type": "quantitative",
         "title": title,
-        "scale": {"zero": False, **more.pop("scale", {})},
+        "scale": {"zero": False, **scale} if scale is not LOG else scale,
         **more,
     }
 
@@ -95,10 +99,15 @@ def tip(*fields: tuple[str, str, str]) -> list[Spec]:
     ]
 
 
-def zoom() -> list[Spec]:
+def zoom(*encodings: str) -> list[Spec]:
     """Return drag to move, shift and wheel to zoom: the wheel alone still scrolls the page."""
     moved = "[pointerdown, window:pointerup] > window:pointermove!"
-    select = {"type": "interval", "translate": moved, "zoom": "wheel![event.shiftKey]"}
+    select = {
+        "type": "interval",
+        "encodings": list(encodings),
+        "translate": moved,
+        "zoom": "wheel![event.shiftKey]",
+    }
     return [{"name": "zoom", "select": select, "bind": "scales"}]
 
 
@@ -108,7 +117,7 @@ def line_chart(arms: list[str], y_title: str, *, log_x: bool, log_y: bool) -> Sp
         "field": "arm",
         "type": "nominal",
         "scale": {"domain": arms, "range": [f"$series{i}" for i in range(len(arms))]},
-        "legend": {"title": None, "orient": "top", "columns": 3, "symbolType": "stroke"},
+        "legend": {"title": None, "orient": "top", "columns": 3, **LINE_LEGEND},
     }
     dash = {
         "field": "arm",
@@ -119,10 +128,10 @@ def line_chart(arms: list[str], y_title: str, *, log_x: bool, log_y: bool) -> Sp
     x = quantity(
         "tokens",
         "training tokens",
-        scale={"type": "log" if log_x else "linear"},
+        scale=LOG if log_x else {},
         axis={"format": "~s", "labelFlush": True},
     )
-    y = quantity("mean", y_title, scale={"type": "log" if log_y else "linear"})
+    y = quantity("mean", y_title, scale=LOG if log_y else {})
     tooltip = tip(
         ("arm", "arm", ""),
         ("tokens", "tokens", ",d"),
@@ -134,23 +143,23 @@ def line_chart(arms: list[str], y_title: str, *, log_x: bool, log_y: bool) -> Sp
     )
     band = {
         "data": data("curves"),
-        "mark": {"type": "area", "opacity": 0.18},
+        "mark": {"type": "area", "opacity": 0.18, "clip": True},
         "encoding": {
             "x": x,
             "y": {**y, "field": "low"},
             "y2": {"field": "high"},
-            "color": {**colour, "legend": None},
+            "color": colour,
         },
     }
     line = {
         "data": data("curves"),
-        "params": zoom(),
+        "params": zoom("x", "y"),
         "mark": {"type": "line", "strokeWidth": 2, "clip": True},
         "encoding": {"x": x, "y": y, "color": colour, "strokeDash": dash},
     }
     points = {
         "data": data("curves"),
         "mark": {"type": "point", "size": 60, "opacity": 0, "clip": True},
-        "encoding": {"x": x, "y": y, "color": {**colour, "legend": None}, "tooltip": tooltip},
+        "encoding": {"x": x, "y": y, "color": colour, "tooltip": tooltip},
     }
     return layered([band, line, points], height=340)

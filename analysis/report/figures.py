@@ -46,7 +46,7 @@ def finished(chart: Chart) -> dict[str, Any]:
     spec = next(iter(chart.variants.values()))
     painted: dict[str, Any] = paint(spec)
     return painted | {
-        "title": {"text": chart.title, "anchor": "start"},
+        "title": {"text": chart.title, "subtitle": list(chart.key), "anchor": "start"},
         "width": WIDTH,
         "autosize": {"type": "pad"},
         "background": LIGHT["card"],
@@ -110,5 +110,6 @@ def _config() -> dict[str, Any]:
                  "tickColor": LIGHT["line"], "labelFontSize": 12, "titleFontSize": 12,
                  "titleFontWeight": "normal"},
         "legend": {"labelColor": LIGHT["ink"], "labelFontSize": 12},
-        "title": {"color": LIGHT["ink"], "fontSize": 15},
+        "title": {"color": LIGHT["ink"], "fontSize": 15, "subtitleColor": LIGHT["muted"],
+                  "subtitleFontSize": 12, "subtitlePadding": 6},
     }  # fmt: skip

@@ -56,11 +56,10 @@ def render(evidence: Evidence, *, live: bool = False) -> str:
         tiles=tiles(evidence),
         sections=parts,
         unknowns=unknowns(evidence) + notes,
-        created=now(),
+        created=f"{now()[:16].replace('T', ' ')} UTC",
     )
-    scripts = [javascript(), _asset("charts.js"), _asset("page.js"), _asset("cells.js")]
-    if live:
-        scripts.append(_asset("live.js"))
+    names = ("charts.js", "page.js", "cells.js", *(("live.js",) if live else ()))
+    scripts = [*(_asset(name) for name in names), javascript()]
     return _environment().get_template("page.html").render(
         page=page,
         data=embed(_data(evidence, parts, shown)),

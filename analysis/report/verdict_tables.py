@@ -32,6 +32,7 @@ def verdict_table(result: Comparison, cells: dict[str, str]) -> Table:
     percent = f"{100 * (1 - result.alpha):g}% CI"
     columns = [
         Column("arm", numeric=False),
+        Column("verdict", numeric=False),
         Column("n", help="complete runs"),
         Column("mean", help="mean loss, nats per token"),
         Column("delta", help=f"arm - {result.rules.baseline}, nats per token"),
@@ -41,13 +42,9 @@ def verdict_table(result: Comparison, cells: dict[str, str]) -> Table:
         Column("break-even sd", help="noise below which this difference would count as real"),
         Column("power", help="to find a difference of the practical size with these runs"),
         Column("seeds needed", help="per arm, to find a difference of the practical size"),
-        Column("verdict", numeric=False),
     ]
     rows = [_verdict_row(row, result, cells) for row in result.table.to_dict("records")]
-    rows = [list(row) for row in rows]
-    keep = [
-        i for i, column in enumerate(columns) if column.label != "published" or _published(rows, i)
-    ]
+    keep = [i for i, c in enumerate(columns) if c.label != "published" or _any_known(rows, i)]
     return Table(
         "verdicts",
         "Every arm against the baseline",
@@ -137,14 +134,15 @@ def cost_table(result: Comparison, decimals: int) -> Table:
     return Table("cost", "What it cost", columns, rows)
 
 
-def _verdict_row(
-    row: dict[Any, Any], result: Comparison, cells: dict[str, str]
-) -> tuple[Item, ...]:
+def _verdict_row(row: dict[Any, Any], result: Comparison, cells: dict[str, str]) -> list[Item]:
     base = row["arm"] == result.rules.baseline
     kind = verdict_kind(str(row["verdict"]))
     decimals = digits(result)
-    return (
+    return [
         words(row["arm"], opens=cells.get(str(row["arm"]), "")),
+        words("(baseline)", "reference")
+        if base
+        else words(row["verdict"], NAMES.get(kind, "reference"), SYMBOLS.get(kind, "")),
         count(row["n"]),
         figure(row["mean_loss"], decimals),
         Item(DASH, 0.0) if base else figure(row["delta"], decimals, sign=True),
@@ -154,10 +152,7 @@ def _verdict_row(
         figure(row["breakeven_sd"], decimals),
         figure(row["power_at_rope"], 2),
         count(row["seeds_needed"]),
-        words("(baseline)", "reference")
-        if base
-        else words(row["verdict"], NAMES.get(kind, "reference"), SYMBOLS.get(kind, "")),
-    )
+    ]
 
 
 def _interval(row: dict[Any, Any], decimals: int) -> Item:
@@ -167,7 +162,7 @@ def _interval(row: dict[Any, Any], decimals: int) -> Item:
     return Item(f"[{low:+.{decimals}f}, {high:+.{decimals}f}]", float(low))
 
 
-def _published(rows: list[list[Item]], column: int) -> bool:
+def _any_known(rows: list[list[Item]], column: int) -> bool:
     return any(row[column].value is not None for row in rows)
 
 

@@ -3,6 +3,7 @@ import re
 import subprocess
 import sys
 import time
+from html import unescape
 
 import pytest
 from full_study import EVIL, cell_name, full_study
@@ -66,8 +67,9 @@ def test_a_place_that_cannot_be_written_to_is_named(folder, tmp_path, capsys):
 def test_the_page_names_nothing_outside_itself(html):
     page = html.split("<script", 1)[0]
     assert not re.search(r"(src|href)\s*=\s*[\"']?(https?:)?//", page)
-    assert "default-src 'none'" in html
-    assert "connect-src 'none'" in html
+    policy = unescape(html)
+    assert "default-src 'none'" in policy
+    assert "connect-src 'none'" in policy
 
 
 def test_only_the_scripts_that_the_policy_names_can_run(html):
@@ -85,7 +87,8 @@ def test_markup_in_a_completion_never_reaches_the_page_as_markup(html):
     assert EVIL not in html
     assert "window.injected = 1" in html, "the text itself is there"
     assert "<script>window.injected" not in html
-    assert "<img" not in html
+    library = html.rindex("<script>")
+    assert "<img" not in html[:library], "beside the plotting library's own"
 
 
 def test_embedded_data_come_back_unchanged():
@@ -125,7 +128,7 @@ def test_a_study_that_has_only_begun_has_a_page(tmp_path):
     assert evidence.comparison is None
     html = render(evidence, live=True)
     assert "No comparison yet" in html
-    assert "connect-src &#39;self&#39;" in html or "connect-src 'self'" in html
+    assert "connect-src 'self'" in unescape(html)
 
 
 def test_runs_from_a_spreadsheet_have_a_report_without_cells(tmp_path):
@@ -151,7 +154,10 @@ def test_curves_average_the_seeds_and_show_their_range(evidence):
     assert set(curves) == set(ARMS)
     curve = curves["good"]
     assert curve.n == 3
-    assert all(low <= mean <= high for low, mean, high in zip(curve.low, curve.mean, curve.high, strict=True))
+    assert all(
+        low <= mean <= high
+        for low, mean, high in zip(curve.low, curve.mean, curve.high, strict=True)
+    )
     assert curve.tokens == sorted(curve.tokens)
 
 
@@ -221,7 +227,9 @@ def test_nothing_is_told_by_colour_alone(html):
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize(("arms", "seeds", "most_mb", "most_seconds"), [(12, 5, 3, 20), (125, 8, 10, 90)])
+@pytest.mark.parametrize(
+    ("arms", "seeds", "most_mb", "most_seconds"), [(12, 5, 3, 20), (125, 8, 10, 90)]
+)
 def test_large_studies_stay_small_and_quick(tmp_path, arms, seeds, most_mb, most_seconds):
     effects = {"baseline": 0.0} | {f"arm_{i:03}": -0.001 * i for i in range(1, arms)}
     folder = full_study(tmp_path / "large", effects, seeds, n_points=200)

@@ -33,7 +33,7 @@ function chartConfig(narrow) {
             labelFontSize: 12, titleFontSize: 12, labelLimit: narrow ? 104 : 220 },
     axisX: { tickCount: narrow ? 4 : 8, grid: true },
     legend: { labelColor: "var(--ink)", titleColor: "var(--muted)", labelFontSize: 12,
-              labelLimit: narrow ? 130 : 260, columns: narrow ? 1 : 3, symbolStrokeWidth: 2 },
+              labelLimit: 260, columns: narrow ? 1 : 3, symbolStrokeWidth: 2 },
   };
 }
 
@@ -48,11 +48,12 @@ async function draw(figure) {
   if (chart.name === "curves") [spec, datasets] = chosenCurves(spec);
   spec = coloured(spec);
   spec.datasets = datasets;
+  if (narrow) spec.layer = spec.layer.filter((layer) => layer.name !== "labels");
   if (narrow) for (const layer of spec.layer)
     for (const channel of ["y", "color", "shape", "strokeDash"]) {
       const encoding = layer.encoding[channel];
-      if (encoding && encoding.axis) encoding.axis.labelLimit = 104;
-      if (encoding && encoding.legend) encoding.legend.columns = chart.name === "curves" ? 1 : 2;
+      if (encoding && encoding.axis) encoding.axis.labelLimit = 120;
+      if (encoding && encoding.legend) encoding.legend.columns = 1;
     }
   if (figure.view) figure.view.finalize();
   const result = await vegaEmbed(plot, spec, {
@@ -129,4 +130,4 @@ function startCurves() {
   for (const id of ["curve-metric", "curve-part"]) byId(id).addEventListener("change", () => draw(figure));
 }
 startCurves();
-startCharts();
+addEventListener("DOMContentLoaded", startCharts);  // the library comes last in the file
