@@ -182,7 +182,7 @@ def rehearse(folder: Path) -> int:
     Returns
     -------
     int
-        0, or 1 with the traceback in the cell's log.
+        0, or 1 with the error in the cell's record and the traceback in its log.
     """
     config = load_frozen(folder)
     config.train.batch_size, config.train.tokens = 1, config.model.block_size
@@ -194,7 +194,9 @@ def rehearse(folder: Path) -> int:
         training = build_training(Setup(folder, config, corpus, record, device, World(), NO_LOCK))
         train(training, Nobody())
         evaluate(training, corpus.tokens("test"), 1)
-    except Exception:
+    except Exception as error:
+        record.status, record.error = Status.FAILED, f"{type(error).__name__}: {error}"
+        write_record(folder, record)
         traceback.print_exc()
         return 1
     return 0

@@ -155,7 +155,7 @@ class _Runner:
 
     def _broken_arms(self, todo: list[Cell]) -> set[str]:
         """Take one cheap step of every arm that has not begun, so that a typo costs seconds."""
-        arms = {c.config.arm: c for c in reversed(todo) if not (c.folder / RECORD_FILE).exists()}
+        arms = {cell.config.arm: cell for cell in reversed(todo) if not _has_begun(cell.folder)}
         broken, pending = set(), list(arms.values())
         while pending:
             group = [(pending.pop(), slot) for slot in self.slots[: len(pending)]]
@@ -166,7 +166,7 @@ class _Runner:
                 process.join()
                 if process.exitcode:
                     broken.add(cell.config.arm)
-                    why = last_line(cell.folder)
+                    why = _why(cell.folder)
                     self.screen.say(f"{cell.config.arm} cannot take a step: {why}")
         return broken
 
@@ -245,6 +245,13 @@ def over_budget(budget: BudgetConfig, study: Path) -> str | None:
     }
     over = [n for n, limit in limits.items() if spent[n] >= limit]
     return f"budget.{over[0]}={limits[over[0]]} is spent ({spent[over[0]]:.6g})" if over else None
+
+
+def _has_begun(folder: Path) -> bool:
+    """Tell whether the cell has taken steps before, or is taking them now."""
+    if not (folder / RECORD_FILE).exists():
+        return False
+    return read_record(folder).status is not Status.FAILED
 
 
 def _was_preempted(folder: Path) -> bool:

@@ -1,0 +1,316 @@
+"""Studies as a person runs them: several launchers, kills, changed plans, several devices."""
+
+import json
+import os
+import signal
+import socket
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+
+from harness import cell
+from harness.compose import load
+from harness.freeze import freeze
+from harness.lock import LOCK_FILE, CellBusy, living_owner, locked
+from harness.records import Status, read_record
+from harness.study.devices import plan_slots
+from harness.study.runner import over_budget
+from harness.study.view import cell_states, summary
+
+STUDY = ["+study=demo", "study.arms=[baseline,qkv_bias]", "study.seeds=2"]
+
+
+def launch(folder: Path, *arguments: str) -> subprocess.Popen:
+    return subprocess.Popen(
+        [sys.executable, "-m", "harness", *arguments], cwd=folder,
+        stderr=subprocess.PIPE, stdout=subprocess.PIPE, text=True, start_new_session=True,
+    )  # fmt: skip
+
+
+def results(runs: Path) -> dict[str, tuple]:
+    found = [read_record(path) for path in sorted(runs.rglob("record.json"))]
+    return {r.cell: (r.status, r.fingerprints, r.losses, r.skipped_steps, r.tokens) for r in found}
+
+
+def test_a_lock_is_held_by_one_process_and_released(tmp_path) -> None:
+    with locked(tmp_path):
+        assert living_owner(tmp_path) == f"{socket.gethostname()}:{os.getpid()}"
+        with pytest.raises(CellBusy, match="is being run by"), locked(tmp_path):
+            pass
+    assert living_owner(tmp_path) is None
+    assert not (tmp_path / LOCK_FILE).exists()
+
+
+def test_the_lock_of_a_dead_process_is_taken_over_at_once(tmp_path) -> None:
+    dead = subprocess.Popen([sys.executable, "-c", ""])
+    dead.wait()
+    content = {"host": socket.gethostname(), "pid": dead.pid, "token": "x"}
+    (tmp_path / LOCK_FILE).write_text(json.dumps(content))
+    with locked(tmp_path):
+        assert living_owner(tmp_path) is not None
+
+
+def test_a_silent_lock_of_another_machine_is_taken_over_and_its_owner_notices(
+    tmp_path, monkeypatch
+) -> None:
+    monkeypatch.setattr("harness.lock.HEARTBEAT_SECONDS", 0.05)
+    path = tmp_path / LOCK_FILE
+    path.write_text(json.dumps({"host": "elsewhere", "pid": 1, "token": "x"}))
+    assert living_owner(tmp_path) == "elsewhere:1"
+    long_ago = time.time() - 1000
+    os.utime(path, (long_ago, long_ago))
+    assert living_owner(tmp_path) is None
+    with locked(tmp_path) as lock:
+        path.write_text(json.dumps({"host": "thief", "pid": 1, "token": "y"}))
+        deadline = time.monotonic() + 10
+        while not lock.lost:
+            assert time.monotonic() < deadline
+            time.sleep(0.01)
+    assert path.exists()  # what is not ours is not removed
+
+
+def test_running_out_of_memory_halves_the_micro_batch_at_the_same_batch(
+    tiny, monkeypatch, capsys
+) -> None:
+    import torch
+
+    from harness import loop
+
+    original = loop.accumulate_gradients
+
+    def greedy(training, step):
+        if training.micro_batch > 4:
+            raise torch.OutOfMemoryError("CUDA out of memory")
+        return original(training, step)
+
+    monkeypatch.setattr(loop, "accumulate_gradients", greedy)
+    record = cell.run(freeze(load([*tiny, "model.dropout=0"])))
+    assert record.status is Status.COMPLETE
+    monkeypatch.undo()
+    plain = cell.run(freeze(load([*tiny, "model.dropout=0", "study_name=plain"])))
+    assert record.losses.test == pytest.approx(plain.losses.test, abs=1e-5)
+    err = capsys.readouterr().err
+    assert "micro-batches of 16 sequences: going on with 8, the global batch stays 16" in err
+    assert "going on with 4" in err
+
+
+@pytest.mark.parametrize(
+    ("overrides", "words"),
+    [
+        (["hardware.slots=1000"], "hardware.slots=1000: this machine has"),
+        (["hardware.device=cuda", "hardware.slots=5"], "at most 2 with 2 GPUs"),
+        (["hardware.device=cuda", "hardware.n_devices=4", "train.batch_size=16"], "2 are visible"),
+    ],
+)
+def test_more_than_the_machine_has_is_refused(overrides, words, monkeypatch) -> None:
+    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "4,7")
+    hardware = ["hardware=cpu", *overrides]
+    with pytest.raises(ValueError, match=words):
+        plan_slots(load(hardware).hardware)
+
+
+def test_every_gpu_or_core_group_is_one_slot(monkeypatch) -> None:
+    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "4,7,9")
+    one = plan_slots(load(["hardware.device=auto"]).hardware)
+    assert [slot.gpus for slot in one] == [("4",), ("7",), ("9",)]
+    two = plan_slots(load(["hardware.device=auto", "hardware.n_devices=2"]).hardware)
+    assert [slot.gpus for slot in two] == [("4", "7")]
+    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "")
+    monkeypatch.setattr(os, "sched_getaffinity", lambda _: set(range(8)))
+    cpu = plan_slots(load(["hardware.threads=2", "hardware.slots=3"]).hardware)
+    assert [slot.cores for slot in cpu] == [(0, 1), (2, 3), (4, 5)]
+
+
+def test_a_batch_that_cannot_be_shared_out_is_refused() -> None:
+    with pytest.raises(ValueError, match=r"hardware\.n_devices=3: choose a divisor"):
+        load(["hardware.n_devices=3"])
+
+
+def test_the_budget_is_held_against_what_the_records_cost(tiny, tmp_path) -> None:
+    config = load([*tiny, "hardware.usd_per_hour=2"])
+    folder = freeze(config)
+    study = folder.parent.parent
+    assert over_budget(config.budget, study) is None
+    cell.run(folder)
+    for limits, words in ((["budget.tokens=2560"], "budget.tokens=2560 is spent"),
+                          (["budget.hours=1e-9"], "budget.hours"),
+                          (["budget.usd=1e-9", "hardware.usd_per_hour=2"], "budget.usd")):  # fmt: skip
+        assert words in over_budget(load([*tiny, *limits]).budget, study)
+    assert over_budget(load([*tiny, "budget.tokens=2561"]).budget, study) is None
+    with pytest.raises(ValueError, match=r"needs hardware\.usd_per_hour"):
+        load(["budget.usd=5"])
+
+
+@pytest.mark.slow
+def test_a_spent_budget_starts_no_new_cell(command, tmp_path, tiny) -> None:
+    done = command("harness", *tiny, *STUDY, "budget.tokens=1", "hardware.slots=1")
+    assert done.returncode == 1
+    assert "stopping: budget.tokens=1 is spent (2560); 3 cells are not started" in done.stderr
+    states = cell_states(tmp_path / "runs" / "demo")
+    assert sorted(state.state for state in states) == ["complete", "planned", "planned", "planned"]
+
+
+@pytest.mark.slow
+def test_a_plan_that_changed_under_a_study_is_refused_with_the_difference(
+    command, tmp_path, tiny
+) -> None:
+    assert command("harness", *tiny, *STUDY).returncode == 0
+    before = results(tmp_path / "runs")
+    for change, words in (
+        ("study.seeds=3", "2 cells not planned before"),
+        ("study.arms=[baseline]", "2 cells planned but missing now"),
+        ("optim.lr=2e-3", "4 cells configured differently (baseline seed 0"),
+        ("study.alpha=0.01", "alpha was 0.05, now 0.01"),
+    ):
+        done = command("harness", *tiny, *STUDY, change)
+        assert done.returncode == 2
+        assert done.stderr.count("\n") == 1
+        assert words in done.stderr
+        assert "study_name=NAME" in done.stderr
+    assert results(tmp_path / "runs") == before
+
+
+@pytest.mark.slow
+def test_status_shows_arms_by_seeds_from_elsewhere(command, tmp_path, tiny) -> None:
+    assert command("harness", *tiny, *STUDY).returncode == 0
+    done = command("harness.status", "runs/demo")
+    assert done.returncode == 0
+    for words in ("baseline", "qkv_bias", "seed 1", "4 complete"):
+        assert words in done.stdout
+    missing = command("harness.status", "runs/nothing")
+    assert (missing.returncode, missing.stderr.count("\n")) == (2, 1)
+
+
+def test_a_run_whose_process_died_is_shown_as_interrupted(tiny, tmp_path) -> None:
+    folder = freeze(load(tiny))
+    record = cell.run(folder)
+    record.status = Status.RUNNING
+    from harness.records import write_record
+
+    write_record(folder, record)
+    states = cell_states(folder.parent.parent)
+    assert states[0].state == "interrupted"
+    assert "interrupted: baseline seed 0: step 10/10" in summary(states)
+
+
+@pytest.mark.slow
+def test_two_launchers_share_a_study_and_run_no_cell_twice(tmp_path, tiny) -> None:
+    arguments = [*tiny, "+study=demo", "study.arms=[baseline,qkv_bias,no_dropout]", "study.seeds=2",
+                 "train.tokens=25600"]  # fmt: skip
+    launchers = [launch(tmp_path, *arguments) for _ in range(2)]
+    outputs = [launcher.communicate(timeout=300)[1] for launcher in launchers]
+    assert [launcher.returncode for launcher in launchers] == [0, 0], outputs
+    found = results(tmp_path / "runs")
+    assert len(found) == 6
+    for log in (tmp_path / "runs").rglob("log.txt"):
+        assert log.read_text().count("step 100/100") == 1
+
+
+@pytest.mark.slow
+def test_killing_launcher_and_cells_loses_nothing(tmp_path, tiny) -> None:
+    arguments = [*tiny, *STUDY, "train.tokens=51200", "checkpoint.every_steps=10"]
+    calm = launch(tmp_path, *arguments, f"runs_dir={tmp_path / 'calm'}")
+    assert calm.wait(300) == 0
+    for delay in (3.0, 4.5, 6.0):
+        killed = launch(tmp_path, *arguments)
+        time.sleep(delay)
+        for child in _descendants(killed.pid):
+            os.kill(child, signal.SIGKILL)
+        killed.kill()
+        killed.communicate()
+    last = launch(tmp_path, *arguments)
+    assert last.wait(300) == 0, last.stderr.read()
+    assert results(tmp_path / "runs") == results(tmp_path / "calm")
+
+
+def _descendants(pid: int) -> list[int]:
+    done = subprocess.run(["ps", "-eo", "pid,ppid"], capture_output=True, text=True, check=True)
+    parents = dict(map(int, line.split()) for line in done.stdout.splitlines()[1:])
+    found = [child for child, parent in parents.items() if parent == pid]
+    return found + [grand for child in found for grand in _descendants(child)]
+
+
+@pytest.mark.slow
+def test_sigterm_to_the_launcher_saves_every_cell(tmp_path, tiny) -> None:
+    arguments = [*tiny, *STUDY, "train.tokens=2560000", "checkpoint.every_steps=0"]
+    launcher = launch(tmp_path, *arguments)
+    deadline = time.monotonic() + 120
+    while len(list(tmp_path.rglob("metrics.jsonl"))) < 1:
+        assert time.monotonic() < deadline
+        time.sleep(0.05)
+    launcher.terminate()
+    _, err = launcher.communicate(timeout=120)
+    assert launcher.returncode == 130
+    assert "run the same command again to go on" in err
+    started = [read_record(path) for path in tmp_path.rglob("record.json")]
+    assert started
+    assert {record.status for record in started} == {Status.PREEMPTED}
+    assert all(list(path.parent.glob("checkpoints/*.pt")) for path in tmp_path.rglob("record.json"))
+
+
+@pytest.mark.slow
+def test_a_crash_is_tried_once_more_and_the_first_log_kept(command, tmp_path, tiny) -> None:
+    module = tmp_path / "crashing.py"
+    module.write_text(
+        "import os, pathlib\n"
+        "def die_once(model, step):\n"
+        "    flag = pathlib.Path('crashed')\n"
+        "    if step == 3 and not flag.exists():\n"
+        "        flag.touch(); os.abort()\n"
+    )
+    overlay = tmp_path / "conf" / "intervention" / "crash.yaml"
+    overlay.parent.mkdir(parents=True)
+    overlay.write_text(
+        "# @package _global_\n"
+        "interventions: {crash: {summary: s, source: t, event: step_done,"
+        " fn: {_target_: crashing.die_once, _partial_: true}}}\n"
+    )
+    search = f"hydra.searchpath=[file://{tmp_path / 'conf'}]"
+    done = command("harness", *tiny, search, "-m", "+intervention=crash", "seed=0,1",
+                   "hardware.slots=1", PYTHONPATH=str(tmp_path))  # fmt: skip
+    assert done.returncode == 0, done.stderr
+    assert "crashed and is tried once more" in done.stderr
+    assert len(list(tmp_path.rglob("log.1.txt"))) == 1
+    assert {status for status, *_ in results(tmp_path / "runs").values()} == {Status.COMPLETE}
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("n_processes", [2, 4])
+def test_several_processes_train_the_same_model_as_one(
+    command, tmp_path, tiny, n_processes
+) -> None:
+    arguments = [*tiny, "model.dropout=0"]
+    single = freeze(load([*arguments, "study_name=single"]))
+    alone = cell.run(single)
+    folder = freeze(load([*arguments, f"hardware.n_devices={n_processes}"]))
+    done = command("torch.distributed.run", "--standalone", f"--nproc_per_node={n_processes}",
+                   "-m", "harness.cell", str(folder))  # fmt: skip
+    record = read_record(folder)
+    assert record.status is Status.COMPLETE, done.stderr
+    assert record.cell == alone.cell
+    assert record.losses.test == pytest.approx(alone.losses.test, abs=1e-5)
+    rows, expected = (
+        [json.loads(line) for line in (f / "metrics.jsonl").read_text().splitlines()]
+        for f in (folder, single)
+    )
+    assert [r["step"] for r in rows] == [r["step"] for r in expected]
+    for ours, theirs in zip(rows, expected, strict=True):
+        assert ours["train_loss"] == pytest.approx(theirs["train_loss"], abs=1e-5)
+
+
+def test_ranks_draw_different_dropout_masks(make_training) -> None:
+    import torch
+
+    from harness.loop import accumulate_gradients
+
+    training = make_training([])
+    gradients = []
+    for rank in (0, 1):
+        training.world.rank = rank
+        training.model.zero_grad()
+        accumulate_gradients(training, 0)
+        gradients.append(training.model.head.weight.grad.clone())
+    assert not torch.equal(*gradients)
