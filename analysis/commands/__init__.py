@@ -17,5 +17,6 @@ COMMANDS = (
     "verify",
     "plot",
     "report",
+    "watch",
 )
 """``table`` is the default: its name may be left out."""

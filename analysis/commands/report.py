@@ -16,9 +16,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--out", type=Path, metavar="DIR", help="where to write (default: beside the runs)"
     )
     parser.add_argument(
-        "--only-page", action="store_true", help="leave out the tables/ and figures/ folders"
+        "--figures", action="store_true", help="write figures/ too, every chart as SVG and PNG"
     )
-    parser.epilog = "example: python -m analysis report runs/demo"
+    parser.epilog = "example: python -m analysis report runs/demo --figures"
 
 
 def run(options: argparse.Namespace) -> int:
@@ -26,14 +26,11 @@ def run(options: argparse.Namespace) -> int:
     from analysis.report import write_report
 
     done = write_report(
-        shared.read(options), shared.rules(options), options.out, extras=not options.only_page
+        shared.read(options), shared.rules(options), options.out, figures=options.figures
     )
-    size = done.report.stat().st_size / 1e6
-    print(f"Written: {done.report} ({size:.2f} MB)")
-    if not options.only_page:
-        folder = done.report.parent
-        print(
-            f"Written: {folder}/tables/ ({len(done.tables)} files), "
-            f"{folder}/figures/ ({len(done.figures)} files)"
-        )
+    folder = done.report.parent
+    print(f"Written: {done.report} ({done.report.stat().st_size / 1e6:.2f} MB)")
+    print(f"Written: {folder}/tables/ ({len(done.tables)} files: markdown, CSV, LaTeX)")
+    if options.figures:
+        print(f"Written: {folder}/figures/ ({len(done.figures)} files: SVG, PNG)")
     return 0

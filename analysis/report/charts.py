@@ -158,6 +158,7 @@ def line_chart(arms: list[str], y_title: str, *, log_x: bool, log_y: bool) -> Sp
         "encoding": {"x": x, "y": y, "color": colour, "strokeDash": dash},
     }
     points = {
+        "name": "hover",
         "data": data("curves"),
         "mark": {"type": "point", "size": 60, "opacity": 0, "clip": True},
         "encoding": {"x": x, "y": y, "color": colour, "tooltip": tooltip},

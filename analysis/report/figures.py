@@ -45,6 +45,7 @@ def finished(chart: Chart) -> dict[str, Any]:
     """Return one chart's first view as a specification that stands alone."""
     spec = next(iter(chart.variants.values()))
     painted: dict[str, Any] = paint(spec)
+    painted["layer"] = [part for part in painted["layer"] if part.get("name") != "hover"]
     return painted | {
         "title": {"text": chart.title, "subtitle": list(chart.key), "anchor": "start"},
         "width": WIDTH,

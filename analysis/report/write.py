@@ -33,9 +33,9 @@ def write_report(
     rules: Rules | None = None,
     out: Path | None = None,
     *,
-    extras: bool = True,
+    figures: bool = False,
 ) -> Written:
-    """Write ``report.html`` and, beside it, ``tables/`` and ``figures/``.
+    """Write ``report.html`` and, beside it, ``tables/`` and perhaps ``figures/``.
 
     Parameters
     ----------
@@ -45,8 +45,8 @@ def write_report(
         How to compare.
     out
         Folder to write to; default: beside the runs.
-    extras
-        Write tables (markdown, CSV, LaTeX) and figures (SVG, PNG) too.
+    figures
+        Write every chart as SVG and PNG too; that takes seconds.
 
     Raises
     ------
@@ -58,14 +58,13 @@ def write_report(
     folder = out or given.home or Path()
     report = folder / REPORT_FILE
     _write(report, render(evidence))
-    made, figures = [], []
-    if extras:
+    drawn = []
+    if figures:
         from analysis.report.figures import figure_files
 
-        made = write_tables(evidence, folder / TABLES)
         for name, content in figure_files(evidence).items():
-            figures.append(_write(folder / FIGURES / name, content))
-    return Written(report, made, figures, evidence)
+            drawn.append(_write(folder / FIGURES / name, content))
+    return Written(report, write_tables(evidence, folder / TABLES), drawn, evidence)
 
 
 def write_tables(evidence: Evidence, folder: Path) -> list[Path]:

@@ -46,7 +46,7 @@ def chromium():
 @pytest.fixture(scope="module")
 def report(tmp_path_factory) -> str:
     folder = full_study(tmp_path_factory.mktemp("runs") / "browsed", ARMS, 4, completion=EVIL)
-    return write_report(folder, extras=False).report.as_uri()
+    return write_report(folder).report.as_uri()
 
 
 @pytest.fixture
@@ -128,7 +128,7 @@ def test_copied_markdown_is_the_table_as_shown(page):
     )
     sheet = page.locator(".sheet[data-name=verdicts]")
     sheet.get_by_role("button", name="Copy markdown").click()
-    page.wait_for_function("window.copied")
+    page.wait_for_function("() => window.copied")
     lines = page.evaluate("window.copied").splitlines()
     assert lines[0].startswith("| arm | verdict | n |")
     assert re.match(r"\| good \| better \| 4 \|", lines[2])
@@ -222,7 +222,30 @@ def test_printing_draws_every_chart_in_light_colours(page):
     page.locator("#theme").click()
     page.evaluate("dispatchEvent(new Event('beforeprint'))")
     page.wait_for_function(
-        "document.querySelectorAll('figure.chart:not([data-drawn])').length === 0"
+        "() => document.querySelectorAll('figure.chart:not([data-drawn])').length === 0"
     )
     assert page.evaluate("document.documentElement.dataset.theme") == "light"
     assert len(page.pdf(format="A4")) > 50_000
+
+
+def test_the_live_report_reloads_itself_when_a_cell_finishes(chromium, tmp_path):
+    import threading
+
+    from analysis.comparison import Rules
+    from analysis.report.watch import Live, server
+
+    arms = {"baseline": 0.0, "good": -0.08}
+    folder = full_study(tmp_path / "live", arms, 3, n_points=6, running=1)
+    made = server(Live([str(folder)], Rules()), 0)
+    thread = threading.Thread(target=made.serve_forever, daemon=True)
+    thread.start()
+    page = chromium.new_page()
+    page.goto(f"http://127.0.0.1:{made.server_address[1]}/")
+    page.wait_for_function("() => document.getElementById('live').textContent.includes('1 running')")
+    full_study(folder, arms, 3, n_points=6)
+    page.wait_for_function("() => document.getElementById('live').textContent.includes('6 complete')")
+    assert "6 / 6" in page.locator(".tiles").inner_text()
+    page.close()
+    made.shutdown()
+    made.server_close()
+    thread.join()

@@ -41,7 +41,7 @@ def html(evidence):
 
 
 def test_the_command_writes_one_page_with_tables_and_figures(folder, tmp_path, capsys):
-    assert main(["report", str(folder), "--out", str(tmp_path)]) == 0
+    assert main(["report", str(folder), "--out", str(tmp_path), "--figures"]) == 0
     assert "report.html" in capsys.readouterr().out
     assert {f.suffix for f in (tmp_path / "tables").iterdir()} == {".md", ".csv", ".tex"}
     svg = (tmp_path / "figures" / "noise_band.svg").read_text()
@@ -234,7 +234,7 @@ def test_large_studies_stay_small_and_quick(tmp_path, arms, seeds, most_mb, most
     effects = {"baseline": 0.0} | {f"arm_{i:03}": -0.001 * i for i in range(1, arms)}
     folder = full_study(tmp_path / "large", effects, seeds, n_points=200)
     started = time.monotonic()
-    report = write_report(folder, extras=False).report
+    report = write_report(folder).report
     assert time.monotonic() - started < most_seconds  # measured well below; see the log
     assert report.stat().st_size < most_mb * 1e6
 
