@@ -1,13 +1,17 @@
-"""The study sweeper and launcher, where Hydra looks for plugins. Thin: the work is in `harness`.
+"""The study sweepers and launcher, where Hydra looks for plugins. Thin: the work is in `harness`.
 
-The sweeper turns a saved study's plan, or swept overrides, into jobs; the launcher freezes them
-into cells and runs them side by side, each in a process of its own.
+A sweeper turns a saved study's plan, or swept overrides, into jobs, freezes them all and settles
+the plan; the launcher runs the frozen cells side by side on this machine. Any other launcher
+(SLURM, Ray) runs the same jobs: cells are idempotent.
 """
 
 from __future__ import annotations
 
+import json
 from collections.abc import Sequence
-from typing import Any, cast
+from functools import cache
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, cast
 
 from hydra._internal.core_plugins.basic_sweeper import BasicSweeper
 from hydra.core.config_store import ConfigStore
@@ -17,49 +21,79 @@ from hydra.plugins.launcher import Launcher
 from hydra.types import HydraContext, TaskFunction
 from omegaconf import DictConfig
 
-_STORE = ConfigStore.instance()
-_STORE.store(
-    group="hydra/sweeper",
-    name="study",
-    node={"_target_": "hydra_plugins.study_plugins.StudySweeper", "max_batch_size": None},
-    provider="harness",
-)
-_STORE.store(
-    group="hydra/launcher",
-    name="study",
-    node={"_target_": "hydra_plugins.study_plugins.StudyLauncher"},
-    provider="harness",
-)
+if TYPE_CHECKING:
+    from harness.config import Config
+
+LOOKS_FILE = "looks.jsonl"
+_HERE = "hydra_plugins.study_plugins"
+_SWEEPER = {"max_batch_size": None}
+for _group, _name, _node in (
+    ("sweeper", "study", {"_target_": f"{_HERE}.StudySweeper", **_SWEEPER}),
+    ("sweeper", "sequential", {"_target_": f"{_HERE}.SequentialSweeper", "looks": [2, 3, 4]}),
+    ("launcher", "study", {"_target_": f"{_HERE}.StudyLauncher"}),
+):
+    ConfigStore.instance().store(
+        group=f"hydra/{_group}", name=_name, node=_node, provider="harness"
+    )
+
+Job = tuple[str, ...]
+"""The overrides of one cell."""
 
 
 class StudySweeper(BasicSweeper):
     """Hydra's grid over ``a,b`` and ``range(n)``; a saved study adds its arms and seeds."""
 
     def sweep(self, arguments: list[str]) -> Any:
-        """Launch every combination at once, so that the launcher sees the whole study."""
-        launcher, config = cast(Launcher, self.launcher), cast(DictConfig, self.config)
-        parser = OverridesParser.create()
-        grid = self.split_arguments(parser.parse_overrides(arguments), None)[0]
-        planned = _planned(config)
-        jobs = [[*job, *cell] for cell in planned for job in grid] if planned else grid
+        """Freeze every combination, then launch all at once."""
+        config, launcher = self._parts()
+        jobs = self.jobs(config, arguments)
+        freeze_jobs(config, jobs)
         return launcher.launch(jobs, initial_job_idx=0)
 
+    def _parts(self) -> tuple[DictConfig, Launcher]:
+        return cast(DictConfig, self.config), cast(Launcher, self.launcher)
 
-def _planned(config: DictConfig) -> list[list[str]]:
-    """Return the overrides of each planned (arm, seed), arm by arm."""
-    study = config.study
-    jobs = []
-    for arm in study.arms:
-        n_seeds = study.seeds
-        if arm == "baseline" and study.baseline_seeds is not None:
-            n_seeds = study.baseline_seeds
-        names = ",".join(arm.split("+"))
-        jobs += [[f"+intervention=[{names}]", f"seed={seed}"] for seed in range(n_seeds)]
-    return jobs
+    def jobs(self, config: DictConfig, arguments: list[str]) -> list[Job]:
+        """Return the overrides of every cell: the plan's, times what is swept."""
+        parsed = OverridesParser.create().parse_overrides(arguments)
+        grid = self.split_arguments(parsed, None)[0]
+        planned = [(arm, seed) for arm in config.study.arms for seed in range(n_seeds(config, arm))]
+        if not planned:
+            return [tuple(job) for job in grid]
+        return [(*job, *_overrides(arm, seed)) for arm, seed in planned for job in grid]
+
+
+class SequentialSweeper(StudySweeper):
+    """Run a saved study in looks: the next seeds go only to the arms that are not decided yet."""
+
+    def __init__(self, looks: list[int]) -> None:
+        super().__init__(max_batch_size=None)
+        self.looks = [int(look) for look in looks]
+
+    def sweep(self, arguments: list[str]) -> Any:
+        """Launch look after look until every arm is decided or the last look is done."""
+        from harness.config import ConfigError
+
+        config, launcher = self._parts()
+        if not config.study.arms:
+            raise ConfigError("hydra/sweeper=sequential runs a saved study: add +study=NAME")
+        config.study.seeds, config.study.baseline_seeds = self.looks[-1], None
+        jobs = self.jobs(config, [*arguments, f"study.seeds={self.looks[-1]}"])
+        frozen = freeze_jobs(config, jobs, self.looks)
+        study = frozen[jobs[0]].folder.parent.parent
+        returns: list[Any] = []
+        arms, n_seeds = set(config.study.arms), self.looks[0]
+        while n_seeds is not None:
+            due = [job for job in jobs if frozen[job].wanted(arms, n_seeds)]
+            returns += launcher.launch(due, initial_job_idx=0)
+            decision = _decide(study)
+            _record_look(study, decision)
+            arms, n_seeds = {*decision.running, "baseline"}, decision.next_n
+        return returns
 
 
 class StudyLauncher(Launcher):
-    """Runs a study's cells on this machine; see `harness.study`."""
+    """Runs cells on this machine; see `harness.study.runner`."""
 
     def setup(
         self, *, hydra_context: HydraContext, task_function: TaskFunction, config: DictConfig
@@ -70,15 +104,71 @@ class StudyLauncher(Launcher):
     def launch(
         self, job_overrides: Sequence[Sequence[str]], initial_job_idx: int
     ) -> Sequence[JobReturn]:
-        """Freeze and run every cell; exits non-zero if one of them failed."""
-        from harness.compose import resolve
-        from harness.study.runner import freeze_study, run_cells
+        """Run every cell; exits non-zero if one of them has no result."""
+        from harness.study.runner import run_cells
 
         hydra_overrides = tuple(self.config.hydra.overrides.hydra)
-        configs = [resolve(hydra_overrides, tuple(job)) for job in job_overrides]
-        run_cells(freeze_study(configs))
+        run_cells([_frozen(hydra_overrides, tuple(job)) for job in job_overrides])
         returns = []
         for job in job_overrides:
             returns.append(JobReturn(overrides=list(job), status=JobStatus.COMPLETED))
             returns[-1].return_value = None
         return returns
+
+
+def n_seeds(config: DictConfig, arm: str) -> int:
+    """Return how many seeds the plan gives an arm."""
+    study = config.study
+    baseline = arm == "baseline" and study.baseline_seeds is not None
+    return int(study.baseline_seeds if baseline else study.seeds)
+
+
+def freeze_jobs(
+    config: DictConfig, jobs: Sequence[Job], looks: Sequence[int] = ()
+) -> dict[Job, Any]:
+    """Freeze every job and settle the plan, before anything is trained."""
+    from harness.study.plan import settle
+
+    hydra_overrides = tuple(config.hydra.overrides.hydra)
+    frozen = {job: _frozen(hydra_overrides, job) for job in jobs}
+    settle(list(frozen.values()), len(jobs), looks)
+    return frozen
+
+
+@cache
+def _frozen(hydra_overrides: tuple[str, ...], job: Job) -> Any:
+    from harness.compose import resolve
+    from harness.freeze import freeze
+    from harness.study.plan import Cell
+
+    config: Config = resolve(hydra_overrides, job)
+    return Cell(folder=freeze(config), config=config)
+
+
+def _overrides(arm: str, seed: int) -> Job:
+    return (f"+intervention=[{','.join(arm.split('+'))}]", f"seed={seed}")
+
+
+def _decide(study: Path) -> Any:
+    """Ask the analysis which arms are decided, from the records and the frozen plan."""
+    from analysis import decide, read_runs
+
+    runs = read_runs([str(study)])
+    (plan,) = runs.plans.values()
+    return decide(runs.frame, plan)
+
+
+def _record_look(study: Path, decision: Any) -> None:
+    """Append the look to ``looks.jsonl``, once, and show it."""
+    from harness.records import now
+    from harness.study.screen import say
+
+    say("\n" + decision.to_markdown())
+    path = study / LOOKS_FILE
+    earlier = [json.loads(line)["look"] for line in path.open()] if path.exists() else []
+    if decision.look in earlier:
+        return
+    rows = decision.table.astype(object).where(decision.table.notna(), None).to_dict("records")
+    line = {"look": decision.look, "time": now(), "next_n": decision.next_n, "arms": rows}
+    with path.open("a") as file:
+        file.write(json.dumps(line, default=str) + "\n")

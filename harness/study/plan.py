@@ -11,6 +11,7 @@ from typing import Any
 from harness import provenance
 from harness.config import Config, ConfigError
 from harness.records import StudyPlan, canonical_hash, now, read_plan, write_plan
+from harness.study.screen import say
 
 
 @dataclass(kw_only=True, slots=True)
@@ -28,6 +29,10 @@ class Cell:
         seed = f"seed {seeds.init}" if same else f"seeds {seeds.init}/{seeds.data}/{seeds.loop}"
         return f"{self.config.arm} {seed}"
 
+    def wanted(self, arms: set[str], n_seeds: int) -> bool:
+        """Tell whether this is one of the first `n_seeds` seeds of one of the arms."""
+        return self.config.arm in arms and self.config.seed < n_seeds
+
     @property
     def work(self) -> float:
         """Roughly proportional to the time it takes: tokens x weights."""
@@ -35,13 +40,31 @@ class Cell:
         return self.config.train.tokens * model.n_layer * model.n_embd**2
 
 
-def refuse_twins(cells: Sequence[Cell]) -> None:
+def settle(cells: Sequence[Cell], n_jobs: int, looks: Sequence[int] = ()) -> None:
+    """Check the frozen cells of a sweep together and, for a saved study, fix its plan.
+
+    Raises
+    ------
+    ConfigError
+        There is no cell, two would be the same, or the plan changed under a study.
+    """
+    if not cells:
+        raise ConfigError("an empty sweep: name at least one arm and one seed")
+    _refuse_twins(cells, n_jobs)
+    if cells[0].config.study.arms:
+        remark = settle_plan(cells[0].folder.parent.parent, cells, looks)
+        if remark:
+            say(f"warning: {remark}")
+
+
+def _refuse_twins(cells: Sequence[Cell], n_jobs: int) -> None:
     """Refuse a sweep that names one cell twice."""
     counts = Counter(cell.folder for cell in cells)
     twins = [cell for cell in cells if counts[cell.folder] > 1]
-    if twins:
+    if twins or n_jobs > len(cells):
+        cell = twins[0] if twins else cells[0]
         raise ConfigError(
-            f"{counts[twins[0].folder]} cells of this sweep are the same one ({twins[0].name}): "
+            f"two cells of this sweep are the same one ({cell.name}): "
             "sweep over something that changes the training, for example 'seed=range(3)'"
         )
 

@@ -17,15 +17,15 @@ from multiprocessing.connection import wait
 from multiprocessing.process import BaseProcess
 from pathlib import Path
 
-from harness.config import BudgetConfig, Config, ConfigError
+from harness.config import BudgetConfig
 from harness.exits import EXIT_BUSY
-from harness.freeze import describe, finished_record, freeze
+from harness.freeze import describe, finished_record
 from harness.lock import living_owner
 from harness.log import LOG_FILE
 from harness.records import RECORD_FILE, Status, find_records, read_record
 from harness.study.devices import Slot, plan_slots
-from harness.study.plan import Cell, refuse_twins, settle_plan
-from harness.study.screen import Screen
+from harness.study.plan import Cell
+from harness.study.screen import Screen, say
 from harness.study.view import cell_states, last_line, summary
 
 POLL_SECONDS = 1.0
@@ -56,25 +56,6 @@ class _Queue:
     tried: dict[Path, int] = field(default_factory=dict)
     outcomes: list[str] = field(default_factory=list)
     """Errors of the cells that ended so far, empty for a result."""
-
-
-def freeze_study(configs: Sequence[Config], looks: Sequence[int] = ()) -> list[Cell]:
-    """Freeze every cell and settle the plan, before anything is trained.
-
-    Raises
-    ------
-    ConfigError
-        There is no cell, two would be the same, or the plan changed under a study.
-    """
-    if not configs:
-        raise ConfigError("an empty sweep: name at least one arm and one seed")
-    cells = [Cell(folder=freeze(config), config=config) for config in configs]
-    refuse_twins(cells)
-    if configs[0].study.arms:
-        remark = settle_plan(cells[0].folder.parent.parent, cells, looks)
-        if remark:
-            say(f"warning: {remark}")
-    return cells
 
 
 def run_cells(cells: Sequence[Cell]) -> None:
@@ -266,8 +247,3 @@ def _why(folder: Path) -> str:
 
 def _has_result(folder: Path) -> bool:
     return finished_record(folder) is not None
-
-
-def say(text: str) -> None:
-    """Print a line for the person who started the study."""
-    print(text, file=sys.stderr, flush=True)

@@ -56,7 +56,7 @@ class Screen:
 
             self.live.console.print(Text(text))
         else:
-            print(text, file=sys.stderr, flush=True)
+            say(text)
 
     def _title(self) -> str:
         return f"{self.study}  {self.n_done}/{self.n_cells} done, {self._left()} left"
@@ -66,3 +66,8 @@ class Screen:
             return "?"
         seconds = (time.perf_counter() - self.start) / self.n_done * (self.n_cells - self.n_done)
         return f"{seconds / 60:.1f} min"
+
+
+def say(text: str) -> None:
+    """Print a line for the person who started the study."""
+    print(text, file=sys.stderr, flush=True)

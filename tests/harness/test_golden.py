@@ -60,3 +60,10 @@ def test_the_baselines_loss_curve_is_the_golden_one(precision: str, make_trainin
 def test_the_baselines_loss_curve_with_dropout_is_the_golden_one(make_training) -> None:
     losses = curve(make_training, ["model.dropout=0.1"])
     assert losses == pytest.approx(WITH_DROPOUT, abs=TOLERANCE["fp32"], rel=0)
+
+
+@pytest.mark.slow
+@pytest.mark.filterwarnings("ignore")  # the compiler's own
+def test_the_golden_curve_holds_for_the_compiled_model(make_training) -> None:
+    losses = curve(make_training, ["model.dropout=0", "hardware.compile=true"])
+    assert losses == pytest.approx(PLAIN, abs=TOLERANCE["fp32"], rel=0)

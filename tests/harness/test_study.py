@@ -213,7 +213,8 @@ def test_two_launchers_share_a_study_and_run_no_cell_twice(tmp_path, tiny) -> No
 def test_killing_launcher_and_cells_loses_nothing(tmp_path, tiny) -> None:
     arguments = [*tiny, *STUDY, "train.tokens=51200", "checkpoint.every_steps=10"]
     calm = launch(tmp_path, *arguments, f"runs_dir={tmp_path / 'calm'}")
-    assert calm.wait(300) == 0
+    _, err = calm.communicate(timeout=300)
+    assert calm.returncode == 0, err
     for delay in (3.0, 4.5, 6.0):
         killed = launch(tmp_path, *arguments)
         time.sleep(delay)
@@ -222,7 +223,8 @@ def test_killing_launcher_and_cells_loses_nothing(tmp_path, tiny) -> None:
         killed.kill()
         killed.communicate()
     last = launch(tmp_path, *arguments)
-    assert last.wait(300) == 0, last.stderr.read()
+    _, err = last.communicate(timeout=300)
+    assert last.returncode == 0, err
     assert results(tmp_path / "runs") == results(tmp_path / "calm")
 
 
@@ -314,3 +316,42 @@ def test_ranks_draw_different_dropout_masks(make_training) -> None:
         accumulate_gradients(training, 0)
         gradients.append(training.model.head.weight.grad.clone())
     assert not torch.equal(*gradients)
+
+
+@pytest.mark.slow
+def test_a_sequential_study_spends_seeds_on_undecided_arms_only(command, tmp_path, tiny) -> None:
+    arguments = [*tiny, "+study=demo", "hydra/sweeper=sequential", "hydra.sweeper.looks=[2,3]",
+                 "study.arms=[baseline,weight_tying,weight_decay_gpt2]", "eval.test_sequences=64"]  # fmt: skip
+    done = command("harness", *arguments)
+    assert done.returncode == 0, done.stderr
+    study = tmp_path / "runs" / "demo"
+    plan = json.loads((study / "plan.json").read_text())
+    assert plan["looks"] == [2, 3]
+    assert len(plan["cells"]) == 9
+    looks = [json.loads(line) for line in (study / "looks.jsonl").read_text().splitlines()]
+    assert [look["look"] for look in looks] == [1, 2]
+    first = {row["arm"]: row["decision"] for row in looks[0]["arms"]}
+    seeds = {arm: len(list((study / arm).glob("*/record.json"))) for arm in first}
+    assert seeds == {arm: 2 if decision == "stop" else 3 for arm, decision in first.items()}
+    again = command("harness", *arguments)
+    assert again.returncode == 0
+    assert "cells to train" not in again.stderr
+    assert (study / "looks.jsonl").read_text().count("\n") == 2
+
+
+def test_the_sequential_sweeper_needs_a_saved_study(command, tiny) -> None:
+    done = command("harness", *tiny, "-m", "hydra/sweeper=sequential")
+    assert (done.returncode, done.stderr.count("\n")) == (2, 1)
+    assert "add +study=NAME" in done.stderr
+
+
+@pytest.mark.slow
+def test_submitits_local_executor_runs_the_same_cells(command, tmp_path, tiny) -> None:
+    pytest.importorskip("hydra_plugins.hydra_submitit_launcher", reason="needs the extra: slurm")
+    arguments = [*tiny, *STUDY]
+    local = command("harness", *arguments, "hydra/launcher=submitit_local")
+    assert local.returncode == 0, local.stderr
+    assert {status for status, *_ in results(tmp_path / "runs").values()} == {Status.COMPLETE}
+    mixed = command("harness", *arguments)
+    assert mixed.returncode == 0, mixed.stderr
+    assert mixed.stderr.count("skipped, already complete") == 4

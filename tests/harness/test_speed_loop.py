@@ -1,0 +1,80 @@
+"""What the loop does for speed changes nothing but the speed."""
+
+import numpy as np
+import pytest
+import torch
+from torch.nn import functional as F
+
+from harness.allocator import keep_memory
+from harness.batches import gather
+from harness.config import ModelConfig, PrecisionConfig
+from harness.evaluation import sequence_losses
+from harness.model import build
+from harness.optim import adamw, clip_gradients
+from harness.precision import Precision
+from harness.randomness import initialise, weights_hash
+
+SHAPE = {"n_layer": 1, "n_head": 2, "n_embd": 16, "block_size": 16, "vocab_size": 61}
+
+
+def test_a_step_left_out_on_the_device_leaves_weights_and_moments_alone() -> None:
+    from harness.config import OptimConfig
+
+    model = build(ModelConfig(**SHAPE))
+    optimizer = adamw(model, OptimConfig())
+    precision = Precision(PrecisionConfig(), torch.device("cpu"))
+
+    def step(grad: float) -> bool:
+        for parameter in model.parameters():
+            parameter.grad = torch.full_like(parameter, grad)
+        return bool(precision.step(optimizer, clip_gradients(model, None)))
+
+    assert step(1.0)
+    weights, state = weights_hash(model), optimizer.state_dict()["state"][0]["step"].item()
+    assert not step(float("nan"))
+    assert not step(float("inf"))
+    assert (weights_hash(model), optimizer.state_dict()["state"][0]["step"].item()) == (
+        weights,
+        state,
+    )
+    assert step(1.0)
+    assert weights_hash(model) != weights
+
+
+@pytest.mark.parametrize("max_norm", [None, 0.5, 1e9])
+def test_the_gradient_norm_is_that_of_all_gradients_and_the_clip_obeys_it(max_norm) -> None:
+    model = build(ModelConfig(**SHAPE))
+    for i, parameter in enumerate(model.parameters()):
+        parameter.grad = torch.full_like(parameter, 0.01 * (i + 1))
+    expected = torch.cat([p.grad.flatten() for p in model.parameters()]).norm()
+    assert clip_gradients(model, max_norm).item() == pytest.approx(expected.item(), rel=1e-5)
+    after = torch.cat([p.grad.flatten() for p in model.parameters()]).norm().item()
+    assert after == pytest.approx(min(expected.item(), max_norm or 1e9), rel=1e-4)
+
+
+def test_evaluation_in_pieces_is_the_plain_cross_entropy() -> None:
+    model = build(ModelConfig(**{**SHAPE, "block_size": 300})).eval()
+    initialise(model, 0)
+    tokens = np.random.Philox(key=2).random_raw(5 * 300 + 1).astype(np.uint16) % 61
+    losses = sequence_losses(model, tokens, 300, 5, batch_size=4)
+    x_BT, y_BT = gather(tokens, np.arange(5), 300)
+    with torch.no_grad():
+        plain_BT = F.cross_entropy(model(x_BT).transpose(1, 2), y_BT, reduction="none")
+    np.testing.assert_allclose(losses, plain_BT.mean(1).numpy(), rtol=1e-6)
+
+
+def test_the_compiled_model_is_one_graph_with_the_same_loss_and_gradients() -> None:
+    model = build(ModelConfig(**SHAPE, dropout=0.0)).train()
+    initialise(model, 0)
+    compiled = torch.compile(model, backend="aot_eager", fullgraph=True)
+    x_BT, y_BT = torch.randint(0, 61, (2, 4, 16), generator=torch.Generator().manual_seed(0))
+    parameters = list(model.parameters())
+    eager = [loss := model(x_BT, y_BT), *torch.autograd.grad(loss, parameters)]
+    ours = [loss := compiled(x_BT, y_BT), *torch.autograd.grad(loss, parameters)]
+    torch.testing.assert_close(ours, eager, atol=1e-6, rtol=1e-5)
+
+
+def test_memory_is_kept_where_the_allocator_can_be_told() -> None:
+    import platform
+
+    assert keep_memory() == (platform.libc_ver()[0] == "glibc")
