@@ -11,6 +11,8 @@ class Backend(Enum):
 
     none = "none"
     wandb = "wandb"
+    trackio = "trackio"
+    """Needs the extra: ``pip install llm-interventions[trackio]``."""
 
 
 class WandbMode(Enum):
@@ -74,6 +76,9 @@ class HardwareConfig:
     """CPU threads of one cell."""
     n_devices: int = 1
     """Processes that train one cell together through torchrun, each on a device of its own."""
+    compile: bool = False
+    """Compile the model for the device: minutes at first, then kept on disk for all cells.
+    Pays on GPUs only. Dropout masks then differ, as with another micro-batch."""
     slots: int | None = None
     """Cells of a sweep that run at once; None: one per GPU, or per `threads` CPU cores."""
     usd_per_hour: float | None = None

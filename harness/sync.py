@@ -1,0 +1,227 @@
+"""Mirror finished studies later, from their local files: each cell and each report exactly once.
+
+    python -m harness.sync runs/demo                       wandb, offline: then `wandb sync`
+    python -m harness.sync runs/demo --online              wandb, after `wandb login`
+    python -m harness.sync runs/demo --backend trackio     then `trackio show`
+
+Write the report first (python -m analysis report runs/demo --figures): it is shown in a run of
+its own, with the table of verdicts, the figures and links to the cells.
+"""
+
+from __future__ import annotations
+
+import argparse
+import fcntl
+import json
+import logging
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from harness.exhibits import study_exhibits, study_identity, study_summary
+from harness.freeze import CONFIG_FILE
+from harness.mirror import (
+    SAMPLE_COLUMNS,
+    Exhibits,
+    Identity,
+    Target,
+    cell_identity,
+    cell_summary,
+    forget,
+    open_mirror,
+    settled,
+)
+from harness.records import (
+    RecordError,
+    RunRecord,
+    Status,
+    canonical_hash,
+    find_records,
+    read_record,
+)
+from harness.sent import DONE, SENDING, cell_content, mark, state_of
+
+LOCK_FILE = ".sync.lock"
+FINISHED = (Status.COMPLETE, Status.DIVERGED)
+
+
+class SyncError(ValueError):
+    """What cannot be mirrored; the message says what to do."""
+
+
+@dataclass(frozen=True, slots=True)
+class Result:
+    """What one call did."""
+
+    sent: int
+    already: int
+    unfinished: int
+    report: bool
+    """The study's own run was sent now."""
+
+    def sentence(self) -> str:
+        """Return the result for a person."""
+        text = f"{self.sent} cells sent, {self.already} were there already"
+        if self.unfinished:
+            text += f", {self.unfinished} are not finished"
+        return f"{text}; the study's report was {'sent' if self.report else 'there already'}."
+
+
+def sync(study: Path, target: Target) -> Result:
+    """Mirror every finished cell of a study, and what the analysis wrote beside it.
+
+    Parameters
+    ----------
+    study
+        Folder of one study.
+    target
+        Backend, project, account.
+
+    Raises
+    ------
+    SyncError
+        No records, a file that cannot be read, a missing backend, or another sync at work.
+    """
+    files = list(find_records(study))
+    if not files:
+        raise SyncError(f"no record.json below {study}: give a study's folder, e.g. runs/demo")
+    with _alone(study):
+        counts = {"sent": 0, "already": 0, "unfinished": 0}
+        records = {}
+        for file in files:
+            record = records[file.parent] = _read(file)
+            counts[_cell(file.parent, record, target)] += 1
+        report = _study(study, records, target)
+    return Result(**counts, report=report)
+
+
+def _cell(folder: Path, record: RunRecord, target: Target) -> str:
+    if record.status not in FINISHED:
+        return "unfinished"
+    config = yaml.safe_load((folder / CONFIG_FILE).read_text())
+    identity = cell_identity(target, config, record, folder)
+    rows = [
+        [row.get(str(name)) for name in SAMPLE_COLUMNS] for row in _lines(folder / "samples.jsonl")
+    ]
+    exhibits = Exhibits(tables={"samples": ([str(name) for name in SAMPLE_COLUMNS], rows)})
+    metrics = _lines(folder / "metrics.jsonl")
+    replay = _Replay(identity, metrics, cell_summary(record), exhibits)
+    return "sent" if _once(folder, target, cell_content(record), replay) else "already"
+
+
+def _study(study: Path, records: dict[Path, RunRecord], target: Target) -> bool:
+    exhibits = study_exhibits(study, records, target)
+    content = canonical_hash(
+        [
+            exhibits.tables,
+            [(f.name, f.stat().st_mtime_ns, f.stat().st_size) for f in exhibits.files],
+        ]
+    )
+    identity = study_identity(study, next(iter(records.values())).study, target)
+    replay = _Replay(identity, [], study_summary(study, list(records.values())), exhibits)
+    return _once(study, target, content, replay)
+
+
+@dataclass(frozen=True, slots=True)
+class _Replay:
+    identity: Identity
+    metrics: list[dict[str, Any]]
+    summary: dict[str, Any]
+    exhibits: Exhibits
+
+
+def _once(folder: Path, target: Target, content: str, replay: _Replay) -> bool:
+    """Send unless it was sent; what a broken attempt left is cleared first."""
+    state = state_of(folder, target, content)
+    if state == DONE:
+        return False
+    forget(target, replay.identity)
+    mark(folder, target, content, SENDING)
+    run = open_mirror(target, replay.identity)
+    for row in replay.metrics:
+        run.log(row)
+    run.finish(replay.summary, replay.exhibits)
+    mark(folder, target, content, DONE)
+    return True
+
+
+@contextmanager
+def _alone(study: Path) -> Iterator[None]:
+    with (study / LOCK_FILE).open("w") as file:
+        try:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            raise SyncError(f"another sync of {study} is at work: wait until it is done") from None
+        yield
+
+
+def _read(file: Path) -> RunRecord:
+    try:
+        return read_record(file)
+    except RecordError as error:
+        raise SyncError(str(error)) from error
+
+
+def _lines(file: Path) -> list[dict[str, Any]]:
+    text = file.read_text(encoding="utf-8") if file.exists() else ""
+    try:
+        return [json.loads(line) for line in text.splitlines()]
+    except json.JSONDecodeError as error:
+        raise SyncError(f"{file} has a line that is not JSON ({error})") from error
+
+
+def main(arguments: list[str] | None = None) -> int:
+    """Mirror the studies that the command line names; return the exit code."""
+    options = _parser().parse_args(arguments)
+    logging.basicConfig(level=logging.WARNING, format="%(levelname)s: %(message)s")
+    try:
+        target = settled(
+            Target(
+                backend=options.backend,
+                project=options.project,
+                entity=options.entity,
+                online=options.online,
+            )
+        )
+        for study in options.studies:
+            print(f"{study}: {sync(study, target).sentence()}")
+        if options.workspace:
+            from harness.workspace import save_workspace
+
+            print(f"Workspace: {save_workspace(target)}")
+    except ImportError as error:
+        print(f"error: {error}: pip install {error.name or options.backend}", file=sys.stderr)
+        return 2
+    except (ValueError, OSError) as error:
+        print(f"error: {error}", file=sys.stderr)
+        return 2
+    if target.backend == "wandb" and not target.online:
+        print(f"Upload with: wandb sync {options.studies[0]}/*/*/wandb/offline-run-* "
+              f"{options.studies[0]}/wandb/offline-run-*")  # fmt: skip
+    return 0
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(
+        prog="python -m harness.sync",
+        description=__doc__,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    parser.add_argument("studies", nargs="+", type=Path, metavar="STUDY", help="e.g. runs/demo")
+    parser.add_argument("--backend", choices=("wandb", "trackio"), default="wandb")
+    parser.add_argument("--project", default="llm-interventions")
+    parser.add_argument("--entity", help="team on W&B (default: your own)")
+    parser.add_argument("--online", action="store_true", help="send to W&B now (wandb login)")
+    parser.add_argument(
+        "--workspace", action="store_true", help="save a W&B workspace with the standard panels"
+    )
+    return parser
+
+
+if __name__ == "__main__":
+    sys.exit(main())
