@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import subprocess
 import sys
 
 import hydra
@@ -14,6 +15,7 @@ from yaml import YAMLError
 
 from harness.compose import CONF_DIR, CONFIG_NAME, explain, resolve
 from harness.freeze import describe, finished_record, freeze
+from harness.study.devices import torchrun
 from harness.study.runner import StudyFailed
 
 
@@ -30,9 +32,13 @@ def run_one(_: DictConfig) -> None:
     if done is not None:
         print(f"nothing to do, already {describe(done, folder)}", file=sys.stderr)
         return
-    from harness.cell import report  # imports torch
+    if config.hardware.n_devices > 1:
+        code = subprocess.run(torchrun(folder, config.hardware.n_devices), check=False).returncode
+    else:
+        from harness.cell import report  # imports torch
 
-    if code := report(folder):
+        code = report(folder)
+    if code:
         sys.exit(code)
 
 

@@ -5,7 +5,9 @@ from __future__ import annotations
 import os
 import shutil
 import subprocess
+import sys
 from dataclasses import dataclass
+from pathlib import Path
 
 from harness.config import ConfigError, HardwareConfig
 
@@ -76,6 +78,12 @@ def _cpu_slots(hardware: HardwareConfig) -> list[Slot]:
         Slot(cores=group, threads=hardware.threads, n_devices=hardware.n_devices)
         for group in groups
     ]
+
+
+def torchrun(folder: Path, n_devices: int) -> list[str]:
+    """Return the command that runs a frozen cell on several devices of this machine."""
+    launcher = ["torch.distributed.run", "--standalone", f"--nproc_per_node={n_devices}"]
+    return [sys.executable, "-m", *launcher, "-m", "harness.cell", str(folder)]
 
 
 def visible_gpus() -> list[str]:

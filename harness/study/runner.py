@@ -23,7 +23,7 @@ from harness.freeze import describe, finished_record
 from harness.lock import living_owner
 from harness.log import LOG_FILE
 from harness.records import RECORD_FILE, Status, find_records, read_record
-from harness.study.devices import Slot, plan_slots
+from harness.study.devices import Slot, plan_slots, torchrun
 from harness.study.plan import Cell
 from harness.study.screen import Screen, say
 from harness.study.view import cell_states, last_line, summary
@@ -174,9 +174,7 @@ def _run_cell(folder: Path, slot: Slot) -> None:
     """Child process: run the cell on its slot; everything it prints goes to the cell's log."""
     _enter(folder, slot)
     if slot.n_devices > 1:
-        launcher = ["torch.distributed.run", "--standalone", f"--nproc_per_node={slot.n_devices}"]
-        command = [sys.executable, "-m", *launcher, "-m", "harness.cell", str(folder)]
-        os.execv(sys.executable, command)  # noqa: S606
+        os.execv(sys.executable, torchrun(folder, slot.n_devices))  # noqa: S606
     from harness.cell import report
 
     sys.exit(report(folder))

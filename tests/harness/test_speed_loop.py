@@ -63,6 +63,7 @@ def test_evaluation_in_pieces_is_the_plain_cross_entropy() -> None:
     np.testing.assert_allclose(losses, plain_BT.mean(1).numpy(), rtol=1e-6)
 
 
+@pytest.mark.filterwarnings("ignore:.*should not be instantiated:DeprecationWarning")  # its own
 def test_the_compiled_model_is_one_graph_with_the_same_loss_and_gradients() -> None:
     model = build(ModelConfig(**SHAPE, dropout=0.0)).train()
     initialise(model, 0)

@@ -303,6 +303,14 @@ def test_several_processes_train_the_same_model_as_one(
         assert ours["train_loss"] == pytest.approx(theirs["train_loss"], abs=1e-5)
 
 
+@pytest.mark.slow
+def test_one_command_trains_a_cell_on_two_devices(command, tmp_path, tiny) -> None:
+    done = command("harness", *tiny, "hardware.n_devices=2")
+    assert done.returncode == 0, done.stderr
+    (record,) = [read_record(path) for path in tmp_path.rglob("record.json")]
+    assert (record.status, record.provenance.n_devices) == (Status.COMPLETE, 2)
+
+
 def test_ranks_draw_different_dropout_masks(make_training) -> None:
     import torch
 
@@ -347,7 +355,6 @@ def test_the_sequential_sweeper_needs_a_saved_study(command, tiny) -> None:
 
 @pytest.mark.slow
 def test_submitits_local_executor_runs_the_same_cells(command, tmp_path, tiny) -> None:
-    pytest.importorskip("hydra_plugins.hydra_submitit_launcher", reason="needs the extra: slurm")
     arguments = [*tiny, *STUDY]
     local = command("harness", *arguments, "hydra/launcher=submitit_local")
     assert local.returncode == 0, local.stderr
