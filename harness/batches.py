@@ -57,6 +57,13 @@ class Batches:
         return digest.hexdigest()[:16]
 
 
+def to_device(tokens: Tensor, device: torch.device) -> Tensor:
+    """Return the tokens on the device; a GPU fetches them while it is still busy."""
+    if device.type != "cuda":
+        return tokens.to(device)
+    return tokens.pin_memory().to(device, non_blocking=True)
+
+
 def gather(tokens: np.ndarray, sequences: np.ndarray, block_size: int) -> tuple[Tensor, Tensor]:
     """Return inputs and targets of the given sequences, both int64 [n, block_size]."""
     window = sequences[:, None] * block_size + np.arange(block_size + 1)

@@ -18,6 +18,7 @@ import numpy as np
 import torch
 
 from harness import checkpoint
+from harness.allocator import keep_memory
 from harness.data.corpus import open_corpus
 from harness.distributed import World
 from harness.exits import EXIT_BUSY
@@ -61,6 +62,7 @@ def run(folder: Path) -> RunRecord:
         config = load_frozen(folder)
         device = choose_device(config.hardware.device, world.local_rank)
         torch.set_num_threads(config.hardware.threads)
+        keep_memory()
         corpus = open_corpus(config.data, Path(config.data_dir))
         world.start(device)
         record = new_record(folder, config, corpus, device)

@@ -11,14 +11,15 @@ from contextlib import contextmanager
 import numpy as np
 import torch
 from torch import nn
-from torch.nn import functional as F
 
 from harness.batches import gather
+from harness.fused_loss import token_losses
+from harness.model import GPT
 
 
 @torch.inference_mode()
 def sequence_losses(
-    model: nn.Module, tokens: np.ndarray, block_size: int, n_sequences: int, batch_size: int
+    model: GPT, tokens: np.ndarray, block_size: int, n_sequences: int, batch_size: int
 ) -> np.ndarray:
     """Return the mean cross-entropy of each sequence, float32 [n_sequences], nats per token.
 
@@ -35,9 +36,8 @@ def sequence_losses(
         for start in range(0, n_sequences, batch_size):
             chosen = np.arange(start, min(start + batch_size, n_sequences))
             x_BT, y_BT = (t.to(device) for t in gather(tokens, chosen, block_size))
-            logits_BVT = model(x_BT).float().transpose(1, 2)
-            loss_BT = F.cross_entropy(logits_BVT, y_BT, reduction="none")
-            losses[chosen] = loss_BT.mean(dim=1).cpu().numpy()
+            loss_N = token_losses(model.head, model.hidden(x_BT).flatten(0, 1), y_BT.flatten())
+            losses[chosen] = loss_N.view(y_BT.shape).mean(dim=1).cpu().numpy()
     return losses
 
 

@@ -44,7 +44,7 @@ def linear_cross_entropy(x_NC: Tensor, weight_VC: Tensor, y_N: Tensor) -> Tensor
 
 def token_losses(head: torch.nn.Module, x_NC: Tensor, y_N: Tensor) -> Tensor:
     """Return each token's cross-entropy under any head, float32 [N]; without gradients."""
-    losses, rows = [], 1024
+    losses, rows = [], 1024  # 0.2 GB of float32 logits at 50,257 words
     for x_nC, y_n in zip(x_NC.split(rows), y_N.split(rows), strict=True):  # type: ignore[no-untyped-call]
         losses.append(F.cross_entropy(head(x_nC).float(), y_n, reduction="none"))
     return torch.cat(losses)
@@ -71,7 +71,7 @@ class _LinearCrossEntropy(torch.autograd.Function):
             else:
                 d_nV.copy_(p_nV)
                 dweight_PC += d_nP.t() @ x_nC
-            torch.mm(d_nP, weight_PC, out=dx_nC)
+            dx_nC.copy_(d_nP @ weight_PC)
         ctx.save_for_backward(dx_NC, dweight_PC[: len(weight_VC)])
         return total / len(x_NC)
 

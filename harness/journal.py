@@ -128,6 +128,7 @@ class Journal:
         """Write how far the cell has come."""
         t, record = self.training, self.record
         record.step, record.tokens = t.step, t.step * t.config.tokens_per_step
+        t.count_skipped()
         record.skipped_steps = t.skipped_steps
         record.cost.train_seconds = round(self.clock.seconds, 3)
         write_record(self.folder, record)
@@ -151,6 +152,7 @@ class Journal:
 
     def _measure(self, grad_norm: Tensor, lr: float) -> dict[str, Any]:
         t = self.training
+        t.count_skipped()
         train_loss = finite(t.world.mean(torch.stack(self.losses).mean()).item())
         self.record.losses.train = train_loss
         self.losses.clear()

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any, Protocol
 
 import numpy as np
@@ -11,7 +11,7 @@ import torch
 from torch import Tensor, nn
 from torch.optim import Optimizer
 
-from harness.batches import Batches
+from harness.batches import Batches, to_device
 from harness.config import Config
 from harness.distributed import World
 from harness.evaluation import sequence_losses
@@ -46,9 +46,20 @@ class Training:
     """Optimiser steps done."""
     skipped_steps: int = 0
     skipped_in_a_row: int = 0
+    unread: list[Tensor] = field(default_factory=list)
+    """Whether each of the last steps was taken, still on the device."""
+
+    def count_skipped(self) -> None:
+        """Count the steps not taken; this waits for the device, hence not after every step."""
+        for stepped in torch.stack(self.unread).tolist() if self.unread else []:
+            self.skipped_steps += not stepped
+            if self.skipped_in_a_row < self.config.train.max_skipped_steps:
+                self.skipped_in_a_row = 0 if stepped else self.skipped_in_a_row + 1
+        self.unread.clear()
 
     def state_dict(self) -> dict[str, Any]:
         """Return what a resumed run needs; all randomness follows from the step."""
+        self.count_skipped()
         return {
             "model": self.model.state_dict(),
             "optimizer": self.optimizer.state_dict(),
@@ -101,13 +112,13 @@ def train(training: Training, observer: Observer) -> None:
         t.events.gradients_ready(t.model, step)
         grad_norm = clip_gradients(t.model, config.optim.grad_clip)
 
-        stepped = t.precision.step(t.optimizer, grad_norm)
+        t.unread.append(t.precision.step(t.optimizer, grad_norm))
         t.optimizer.zero_grad(set_to_none=True)
         t.events.step_done(t.model, step)
 
         t.step = step + 1
-        t.skipped_steps += not stepped
-        t.skipped_in_a_row = 0 if stepped else t.skipped_in_a_row + 1
+        if t.device.type == "cpu" or len(t.unread) == config.train.max_skipped_steps:
+            t.count_skipped()
         observer.step_done(loss, grad_norm, lr)
         if t.skipped_in_a_row >= config.train.max_skipped_steps:
             raise Diverged(
@@ -119,14 +130,14 @@ def train(training: Training, observer: Observer) -> None:
 def accumulate_gradients(t: Training, step: int) -> Tensor:
     """Back-propagate this process's share of a global batch; return its mean loss."""
     share = t.world.share(t.config.train.batch_size)
-    x_BT, y_BT = (whole[share] for whole in t.batches(step))
+    x_BT, y_BT = (to_device(whole[share], t.device) for whole in t.batches(step))
     micro_batches = list(zip(x_BT.split(t.micro_batch), y_BT.split(t.micro_batch), strict=True))  # type: ignore[no-untyped-call]
     total = torch.zeros((), device=t.device)
     for micro, (x_bT, y_bT) in enumerate(micro_batches):
         seed_global(t.config.seeds.loop, "dropout", step, micro, t.world.rank)
         with t.world.local(t.forward, last=micro + 1 == len(micro_batches)):
             with t.precision.autocast():
-                loss = micro_loss(t, x_bT.to(t.device), y_bT.to(t.device))
+                loss = micro_loss(t, x_bT, y_bT)
             t.precision.backward(loss / len(micro_batches))
         total += loss.detach() / len(micro_batches)
     return total

@@ -37,10 +37,19 @@ class Precision:
         """Bring the gradients back to their true size."""
         self.scaler.unscale_(optimizer)
 
-    def step(self, optimizer: Optimizer, grad_norm: Tensor) -> bool:
-        """Step unless a gradient is not finite; return whether it did."""
-        finite = bool(torch.isfinite(grad_norm))
-        if finite or self.scaler.is_enabled():  # the scaler leaves the step out by itself
+    def step(self, optimizer: Optimizer, grad_norm: Tensor) -> Tensor:
+        """Step unless a gradient is not finite; return whether it did, a scalar on the device.
+
+        Where the optimiser can leave a step out on the device, nothing here waits for it.
+        """
+        finite = torch.isfinite(grad_norm)
+        if self.scaler.is_enabled():  # it finds what is not finite by itself
             self.scaler.step(optimizer)
+        elif getattr(optimizer, "_step_supports_amp_scaling", False):
+            optimizer.found_inf = 1.0 - finite.float()  # type: ignore[attr-defined]
+            optimizer.step()
+            del optimizer.found_inf  # type: ignore[attr-defined]
+        elif finite:
+            optimizer.step()
         self.scaler.update()
         return finite

@@ -8,6 +8,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 
 import torch
+from torch import nn
 
 from harness import provenance
 from harness.batches import Batches
@@ -18,7 +19,7 @@ from harness.events import Events
 from harness.freeze import CONFIG_FILE
 from harness.lock import Lock, NoLock
 from harness.loop import Training, largest_micro_batch
-from harness.model import build, build_slot, count_parameters, slot_factory
+from harness.model import GPT, build, build_slot, count_parameters, slot_factory
 from harness.precision import Precision
 from harness.randomness import initialise, parameter_hashes
 from harness.records import RunRecord, Seeds, now
@@ -81,7 +82,7 @@ def build_training(setup: Setup) -> Training:
     return Training(
         config=config,
         model=model,
-        forward=world.wrap(model, setup.device),
+        forward=_callable(setup, model),
         optimizer=build_slot(config.optim.optimizer, model, config.optim),
         schedule=slot_factory(config.schedule),
         precision=Precision(config.precision, setup.device),
@@ -93,6 +94,14 @@ def build_training(setup: Setup) -> Training:
             config.train.batch_size // world.size, config.hardware.micro_batch
         ),
     )
+
+
+def _callable(setup: Setup, model: GPT) -> nn.Module:
+    """Return what the loop calls: the model, compiled and shared out as the hardware asks."""
+    module = setup.world.wrap(model, setup.device)
+    if setup.config.hardware.compile:
+        module = torch.compile(module)  # type: ignore[assignment]
+    return module
 
 
 def _pairing(config: Config, ours: dict[str, str]) -> str:
