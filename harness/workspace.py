@@ -10,6 +10,9 @@ from typing import Any
 
 from harness.mirror import Target
 
+ARM = "JobType"
+"""W&B's name for what we set to the arm."""
+
 NAME = "Studies: noise band, curves by arm, cost"
 
 
@@ -36,57 +39,30 @@ def save_workspace(target: Target) -> str:
 def workspace(target: Target) -> Any:
     """Return the workspace's definition, which needs no network."""
     ws = importlib.import_module("wandb_workspaces.workspaces")
-    panels = importlib.import_module("wandb_workspaces.reports.v2")
-    arm = "JobType"
-
-    def curve(metric: str, title: str) -> Any:
-        return panels.LinePlot(
-            title=title,
-            x="tokens",
-            y=[metric],
-            groupby=arm,
-            groupby_aggfunc="mean",
-            groupby_rangefunc="minmax",
-        )
-
-    loss = panels.SummaryMetric("test_loss")
-    band = [
-        panels.ScatterPlot(
-            title="Noise band: test loss of every run",
-            x=panels.Config("seeds.init"),
-            y=loss,
-        ),
-        panels.BarPlot(
-            title="Test loss by arm",
-            metrics=[loss],
-            groupby=arm,
-            groupby_aggfunc="mean",
-            groupby_rangefunc="minmax",
-        ),
-    ]
     sections = [
-        ws.Section(name="Noise band", panels=band, is_open=True),
-        ws.Section(
-            name="Curves by arm",
-            panels=[
-                curve("val_loss", "Validation loss by arm, lowest to highest seed"),
-                curve("train_loss", "Training loss by arm, lowest to highest seed"),
-                curve("grad_norm", "Gradient norm by arm"),
-            ],
-            is_open=True,
-        ),
-        ws.Section(
-            name="Cost",
-            panels=[
-                panels.ScatterPlot(
-                    title="Test loss against training time",
-                    x=panels.SummaryMetric("cost/train_seconds"),
-                    y=loss,
-                )
-            ],
-        ),
-        ws.Section(
-            name="Report", panels=[panels.MediaBrowser(media_keys=["noise_band", "effects"])]
-        ),
+        ws.Section(name=name, panels=panels, is_open=True) for name, panels in _panels().items()
     ]
     return ws.Workspace(entity=target.entity, project=target.project, name=NAME, sections=sections)
+
+
+def _panels() -> dict[str, list[Any]]:
+    """Return section -> its panels."""
+    wr = importlib.import_module("wandb_workspaces.reports.v2")
+    loss = wr.SummaryMetric("test_loss")
+    by_arm = {"groupby": ARM, "groupby_aggfunc": "mean", "groupby_rangefunc": "minmax"}
+    curves = {
+        "val_loss": "Validation loss by arm, lowest to highest seed",
+        "train_loss": "Training loss by arm, lowest to highest seed",
+        "grad_norm": "Gradient norm by arm",
+    }
+    runs = wr.ScatterPlot(title="Test loss of every run", x=wr.Config("seeds.init"), y=loss)
+    seconds = wr.SummaryMetric("cost/train_seconds")
+    return {
+        "Noise band": [runs, wr.BarPlot(title="Test loss by arm", metrics=[loss], **by_arm)],
+        "Curves by arm": [
+            wr.LinePlot(title=title, x="tokens", y=[metric], **by_arm)
+            for metric, title in curves.items()
+        ],
+        "Cost": [wr.ScatterPlot(title="Test loss against seconds", x=seconds, y=loss)],
+        "Report": [wr.MediaBrowser(media_keys=["noise_band", "effects", "verdicts"])],
+    }

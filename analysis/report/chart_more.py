@@ -10,6 +10,7 @@ from analysis.report.charts import (
     ROW_HEIGHT,
     Chart,
     Rows,
+    Spec,
     arm_axis,
     data,
     layered,
@@ -65,36 +66,12 @@ def power_chart(result: Plan) -> Chart:
     for row in result.curve.to_dict("records"):
         for name, label in (("power", "sd as estimated"), ("power_cautious", "80% upper sd")):
             rows.append({"seeds": int(row["seeds"]), "power": float(row[name]), "noise": label})
-    x = quantity("seeds", "seeds per arm", axis={"tickMinStep": 1})
-    y = quantity("power", "power", scale={"domain": [0, 1]})
-    kinds = ["sd as estimated", "80% upper sd"]
-    legend = {"title": None, "orient": "top"}
-    colour = {
-        "field": "noise",
-        "type": "nominal",
-        "scale": {"domain": kinds, "range": ["$series1", "$series2"]},
-        "legend": legend,
-    }
-    dash = {**colour, "scale": {"domain": kinds, "range": [[1, 0], [6, 3]]}}
-    fields = tip(("noise", "noise", ""), ("seeds", "seeds", "d"), ("power", "power", ".2f"))
-    layers = [
-        {
-            "data": data("goal"),
-            "mark": {"type": "rule", "color": "$ink", "strokeDash": [4, 3]},
-            "encoding": {"y": {**y, "field": "goal"}},
-        },
-        {
-            "data": data("power"),
-            "mark": {"type": "line", "point": {"size": 50}, "strokeWidth": 2},
-            "encoding": {"x": x, "y": y, "color": colour, "strokeDash": dash, "tooltip": fields},
-        },
-    ]
     summary = (
         f"{result.seeds} seeds per arm find {result.delta:.4g} nats with power {result.power:g}; "
         f"{result.seeds_cautious} at the sd's 80% upper limit."
     )
     datasets: dict[str, Rows] = {"power": rows, "goal": [{"goal": result.power}]}
-    spec = layered(layers, height=240)
+    spec = layered(_power_layers(), height=240)
     return Chart("plan", "What more seeds would buy", summary, {"power": spec}, datasets)
 
 
@@ -116,35 +93,60 @@ def cost_chart(result: Comparison) -> Chart | None:
         }
         for row in known.to_dict("records")
     ]
-    spec = layered(
-        [
-            {
-                "data": data("costs"),
-                "mark": {"type": "point", "filled": True, "size": 100, "opacity": 1},
-                "encoding": {
-                    "x": quantity("cost", title, scale={"padding": 20}),
-                    "y": quantity("delta", "difference, nats per token"),
-                    "color": verdict_colour(),
-                    "shape": verdict_shape(),
-                    "tooltip": tip(
-                        ("arm", "arm", ""), ("cost", title, ".4g"), ("delta", "difference", "+.4f")
-                    ),
-                },
-            },
-            {
-                "name": "labels",
-                "data": data("costs"),
-                "mark": {"type": "text", "align": "left", "dx": 8, "color": "$ink"},
-                "encoding": {
-                    "x": quantity("cost", title, scale={"padding": 20}),
-                    "y": quantity("delta", "difference, nats per token"),
-                    "text": {"field": "arm"},
-                },
-            },
-        ],
-        height=280,
-    )
+    spec = layered(_cost_layers(title), height=280)
     summary = "; ".join(
         f"{row['arm']}: {row['cost']:.4g}, {row['delta']:+.4f}" for row in rows[:40]
     )
     return Chart("cost", "Difference against cost", summary, {"cost": spec}, {"costs": rows})
+
+
+def _cost_layers(title: str) -> list[Spec]:
+    x = quantity("cost", title, scale={"padding": 20})
+    y = quantity("delta", "difference, nats per token")
+    fields = tip(("arm", "arm", ""), ("cost", title, ".4g"), ("delta", "difference", "+.4f"))
+    return [
+        {
+            "data": data("costs"),
+            "mark": {"type": "point", "filled": True, "size": 100, "opacity": 1},
+            "encoding": {
+                "x": x,
+                "y": y,
+                "color": verdict_colour(),
+                "shape": verdict_shape(),
+                "tooltip": fields,
+            },
+        },
+        {
+            "name": "labels",
+            "data": data("costs"),
+            "mark": {"type": "text", "align": "left", "dx": 8, "color": "$ink"},
+            "encoding": {"x": x, "y": y, "text": {"field": "arm"}},
+        },
+    ]
+
+
+def _power_layers() -> list[Spec]:
+    x = quantity("seeds", "seeds per arm", axis={"tickMinStep": 1})
+    y = quantity("power", "power", scale={"domain": [0, 1]})
+    kinds = ["sd as estimated", "80% upper sd"]
+    legend = {"title": None, "orient": "top"}
+    colour = {
+        "field": "noise",
+        "type": "nominal",
+        "scale": {"domain": kinds, "range": ["$series1", "$series2"]},
+        "legend": legend,
+    }
+    dash = {**colour, "scale": {"domain": kinds, "range": [[1, 0], [6, 3]]}}
+    fields = tip(("noise", "noise", ""), ("seeds", "seeds", "d"), ("power", "power", ".2f"))
+    return [
+        {
+            "data": data("goal"),
+            "mark": {"type": "rule", "color": "$ink", "strokeDash": [4, 3]},
+            "encoding": {"y": {**y, "field": "goal"}},
+        },
+        {
+            "data": data("power"),
+            "mark": {"type": "line", "point": {"size": 50}, "strokeWidth": 2},
+            "encoding": {"x": x, "y": y, "color": colour, "strokeDash": dash, "tooltip": fields},
+        },
+    ]

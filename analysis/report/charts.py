@@ -99,6 +99,17 @@ def tip(*fields: tuple[str, str, str]) -> list[Spec]:
     ]
 
 
+POINT_TIP = tip(
+    ("arm", "arm", ""),
+    ("tokens", "tokens", ",d"),
+    ("step", "step", ",d"),
+    ("mean", "mean", ".4f"),
+    ("low", "lowest seed", ".4f"),
+    ("high", "highest seed", ".4f"),
+    ("n", "seeds", "d"),
+)
+
+
 def zoom(*encodings: str) -> list[Spec]:
     """Return drag to move, shift and wheel to zoom: the wheel alone still scrolls the page."""
     moved = "[pointerdown, window:pointerup] > window:pointermove!"
@@ -113,18 +124,7 @@ def zoom(*encodings: str) -> list[Spec]:
 
 def line_chart(arms: list[str], y_title: str, *, log_x: bool, log_y: bool) -> Spec:
     """Return loss curves over tokens with a band from the lowest to the highest seed."""
-    colour = {
-        "field": "arm",
-        "type": "nominal",
-        "scale": {"domain": arms, "range": [f"$series{i}" for i in range(len(arms))]},
-        "legend": {"title": None, "orient": "top", "columns": 3, **LINE_LEGEND},
-    }
-    dash = {
-        "field": "arm",
-        "type": "nominal",
-        "scale": {"domain": arms, "range": [list(d) for d in DASHES[: len(arms)]]},
-        "legend": colour["legend"],
-    }
+    colour, dash = _line_looks(arms)
     x = quantity(
         "tokens",
         "training tokens",
@@ -132,15 +132,6 @@ def line_chart(arms: list[str], y_title: str, *, log_x: bool, log_y: bool) -> Sp
         axis={"format": "~s", "labelFlush": True},
     )
     y = quantity("mean", y_title, scale=LOG if log_y else {})
-    tooltip = tip(
-        ("arm", "arm", ""),
-        ("tokens", "tokens", ",d"),
-        ("step", "step", ",d"),
-        ("mean", "mean", ".4f"),
-        ("low", "lowest seed", ".4f"),
-        ("high", "highest seed", ".4f"),
-        ("n", "seeds", "d"),
-    )
     band = {
         "data": data("curves"),
         "mark": {"type": "area", "opacity": 0.18, "clip": True},
@@ -161,6 +152,23 @@ def line_chart(arms: list[str], y_title: str, *, log_x: bool, log_y: bool) -> Sp
         "name": "hover",
         "data": data("curves"),
         "mark": {"type": "point", "size": 60, "opacity": 0, "clip": True},
-        "encoding": {"x": x, "y": y, "color": colour, "tooltip": tooltip},
+        "encoding": {"x": x, "y": y, "color": colour, "tooltip": POINT_TIP},
     }
     return layered([band, line, points], height=340)
+
+
+def _line_looks(arms: list[str]) -> tuple[Spec, Spec]:
+    """Return colour and dash by arm, in one legend."""
+    colour = {
+        "field": "arm",
+        "type": "nominal",
+        "scale": {"domain": arms, "range": [f"$series{i}" for i in range(len(arms))]},
+        "legend": {"title": None, "orient": "top", "columns": 3, **LINE_LEGEND},
+    }
+    dash = {
+        "field": "arm",
+        "type": "nominal",
+        "scale": {"domain": arms, "range": [list(d) for d in DASHES[: len(arms)]]},
+        "legend": colour["legend"],
+    }
+    return colour, dash

@@ -1,0 +1,102 @@
+"""Rows of the noise band and of the effects, from a comparison."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from analysis.comparison import Comparison
+from analysis.report.cells import plain
+from analysis.report.charts import Rows
+from analysis.report.palette import verdict_kind
+
+Near = tuple[float, float] | None
+"""Ends of the axis; None: all of the data."""
+
+FAR = 3.0
+"""A second view near the band is offered where an arm is this many band widths away."""
+
+
+def arm_rows(result: Comparison) -> Rows:
+    """Return each arm's mean, difference, interval and verdict."""
+    middle = baseline_mean(result)
+    rows: Rows = []
+    for row in result.table.to_dict("records"):
+        if row["mean_loss"] != row["mean_loss"]:
+            continue
+        base = row["arm"] == result.rules.baseline
+        low, high = (None, None) if base else (plain(row["ci_low"]), plain(row["ci_high"]))
+        sides = (None, None) if low is None or high is None else (middle + low, middle + high)
+        rows.append(
+            {
+                "arm": str(row["arm"]),
+                "mean": float(row["mean_loss"]),
+                "delta": float(row["delta"]),
+                "ci_low": low,
+                "ci_high": high,
+                "low": sides[0],
+                "high": sides[1],
+                "verdict": verdict_kind(str(row["verdict"])) or "undecided",
+                "published": plain(row["published_delta"]),
+            }
+        )
+    return rows
+
+
+def run_rows(result: Comparison) -> Rows:
+    """Return every complete run."""
+    done = result.runs[result.runs["status"] == "complete"]
+    rows: list[dict[str, Any]] = [
+        {str(k): v for k, v in r.items()} for r in done.to_dict("records")
+    ]
+    return [
+        {
+            "arm": str(row["arm"]),
+            "run": str(row["run_id"]),
+            "loss": float(row["loss"]),
+            "seed": str(row.get("init_seed", "")),
+        }
+        for row in rows
+    ]
+
+
+def bands(result: Comparison) -> Rows:
+    """Return the noise bands and the practical size as stripes of loss."""
+    middle, rows = baseline_mean(result), []
+    if result.noise is not None:
+        for kind, half in (
+            ("one more run", result.noise.half_width),
+            ("all arms at once", result.noise.half_width_arms),
+        ):
+            low, high = result.noise.mean - half, result.noise.mean + half
+            rows.append({"kind": kind, "low": low, "high": high})
+    if result.rope:
+        rows.append(
+            {"kind": "practical size", "low": middle - result.rope, "high": middle + result.rope}
+        )
+    return rows
+
+
+def near_the_band(result: Comparison, rows: Rows) -> tuple[float, float] | None:
+    """Return the losses around the band to look at, where some arm lies far outside."""
+    if result.noise is None or not result.noise.half_width > 0:
+        return None
+    middle, half = result.noise.mean, result.noise.half_width_arms
+    deltas = [row["delta"] for row in rows]
+    if not deltas or max(map(abs, deltas)) < FAR * half:
+        return None
+    inside = [row for row in rows if abs(row["delta"]) < FAR * half]
+    ends = [row[k] for row in inside for k in ("delta", "ci_low", "ci_high") if row[k] is not None]
+    reach = 1.05 * max([half, *map(abs, ends)])
+    return middle - reach, middle + reach
+
+
+def baseline_mean(result: Comparison) -> float:
+    """Return the mean loss of the baseline."""
+    table = result.table
+    return float(table.loc[table["arm"] == result.rules.baseline, "mean_loss"].iloc[0])
+
+
+def unit(result: Comparison) -> str:
+    """Return the metric with its unit."""
+    name = result.rules.metric
+    return f"{name.replace('_', ' ')}, nats per token" if name.endswith("loss") else name
