@@ -32,6 +32,7 @@ from harness.progress import wants_bar
 from harness.randomness import weights_hash
 from harness.records import RunRecord, Status, now, write_record
 from harness.setup import Setup, build_training, choose_device, new_record
+from harness.study.devices import plan_slots
 
 log = logging.getLogger(__name__)
 
@@ -127,6 +128,8 @@ def out_of_memory(error: BaseException) -> bool:
 
 def _train_and_test(setup: Setup) -> None:
     training = build_training(setup)
+    if setup.world.is_main:
+        checkpoint.check_room(setup.folder, training.model, setup.config.checkpoint, 1)
     journal = Journal(setup, training)
     try:
         with graceful_stop(journal):
@@ -194,6 +197,8 @@ def rehearse(folder: Path) -> int:
     record = new_record(folder, config, corpus, device)
     try:
         training = build_training(Setup(folder, config, corpus, record, device, World(), NO_LOCK))
+        n_cells = len(plan_slots(config.hardware))
+        checkpoint.check_room(folder, training.model, config.checkpoint, n_cells)
         train(training, Nobody())
         evaluate(training, corpus.tokens("test"), 1)
     except Exception as error:

@@ -3,12 +3,17 @@
 from __future__ import annotations
 
 import re
+import shutil
 from pathlib import Path
 from typing import Any
 
 import torch
+from torch import nn
+
+from harness.config import CheckpointConfig
 
 FOLDER = "checkpoints"
+WEIGHTS_FOLDER = "weights"
 _NAME = re.compile(r"step_(\d+)\.pt")
 
 
@@ -27,6 +32,44 @@ def save(cell: Path, step: int, state: dict[str, Any], keep: int) -> Path:
     for old in _saved(cell)[:-keep]:
         old.unlink()
     return path
+
+
+def save_weights(cell: Path, step: int, model: nn.Module) -> Path:
+    """Write the weights alone to ``weights/step_N.safetensors``, atomically; a tied one once."""
+    from safetensors.torch import save_file
+
+    folder = cell / WEIGHTS_FOLDER
+    folder.mkdir(exist_ok=True)
+    path = folder / f"step_{step:09d}.safetensors"
+    temporary = path.with_suffix(".partial")
+    try:
+        save_file({n: p.detach().contiguous() for n, p in model.named_parameters()}, temporary)
+        temporary.replace(path)
+    except BaseException:
+        temporary.unlink(missing_ok=True)
+        raise
+    return path
+
+
+def check_room(cell: Path, model: nn.Module, config: CheckpointConfig, n_cells: int) -> None:
+    """Refuse to start what will not fit: `n_cells` such cells side by side.
+
+    A state is the weights and two moments; one more than is kept exists while it is written.
+
+    Raises
+    ------
+    OSError
+        With the forecast, what is free, and what to change.
+    """
+    weights = sum(p.numel() * p.element_size() for p in model.parameters())
+    n_states = config.keep + 1 if config.every_steps else 1
+    needed = n_cells * weights * (3 * n_states + config.n_weights)
+    free = shutil.disk_usage(cell).free
+    if needed > free:
+        raise OSError(
+            f"checkpoints will need {needed / 1e9:.2f} GB and {free / 1e9:.2f} GB are free in "
+            f"{cell}: free some, set runs_dir, or lower checkpoint.keep or checkpoint.n_weights"
+        )
 
 
 def load_newest(cell: Path) -> tuple[dict[str, Any] | None, list[str]]:

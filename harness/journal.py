@@ -76,6 +76,8 @@ class Journal:
         config, n_steps = training.config, training.config.n_steps
         self.log_steps = evenly_spaced(config.log.n_points, n_steps)
         self.val_steps = evenly_spaced(config.eval.n_val, n_steps)
+        n_weights = config.checkpoint.n_weights
+        self.weights_steps = evenly_spaced(n_weights, n_steps) if n_weights else set()
         chosen = config.sample.steps
         self.sample_steps = (
             evenly_spaced(config.sample.n_times, n_steps) if chosen is None else set(chosen)
@@ -102,6 +104,9 @@ class Journal:
                 self.progress.update(metrics)
         if self.is_main and step in self.sample_steps:
             self._sample()
+        if self.is_main and step in self.weights_steps:
+            with self.clock.paused():
+                checkpoint.save_weights(self.folder, step, self.training.model)
         every = config.checkpoint.every_steps
         if step < config.n_steps:
             if self.lock.lost:

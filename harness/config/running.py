@@ -61,7 +61,9 @@ class CheckpointConfig:
     every_steps: int = 617
     """0: none along the way."""
     keep: int = 2
-    """The newest states kept; older ones are deleted."""
+    """The newest states kept while the cell runs; older ones are deleted."""
+    n_weights: int = 0
+    """Weights alone, kept for good at so many evenly spaced steps, as ``weights/*.safetensors``."""
 
 
 @dataclass(kw_only=True, slots=True)

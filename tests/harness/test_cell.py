@@ -320,3 +320,36 @@ def test_diverged_is_raised_only_after_enough_steps(make_training) -> None:
     with pytest.raises(Diverged):
         train(training, type("Nobody", (), {"step_done": lambda *_: None})())
     assert training.skipped_in_a_row == 4
+
+
+def test_weights_alone_are_kept_along_the_way_and_load_back(tiny) -> None:
+    from safetensors.torch import load_file
+
+    from harness.model import build
+
+    folder, record = run([*tiny, "checkpoint.n_weights=2", "+intervention=weight_tying"])
+    files = sorted(path.name for path in (folder / "weights").iterdir())
+    assert files == ["step_000000005.safetensors", "step_000000010.safetensors"]
+    config = load_frozen(folder)
+    model = build(config.model)
+    missing, unexpected = model.load_state_dict(
+        load_file(folder / "weights" / files[1]), strict=False
+    )
+    assert (missing, unexpected) == (["head.weight"], [])  # tied: stored once
+    from harness.randomness import weights_hash
+
+    assert weights_hash(model) == record.fingerprints.final_weights
+
+
+def test_checkpoints_that_will_not_fit_are_refused_before_training(tiny, monkeypatch) -> None:
+    import shutil
+    from collections import namedtuple
+
+    usage = namedtuple("usage", "free")
+    monkeypatch.setattr(shutil, "disk_usage", lambda _: usage(free=1000))
+    folder, record = run(tiny)
+    assert record.status is Status.FAILED
+    assert "1000" not in record.error
+    assert "checkpoints will need" in record.error
+    assert "checkpoint.keep" in record.error
+    assert not (folder / "metrics.jsonl").exists()
