@@ -211,7 +211,8 @@ class _Trackio:
 
     def log(self, metrics: dict[str, Any]) -> None:
         self._step = metrics["step"]
-        self._run.log(dict(metrics), step=self._step)
+        rest = {name: value for name, value in metrics.items() if name != "step"}
+        self._run.log(rest, step=self._step)  # a key "step" is its own
 
     def finish(self, summary: dict[str, Any], exhibits: Exhibits) -> None:
         import pandas as pd

@@ -1,4 +1,5 @@
 import json
+import sqlite3
 import subprocess
 import sys
 import time
@@ -6,10 +7,12 @@ from pathlib import Path
 
 import pytest
 
-from harness import cell, tracking
+from harness import cell, sync, tracking
 from harness.compose import load
 from harness.freeze import freeze
-from harness.records import Status
+from harness.mirror import Target
+from harness.records import Status, read_record
+from harness.sent import cell_content, state_of
 
 
 @pytest.fixture
@@ -90,3 +93,55 @@ def test_no_key_is_ever_written_to_a_cell(tiny, monkeypatch, tmp_path) -> None:
     folder = freeze(load([*tiny, "tracking=wandb"]))
     cell.run(folder)
     assert not [p for p in folder.rglob("*") if p.is_file() and key.encode() in p.read_bytes()]
+
+
+@pytest.mark.slow
+def test_trackio_mirrors_a_cell_while_it_trains(tiny, offline, command, tmp_path) -> None:
+    done = command(
+        "harness", *tiny, "+intervention=qkv_bias", "tracking=trackio", "tracking.project=p",
+        TRACKIO_DIR=str(tmp_path / "trackio"),
+    )  # fmt: skip
+    assert done.returncode == 0, done.stderr
+    assert "warning" not in done.stderr
+    assert "Trackio" not in done.stdout, "its greetings are kept off the output"
+    (folder,) = [p.parent for p in tmp_path.glob("runs/*/qkv_bias/*/record.json")]
+    losses = [json.loads(line)["train_loss"] for line in (folder / "metrics.jsonl").open()]
+    with sqlite3.connect(tmp_path / "trackio" / "p.db") as database:
+        found = [json.loads(row[0]) for row in database.execute("select metrics from metrics")]
+    assert [row["train_loss"] for row in found if "train_loss" in row] == losses
+    record = read_record(folder)
+    assert any(row.get("final/test_loss") == record.losses.test for row in found)
+    assert state_of(folder, Target(backend="trackio", project="p"), cell_content(record)) == "done"
+
+
+def test_a_cell_mirrored_live_is_not_sent_again(tiny, monkeypatch, tmp_path) -> None:
+    sent = []
+
+    class Silent:
+        def __init__(self, target, identity):
+            sent.append(identity.id)
+
+        def log(self, metrics):
+            pass
+
+        def finish(self, summary, exhibits):
+            assert summary.get("status", "complete") == "complete"
+
+    for module in (tracking, sync):
+        monkeypatch.setattr(module, "open_mirror", Silent)
+    folder = freeze(load([*tiny, "tracking=wandb"]))
+    cell.run(folder)
+    target = Target(backend="wandb", project="llm-interventions")
+    assert sync.sync(folder.parent.parent, target).already == 1
+    assert sent == [f"adhoc-{folder.name}", "adhoc-report"]
+
+
+def test_a_cell_whose_tracker_died_is_sent_later(tiny, monkeypatch) -> None:
+    def dead(*_: object) -> None:
+        raise ConnectionError("nobody there")
+
+    monkeypatch.setattr(tracking, "open_mirror", dead)
+    folder = freeze(load([*tiny, "tracking=wandb"]))
+    record = cell.run(folder)
+    target = Target(backend="wandb", project="llm-interventions")
+    assert state_of(folder, target, cell_content(record)) is None
