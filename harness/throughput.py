@@ -1,0 +1,225 @@
+"""Find the fastest way to run a config here, and what its study would cost.
+
+usage: python -m harness.throughput [scale=gpt2_small] [+study=published] [KEY=VALUE ...]
+
+Trains a few steps on random tokens (no corpus is read), each way in a process of its own: the
+largest micro-batch that fits is found by bisection, letting memory run out for real; then speed
+and memory over precision, compilation and micro-batch. Ends with hardware settings and a bill.
+"""
+
+from __future__ import annotations
+
+import multiprocessing
+import sys
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, replace
+from itertools import product
+from typing import TYPE_CHECKING
+
+from harness.config import Autocast, Config, ConfigError, Matmul, PrecisionConfig
+from harness.exits import EXIT_REFUSED
+
+if TYPE_CHECKING:
+    from harness.trial import Trial
+
+PRECISIONS = {
+    "fp32": PrecisionConfig(autocast=Autocast.none, matmul=Matmul.highest),
+    "tf32": PrecisionConfig(autocast=Autocast.none, matmul=Matmul.high),
+    "amp_bf16": PrecisionConfig(autocast=Autocast.bf16, matmul=Matmul.high),
+    "amp_fp16": PrecisionConfig(autocast=Autocast.fp16, matmul=Matmul.high),
+}
+"""As in ``conf/precision``."""
+
+Measure = Callable[[Config], "Trial | None"]
+
+
+@dataclass(frozen=True, slots=True)
+class Row:
+    """One way to run the config, measured."""
+
+    config: Config
+    trial: Trial
+
+    def __str__(self) -> str:
+        t, hardware = self.trial, self.config.hardware
+        return (
+            f"{precision_name(self.config.precision):9} {hardware.compile!s:8} "
+            f"{hardware.micro_batch:11} {t.tokens_per_second:12,.0f} {t.mfu:6.1%} "
+            f"{t.memory_bytes / 1e9:10.2f} {t.first_step_seconds:11.1f}"
+        )
+
+
+HEADER = "precision compile  micro_batch     tokens/s    MFU  memory, GB  1st step, s"
+
+
+def precision_name(precision: PrecisionConfig) -> str:
+    """Return the preset's name, or ``custom``."""
+    return next((name for name, p in PRECISIONS.items() if p == precision), "custom")
+
+
+def with_hardware(config: Config, **changes: object) -> Config:
+    """Return the config with other hardware settings."""
+    return replace(config, hardware=replace(config.hardware, **changes))  # type: ignore[arg-type]
+
+
+def micro_batches(config: Config) -> list[int]:
+    """Return the sizes that divide one process's share of the batch, ascending."""
+    share = config.train.batch_size // config.hardware.n_devices
+    return [size for size in range(1, share + 1) if share % size == 0]
+
+
+def largest_that_fits(sizes: list[int], fits: Callable[[int], bool]) -> int | None:
+    """Return the largest of the ascending `sizes` that fits, by bisection; None: none does."""
+    n_fit, too_many = 0, len(sizes) + 1
+    while too_many - n_fit > 1:
+        middle = (n_fit + too_many) // 2
+        if fits(sizes[middle - 1]):
+            n_fit = middle
+        else:
+            too_many = middle
+    return sizes[n_fit - 1] if n_fit else None
+
+
+def survey(config: Config, measure: Measure, *, on_gpu: bool) -> Iterator[Row]:
+    """Measure precisions, compilation and micro-batches; the config's own precision first."""
+    formats = list(PRECISIONS.values()) if on_gpu else []
+    formats = [config.precision, *(p for p in formats if p != config.precision)]
+    for precision, compiled in product(formats, [False, True] if on_gpu else [False]):
+        variant = with_hardware(replace(config, precision=precision), compile=compiled)
+        yield from _over_micro_batches(variant, measure)
+
+
+def _over_micro_batches(config: Config, measure: Measure) -> Iterator[Row]:
+    sizes, seen = micro_batches(config), {}
+
+    def fits(size: int) -> bool:
+        variant = with_hardware(config, micro_batch=size)
+        trial = seen[size] = measure(variant)
+        return trial is not None
+
+    largest = largest_that_fits(sizes, fits)
+    if largest is not None:
+        for size in sizes[: sizes.index(largest)][-2:]:  # often no slower, and leaves memory
+            if size not in seen:
+                fits(size)
+    for size, trial in sorted(seen.items()):
+        if trial is not None:
+            yield Row(with_hardware(config, micro_batch=size), trial)
+
+
+def best_row(config: Config, rows: list[Row]) -> Row:
+    """Return the fastest way that trains in the config's own precision: that is no hardware."""
+    own = [row for row in rows if row.config.precision == config.precision]
+    return max(own, key=lambda row: row.trial.tokens_per_second)
+
+
+def count_cells(config: Config) -> int:
+    """Return the cells of the study that the config names, 1 without one."""
+    study = config.study
+    baseline = study.baseline_seeds or study.seeds
+    seeds = [baseline if arm == "baseline" else study.seeds for arm in study.arms]
+    return sum(seeds) or 1
+
+
+def cell_hours(config: Config, trial: Trial) -> float:
+    """Return the hours that one cell trains and evaluates on one device."""
+    evaluation = config.eval
+    n_sequences = evaluation.n_val * evaluation.val_sequences + evaluation.test_sequences
+    evaluating = n_sequences * config.model.block_size / trial.eval_tokens_per_second
+    return (config.train.tokens / trial.tokens_per_second + evaluating) / 3600
+
+
+def bill(config: Config, trial: Trial) -> str:
+    """Return hours and dollars of the study, and how they grow."""
+    n_cells, hours = count_cells(config), cell_hours(config, trial)
+    rate = config.hardware.usd_per_hour
+    price = f", ${n_cells * hours * rate:,.2f}" if rate is not None else ""
+    lines = [
+        f"{n_cells} cells x {hours:.3g} h = {n_cells * hours:.3g} device-hours{price}"
+        + ("" if rate is not None else " (set hardware.usd_per_hour for dollars)"),
+        *(f"  {name}: x {factor:.2g}" for name, factor in growth(config).items()),
+    ]
+    return "\n".join(lines)
+
+
+def growth(config: Config) -> dict[str, float]:
+    """Return by which factor training costs more for larger models or more tokens, at equal MFU."""
+    m = config.model
+    larger = {
+        "twice the layers": replace(m, n_layer=2 * m.n_layer),
+        "twice the width": replace(m, n_embd=2 * m.n_embd, n_head=2 * m.n_head),
+        "twice the context": replace(m, block_size=2 * m.block_size),
+    }
+    factors = {name: _flops(config, model) / _flops(config, m) for name, model in larger.items()}
+    return {"twice the tokens": 2.0, **factors}
+
+
+def _flops(config: Config, model: object) -> float:
+    import torch
+
+    from harness.model import build, flops_per_token
+
+    with torch.device("meta"):
+        return flops_per_token(build(model), model)  # type: ignore[arg-type]
+
+
+def measure_apart(config: Config) -> Trial | None:
+    """Measure in a new process: a killed one means that memory ran out."""
+    context = multiprocessing.get_context("spawn")
+    here, there = context.Pipe(duplex=False)
+    process = context.Process(target=_child, args=(there, config))
+    process.start()
+    there.close()
+    try:
+        outcome = here.recv()
+    except EOFError:  # killed by the system
+        outcome = None
+    process.join()
+    if isinstance(outcome, Exception):
+        raise outcome
+    return outcome  # type: ignore[no-any-return]
+
+
+def _child(pipe: multiprocessing.connection.Connection, config: Config) -> None:
+    from harness.trial import run
+
+    try:
+        pipe.send(run(config))
+    except Exception as error:
+        pipe.send(RuntimeError(f"{type(error).__name__}: {error}"))
+
+
+def main(arguments: list[str] | None = None) -> int:
+    """Measure the config that the command line describes; return the exit code."""
+    overrides = sys.argv[1:] if arguments is None else arguments
+    if {"-h", "--help"} & set(overrides):
+        print(__doc__)
+        return 0
+    from harness.compose import load
+
+    try:
+        config = load(overrides)
+        from harness.setup import choose_device
+
+        on_gpu = choose_device(config.hardware.device).type == "cuda"
+    except ConfigError as error:
+        print(f"error: {error}", file=sys.stderr)
+        return EXIT_REFUSED
+    print(HEADER)
+    rows = []
+    for row in survey(config, measure_apart, on_gpu=on_gpu):
+        print(row, flush=True)
+        rows.append(row)
+    if not any(row.config.precision == config.precision for row in rows):
+        print("error: not one sequence fits in memory: take a smaller model", file=sys.stderr)
+        return 1
+    best = best_row(config, rows)
+    hardware = best.config.hardware
+    print(f"\nhardware.micro_batch={hardware.micro_batch} hardware.compile={hardware.compile}")
+    print(f"hardware.peak_flops={best.trial.peak_flops:.3g}")
+    print(bill(config, best.trial))
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
