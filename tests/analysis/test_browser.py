@@ -154,8 +154,8 @@ def test_samples_show_two_arms_at_two_steps(page):
     left.locator(".sample-arm").select_option("same")
     left.locator(".sample-step").fill("0")
     right.locator(".sample-arm").select_option("bad")
-    assert "step 10 ·" in left.locator("h4").inner_text()
-    assert "step 100 ·" in right.locator("h4").inner_text()
+    assert "step 10 ·" in left.locator("article h3").inner_text()
+    assert "step 100 ·" in right.locator("article h3").inner_text()
     page.locator("#sample-all").check()
     assert left.locator("article").count() == 3
 
@@ -241,11 +241,32 @@ def test_the_live_report_reloads_itself_when_a_cell_finishes(chromium, tmp_path)
     thread.start()
     page = chromium.new_page()
     page.goto(f"http://127.0.0.1:{made.server_address[1]}/")
-    page.wait_for_function("() => document.getElementById('live').textContent.includes('1 running')")
+    page.wait_for_function(
+        "() => document.getElementById('live').textContent.includes('1 running')"
+    )
     full_study(folder, arms, 3, n_points=6)
-    page.wait_for_function("() => document.getElementById('live').textContent.includes('6 complete')")
+    page.wait_for_function(
+        "() => document.getElementById('live').textContent.includes('6 complete')"
+    )
     assert "6 / 6" in page.locator(".tiles").inner_text()
     page.close()
     made.shutdown()
     made.server_close()
     thread.join()
+
+
+@pytest.mark.parametrize("theme", ["light", "dark"])
+def test_axe_finds_no_violation_of_the_accessibility_guidelines(chromium, report, theme):
+    package = pytest.importorskip("axe_playwright_python", reason="axe is not installed")
+    context = chromium.new_context(color_scheme=theme, bypass_csp=True)
+    page = context.new_page()
+    page.goto(report)
+    for figure in page.locator("figure.chart").all():
+        figure.scroll_into_view_if_needed()
+        figure.locator("svg").wait_for()
+    page.add_script_tag(path=Path(package.__file__).parent / "axe.min.js")
+    found = page.evaluate("() => axe.run(document)")["violations"]
+    page.locator("[data-opens]").first.click()
+    found += page.evaluate("() => axe.run(document)")["violations"]
+    context.close()
+    assert [(v["id"], [node["target"] for node in v["nodes"]]) for v in found] == []

@@ -105,7 +105,8 @@ def test_trackio_mirrors_a_cell_while_it_trains(tiny, offline, command, tmp_path
     assert "warning" not in done.stderr
     assert "Trackio" not in done.stdout, "its greetings are kept off the output"
     (folder,) = [p.parent for p in tmp_path.glob("runs/*/qkv_bias/*/record.json")]
-    losses = [json.loads(line)["train_loss"] for line in (folder / "metrics.jsonl").open()]
+    lines = (folder / "metrics.jsonl").read_text().splitlines()
+    losses = [json.loads(line)["train_loss"] for line in lines]
     with sqlite3.connect(tmp_path / "trackio" / "p.db") as database:
         found = [json.loads(row[0]) for row in database.execute("select metrics from metrics")]
     assert [row["train_loss"] for row in found if "train_loss" in row] == losses

@@ -13,7 +13,7 @@ function sampleArticle([step, tokens, prompt, completion]) {
     paragraph.append(make("span", { class: "prompt" }, prompt), completion.slice(prompt.length));
   else paragraph.append(completion);
   const head = `step ${step.toLocaleString("en")} · ${(tokens || 0).toLocaleString("en")} tokens`;
-  return make("article", {}, make("h4", {}, head), paragraph);
+  return make("article", {}, make("h3", {}, head), paragraph);
 }
 
 function startSamples(panel, arms, first) {
