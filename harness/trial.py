@@ -78,7 +78,7 @@ def _measure(config: Config, device: torch.device) -> Trial:
     size = config.hardware.micro_batch or config.train.batch_size
     n_micro = min(N_MICRO, config.train.batch_size // size)
     start = time.perf_counter()
-    t = _training(config, device, size * n_micro)
+    t = synthetic_training(config, device, size * n_micro)
     _clock(device, lambda: _step(t))
     first = time.perf_counter() - start
     micro, rest = np.median([_timed_step(t) for _ in range(N_TIMED)], axis=0)
@@ -97,7 +97,7 @@ def _measure(config: Config, device: torch.device) -> Trial:
     )
 
 
-def _training(config: Config, device: torch.device, batch_size: int) -> Training:
+def synthetic_training(config: Config, device: torch.device, batch_size: int) -> Training:
     """Return the config's training with `batch_size` random sequences a step."""
     config = replace(config, train=replace(config.train, batch_size=batch_size))
     n_tokens = batch_size * config.model.block_size + 1
