@@ -53,6 +53,7 @@ def load(overrides: Sequence[str] = ()) -> Config:
     """
     GlobalHydra.instance().clear()
     _compose.cache_clear()
+    _Loader.flat.cache_clear()
     with initialize_config_dir(str(CONF_DIR), version_base="1.3", job_name="harness"):
         return resolve((), overrides)
 
@@ -74,7 +75,7 @@ def resolve(hydra_overrides: Sequence[str], overrides: Sequence[str]) -> Config:
     """
     loader = _Loader(tuple(hydra_overrides))
     names, rest = _split(overrides)
-    config = loader.config(tuple(overrides))
+    config = loader.config((*rest, _with(names)) if names else rest)
     validate(config)
     if sorted(names) != sorted(config.interventions):
         raise ConfigError(
@@ -102,18 +103,19 @@ class _Loader:
 
     def config(self, overrides: tuple[str, ...]) -> Config:
         """Return the checked config."""
-        checked = self._checked(overrides)
+        checked = self.checked(overrides)
         if missing := OmegaConf.missing_keys(checked):
             raise ConfigError(f"no value for {', '.join(sorted(missing))}: set it")
         config: Config = OmegaConf.to_object(checked)  # type: ignore[assignment]
         return config
 
+    @lru_cache(maxsize=256)  # noqa: B019 - a loader is two strings
     def flat(self, overrides: tuple[str, ...]) -> Flat:
         """Return everything but the cards as dotted keys with plain values."""
-        plain = OmegaConf.to_container(self._checked(overrides), enum_to_str=True)
+        plain = OmegaConf.to_container(self.checked(overrides), enum_to_str=True)
         return flatten({str(k): v for k, v in plain.items() if k not in NOT_COMPARED})  # type: ignore[union-attr]
 
-    def _checked(self, overrides: tuple[str, ...]) -> DictConfig:
+    def checked(self, overrides: tuple[str, ...]) -> DictConfig:
         """Hold the composition against the schema again: ``+model.typo=3`` slips past Hydra."""
         seeds = {key: value for item in overrides if (pair := _seed(item)) for key, value in [pair]}
         others = tuple(item for item in overrides if _seed(item) is None)
