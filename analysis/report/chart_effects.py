@@ -30,14 +30,14 @@ from analysis.report.effect_rows import (
 
 def noise_band_chart(result: Comparison, arms: list[str]) -> Chart:
     """Return every run as a dot, with the noise band, the practical size and the intervals."""
-    rows = arm_rows(result)
-    shown = [arm for arm in arms if any(row["arm"] == arm for row in rows)]
+    place = {arm: i for i, arm in enumerate(arms)}
+    rows = arm_rows(result, place)
     stripes = bands(result)
-    datasets = {"runs": run_rows(result), "arms": rows, "bands": stripes}
-    variants = {"all runs": _noise_spec(result, shown, None)}
+    datasets = {"runs": run_rows(result, place), "arms": rows, "bands": stripes}
+    variants = {"all runs": _noise_spec(result, len(rows), None)}
     near = near_the_band(result, rows)
     if near is not None:
-        variants = {"near the band": _noise_spec(result, shown, near), **variants}
+        variants = {"near the band": _noise_spec(result, len(rows), near), **variants}
     return Chart(
         "noise_band", "Noise band", _noise_summary(result), variants, datasets, _noise_key(result)
     )
@@ -45,8 +45,8 @@ def noise_band_chart(result: Comparison, arms: list[str]) -> Chart:
 
 def effects_chart(result: Comparison, arms: list[str]) -> Chart:
     """Return each arm's difference with its simultaneous interval and the practical size."""
-    rows = [row for row in arm_rows(result) if row["ci_low"] is not None]
-    shown = [arm for arm in arms if any(row["arm"] == arm for row in rows)]
+    place = {arm: i for i, arm in enumerate(arms)}
+    rows = [row for row in arm_rows(result, place) if row["ci_low"] is not None]
     rope = result.rope
     datasets: dict[str, Rows] = {
         "effects": rows,
@@ -59,18 +59,18 @@ def effects_chart(result: Comparison, arms: list[str]) -> Chart:
         f"{row['verdict']}"
         for row in rows[:40]
     )
-    variants = {"all arms": _effects_spec(result, shown, None)}
+    variants = {"all arms": _effects_spec(result, len(rows), None)}
     near = near_the_band(result, rows)
     if near is not None:
         middle = baseline_mean(result)
         inner = (near[0] - middle, near[1] - middle)
-        variants = {"near zero": _effects_spec(result, shown, inner), **variants}
+        variants = {"near zero": _effects_spec(result, len(rows), inner), **variants}
     return Chart("effects", "Effects", summary, variants, datasets)
 
 
-def _noise_spec(result: Comparison, arms: list[str], near: Near) -> Spec:
+def _noise_spec(result: Comparison, n_rows: int, near: Near) -> Spec:
     x = quantity("loss", unit(result), scale=_scale(near))
-    row = arm_axis(arms)
+    row = arm_axis()
     layers = [
         _stripe("bands", "datum.kind != 'practical size'", ("$band", 0.16), x),
         _stripe("bands", "datum.kind == 'practical size'", ("$rope", 0.28), x),
@@ -84,7 +84,7 @@ def _noise_spec(result: Comparison, arms: list[str], near: Near) -> Spec:
     ]
     if near:
         layers += _off_scale("arms", "mean", near, row)
-    return layered(layers, height=ROW_HEIGHT * max(len(arms), 1))
+    return layered(layers, height=ROW_HEIGHT * max(n_rows, 1))
 
 
 def _interval_bars(x: Spec, row: Spec) -> Spec:
@@ -114,10 +114,10 @@ def _run_dots(x: Spec, row: Spec) -> Spec:
     }
 
 
-def _effects_spec(result: Comparison, arms: list[str], near: Near) -> Spec:
+def _effects_spec(result: Comparison, n_rows: int, near: Near) -> Spec:
     title = f"difference from {result.rules.baseline}, {unit(result)}"
     x = quantity("delta", title, scale=_scale(near))
-    row = arm_axis(arms)
+    row = arm_axis()
     layers = [
         _stripe("rope", "true", ("$rope", 0.28), x),
         {
@@ -135,16 +135,18 @@ def _effects_spec(result: Comparison, arms: list[str], near: Near) -> Spec:
                 "color": verdict_colour(),
             },
         },
-        {
-            "data": data("published"),
-            "mark": {"type": "tick", "color": "$muted", "thickness": 3, "size": 16, "clip": True},
-            "encoding": {"y": row, "x": {**x, "field": "published"}},
-        },
         _effect_points(x, row),
     ]
     if near:
         layers += _off_scale("effects", "delta", near, row)
-    return layered(layers, height=ROW_HEIGHT * max(len(arms), 1))
+    if result.table["published_delta"].notna().any():
+        look = {"color": "$muted", "thickness": 3, "size": 16, "clip": True}
+        tick = {
+            "mark": {"type": "tick", **look},
+            "encoding": {"y": row, "x": {**x, "field": "published"}},
+        }
+        layers.insert(3, {"data": data("published"), **tick})
+    return layered(layers, height=ROW_HEIGHT * max(n_rows, 1))
 
 
 def _effect_points(x: Spec, row: Spec) -> Spec:

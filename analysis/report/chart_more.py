@@ -27,11 +27,15 @@ def components_chart(report: NoiseReport) -> Chart | None:
     if report.components is None:
         return None
     rows: Rows = [
-        {"arm": str(row["source"]), **{k: plain(row[k]) for k in ("sd", "ci_low", "ci_high")}}
-        for row in report.components.table.to_dict("records")
+        {
+            "at": i,
+            "arm": str(row["source"]),
+            **{k: plain(row[k]) for k in ("sd", "ci_low", "ci_high")},
+        }
+        for i, row in enumerate(report.components.table.to_dict("records"))
     ]
     x = quantity("sd", "sd of one run, nats per token", scale={"zero": True})
-    order = arm_axis([row["arm"] for row in rows])
+    order = arm_axis()
     layers = [
         {
             "data": data("sources"),

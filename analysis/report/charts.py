@@ -61,12 +61,15 @@ def quantity(name: str, title: str | None, *, scale: Spec | None = None, **more:
     }
 
 
-def arm_axis(arms: list[str]) -> Spec:
-    """Return a row for each arm, in this order."""
+def arm_axis() -> Spec:
+    """Return a row for each arm, in the order of the rows' ``at``.
+
+    No name stands in a specification: what it holds is taken for a colour, or for JavaScript's own.
+    """
     return {
         "field": "arm",
         "type": "nominal",
-        "sort": arms,
+        "sort": {"field": "at", "op": "min"},
         "title": None,
         "axis": {"grid": True, "gridDash": [1, 3], "ticks": False, "labelLimit": 220},
     }
@@ -122,9 +125,9 @@ def zoom(*encodings: str) -> list[Spec]:
     return [{"name": "zoom", "select": select, "bind": "scales"}]
 
 
-def line_chart(arms: list[str], y_title: str, *, log_x: bool, log_y: bool) -> Spec:
+def line_chart(n_arms: int, y_title: str, *, log_x: bool, log_y: bool) -> Spec:
     """Return loss curves over tokens with a band from the lowest to the highest seed."""
-    colour, dash = _line_looks(arms)
+    colour, dash = _line_looks(n_arms)
     x = quantity(
         "tokens",
         "training tokens",
@@ -157,18 +160,20 @@ def line_chart(arms: list[str], y_title: str, *, log_x: bool, log_y: bool) -> Sp
     return layered([band, line, points], height=340)
 
 
-def _line_looks(arms: list[str]) -> tuple[Spec, Spec]:
-    """Return colour and dash by arm, in one legend."""
+def _line_looks(n_arms: int) -> tuple[Spec, Spec]:
+    """Return colour and dash by arm, in one legend, in the order of the rows' ``slot``."""
     colour = {
         "field": "arm",
         "type": "nominal",
-        "scale": {"domain": arms, "range": [f"$series{i}" for i in range(len(arms))]},
+        "sort": {"field": "slot", "op": "min"},
+        "scale": {"range": [f"$series{i}" for i in range(n_arms)]},
         "legend": {"title": None, "orient": "top", "columns": 3, **LINE_LEGEND},
     }
     dash = {
         "field": "arm",
         "type": "nominal",
-        "scale": {"domain": arms, "range": [list(d) for d in DASHES[: len(arms)]]},
+        "sort": colour["sort"],
+        "scale": {"range": [list(d) for d in DASHES[:n_arms]]},
         "legend": colour["legend"],
     }
     return colour, dash

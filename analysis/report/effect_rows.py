@@ -16,8 +16,8 @@ FAR = 3.0
 """A second view near the band is offered where an arm is this many band widths away."""
 
 
-def arm_rows(result: Comparison) -> Rows:
-    """Return each arm's mean, difference, interval and verdict."""
+def arm_rows(result: Comparison, place: dict[str, int]) -> Rows:
+    """Return each arm's mean, difference, interval and verdict; `place` is its row."""
     middle = baseline_mean(result)
     rows: Rows = []
     for row in result.table.to_dict("records"):
@@ -28,6 +28,7 @@ def arm_rows(result: Comparison) -> Rows:
         sides = (None, None) if low is None or high is None else (middle + low, middle + high)
         rows.append(
             {
+                "at": place[str(row["arm"])],
                 "arm": str(row["arm"]),
                 "mean": float(row["mean_loss"]),
                 "delta": float(row["delta"]),
@@ -42,14 +43,15 @@ def arm_rows(result: Comparison) -> Rows:
     return rows
 
 
-def run_rows(result: Comparison) -> Rows:
-    """Return every complete run."""
+def run_rows(result: Comparison, place: dict[str, int]) -> Rows:
+    """Return every complete run; `place` is its arm's row."""
     done = result.runs[result.runs["status"] == "complete"]
     rows: list[dict[str, Any]] = [
         {str(k): v for k, v in r.items()} for r in done.to_dict("records")
     ]
     return [
         {
+            "at": place[str(row["arm"])],
             "arm": str(row["arm"]),
             "run": str(row["run_id"]),
             "loss": float(row["loss"]),

@@ -74,6 +74,7 @@ def _curves(evidence: Evidence, metric: str) -> dict[str, Any]:
     rows: Rows = [
         {
             "arm": arm,
+            "slot": slot,
             "n": found[arm].n,
             "tokens": tokens,
             "step": found[arm].step[i],
@@ -81,25 +82,12 @@ def _curves(evidence: Evidence, metric: str) -> dict[str, Any]:
             "low": found[arm].low[i],
             "high": found[arm].high[i],
         }
-        for arm in arms
+        for slot, arm in enumerate(arms)
         for i, tokens in enumerate(found[arm].tokens)
     ]
-    chart = curves_chart(evidence)
-    names = dict(zip((f"#{i}" for i in range(MOST_LINES)), arms, strict=False))
     title = f"{METRICS[metric].capitalize()} along training"
-    whole = Chart("curves", title, "", _named(chart.variants, names), {"curves": rows})
-    return finished(whole)
-
-
-def _named(node: Any, names: dict[str, str]) -> Any:
-    """Put the arms' names into the scales, and leave out the colours that are not used."""
-    if isinstance(node, dict):
-        node = {key: _named(value, names) for key, value in node.items()}
-        if "domain" in node and "range" in node and "#0" in node["domain"]:
-            node = {"domain": list(names.values()), "range": node["range"][: len(names)]}
-    elif isinstance(node, list):
-        node = [_named(item, names) for item in node]
-    return node
+    variants = curves_chart(evidence).variants
+    return finished(Chart("curves", title, "", variants, {"curves": rows}))
 
 
 def _config() -> dict[str, Any]:

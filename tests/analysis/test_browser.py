@@ -5,10 +5,15 @@ import re
 import shutil
 from pathlib import Path
 
+import pandas as pd
 import pytest
 from full_study import EVIL, full_study
 
+from analysis.comparison import Rules
 from analysis.report import write_report
+from analysis.report.evidence import gather
+from analysis.report.page import render
+from analysis.runs import Runs
 
 BROWSER = (
     shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
@@ -270,3 +275,24 @@ def test_axe_finds_no_violation_of_the_accessibility_guidelines(chromium, report
     found += page.evaluate("() => axe.run(document)")["violations"]
     context.close()
     assert [(v["id"], [node["target"] for node in v["nodes"]]) for v in found] == []
+
+
+def test_no_name_of_an_arm_breaks_a_chart_or_runs(chromium, tmp_path):
+    names = [EVIL, "$better", "__proto__", "constructor", "toString", "#0", "a|b`c'd\"e\\"]
+    rows = [
+        {"arm": arm, "init_seed": seed, "test_loss": 3 + 0.1 * i + 0.01 * seed + 0.001 * (seed * i)}
+        for i, arm in enumerate(["baseline", *names])
+        for seed in range(3)
+    ]
+    evidence = gather(Runs(pd.DataFrame(rows), home=tmp_path), Rules())
+    (tmp_path / "report.html").write_text(render(evidence))
+    page = chromium.new_page()
+    heard = []
+    page.on("console", lambda m: heard.append(m.text) if m.type in ("error", "warning") else None)
+    page.on("pageerror", lambda error: heard.append(str(error)))
+    page.goto((tmp_path / "report.html").as_uri())
+    labels = show(page, "effects").locator("svg").text_content()
+    assert all(name in labels for name in names[1:])
+    assert page.evaluate("() => window.injected") is None
+    assert heard == []
+    page.close()

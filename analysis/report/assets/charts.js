@@ -83,12 +83,10 @@ phone.addEventListener("change", () => figures.filter((f) => f.dataset.drawn).fo
 // --- curves: an arm keeps its colour and dash as long as it is shown
 const slots = new Map();
 function chosenCurves(spec) {
-  const arms = [...slots.keys()];
+  const used = [...slots.values()].sort((a, b) => a - b);
   for (const layer of spec.layer) for (const channel of ["color", "strokeDash"]) {
     const encoding = layer.encoding[channel];
-    if (!encoding) continue;
-    const range = encoding.scale.range;
-    encoding.scale = { domain: arms, range: arms.map((arm) => range[slots.get(arm)]) };
+    if (encoding) encoding.scale.range = used.map((slot) => encoding.scale.range[slot]);
   }
   const metric = byId("curve-metric").value, from = Number(byId("curve-part").value);
   const rows = [];
@@ -96,7 +94,7 @@ function chosenCurves(spec) {
     if (!slots.has(curve.arm)) continue;
     const last = curve.tokens[curve.tokens.length - 1];
     curve.tokens.forEach((tokens, i) => {
-      if (tokens >= from * last && tokens > 0) rows.push({ arm: curve.arm, n: curve.n, tokens, step: curve.step[i],
+      if (tokens >= from * last && tokens > 0) rows.push({ arm: curve.arm, slot: slots.get(curve.arm), n: curve.n, tokens, step: curve.step[i],
         mean: curve.mean[i], low: curve.low[i], high: curve.high[i] });
     });
   }
