@@ -198,7 +198,7 @@ def main(arguments: list[str] | None = None) -> int:
         print(f"error: {error}: pip install {error.name or options.backend}", file=sys.stderr)
         return 2
     except (ValueError, OSError) as error:
-        print(f"error: {error}", file=sys.stderr)
+        print(f"error: {' '.join(str(error).split())}", file=sys.stderr)
         return 2
     if target.backend == "wandb" and not target.online:
         print(f"Upload with: wandb sync {options.studies[0]}/*/*/wandb/offline-run-* "
