@@ -105,7 +105,7 @@ def cost_chart(result: Comparison) -> Chart | None:
 
 
 def _cost_layers(title: str) -> list[Spec]:
-    x = quantity("cost", title, scale={"padding": 20})
+    x = quantity("cost", title, scale={"padding": 20}, axis={"format": "~g"})
     y = quantity("delta", "difference, nats per token")
     fields = tip(("arm", "arm", ""), ("cost", title, ".4g"), ("delta", "difference", "+.4f"))
     return [

@@ -9,7 +9,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-from analysis.render import DASH, markdown_table, number
+from analysis.render import DASH, number
 
 _LATEX = {
     "\\": r"\textbackslash{}",
@@ -68,9 +68,20 @@ class Table:
         return [[item.text for item in row] for row in self.rows]
 
     def to_markdown(self) -> str:
-        """Return the table, then each note as a footnote line."""
-        body = markdown_table([column.label for column in self.columns], self.texts())
-        return "\n".join([body, *(f"\n_{note}_" for note in self.notes)]) + "\n"
+        """Return the table, then each note as a paragraph."""
+        from tabulate import tabulate
+
+        texts = [[text.replace("|", r"\|") for text in row] for row in self.texts()]
+        body = tabulate(
+            texts,
+            [column.label for column in self.columns],
+            tablefmt="pipe",
+            colalign=["right" if column.numeric else "left" for column in self.columns]
+            if texts
+            else None,
+            disable_numparse=True,
+        )
+        return "\n".join([body, *(f"\n{note}" for note in self.notes)]) + "\n"
 
     def to_csv(self) -> str:
         """Return the table as CSV: unrounded numbers where a column is numeric."""

@@ -40,6 +40,7 @@ def html(evidence):
     return render(evidence)
 
 
+@pytest.mark.slow
 def test_the_command_writes_one_page_with_tables_and_figures(folder, tmp_path, capsys):
     assert main(["report", str(folder), "--out", str(tmp_path), "--figures"]) == 0
     assert "report.html" in capsys.readouterr().out

@@ -62,7 +62,7 @@ function tableText(sheet, format) {
     return [head, ...rows].map((row) => row.map((t) => (/[",]/.test(t) ? `"${t.replaceAll('"', '""')}"` : t)).join(",")).join("\n") + "\n";
   const right = [...sheet.querySelectorAll("thead th")].map((th) => th.classList.contains("num"));
   const line = (row) => `| ${row.map((t) => t.replaceAll("|", "\\|")).join(" | ")} |`;
-  const notes = [...sheet.querySelectorAll(".note")].map((note) => `\n_${note.textContent}_`);
+  const notes = [...sheet.querySelectorAll(".note")].map((note) => `\n${note.textContent}`);
   return [line(head), line(right.map((r) => (r ? "--:" : "---"))), ...rows.map(line), ...notes].join("\n") + "\n";
 }
 
