@@ -1,0 +1,109 @@
+"""Measure a whole study of shape A beside the textbook GPT run cell by cell.
+
+    python -m benchmarks.study [--arms 8] [--seeds 5] [--steps 50] [--write]
+
+The harness trains arms x seeds on all cores, one thread a cell; the textbook trains a few cells of
+as many steps one after the other in fresh processes with PyTorch's own number of threads, and its
+mean time stands for all. Needs an idle machine: this is wall-clock time.
+"""
+
+from __future__ import annotations
+
+import argparse
+import os
+import subprocess
+import sys
+import tempfile
+import time
+
+from benchmarks.report import machine, table, write_section
+
+ARMS = (
+    "baseline",
+    "no_dropout",
+    "qkv_bias",
+    "weight_tying",
+    "gradient_clipping",
+    "higher_lr",
+    "scheduled_lr",
+    "weight_decay_gpt2",
+)
+N_TEXTBOOK = 3
+TEST_SEQUENCES = 64
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--arms", type=int, default=len(ARMS))
+    parser.add_argument("--seeds", type=int, default=5)
+    parser.add_argument("--steps", type=int, default=50)
+    parser.add_argument("--write", action="store_true", help="into docs/benchmarks.md")
+    parser.add_argument("--textbook-cell", action="store_true", help=argparse.SUPPRESS)
+    options = parser.parse_args()
+    if options.textbook_cell:
+        textbook_cell(options.steps)
+        return
+    n_cells = options.arms * options.seeds
+    sweep_seconds(1, 1, 1)  # prepares the corpus
+    idle = sweep_seconds(options.arms, options.seeds, 1)
+    ours = sweep_seconds(options.arms, options.seeds, options.steps)
+    command = [sys.executable, "-m", "benchmarks.study", "--textbook-cell"]
+    theirs = wall([*command, "--steps", str(options.steps)], N_TEXTBOOK) * n_cells
+    rows = [
+        {"what": f"{n_cells} cells of {options.steps} steps", "figure": f"{ours:.0f} s"},
+        {"what": "the textbook's, extrapolated", "figure": f"{theirs:.0f} s"},
+        {"what": "ratio", "figure": f"**{theirs / ours:.2f}**"},
+        {"what": "the same cells with one step each", "figure": f"{idle / n_cells:.2f} s a cell"},
+    ]
+    text = f"{table(rows)}\n\n{machine('torch')}. Wall-clock time on {os.cpu_count()} cores."
+    print(text)
+    if options.write:
+        write_section("study", text)
+
+
+def sweep_seconds(n_arms: int, n_seeds: int, steps: int) -> float:
+    """Return the seconds of a sweep in a fresh folder."""
+    overrides = [
+        "model.n_layer=4",
+        "model.block_size=128",
+        "model.vocab_size=512",
+        f"train.tokens={steps * 2048}",
+        f"eval.test_sequences={TEST_SEQUENCES}",
+        "eval.n_val=1",
+        f"seed=range({n_seeds})",
+        f"+intervention={','.join(ARMS[:n_arms])}",
+        "hardware=cpu",
+    ]
+    with tempfile.TemporaryDirectory() as folder:
+        command = [sys.executable, "-m", "harness", "-m", *overrides, f"runs_dir={folder}"]
+        return wall(command, 1)
+
+
+def wall(command: list[str], times: int) -> float:
+    """Return seconds per call."""
+    start = time.perf_counter()
+    for _ in range(times):
+        subprocess.run(command, check=True, capture_output=True)
+    return (time.perf_counter() - start) / times
+
+
+def textbook_cell(steps: int) -> None:
+    """Train and test the textbook GPT on random tokens."""
+    import torch
+
+    from benchmarks.contestants import SHAPES, make_step, textbook
+
+    batch_size, config = SHAPES["A"]
+    ids = torch.randint(config.vocab_size, (batch_size, config.block_size + 1))
+    x_BT, y_BT = ids[:, :-1].contiguous(), ids[:, 1:].contiguous()
+    step = make_step("textbook", config, {"device": "cpu", "autocast": False})
+    for _ in range(steps):
+        step(x_BT, y_BT)
+    _, loss_of = textbook(config)
+    with torch.no_grad():
+        for _ in range(TEST_SEQUENCES // batch_size):
+            loss_of(x_BT, y_BT)
+
+
+if __name__ == "__main__":
+    main()
