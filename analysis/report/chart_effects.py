@@ -4,12 +4,12 @@ from __future__ import annotations
 
 from analysis.comparison import Comparison
 from analysis.report.charts import (
-    ROW_HEIGHT,
     Chart,
     Rows,
     Spec,
     arm_axis,
     data,
+    height_of,
     layered,
     quantity,
     tip,
@@ -84,7 +84,7 @@ def _noise_spec(result: Comparison, n_rows: int, near: Near) -> Spec:
     ]
     if near:
         layers += _off_scale("arms", "mean", near, row)
-    return layered(layers, height=ROW_HEIGHT * max(n_rows, 1))
+    return layered(layers, height=height_of(n_rows))
 
 
 def _interval_bars(x: Spec, row: Spec) -> Spec:
@@ -146,7 +146,7 @@ def _effects_spec(result: Comparison, n_rows: int, near: Near) -> Spec:
             "encoding": {"y": row, "x": {**x, "field": "published"}},
         }
         layers.insert(3, {"data": data("published"), **tick})
-    return layered(layers, height=ROW_HEIGHT * max(n_rows, 1))
+    return layered(layers, height=height_of(n_rows))
 
 
 def _effect_points(x: Spec, row: Spec) -> Spec:

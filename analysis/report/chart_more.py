@@ -7,12 +7,12 @@ from analysis.noise_report import NoiseReport
 from analysis.planning import Plan
 from analysis.report.cells import plain
 from analysis.report.charts import (
-    ROW_HEIGHT,
     Chart,
     Rows,
     Spec,
     arm_axis,
     data,
+    height_of,
     layered,
     quantity,
     tip,
@@ -60,7 +60,7 @@ def components_chart(report: NoiseReport) -> Chart | None:
     summary = "; ".join(
         f"{row['arm']}: sd {row['sd']:.5f}" for row in rows if row["sd"] is not None
     )
-    spec = layered(layers, height=ROW_HEIGHT * max(len(rows), 1))
+    spec = layered(layers, height=height_of(len(rows)))
     return Chart("components", "Sources of noise", summary, {"sd": spec}, {"sources": rows})
 
 

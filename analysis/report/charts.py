@@ -14,7 +14,8 @@ from analysis.report.palette import DASHES, NAMES, SHAPES
 
 Spec = dict[str, Any]
 Rows = list[dict[str, Any]]
-ROW_HEIGHT = 26
+ROW_HEIGHT, LOWEST_ROW, TALL = 26, 15, 1200
+"""Pixels of a row, of the lowest row, and of a chart whose rows are lowered to fit."""
 LOG: Spec = {"type": "log", "nice": False}
 LINE_LEGEND = {"symbolType": "stroke", "symbolOpacity": 1, "symbolSize": 500}
 
@@ -42,6 +43,12 @@ def layered(layers: list[Spec], **more: Any) -> Spec:
         "layer": layers,
         **more,
     }
+
+
+def height_of(n_rows: int) -> int:
+    """Return the height of a chart with one row an arm."""
+    row = max(LOWEST_ROW, min(ROW_HEIGHT, TALL // max(n_rows, 1)))
+    return row * max(n_rows, 1)
 
 
 def data(name: str) -> Spec:

@@ -247,3 +247,46 @@ def test_the_report_imports_neither_the_engine_nor_a_tracker():
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert done.stdout.strip() == "[]"
+
+
+def test_diverged_failed_and_preempted_cells_are_shown_for_what_they_are(tmp_path):
+    from harness.records import Status, read_record, write_record
+
+    folder = full_study(tmp_path / "mixed", ARMS, 3)
+    for seed in range(3):
+        place = folder / "plain" / cell_name("plain", seed)
+        record = read_record(place)
+        record.status, record.losses.test, record.error = Status.DIVERGED, float("nan"), EVIL
+        write_record(place, record)
+    for seed, status in ((1, Status.FAILED), (2, Status.PREEMPTED)):
+        place = folder / "good" / cell_name("good", seed)
+        record = read_record(place)
+        record.status, record.losses.test = status, None
+        write_record(place, record)
+    evidence = gather(read_runs([str(folder)]), Rules())
+    html = render(evidence)
+    assert "no complete run (3 diverged)" in html
+    assert "1 runs failed and stand in no figure" in html
+    ledger = sections(evidence)[-1].tables[0]
+    statuses = [row[4].text for row in ledger.rows]
+    assert {"complete", "diverged", "failed", "preempted"} == set(statuses)
+    assert EVIL not in html
+
+
+@pytest.mark.parametrize(
+    "rules",
+    [
+        Rules(metric="val_loss"),
+        Rules(baseline="plain"),
+        Rules(higher_is_better=True),
+        Rules(variance="squeezed", alpha=0.1, rope=0.5),
+        Rules(references=(("published", 2.5),)),
+    ],
+    ids=["metric", "baseline", "accuracy", "squeezed", "reference"],
+)
+def test_the_page_follows_the_rules_of_the_comparison(folder, rules):
+    evidence = gather(read_runs([str(folder)]), rules)
+    html = render(evidence)
+    assert evidence.comparison is not None
+    assert evidence.arms[0] == rules.baseline
+    assert "No comparison yet" not in html
