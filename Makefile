@@ -5,7 +5,7 @@ BIN := $(VENV)/bin
 READY := $(VENV)/.ready
 TORCH := $(shell sed -n 's/^torch==/torch==/p' constraints.txt)
 
-.PHONY: help setup study test test-fast check format bench clean
+.PHONY: help setup study test test-fast check format bench calibrate chaos clean
 .DEFAULT_GOAL := help
 
 help: ## Show this help
@@ -41,8 +41,17 @@ format: $(READY) ## Format the code and sort the imports
 	$(BIN)/ruff check --fix .
 	$(BIN)/ruff format .
 
-bench: $(READY) ## Measure how fast text is tokenised
+bench: $(READY) ## Measure the engine beside its peers, its overhead, and tokenising (NANOGPT=checkout)
+	$(BIN)/python -m benchmarks.engine $(if $(NANOGPT),--nanogpt $(NANOGPT)) --write
+	$(BIN)/python -m benchmarks.overhead --write
+	$(BIN)/python -m benchmarks.study --write
 	$(BIN)/python benchmarks/tokenise.py
+
+calibrate: $(READY) ## Simulate studies with known truth into docs/calibration.md (about 10 minutes)
+	$(BIN)/python -m analysis.calibrate
+
+chaos: $(READY) ## Kill a study 25 times and compare it with an undisturbed one
+	$(BIN)/python benchmarks/chaos.py --kills 25
 
 clean: ## Delete the environment and caches; runs and data stay
 	rm -rf $(VENV) build .pytest_cache .mypy_cache .ruff_cache .hypothesis *.egg-info
