@@ -5,7 +5,7 @@ BIN := $(VENV)/bin
 READY := $(VENV)/.ready
 TORCH := $(shell sed -n 's/^torch==/torch==/p' constraints.txt)
 
-.PHONY: help setup study test test-fast check format bench calibrate chaos clean
+.PHONY: help setup study report figure test test-fast check format bench calibrate chaos clean
 .DEFAULT_GOAL := help
 
 help: ## Show this help
@@ -25,6 +25,13 @@ $(READY): pyproject.toml constraints.txt
 study: $(READY) ## Train the demo study on the CPU, then print the improvement table
 	$(BIN)/python -m harness +study=demo
 	$(BIN)/python -m analysis runs/demo
+	$(BIN)/python -m analysis report runs/demo
+
+report: $(READY) ## Write runs/demo/report.html with its tables and figures
+	$(BIN)/python -m analysis report runs/demo --figures
+
+figure: report ## Renew the README's figure from the demo study
+	cp runs/demo/figures/noise_band.svg docs/figures/noise_band.svg
 
 test: $(READY) ## Run all tests
 	$(BIN)/python -m pytest -n auto --dist worksteal -q
