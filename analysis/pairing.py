@@ -126,7 +126,8 @@ def arm_correlations(runs: pd.DataFrame, baseline: str, confidence: float = 0.95
             continue
         both = means[[baseline, arm]].dropna()
         if len(both) >= 3:
-            r = float(np.corrcoef(both[baseline], both[arm])[0, 1])
+            with np.errstate(divide="ignore", invalid="ignore"):  # equal losses: NaN
+                r = float(np.corrcoef(both[baseline], both[arm])[0, 1])
             rows.append((arm, len(both), r, *_fisher(r, len(both), confidence)))
     return pd.DataFrame(rows, columns=columns)
 

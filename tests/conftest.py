@@ -49,12 +49,12 @@ def make_training(data_dir: Path, tmp_path: Path) -> Callable:
     """Return a function from overrides to a `Training` at step 0."""
     import torch
 
-    from harness.setup import Setup, build_training, new_record
     from harness.compose import load
     from harness.data.corpus import open_corpus
     from harness.distributed import World
     from harness.freeze import freeze
     from harness.lock import NO_LOCK
+    from harness.setup import Setup, build_training, new_record
 
     def make(overrides: list[str]):
         config = load([*TINY, f"data_dir={data_dir}", f"runs_dir={tmp_path / 'runs'}", *overrides])
