@@ -145,7 +145,7 @@ def one_factor_loadings(correlation_TT: ArrayLike) -> Array:
         return np.zeros(1)
     np.fill_diagonal(R, 0.0)
     loadings = np.full(n, np.sqrt(np.clip(R.sum() / (n * (n - 1)), 1e-6, 0.99)))
-    for _ in range(200):
+    for _ in range(max(200, 20_000 // n)):
         before = loadings.copy()
         for i in range(n):
             others = loadings @ loadings - loadings[i] ** 2

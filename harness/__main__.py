@@ -14,14 +14,15 @@ from omegaconf.errors import OmegaConfBaseException
 from yaml import YAMLError
 
 from harness.compose import CONF_DIR, CONFIG_NAME, explain, resolve
-from harness.freeze import describe, finished_record, freeze
-from harness.study.devices import torchrun
-from harness.study.runner import StudyFailed
+from harness.config import ConfigError
+from harness.exits import EXIT_REFUSED, StudyFailed
 
 
 @hydra.main(config_path=str(CONF_DIR), config_name=CONFIG_NAME, version_base="1.3")
 def run_one(_: DictConfig) -> None:
     """Freeze and run the one cell that the command line describes."""
+    from harness.freeze import describe, finished_record, freeze  # imports numpy
+
     chosen = HydraConfig.get().overrides
     try:
         config = resolve(tuple(chosen.hydra), tuple(chosen.task))
@@ -33,6 +34,8 @@ def run_one(_: DictConfig) -> None:
         print(f"nothing to do, already {describe(done, folder)}", file=sys.stderr)
         return
     if config.hardware.n_devices > 1:
+        from harness.study.devices import torchrun
+
         code = subprocess.run(torchrun(folder, config.hardware.n_devices), check=False).returncode
     else:
         from harness.cell import report  # imports torch
@@ -44,6 +47,8 @@ def run_one(_: DictConfig) -> None:
 
 def main() -> None:
     """Run Hydra; turn what is wrong with a config into one line and exit code 2."""
+    if {"-h", "--help"} & set(sys.argv):
+        sys.exit(_print_help())
     # Hydra's parser takes no overrides on both sides of a flag
     sys.argv[1:] = sorted(sys.argv[1:], key=lambda word: word not in ("-m", "--multirun"))
     os.environ["HYDRA_FULL_ERROR"] = "1"  # exceptions reach us instead of Hydra's own printer
@@ -61,9 +66,19 @@ def main() -> None:
         sys.exit(1)
 
 
+def _print_help() -> int:
+    from harness.help import help_text
+
+    try:
+        print(help_text([word for word in sys.argv[1:] if not word.startswith("-")]))
+    except ConfigError as error:
+        return _refuse(str(error))
+    return 0
+
+
 def _refuse(message: str) -> int:
     print(f"error: {message}", file=sys.stderr)
-    return 2
+    return EXIT_REFUSED
 
 
 if __name__ == "__main__":

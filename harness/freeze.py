@@ -44,9 +44,9 @@ def freeze(config: Config) -> Path:
         config.overwrite = False
     config.data_dir = str(Path(config.data_dir).absolute())
     config.runs_dir = str(Path(config.runs_dir).absolute())
-    text = OmegaConf.to_yaml(OmegaConf.create(plain(asdict(config))))
     try:
         if not (folder / CONFIG_FILE).exists():
+            text = OmegaConf.to_yaml(OmegaConf.create(plain(asdict(config))))
             write_atomic(folder / CONFIG_FILE, text)
     except OSError as error:
         raise ConfigError(

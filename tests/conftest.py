@@ -7,6 +7,10 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
+from hypothesis import settings
+
+settings.register_profile("same-cases-every-time", derandomize=True)
+settings.load_profile("same-cases-every-time")
 
 REPOSITORY = Path(__file__).parent.parent
 TINY = [

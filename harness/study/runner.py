@@ -18,7 +18,7 @@ from multiprocessing.process import BaseProcess
 from pathlib import Path
 
 from harness.config import BudgetConfig
-from harness.exits import EXIT_BUSY
+from harness.exits import EXIT_BUSY, StudyFailed
 from harness.freeze import describe, finished_record
 from harness.lock import living_owner
 from harness.log import LOG_FILE
@@ -31,10 +31,6 @@ from harness.study.view import cell_states, last_line, summary
 POLL_SECONDS = 1.0
 ALIKE = 3
 """So many first cells that fail alike stop a study."""
-
-
-class StudyFailed(Exception):  # noqa: N818 - an outcome: the failures have been listed
-    """At least one cell has no result."""
 
 
 @dataclass(kw_only=True, slots=True)
