@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import os
 import sys
 from importlib import import_module
 
@@ -23,9 +24,12 @@ def main(arguments: list[str] | None = None) -> int:
         return 2
     options = parser.parse_args(given)
     try:
-        code: int = import_module(f"analysis.commands.{options.command.replace('-', '_')}").run(
-            options
-        )
+        command = import_module(f"analysis.commands.{options.command.replace('-', '_')}")
+        code: int = command.run(options)
+        sys.stdout.flush()
+    except BrokenPipeError:  # the reader, such as head, has seen enough
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 0
     except AnalysisError as error:
         print(f"error: {error}", file=sys.stderr)
         return 2
