@@ -17,6 +17,7 @@ from harness.records import (
     read_record,
     write_atomic,
 )
+from harness.targets import source_hashes
 
 CONFIG_FILE = "config.yaml"
 FINISHED = (Status.COMPLETE, Status.DIVERGED)
@@ -25,8 +26,8 @@ FINISHED = (Status.COMPLETE, Status.DIVERGED)
 def freeze(config: Config) -> Path:
     """Write the cell's ``config.yaml`` and return its folder, ``runs/STUDY/ARM/CELL``.
 
-    The corpus is opened first (prepared, if it is the built-in one), since the cell's identity
-    includes its hash.
+    The cell's identity includes the hash of its corpus (which is prepared, if it is the built-in
+    one) and of the files that define its own ``_target_``s.
 
     Raises
     ------
@@ -35,10 +36,12 @@ def freeze(config: Config) -> Path:
     DataError
         The corpus is missing or damaged.
     """
+    sources = source_hashes(config)
     corpus = ensure_prepared(config.data, Path(config.data_dir))
     check_fits(config, corpus)
     folder = Path(config.runs_dir).absolute() / config.study_name / config.arm
-    folder /= canonical_hash(scientific(config, corpus.dataset_sha256))
+    identity = scientific(config, corpus.dataset_sha256)
+    folder /= canonical_hash(identity | {"sources": sources} if sources else identity)
     if config.overwrite:
         _forget(folder)
         config.overwrite = False

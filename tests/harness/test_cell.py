@@ -353,3 +353,27 @@ def test_checkpoints_that_will_not_fit_are_refused_before_training(tiny, monkeyp
     assert "checkpoints will need" in record.error
     assert "checkpoint.keep" in record.error
     assert not (folder / "metrics.jsonl").exists()
+
+
+def test_editing_an_interventions_own_code_makes_another_cell(tiny, tmp_path, monkeypatch) -> None:
+    monkeypatch.syspath_prepend(tmp_path)
+    module = tmp_path / "own_ideas.py"
+    overlay = tmp_path / "conf" / "intervention" / "own.yaml"
+    overlay.parent.mkdir(parents=True)
+    overlay.write_text(
+        "# @package _global_\n"
+        "interventions: {own: {summary: s, source: t, event: loss,"
+        " fn: {_target_: own_ideas.scale, _partial_: true}}}\n"
+    )
+    search = f"hydra.searchpath=[file://{tmp_path / 'conf'}]"
+    module.write_text("def scale(loss, logits, model):\n    return loss * 1.0\n")
+    first = freeze(load([*tiny, search, "+intervention=own"]))
+    assert freeze(load([*tiny, search, "+intervention=own"])) == first
+    module.write_text("def scale(loss, logits, model):\n    return loss * 0.5\n")
+    assert freeze(load([*tiny, search, "+intervention=own"])) != first
+    module.write_text("def skale(loss, logits, model):\n    return loss\n")
+    with pytest.raises(ValueError, match=r"own_ideas\.py defines no 'scale'; it has: skale"):
+        freeze(load([*tiny, search, "+intervention=own"]))
+    module.unlink()
+    with pytest.raises(ValueError, match=r"no module 'own_ideas'; put it into"):
+        freeze(load([*tiny, search, "+intervention=own"]))
