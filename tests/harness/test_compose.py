@@ -178,5 +178,4 @@ def test_every_preset_composes(preset: str) -> None:
 def test_every_config_file_opens_with_the_command_that_runs_it(path) -> None:
     head = path.read_text().splitlines()[:2]
     wanted = "python -m harness" if path.parent == CONF_DIR else f"{path.parent.name}={path.stem}"
-    wanted = "--help" if path.parent.name == "help" else wanted
     assert any(line.startswith("# python -m harness") and wanted in line for line in head)
