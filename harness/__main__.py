@@ -22,20 +22,20 @@ from harness.exits import EXIT_REFUSED, StudyFailed
 def run_one(_: DictConfig) -> None:
     """Freeze and run the one cell that the command line describes."""
     from harness.freeze import describe, finished_record, freeze  # imports numpy
+    from harness.study.devices import plan_slots, torchrun
 
     chosen = HydraConfig.get().overrides
     try:
         config = resolve(tuple(chosen.hydra), tuple(chosen.task))
         folder = freeze(config)
         done = finished_record(folder)
+        plan_slots(config.hardware)  # refuses a device that is not here
     except ValueError as error:  # ConfigError, DataError, RecordError
         sys.exit(_refuse(str(error)))
     if done is not None:
         print(f"nothing to do, already {describe(done, folder)}", file=sys.stderr)
         return
     if config.hardware.n_devices > 1:
-        from harness.study.devices import torchrun
-
         code = subprocess.run(torchrun(folder, config.hardware.n_devices), check=False).returncode
     else:
         from harness.cell import report  # imports torch

@@ -7,11 +7,13 @@ of an undisturbed one.
 
 from __future__ import annotations
 
+import gc
+import io
 import logging
 import resource
 import sys
 import traceback
-from contextlib import nullcontext
+from contextlib import nullcontext, suppress
 from pathlib import Path
 
 import numpy as np
@@ -22,17 +24,16 @@ from harness.allocator import keep_memory
 from harness.data.corpus import open_corpus
 from harness.distributed import World
 from harness.exits import EXIT_BUSY
-from harness.freeze import CONFIG_FILE, describe, finished_record, load_frozen
+from harness.freeze import CONFIG_FILE, FINISHED, describe, finished_record, load_frozen
 from harness.journal import Journal, Preempted, finite, graceful_stop
-from harness.lock import NO_LOCK, CellBusy, locked
+from harness.lock import NO_LOCK, CellBusy, LockLost, locked
 from harness.log import logging_to
 from harness.loop import Diverged, Nobody, Training, evaluate, largest_micro_batch, train
 from harness.model import flops_per_token
 from harness.progress import wants_bar
 from harness.randomness import weights_hash
-from harness.records import RunRecord, Status, now, write_record
+from harness.records import RunRecord, Status, now, write_atomic, write_record
 from harness.setup import Setup, build_training, choose_device, new_record
-from harness.study.devices import plan_slots
 
 log = logging.getLogger(__name__)
 
@@ -54,6 +55,8 @@ def run(folder: Path) -> RunRecord:
     ------
     CellBusy
         Another process runs this cell.
+    LockLost
+        Another process took it over while this one was held up; nothing more was written.
     """
     world = World()
     with locked(folder) if world.is_main else nullcontext(NO_LOCK) as lock:
@@ -74,7 +77,10 @@ def run(folder: Path) -> RunRecord:
         write_record(folder, record)
         with logging_to(folder, bar=wants_bar()):
             _to_an_end(setup)
+            lock.check()
             write_record(folder, record)
+            if record.status in FINISHED:  # not before: a kill in between would cost the cell
+                checkpoint.delete_all(folder)
             log.info(describe(record, folder))
         return record
 
@@ -90,6 +96,8 @@ def _to_an_end(setup: Setup) -> None:
         record.status, record.error = Status.DIVERGED, str(error)
     except Preempted as error:
         record.status, record.error = Status.PREEMPTED, str(error)
+    except LockLost:
+        raise
     except Exception as error:
         record.status, record.error = Status.FAILED, f"{type(error).__name__}: {error}"
         log.exception("%s failed", setup.folder)
@@ -104,8 +112,12 @@ def _fits_in_memory(setup: Setup) -> bool:
     except (torch.OutOfMemoryError, MemoryError, RuntimeError) as error:
         training_share = setup.config.train.batch_size // setup.world.size
         micro_batch = largest_micro_batch(training_share, setup.config.hardware.micro_batch)
-        if not out_of_memory(error) or micro_batch == 1 or setup.world.size > 1:
+        if not out_of_memory(error) or micro_batch == 1:
             raise
+        if setup.world.size > 1:
+            raise MemoryError(
+                f"out of memory with hardware.micro_batch={micro_batch}: halve it, and repeat"
+            ) from error
         setup.config.hardware.micro_batch = largest_micro_batch(training_share, micro_batch // 2)
         log.warning(
             "out of memory with micro-batches of %d sequences: going on with %d, "
@@ -114,8 +126,10 @@ def _fits_in_memory(setup: Setup) -> bool:
             setup.config.hardware.micro_batch,
             setup.config.train.batch_size,
         )
-        return False
-    return True
+    else:
+        return True
+    gc.collect()  # what the failed try held, before the next one allocates
+    return False
 
 
 def out_of_memory(error: BaseException) -> bool:
@@ -138,8 +152,6 @@ def _train_and_test(setup: Setup) -> None:
         _test(training, setup)
     finally:
         journal.close()
-    if setup.world.is_main:
-        checkpoint.delete_all(setup.folder)
 
 
 def _test(training: Training, setup: Setup) -> None:
@@ -148,19 +160,15 @@ def _test(training: Training, setup: Setup) -> None:
     n_sequences = training.config.eval.test_sequences
     losses = evaluate(training, setup.corpus.tokens("test"), n_sequences)
     if setup.world.is_main:
-        _save_array(setup.folder / TEST_LOSSES_FILE, losses)
+        setup.lock.check()
+        file = io.BytesIO()
+        np.save(file, losses)
+        write_atomic(setup.folder / TEST_LOSSES_FILE, file.getvalue())
     record.losses.test = finite(float(losses.mean(dtype=np.float64)))
     record.fingerprints.final_weights = weights_hash(training.model)
     _fill_cost(record, training)
     if record.losses.test is None:
         raise Diverged("the test loss is not finite")
-
-
-def _save_array(path: Path, array: np.ndarray) -> None:
-    temporary = path.with_suffix(".partial")
-    with temporary.open("wb") as file:
-        np.save(file, array)
-    temporary.replace(path)
 
 
 def _fill_cost(record: RunRecord, training: Training) -> None:
@@ -181,8 +189,10 @@ def _fill_cost(record: RunRecord, training: Training) -> None:
         cost.peak_memory_bytes = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
 
 
-def rehearse(folder: Path) -> int:
+def rehearse(folder: Path, n_cells: int) -> int:
     """Take one step of one sequence with everything the cell is made of, and keep nothing.
+
+    `n_cells` such cells will run side by side, and their checkpoints must fit on the disk.
 
     Returns
     -------
@@ -197,15 +207,22 @@ def rehearse(folder: Path) -> int:
     record = new_record(folder, config, corpus, device)
     try:
         training = build_training(Setup(folder, config, corpus, record, device, World(), NO_LOCK))
-        n_cells = len(plan_slots(config.hardware))
         checkpoint.check_room(folder, training.model, config.checkpoint, n_cells)
         train(training, Nobody())
         evaluate(training, corpus.tokens("test"), 1)
     except Exception as error:
         record.status, record.error = Status.FAILED, f"{type(error).__name__}: {error}"
-        write_record(folder, record)
         traceback.print_exc()
-        return 1
+        return _enter_failure(folder, record)
+    return 0
+
+
+def _enter_failure(folder: Path, record: RunRecord) -> int:
+    """Write the record of a failed rehearsal, unless another process is at the cell, or was."""
+    with suppress(CellBusy), locked(folder):
+        if finished_record(folder) is None:
+            write_record(folder, record)
+            return 1
     return 0
 
 
@@ -228,7 +245,10 @@ def report(folder: Path) -> int:
     except ValueError as error:  # ConfigError and DataError
         print(f"error: {error}", file=sys.stderr)
         return 2
-    except CellBusy as error:
+    except OSError as error:  # nothing could be written, the record least of all
+        print(f"error: {folder}: {error.strerror or error}", file=sys.stderr)
+        return 1
+    except (CellBusy, LockLost) as error:
         print(f"skipped: {error}", file=sys.stderr)
         return EXIT_BUSY
     if wants_bar():

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import re
 import shutil
 from pathlib import Path
@@ -24,7 +25,10 @@ def save(cell: Path, step: int, state: dict[str, Any], keep: int) -> Path:
     path = folder / f"step_{step:09d}.pt"
     temporary = path.with_suffix(".partial")
     try:
-        torch.save(state, temporary)
+        with temporary.open("wb") as file:
+            torch.save(state, file)
+            file.flush()
+            os.fsync(file.fileno())  # before the older ones go
         temporary.replace(path)
     except BaseException:
         temporary.unlink(missing_ok=True)
@@ -84,17 +88,18 @@ def load_newest(cell: Path) -> tuple[dict[str, Any] | None, list[str]]:
             return state, complaints
         except Exception as error:
             first = (str(error).splitlines() or [type(error).__name__])[0]
-            complaints.append(f"{path.name} cannot be read ({first}): using the one before it")
+            complaints.append(f"{path.name} cannot be read ({first}): {_instead(path)}")
     return None, complaints
 
 
 def delete_all(cell: Path) -> None:
     """Delete the checkpoints of a finished cell, leftovers of a killed save included."""
-    folder = cell / FOLDER
-    if folder.exists():
-        for path in [*folder.glob("*.pt"), *folder.glob("*.partial")]:
-            path.unlink()
-        folder.rmdir()
+    shutil.rmtree(cell / FOLDER, ignore_errors=True)
+
+
+def _instead(broken: Path) -> str:
+    older = [path for path in _saved(broken.parent.parent) if path < broken]
+    return f"using {older[-1].name}, the one before it" if older else "starting from step 0"
 
 
 def _saved(cell: Path) -> list[Path]:

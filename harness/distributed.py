@@ -30,6 +30,8 @@ class World:
 
     def start(self, device: torch.device) -> None:
         """Meet the other processes."""
+        if device.type == "cuda":
+            torch.cuda.set_device(device)
         if self.size > 1 and not dist.is_initialized():
             dist.init_process_group("nccl" if device.type == "cuda" else "gloo")
 

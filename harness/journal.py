@@ -30,6 +30,8 @@ log = logging.getLogger(__name__)
 
 METRICS_FILE = "metrics.jsonl"
 SAMPLES_FILE = "samples.jsonl"
+STOP_SIGNALS = (signal.SIGTERM, signal.SIGINT, signal.SIGHUP)
+"""Asked to, pressed Ctrl-C, closed the terminal; what ``nohup`` ignores stays ignored."""
 
 
 def evenly_spaced(n_times: int, n_steps: int) -> set[int]:
@@ -43,7 +45,7 @@ class Preempted(BaseException):
 
 @contextmanager
 def graceful_stop(journal: Journal) -> Iterator[None]:
-    """On SIGTERM or Ctrl-C, finish the step, save and stop; a second signal stops at once."""
+    """On a stop signal, finish the step, save and stop; a second one stops at once."""
     if threading.current_thread() is not threading.main_thread():
         yield
         return
@@ -53,7 +55,8 @@ def graceful_stop(journal: Journal) -> Iterator[None]:
             raise Preempted(f"stopped by a second {signal.Signals(number).name}")
         journal.stop_requested = True
 
-    before = {number: signal.signal(number, ask) for number in (signal.SIGTERM, signal.SIGINT)}
+    asked = [number for number in STOP_SIGNALS if signal.getsignal(number) is not signal.SIG_IGN]
+    before = {number: signal.signal(number, ask) for number in asked}
     try:
         yield
     finally:
@@ -106,11 +109,12 @@ class Journal:
             self._sample()
         if self.is_main and step in self.weights_steps:
             with self.clock.paused():
+                self.lock.check()
                 checkpoint.save_weights(self.folder, step, self.training.model)
         every = config.checkpoint.every_steps
         if step < config.n_steps:
             if self.lock.lost:
-                raise Preempted("another process took this cell over: its lock was silent too long")
+                self.lock.check()
             stop = self.training.world.any(self.stop_requested, self.training.device)
             if stop or (every and step % every == 0):
                 self.save()
@@ -126,6 +130,7 @@ class Journal:
             losses = [t.world.mean(loss).cpu() for loss in self.losses]
             state = t.state_dict() | {"losses": losses, "train_seconds": self.clock.seconds}
             if self.is_main:
+                self.lock.check()
                 checkpoint.save(self.folder, t.step, state, t.config.checkpoint.keep)
                 self.update_record()
 
@@ -193,6 +198,7 @@ class Journal:
             self.tracker.samples(rows)
 
     def _append(self, name: str, rows: list[dict[str, Any]]) -> None:
+        self.lock.check()
         with (self.folder / name).open("a", encoding="utf-8") as file:
             file.writelines(json.dumps(row) + "\n" for row in rows)
 

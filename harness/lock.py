@@ -1,7 +1,8 @@
 """One process per cell, on any number of machines that share the folder.
 
 The owner touches ``lock.json`` every few seconds. A lock that has not been touched for a minute,
-or whose process on this very machine is gone, is taken over.
+or whose process on this very machine is gone, is taken over. An owner that was held up for so long
+looks before it writes, and leaves everything to the new one.
 """
 
 from __future__ import annotations
@@ -11,6 +12,7 @@ import json
 import os
 import socket
 import threading
+import time
 import uuid
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
@@ -28,6 +30,10 @@ class CellBusy(Exception):  # noqa: N818 - not an error: somebody else is at it
     """Another process runs this cell."""
 
 
+class LockLost(Exception):  # noqa: N818 - not an error: the other process goes on
+    """Another process took the cell over; nothing more may be written."""
+
+
 class Lock:
     """Held while a cell runs; `lost` turns true if another process took it over."""
 
@@ -37,6 +43,19 @@ class Lock:
         self._released = threading.Event()
         self._thread = threading.Thread(target=self._beat, daemon=True)
         self._thread.start()
+
+    def check(self) -> None:
+        """Look at the lock before something is written.
+
+        Raises
+        ------
+        LockLost
+            It is no longer ours.
+        """
+        with suppress(OSError):  # a hiccup of the file system: the next look comes soon
+            self.lost = self.lost or _read(self.path).get("token") != self.token
+        if self.lost:
+            raise LockLost("another process took this cell over: its lock was silent too long")
 
     def release(self) -> None:
         """Stop the heartbeat and remove the lock, if it is still ours."""
@@ -48,17 +67,22 @@ class Lock:
 
     def _beat(self) -> None:
         while not self._released.wait(HEARTBEAT_SECONDS):
-            if _read(self.path).get("token") != self.token:
-                self.lost = True
-                return
-            with suppress(OSError):  # a hiccup of the file system: the next beat comes soon
+            try:
+                self.check()
                 os.utime(self.path)
+            except LockLost:
+                return
+            except OSError:
+                continue
 
 
 class NoLock:
     """What the other processes of a cell hold: the first one keeps the lock for all."""
 
     lost = False
+
+    def check(self) -> None:
+        """Find nothing to object to."""
 
 
 NO_LOCK = NoLock()
@@ -78,7 +102,7 @@ def locked(folder: Path) -> Iterator[Lock]:
     with _guard(folder):
         if (owner := living_owner(folder)) is not None:
             raise CellBusy(f"{folder.parent.name} {folder.name} is being run by {owner}")
-        content = {"host": socket.gethostname(), "pid": os.getpid(), "token": token}
+        content = {**_here(), "pid": os.getpid(), "token": token}
         write_atomic(path, json.dumps(content))
     lock = Lock(path, token)
     try:
@@ -93,11 +117,21 @@ def living_owner(folder: Path) -> str | None:
     held = _read(path)
     if not held:
         return None
-    if held["host"] == socket.gethostname() and not _alive(held["pid"]):
+    ours = all(held.get(name, value) == value for name, value in _here().items())
+    if ours and not _alive(held["pid"]):
         return None
     if _age(path) > STALE_SECONDS:
         return None
     return f"{held['host']}:{held['pid']}"
+
+
+def _here() -> dict[str, str]:
+    """Return what two processes share if they see each other's ids: host, boot, namespace."""
+    found = {"host": socket.gethostname()}
+    with suppress(OSError):  # Linux only
+        found["boot"] = Path("/proc/sys/kernel/random/boot_id").read_text().strip()
+        found["processes"] = str(Path("/proc/self/ns/pid").readlink())
+    return found
 
 
 def _alive(pid: int) -> bool:
@@ -120,19 +154,27 @@ def _signalled(pid: int) -> bool:
 
 
 def _age(path: Path) -> float:
-    """Return seconds since the last heartbeat, by the clock of the file system."""
+    """Return seconds since the last heartbeat, by the clock of the file system if it lets us."""
     probe = path.with_name(f".{path.name}.{uuid.uuid4().hex}")
-    probe.touch()
     try:
-        return probe.stat().st_mtime - path.stat().st_mtime
+        probe.touch()
+        now = probe.stat().st_mtime
+    except OSError:  # a full disk, or somebody else's study
+        now = time.time()
     finally:
-        probe.unlink(missing_ok=True)
+        with suppress(OSError):
+            probe.unlink()
+    try:
+        return now - path.stat().st_mtime
+    except FileNotFoundError:  # released meanwhile
+        return float("inf")
 
 
 def _read(path: Path) -> dict[str, Any]:
+    """Return the lock's content, nothing if it is gone or damaged."""
     try:
         content: dict[str, Any] = json.loads(path.read_text())
-    except (OSError, json.JSONDecodeError):
+    except (FileNotFoundError, json.JSONDecodeError):
         return {}
     return content
 

@@ -41,7 +41,7 @@ class Setup:
 
 
 def choose_device(name: str, local_rank: int = 0) -> torch.device:
-    """Return the device that ``hardware.device`` names, the `local_rank`-th for ``auto``.
+    """Return the device that ``hardware.device`` names; without a number, the `local_rank`-th.
 
     Raises
     ------
@@ -49,8 +49,10 @@ def choose_device(name: str, local_rank: int = 0) -> torch.device:
         There is no such device here.
     """
     n_gpus = torch.cuda.device_count()
+    if name in ("auto", "cuda") and n_gpus:
+        return torch.device(f"cuda:{local_rank}")
     if name == "auto":
-        return torch.device(f"cuda:{local_rank}" if n_gpus else "cpu")
+        return torch.device("cpu")
     available = [
         "auto",
         "cpu",

@@ -7,6 +7,7 @@ import shutil
 import subprocess
 import sys
 from dataclasses import dataclass
+from itertools import takewhile
 from pathlib import Path
 
 from harness.config import ConfigError, HardwareConfig
@@ -35,12 +36,31 @@ def plan_slots(hardware: HardwareConfig) -> list[Slot]:
     Raises
     ------
     ConfigError
-        More slots or devices are asked for than there are.
+        The device is not here, or more slots or devices are asked for than there are.
     """
-    gpus = visible_gpus() if hardware.device in ("auto", "cuda") else []
-    if hardware.device.startswith("cuda:"):
-        gpus = [hardware.device.removeprefix("cuda:")]
-    return _gpu_slots(hardware, gpus) if gpus else _cpu_slots(hardware)
+    if hardware.device == "cpu":
+        return _cpu_slots(hardware)
+    gpus = visible_gpus()
+    if hardware.device == "auto":
+        return _gpu_slots(hardware, gpus) if gpus else _cpu_slots(hardware)
+    available = [
+        "auto",
+        "cpu",
+        *(["cuda"] if gpus else []),
+        *(f"cuda:{i}" for i in range(len(gpus))),
+    ]
+    if hardware.device not in available:
+        raise ConfigError(
+            f"hardware.device={hardware.device} is not here; available: {', '.join(available)}"
+        )
+    if hardware.device == "cuda":
+        return _gpu_slots(hardware, gpus)
+    if hardware.n_devices > 1 or (hardware.slots or 1) > 1:
+        raise ConfigError(
+            f"hardware.device={hardware.device} is one GPU: leave hardware.n_devices and "
+            "hardware.slots unset, or name hardware.device=cuda"
+        )
+    return [Slot(threads=hardware.threads)]
 
 
 def _gpu_slots(hardware: HardwareConfig, gpus: list[str]) -> list[Slot]:
@@ -62,7 +82,7 @@ def _gpu_slots(hardware: HardwareConfig, gpus: list[str]) -> list[Slot]:
 
 
 def _cpu_slots(hardware: HardwareConfig) -> list[Slot]:
-    cores = sorted(os.sched_getaffinity(0))
+    cores = _cores()
     per_slot = hardware.threads * hardware.n_devices
     n_slots = hardware.slots or max(1, len(cores) // per_slot)
     if n_slots > len(cores):
@@ -70,14 +90,20 @@ def _cpu_slots(hardware: HardwareConfig) -> list[Slot]:
             f"hardware.slots={n_slots}: this machine has {len(cores)} CPU cores; "
             "leave it unset for as many as fit"
         )
-    if n_slots * per_slot > len(cores):  # cores are shared, so no slot is confined to some
-        groups: list[tuple[int, ...]] = [()] * n_slots
+    if n_slots * per_slot > len(cores) or not hasattr(os, "sched_setaffinity"):
+        groups: list[tuple[int, ...]] = [()] * n_slots  # none is confined to some cores
     else:
         groups = [tuple(cores[i * per_slot : (i + 1) * per_slot]) for i in range(n_slots)]
     return [
         Slot(cores=group, threads=hardware.threads, n_devices=hardware.n_devices)
         for group in groups
     ]
+
+
+def _cores() -> list[int]:
+    if hasattr(os, "sched_getaffinity"):
+        return sorted(os.sched_getaffinity(0))
+    return list(range(os.cpu_count() or 1))
 
 
 def torchrun(folder: Path, n_devices: int) -> list[str]:
@@ -90,8 +116,10 @@ def visible_gpus() -> list[str]:
     """Return the visible GPUs by index or UUID, without importing torch."""
     visible = os.environ.get("CUDA_VISIBLE_DEVICES")
     if visible is not None:
-        return [name for name in visible.split(",") if name]
-    if shutil.which("nvidia-smi") is None:
-        return []
+        names = [name.strip() for name in visible.split(",")]
+        return list(takewhile(lambda name: name not in ("", "-1"), names))  # as CUDA reads it
+    if shutil.which("nvidia-smi") is None:  # some containers have the devices alone
+        return [str(i) for i, _ in enumerate(Path("/dev").glob("nvidia[0-9]*"))]
     done = subprocess.run(["nvidia-smi", "-L"], capture_output=True, text=True, check=False)
-    return [] if done.returncode else [str(i) for i, _ in enumerate(done.stdout.splitlines())]
+    listed = [line for line in done.stdout.splitlines() if line.startswith("GPU ")]
+    return [] if done.returncode else [str(i) for i, _ in enumerate(listed)]

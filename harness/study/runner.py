@@ -10,8 +10,10 @@ import multiprocessing
 import os
 import shutil
 import signal
+import subprocess
 import sys
-from collections.abc import Sequence
+import threading
+from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass, field
 from multiprocessing.connection import wait
 from multiprocessing.process import BaseProcess
@@ -69,10 +71,12 @@ def run_cells(cells: Sequence[Cell]) -> None:
             todo.append(cell)
         else:
             say(f"skipped, already {describe(done, cell.folder)}")
+            # of a cell that was killed while it tidied up
+            shutil.rmtree(cell.folder / "checkpoints", ignore_errors=True)
     study = cells[0].folder.parent.parent
     if todo:
         slots = plan_slots(todo[0].config.hardware)
-        signal.signal(signal.SIGTERM, signal.default_int_handler)
+        _interrupt_on_signals()
         with Screen(study, len(todo), len(slots)) as screen:
             _Runner(slots, screen).run(sorted(todo, key=lambda cell: -cell.work))
     say(f"{summary(cell_states(study))}\n{study}")
@@ -83,39 +87,60 @@ def run_cells(cells: Sequence[Cell]) -> None:
         )
 
 
+def _interrupt_on_signals() -> None:
+    """Treat the other signals that ask to stop like Ctrl-C; what ``nohup`` ignores stays so."""
+    for number in (signal.SIGTERM, signal.SIGHUP):
+        if signal.getsignal(number) is not signal.SIG_IGN:
+            signal.signal(number, signal.default_int_handler)
+
+
 class _Runner:
     def __init__(self, slots: list[Slot], screen: Screen) -> None:
-        self.slots, self.screen = slots, screen
+        self.n_slots, self.free, self.screen = len(slots), list(slots), screen
+        self.running: list[_Try] = []
         os.environ.setdefault("OMP_NUM_THREADS", str(slots[0].threads))
         self.context = multiprocessing.get_context("forkserver")
         # the optimiser imports torch._dynamo at its first step
         self.context.set_forkserver_preload(["harness.cell", "torch._dynamo"])
 
     def run(self, todo: list[Cell]) -> None:
-        queue, running, free = _Queue(todo), list[_Try](), list(self.slots)
-        broken = self._broken_arms(todo)
-        queue.waiting = [cell for cell in todo if cell.config.arm not in broken]
         try:
-            while queue.waiting or queue.busy or running:
-                while queue.waiting and free and not self._stop_for_budget(queue):
-                    running.append(self._start(queue.waiting.pop(0), free.pop(0)))
-                wait([trial.process.sentinel for trial in running], POLL_SECONDS)
-                for trial in [t for t in running if not t.process.is_alive()]:
-                    running.remove(trial)
-                    free.append(trial.slot)
-                    self._settle(trial, queue)
-                _look_after_busy(queue)
-                self.screen.refresh()
-                if _hopeless(queue):
-                    self.screen.say(f"stopping: the first {ALIKE} cells all failed alike")
-                    queue.waiting.clear()
+            broken = self._broken_arms(todo)
+            self._run_all(_Queue([cell for cell in todo if cell.config.arm not in broken]))
         except KeyboardInterrupt:
-            self.screen.say("stopping: every running cell saves its state first")
-            for trial in running:
-                trial.process.terminate()
-            for trial in running:
-                trial.process.join()
+            self.screen.say("stopping: every running cell saves its state first (again: at once)")
+            try:
+                _stop()
+            except KeyboardInterrupt:
+                _stop()
             raise
+
+    def _run_all(self, queue: _Queue) -> None:
+        while queue.waiting or queue.busy or self.running:
+            while queue.waiting and self.free and not self._stop_for_budget(queue):
+                self._start(_run_cell, queue.waiting.pop(0))
+            for trial in self._ended():
+                self._settle(trial, queue)
+            self._look_after_busy(queue)
+            if queue.waiting and _hopeless(queue):
+                self.screen.say(f"stopping: the first {ALIKE} cells all failed alike")
+                queue.waiting.clear()
+
+    def _start(self, function: Callable[..., None], cell: Cell, *arguments: int) -> None:
+        slot = self.free.pop(0)
+        process = self.context.Process(target=function, args=(cell.folder, slot, *arguments))
+        process.start()
+        self.running.append(_Try(cell=cell, slot=slot, process=process))
+
+    def _ended(self) -> list[_Try]:
+        """Wait a moment, then return the processes that have ended; their slots are free."""
+        wait([trial.process.sentinel for trial in self.running], POLL_SECONDS)
+        ended = [trial for trial in self.running if not trial.process.is_alive()]
+        for trial in ended:
+            self.running.remove(trial)
+            self.free.append(trial.slot)
+        self.screen.refresh()
+        return ended
 
     def _stop_for_budget(self, queue: _Queue) -> bool:
         cell = queue.waiting[0]
@@ -125,63 +150,79 @@ class _Runner:
             queue.waiting.clear()
         return bool(reason)
 
-    def _start(self, cell: Cell, slot: Slot) -> _Try:
-        process = self.context.Process(target=_run_cell, args=(cell.folder, slot))
-        process.start()
-        return _Try(cell=cell, slot=slot, process=process)
-
     def _broken_arms(self, todo: list[Cell]) -> set[str]:
         """Take one cheap step of every arm that has not begun, so that a typo costs seconds."""
-        arms = {cell.config.arm: cell for cell in reversed(todo) if not _has_begun(cell.folder)}
+        begun = {cell.config.arm for cell in todo if _has_begun(cell.folder)}
+        arms = {cell.config.arm: cell for cell in reversed(todo) if cell.config.arm not in begun}
         broken, pending = set(), list(arms.values())
-        while pending:
-            group = [(pending.pop(), slot) for slot in self.slots[: len(pending)]]
-            processes = [self.context.Process(target=_rehearse, args=pair) for pair in group]
-            for process in processes:
-                process.start()
-            for process, (cell, _) in zip(processes, group, strict=True):
-                process.join()
-                if process.exitcode:
-                    broken.add(cell.config.arm)
-                    why = _why(cell.folder)
-                    self.screen.say(f"{cell.config.arm} cannot take a step: {why}")
+        while pending or self.running:
+            while pending and self.free:
+                self._start(_rehearse, pending.pop(), self.n_slots)
+            for trial in self._ended():
+                if trial.process.exitcode:
+                    arm = trial.cell.config.arm
+                    broken.add(arm)
+                    self.screen.say(f"{arm} cannot take a step: {_why(trial.cell.folder)}")
         return broken
 
     def _settle(self, trial: _Try, queue: _Queue) -> None:
         cell, folder = trial.cell, trial.cell.folder
-        if trial.process.exitcode == EXIT_BUSY:
-            queue.busy.append(cell)
-            return
         if _has_result(folder):
             queue.outcomes.append("")
             self.screen.done(describe(read_record(folder), folder))
             return
+        if trial.process.exitcode == EXIT_BUSY or living_owner(folder):
+            queue.busy.append(cell)
+            return
         if not _was_preempted(folder) and not queue.tried.get(folder):
             queue.tried[folder] = 1
             queue.waiting.append(cell)
-            shutil.copy(folder / LOG_FILE, folder / "log.1.txt")
             self.screen.say(f"{cell.name} crashed and is tried once more: {_why(folder)}")
+            _keep_log(folder)
             return
         queue.outcomes.append(_why(folder))
         self.screen.done(f"no result: {cell.name}: {_why(folder)}; {folder / LOG_FILE}")
+
+    def _look_after_busy(self, queue: _Queue) -> None:
+        """Take up the cells whose other launcher has died, count those that it finished."""
+        for cell in list(queue.busy):
+            done = finished_record(cell.folder)
+            if done is None and living_owner(cell.folder):
+                continue
+            queue.busy.remove(cell)
+            if done is None:
+                queue.waiting.append(cell)
+            else:
+                self.screen.done(f"by another launcher: {describe(done, cell.folder)}")
+
+
+def _stop() -> None:
+    """Ask every process to stop, and wait for them; asked twice, they stop at once."""
+    processes = multiprocessing.active_children()
+    for process in processes:
+        process.terminate()
+    for process in processes:
+        process.join()
 
 
 def _run_cell(folder: Path, slot: Slot) -> None:
     """Child process: run the cell on its slot; everything it prints goes to the cell's log."""
     _enter(folder, slot)
     if slot.n_devices > 1:
-        os.execv(sys.executable, torchrun(folder, slot.n_devices))  # noqa: S606
+        workers = subprocess.Popen(torchrun(folder, slot.n_devices))
+        signal.signal(signal.SIGTERM, lambda *_: workers.terminate())
+        sys.exit(workers.wait())
     from harness.cell import report
 
     sys.exit(report(folder))
 
 
-def _rehearse(cell: Cell, slot: Slot) -> None:
+def _rehearse(folder: Path, slot: Slot, n_slots: int) -> None:
     """Child process: one small step of the cell, thrown away."""
-    _enter(cell.folder, slot)
+    _enter(folder, slot)
     from harness.cell import rehearse
 
-    sys.exit(rehearse(cell.folder))
+    sys.exit(rehearse(folder, n_slots))
 
 
 def _enter(folder: Path, slot: Slot) -> None:
@@ -189,17 +230,22 @@ def _enter(folder: Path, slot: Slot) -> None:
     os.dup2(log, 1)
     os.dup2(log, 2)
     os.setsid()  # Ctrl-C reaches the launcher alone, which asks the cells to stop
+    threading.Thread(target=_follow_launcher, daemon=True).start()
     slot.occupy()
 
 
-def _look_after_busy(queue: _Queue) -> None:
-    """Take up the cells whose other launcher has died, drop those that it finished."""
-    for cell in list(queue.busy):
-        if finished_record(cell.folder) is not None:
-            queue.busy.remove(cell)
-        elif living_owner(cell.folder) is None:
-            queue.busy.remove(cell)
-            queue.waiting.append(cell)
+def _follow_launcher() -> None:
+    """Let no cell outlive its launcher: it saves its state, and the next launcher goes on."""
+    launcher = multiprocessing.parent_process()
+    if launcher is not None:
+        launcher.join()
+        os.kill(os.getpid(), signal.SIGTERM)
+
+
+def _keep_log(folder: Path) -> None:
+    """Move the log of a crashed try aside, as ``log.1.txt`` or the next free number."""
+    n = 1 + len(list(folder.glob("log.*.txt")))
+    (folder / LOG_FILE).rename(folder / f"log.{n}.txt")
 
 
 def _hopeless(queue: _Queue) -> bool:
