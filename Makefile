@@ -57,8 +57,8 @@ bench: $(READY) ## Measure the engine beside its peers, its overhead, and tokeni
 calibrate: $(READY) ## Simulate studies with known truth into docs/calibration.md (about 10 minutes)
 	$(BIN)/python -m analysis.calibrate
 
-chaos: $(READY) ## Kill a study 25 times and compare it with an undisturbed one
-	$(BIN)/python benchmarks/chaos.py --kills 25
+chaos: $(READY) ## Kill a study 25 times, compare with an undisturbed one (docs/chaos.md)
+	$(BIN)/python -m benchmarks.chaos --write
 
 clean: ## Delete the environment and caches; runs and data stay
 	rm -rf $(VENV) build .pytest_cache .mypy_cache .ruff_cache .hypothesis *.egg-info

@@ -1,28 +1,39 @@
 """Pull the plug again and again, then compare with a study that nobody disturbed.
 
-    python benchmarks/chaos.py [--kills 25] [--seed 0]
+    python -m benchmarks.chaos [--kills 25] [--seed 0] [--write]
 
-Kills random cells, the launcher, or all of it with SIGKILL; stops it with SIGTERM; and lets the
-disk fill up (a small tmpfs, where the machine allows mounting one). Every record, weight hash and
-test loss must end up as in the undisturbed run.
+Each disturbance waits for a moment (launching, rehearsing, writing a checkpoint, a record, the
+test losses, taking over a dead cell, ...) and then kills: a cell, the launcher, everything, by
+SIGKILL, SIGTERM, Ctrl-C or a closed terminal. Last, the disk fills up under a running study (a
+tmpfs, where the machine allows mounting one). Every record, weight hash and test loss must end up
+as in the undisturbed run, and no cell may be run by two processes at once.
 """
 
 from __future__ import annotations
 
 import argparse
+import json
 import os
 import random
+import shutil
 import signal
 import subprocess
 import sys
 import tempfile
 import time
+from collections import Counter
+from collections.abc import Callable
+from contextlib import suppress
+from dataclasses import dataclass, field
 from pathlib import Path
 
 import numpy as np
 
+from benchmarks.report import machine, table, write_section
+from harness.lock import LOCK_FILE
 from harness.records import read_record
 
+PAGE = Path(__file__).parent.parent / "docs" / "chaos.md"
 STUDY = [
     "+study=demo",
     "study.arms=[baseline,qkv_bias,no_dropout]",
@@ -32,101 +43,265 @@ STUDY = [
     "model.n_head=2",
     "train.tokens=204800",
     "checkpoint.every_steps=10",
-    "eval.test_sequences=64",
+    "eval.test_sequences=256",
     "hardware=cpu",
 ]
+PATIENCE_SECONDS = 30.0
+"""So long a moment is waited for; then the blow falls anyway."""
 
 
-def launch(runs: Path, data: Path) -> subprocess.Popen[bytes]:
+@dataclass(slots=True)
+class Run:
+    """A launcher and the folder it works in."""
+
+    runs: Path
+    process: subprocess.Popen[bytes]
+
+    @property
+    def over(self) -> bool:
+        return self.process.poll() is not None
+
+    def cells(self) -> list[int]:
+        """Return the processes below the launcher, cells and what they fork from."""
+        command = ["ps", "-eo", "pid,ppid"]
+        listing = subprocess.run(command, capture_output=True, text=True, check=True)
+        parents = dict(map(int, line.split()) for line in listing.stdout.splitlines()[1:])
+        found: list[int] = []
+        frontier = [self.process.pid]
+        while frontier:
+            frontier = [pid for pid, parent in parents.items() if parent in frontier]
+            found += frontier
+        return found
+
+
+def launch(runs: Path, data: Path) -> Run:
     command = [sys.executable, "-m", "harness", *STUDY, f"runs_dir={runs}", f"data_dir={data}"]
-    return subprocess.Popen(command, stderr=subprocess.DEVNULL, start_new_session=True)
+    return Run(runs, subprocess.Popen(command, stderr=subprocess.DEVNULL, start_new_session=True))
 
 
-def processes_of(runs: Path, launcher: int) -> list[int]:
-    """Return the study's processes other than the launcher: cells and what they fork from."""
-    listing = subprocess.run(["ps", "-eo", "pid,ppid"], capture_output=True, text=True, check=True)
-    parents = dict(map(int, line.split()) for line in listing.stdout.splitlines()[1:])
-    found, frontier = [], [launcher]
-    while frontier:
-        frontier = [pid for pid, parent in parents.items() if parent in frontier]
-        found += frontier
-    return found
+def files(pattern: str) -> Callable[[Run, float], bool]:
+    """Return a moment: a file like this was made, or renewed, after the launcher started."""
+
+    def there(run: Run, start: float) -> bool:
+        try:
+            return any(path.stat().st_mtime > start for path in run.runs.glob(pattern))
+        except FileNotFoundError:
+            return True  # it came and went
+
+    return there
 
 
-def disturb(runs: Path, launcher: subprocess.Popen[bytes], dice: random.Random) -> str:
-    """Hurt the running study in one way; return which."""
-    children = processes_of(runs, launcher.pid)
-    way = dice.choice(["a cell", "everything", "the launcher", "SIGTERM"])
-    if way == "a cell" and children:
-        os.kill(dice.choice(children), signal.SIGKILL)
-    elif way == "everything":
-        for pid in [*children, launcher.pid]:
-            os.kill(pid, signal.SIGKILL)
-    elif way == "the launcher":
-        launcher.kill()
-    else:
-        launcher.terminate()
-    return way
+MOMENTS: dict[str, Callable[[Run, float], bool]] = {
+    "at once": lambda run, start: True,
+    "while the launcher composes": lambda run, start: time.time() > start + 0.7,
+    "plan just written": lambda run, start: (run.runs / "demo" / "plan.json").exists(),
+    "imports, rehearsals": files("demo/*/*/log.txt"),
+    "lock just taken": files(f"demo/*/*/{LOCK_FILE}"),
+    "record half written": files("demo/*/*/.record.json.*"),
+    "checkpoint half written": files("demo/*/*/checkpoints/*.partial"),
+    "checkpoint just written": files("demo/*/*/checkpoints/*.pt"),
+    "metrics just written": files("demo/*/*/metrics.jsonl"),
+    "test losses half written": files("demo/*/*/.test_losses.npy.*"),
+    "test losses just written": files("demo/*/*/test_losses.npy"),
+    "somewhere": lambda run, start: time.time() > start + random.uniform(3, 15),
+}
 
 
-def outcome(runs: Path) -> dict[str, tuple[object, ...]]:
-    """Return what must not differ: status, losses, all hashes, and the test losses themselves."""
+def kill_everything(run: Run) -> None:
+    for pid in [*run.cells(), run.process.pid]:
+        _kill(pid, signal.SIGKILL)
+
+
+def kill_a_cell(run: Run) -> None:
+    cells = [pid for pid in run.cells() if _is_cell(pid)]
+    for pid in cells[:1]:
+        _kill(pid, signal.SIGKILL)
+
+
+def stop_and_kill(run: Run) -> None:
+    """Ask, and lose patience while the cells save their state."""
+    run.process.terminate()
+    time.sleep(0.05)
+    kill_everything(run)
+
+
+BLOWS: dict[str, Callable[[Run], None]] = {
+    "SIGKILL of launcher and cells": kill_everything,
+    "SIGKILL of the launcher": lambda run: run.process.kill(),
+    "SIGKILL of a cell": kill_a_cell,
+    "Ctrl-C": lambda run: run.process.send_signal(signal.SIGINT),
+    "SIGTERM": lambda run: run.process.terminate(),
+    "closed terminal": lambda run: run.process.send_signal(signal.SIGHUP),
+    "SIGTERM, then SIGKILL of all": stop_and_kill,
+}
+
+
+def _is_cell(pid: int) -> bool:
+    try:
+        output = Path(f"/proc/{pid}/fd/1").readlink()
+    except OSError:
+        return False
+    return output.name.startswith("log.")
+
+
+def _kill(pid: int, number: signal.Signals) -> None:
+    with suppress(ProcessLookupError):
+        os.kill(pid, number)
+
+
+@dataclass(slots=True)
+class Chaos:
+    """Disturb a study until it has had enough; whenever it is complete, look and begin anew."""
+
+    base: Path
+    calm: Outcome
+    told: list[tuple[str, str]] = field(default_factory=list)
+    """Moment and blow of every disturbance."""
+    n_studies: int = 0
+    differing: list[str] = field(default_factory=list)
+
+    def disturb(self, moment: str, blow: str) -> None:
+        """Start or go on with the study, and hurt it once at the moment."""
+        runs, start = self.base / "runs", time.time()
+        run = launch(runs, self.base / "data")
+        while not run.over and not MOMENTS[moment](run, start):
+            if time.time() > start + PATIENCE_SECONDS:
+                moment = "somewhere"
+            time.sleep(0.002)
+        if not run.over:
+            BLOWS[blow](run)
+            self.told.append((moment, blow))
+            print(f"{len(self.told):3} {moment}: {blow}", flush=True)
+        if blow == "SIGKILL of a cell" and len(self.told) % 2:
+            time.sleep(2)  # while the launcher tries it once more
+            kill_everything(run)
+        # the next launcher may come while cells of this one still save their state
+        if run.process.wait() == 0:
+            self.look(runs)
+
+    def look(self, runs: Path) -> None:
+        """Compare a study that is complete with the undisturbed one, and delete it."""
+        self.n_studies += 1
+        found = outcome(runs)
+        self.differing += [cell for cell in self.calm if found.get(cell) != self.calm[cell]]
+        self.differing += left_behind(runs)
+        shutil.rmtree(runs)
+
+
+Outcome = dict[str, tuple[object, ...]]
+TIMING = ("train_seconds", "tokens_per_second")
+
+
+def outcome(runs: Path) -> Outcome:
+    """Return what must not differ: status, losses, hashes, every logged step, the test losses."""
     found = {}
     for path in sorted(runs.rglob("record.json")):
-        r = read_record(path)
-        losses = np.load(path.parent / "test_losses.npy").tobytes()
-        found[r.cell] = (r.status, r.step, r.tokens, r.losses, r.fingerprints, losses)
+        r, folder = read_record(path), path.parent
+        losses = np.load(folder / "test_losses.npy").tobytes()
+        rows = [json.loads(line) for line in (folder / "metrics.jsonl").open()]
+        steps = [{k: v for k, v in row.items() if k not in TIMING} for row in rows]
+        samples = (folder / "samples.jsonl").read_text()
+        found[r.cell] = (
+            r.status,
+            r.step,
+            r.tokens,
+            r.losses,
+            r.fingerprints,
+            losses,
+            steps,
+            samples,
+        )
     return found
 
 
-def fill_disk(base: Path, data: Path) -> str:
-    """Run the study on a tmpfs that is too small, then give it room and run it again."""
-    small = base / "small"
+def left_behind(runs: Path) -> list[str]:
+    """Return what a finished study must not leave: locks, checkpoints, its own processes."""
+    found = [str(path.relative_to(runs)) for path in runs.rglob(LOCK_FILE)]
+    found += [str(path.relative_to(runs)) for path in runs.rglob("checkpoints")]
+    listing = subprocess.run(["ps", "-eo", "args"], capture_output=True, text=True, check=True)
+    return found + [line for line in listing.stdout.splitlines() if f"runs_dir={runs}" in line]
+
+
+def fill_disk(base: Path) -> str:
+    """Fill the disk under a running study, then give it room and run it again."""
+    small, data = base / "small", base / "data"
     small.mkdir()
-    mount = ["mount", "-t", "tmpfs", "-o", "size=1m", "tmpfs", str(small)]
+    mount = ["mount", "-t", "tmpfs", "-o", "size=24m", "tmpfs", str(small)]
     if subprocess.run(mount, capture_output=True, check=False).returncode:
-        return "skipped: this machine does not allow mounting a tmpfs"
+        return "not tried: this machine does not allow mounting a tmpfs"
     try:
-        first = launch(small, data).wait(600)
-        subprocess.run(["mount", "-o", "remount,size=64m", str(small)], check=True)
-        second = launch(small, data).wait(600)
+        run, start = launch(small, data), time.time()
+        while not run.over and not files("demo/*/*/checkpoints/*.pt")(run, start):
+            time.sleep(0.01)
+        with suppress(OSError), (small / "filler").open("wb", buffering=0) as filler:
+            while True:
+                filler.write(b"\0" * 65536)
+        first = run.process.wait(600)
+        failed = sum(read_record(p).status != "complete" for p in small.rglob("record.json"))
+        (small / "filler").unlink()
+        second = launch(small, data).process.wait(600)
         same = outcome(small) == outcome(base / "calm")
-        return f"exit {first} on the full disk, then {second}; identical afterwards: {same}"
+        return (
+            f"filled under a running study: exit {first}, {failed} cells without result; with room "
+            f"again: exit {second}, identical: **{same}**"
+        )
     finally:
         subprocess.run(["umount", str(small)], check=False)
+
+
+def plan(n: int, dice: random.Random) -> list[tuple[str, str]]:
+    """Return so many disturbances: every moment and every blow about equally often."""
+    columns = [
+        [name for _ in range(n) for name in dice.sample(list(names), len(names))]
+        for names in (MOMENTS, BLOWS)
+    ]
+    return list(zip(*columns, strict=False))[:n]
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--kills", type=int, default=25)
     parser.add_argument("--seed", type=int, default=0)
-    arguments = parser.parse_args()
-    dice = random.Random(arguments.seed)
-    base = Path(tempfile.mkdtemp(prefix="chaos-"))
-    data, runs, kills = base / "data", base / "runs", 0
-    if launch(base / "calm", data).wait(900):
+    parser.add_argument("--write", action="store_true", help="into docs/chaos.md")
+    options = parser.parse_args()
+    signal.signal(signal.SIGINT, signal.default_int_handler)  # what is ignored here would be
+    signal.signal(signal.SIGHUP, signal.SIG_DFL)  # ignored in the studies, too
+    random.seed(options.seed)
+    base, begin = Path(tempfile.mkdtemp(prefix="chaos-")), time.perf_counter()
+    if launch(base / "calm", base / "data").process.wait():
         sys.exit("error: the undisturbed study failed")
-    while kills < arguments.kills:
-        launcher = launch(runs, data)
-        time.sleep(dice.uniform(2.0, 8.0))
-        if launcher.poll() is not None:  # it finished in peace: forget it and begin again
-            subprocess.run(["rm", "-rf", str(runs)], check=True)
-            continue
-        way = disturb(runs, launcher, dice)
-        kills += 1
-        print(f"{kills:3} killed {way}", flush=True)
-        if way != "a cell":
-            launcher.wait()
-        else:
-            time.sleep(1.0)
-            launcher.kill()
-            launcher.wait()
-    code = launch(runs, data).wait(900)
-    same = outcome(runs) == outcome(base / "calm")
-    print(f"{kills} disturbances (seed {arguments.seed}), {len(outcome(runs))} cells, exit {code}")
-    print(f"identical to the undisturbed study: {same}")
-    print(f"full disk: {fill_disk(base, data)}")
-    sys.exit(not same)
+    chaos = Chaos(base, outcome(base / "calm"))
+    for moment, blow in plan(2 * options.kills, random.Random(options.seed)):
+        if len(chaos.told) < options.kills:
+            chaos.disturb(moment, blow)
+    if (base / "runs").exists():
+        code = launch(base / "runs", base / "data").process.wait()
+        chaos.differing += [f"the last start, with exit {code}"] if code else []
+        chaos.look(base / "runs")
+    disk = fill_disk(base)
+    text = report(chaos, options, disk, time.perf_counter() - begin)
+    print(text)
+    if options.write:
+        write_section("chaos", text, PAGE)
+    shutil.rmtree(base)
+    sys.exit(bool(chaos.differing) or "False" in disk)
+
+
+def report(chaos: Chaos, options: argparse.Namespace, disk: str, seconds: float) -> str:
+    """Return what happened, as Markdown."""
+    counts = Counter(chaos.told)
+    rows = [
+        {"moment": moment} | {blow: str(counts[moment, blow] or "") for blow in BLOWS}
+        for moment in MOMENTS
+    ]
+    totals = {blow: str(sum(counts[moment, blow] for moment in MOMENTS)) for blow in BLOWS}
+    return (
+        f"{len(chaos.told)} disturbances (`--seed {options.seed}`) in {seconds / 60:.0f} minutes. "
+        f"{chaos.n_studies} studies of {len(chaos.calm)} cells were completed through them. "
+        f"Differing from the undisturbed study, or left behind: "
+        f"**{', '.join(chaos.differing) or 'nothing'}**.\n\nThe disk, {disk}.\n\n"
+        f"{table([*rows, {'moment': 'in all'} | totals])}\n\n{machine('torch')}."
+    )
 
 
 if __name__ == "__main__":

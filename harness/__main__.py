@@ -9,6 +9,7 @@ import sys
 import hydra
 from hydra.core.hydra_config import HydraConfig
 from hydra.errors import HydraException
+from hydra.types import RunMode
 from omegaconf import DictConfig
 from omegaconf.errors import OmegaConfBaseException
 from yaml import YAMLError
@@ -24,13 +25,15 @@ def run_one(_: DictConfig) -> None:
     from harness.freeze import describe, finished_record, freeze  # imports numpy
     from harness.study.devices import plan_slots, torchrun
 
-    chosen = HydraConfig.get().overrides
+    chosen, in_sweep = HydraConfig.get().overrides, HydraConfig.get().mode is RunMode.MULTIRUN
     try:
         config = resolve(tuple(chosen.hydra), tuple(chosen.task))
         folder = freeze(config)
         done = finished_record(folder)
         plan_slots(config.hardware)  # refuses a device that is not here
     except ValueError as error:  # ConfigError, DataError, RecordError
+        if in_sweep:
+            raise
         sys.exit(_refuse(str(error)))
     if done is not None:
         print(f"nothing to do, already {describe(done, folder)}", file=sys.stderr)
@@ -41,7 +44,7 @@ def run_one(_: DictConfig) -> None:
         from harness.cell import report  # imports torch
 
         code = report(folder)
-    if code:
+    if code and not in_sweep:  # a sweep looks at the records of all its cells
         sys.exit(code)
 
 

@@ -9,6 +9,7 @@ from omegaconf import OmegaConf
 
 from harness.config import Config, ConfigError, plain, scientific
 from harness.data.corpus import Corpus, ensure_prepared
+from harness.lock import living_owner
 from harness.records import (
     RECORD_FILE,
     RunRecord,
@@ -43,6 +44,8 @@ def freeze(config: Config) -> Path:
     identity = scientific(config, corpus.dataset_sha256)
     folder /= canonical_hash(identity | {"sources": sources} if sources else identity)
     if config.overwrite:
+        if owner := living_owner(folder):
+            raise ConfigError(f"overwrite: {folder} is being run by {owner}: stop that first")
         _forget(folder)
         config.overwrite = False
     config.data_dir = str(Path(config.data_dir).absolute())

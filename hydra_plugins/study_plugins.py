@@ -14,10 +14,12 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, cast
 
 from hydra._internal.core_plugins.basic_sweeper import BasicSweeper
+from hydra.core.config_search_path import ConfigSearchPath
 from hydra.core.config_store import ConfigStore
 from hydra.core.override_parser.overrides_parser import OverridesParser
 from hydra.core.utils import JobReturn, JobStatus
 from hydra.plugins.launcher import Launcher
+from hydra.plugins.search_path_plugin import SearchPathPlugin
 from hydra.types import HydraContext, TaskFunction
 from omegaconf import DictConfig
 
@@ -47,8 +49,8 @@ class StudySweeper(BasicSweeper):
         """Freeze every combination, then launch all at once."""
         config, launcher = self._parts()
         jobs = self.jobs(config, arguments)
-        freeze_jobs(config, jobs)
-        return launcher.launch(jobs, initial_job_idx=0)
+        frozen = freeze_jobs(config, jobs)
+        return _launch(launcher, jobs, frozen)
 
     def _parts(self) -> tuple[DictConfig, Launcher]:
         return cast(DictConfig, self.config), cast(Launcher, self.launcher)
@@ -56,7 +58,10 @@ class StudySweeper(BasicSweeper):
     def jobs(self, config: DictConfig, arguments: list[str]) -> list[Job]:
         """Return the overrides of every cell: the plan's, times what is swept."""
         parsed = OverridesParser.create().parse_overrides(arguments)
-        grid = self.split_arguments(parsed, None)[0]
+        # overwriting is done once, when the cells are frozen: a job that a cluster queues again
+        # must go on, not begin anew
+        kept = [override for override in parsed if override.key_or_group != "overwrite"]
+        grid = self.split_arguments(kept, None)[0]
         planned = [(arm, seed) for arm in config.study.arms for seed in range(n_seeds(config, arm))]
         if not planned:
             return [tuple(job) for job in grid]
@@ -73,6 +78,7 @@ class SequentialSweeper(StudySweeper):
     def sweep(self, arguments: list[str]) -> Any:
         """Launch look after look until every arm is decided or the last look is done."""
         from harness.config import ConfigError
+        from harness.exits import StudyFailed
 
         config, launcher = self._parts()
         if not config.study.arms:
@@ -82,14 +88,41 @@ class SequentialSweeper(StudySweeper):
         frozen = freeze_jobs(config, jobs, self.looks)
         study = frozen[jobs[0]].folder.parent.parent
         returns: list[Any] = []
-        arms, n_seeds = set(config.study.arms), self.looks[0]
+        arms, n_seeds, look = set(config.study.arms), self.looks[0], 0
         while n_seeds is not None:
             due = [job for job in jobs if frozen[job].wanted(arms, n_seeds)]
-            returns += launcher.launch(due, initial_job_idx=0)
+            returns += _launch(launcher, due, frozen)
             decision = _decide(study)
+            if decision.look == look:
+                raise StudyFailed(
+                    f"the look at {n_seeds} seeds cannot be taken: too few baseline runs that did "
+                    f"not diverge, or arms beside the plan in {study}"
+                )
             _record_look(study, decision)
             arms, n_seeds = {*decision.running, "baseline"}, decision.next_n
+            look = decision.look
         return returns
+
+
+class OtherLaunchers(SearchPathPlugin):
+    """Lets ``conf/hydra/launcher/NAME.yaml`` build on what another plugin stores as NAME.
+
+    Hydra would match the two by name, a way that it has deprecated; so the plugin's is renamed to
+    ``NAME_schema``, which ours names in its defaults. Called when all plugins are known.
+    """
+
+    def manipulate_search_path(self, search_path: ConfigSearchPath) -> None:
+        """Rename the schemas."""
+        store = ConfigStore.instance()
+        for name in ("ray", "submitit_slurm"):
+            theirs = store.repo["hydra"]["launcher"].pop(f"{name}.yaml", None)
+            if theirs is not None:
+                store.store(
+                    group=theirs.group,
+                    name=f"{name}_schema",
+                    node=theirs.node,
+                    provider=theirs.provider,
+                )
 
 
 class StudyLauncher(Launcher):
@@ -107,8 +140,7 @@ class StudyLauncher(Launcher):
         """Run every cell; exits non-zero if one of them has no result."""
         from harness.study.runner import run_cells
 
-        hydra_overrides = tuple(self.config.hydra.overrides.hydra)
-        run_cells([_frozen(hydra_overrides, tuple(job)) for job in job_overrides])
+        run_cells(list(freeze_all(self.config, job_overrides).values()))
         returns = []
         for job in job_overrides:
             returns.append(JobReturn(overrides=list(job), status=JobStatus.COMPLETED))
@@ -129,20 +161,43 @@ def freeze_jobs(
     """Freeze every job and settle the plan, before anything is trained."""
     from harness.study.plan import settle
 
-    hydra_overrides = tuple(config.hydra.overrides.hydra)
-    frozen = {job: _frozen(hydra_overrides, job) for job in jobs}
+    frozen = freeze_all(config, jobs)
     settle(list(frozen.values()), len(jobs), looks)
     return frozen
 
 
+def freeze_all(config: DictConfig, jobs: Sequence[Sequence[str]]) -> dict[Job, Any]:
+    """Freeze every job; one that this process has frozen before is not touched again."""
+    hydra_overrides = tuple(config.hydra.overrides.hydra)
+    return {
+        tuple(job): _frozen(hydra_overrides, tuple(job), overwrite=bool(config.overwrite))
+        for job in jobs
+    }
+
+
 @cache
-def _frozen(hydra_overrides: tuple[str, ...], job: Job) -> Any:
+def _frozen(hydra_overrides: tuple[str, ...], job: Job, *, overwrite: bool) -> Any:
     from harness.compose import resolve
     from harness.freeze import freeze
     from harness.study.plan import Cell
 
     config: Config = resolve(hydra_overrides, job)
+    config.overwrite = overwrite
     return Cell(folder=freeze(config), config=config)
+
+
+def _launch(launcher: Launcher, jobs: Sequence[Job], frozen: dict[Job, Any]) -> Sequence[JobReturn]:
+    """Run the jobs; whoever ran them, a cell without a result is an error."""
+    from harness.study.runner import require_results
+    from harness.study.screen import say
+
+    returns = launcher.launch(jobs, initial_job_idx=0)
+    if not isinstance(launcher, StudyLauncher):
+        for job in returns:
+            if job.status is JobStatus.FAILED:
+                say(f"error: {' '.join(job.overrides or [])}: {job._return_value}")
+        require_results([frozen[job] for job in jobs])
+    return returns
 
 
 def _overrides(arm: str, seed: int) -> Job:
@@ -160,15 +215,14 @@ def _decide(study: Path) -> Any:
 
 def _record_look(study: Path, decision: Any) -> None:
     """Append the look to ``looks.jsonl``, once, and show it."""
-    from harness.records import now
+    from harness.records import now, write_atomic
     from harness.study.screen import say
 
     say("\n" + decision.to_markdown())
     path = study / LOOKS_FILE
-    earlier = [json.loads(line)["look"] for line in path.open()] if path.exists() else []
-    if decision.look in earlier:
+    earlier = path.read_text() if path.exists() else ""
+    if decision.look in [json.loads(line)["look"] for line in earlier.splitlines()]:
         return
     rows = decision.table.astype(object).where(decision.table.notna(), None).to_dict("records")
     line = {"look": decision.look, "time": now(), "next_n": decision.next_n, "arms": rows}
-    with path.open("a") as file:
-        file.write(json.dumps(line, default=str) + "\n")
+    write_atomic(path, earlier + json.dumps(line, default=str) + "\n")

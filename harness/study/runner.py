@@ -79,6 +79,18 @@ def run_cells(cells: Sequence[Cell]) -> None:
         _interrupt_on_signals()
         with Screen(study, len(todo), len(slots)) as screen:
             _Runner(slots, screen).run(sorted(todo, key=lambda cell: -cell.work))
+    require_results(cells)
+
+
+def require_results(cells: Sequence[Cell]) -> None:
+    """Say how the study stands.
+
+    Raises
+    ------
+    StudyFailed
+        Some of the cells have no result.
+    """
+    study = cells[0].folder.parent.parent
     say(f"{summary(cell_states(study))}\n{study}")
     without = [cell for cell in cells if not _has_result(cell.folder)]
     if without:
