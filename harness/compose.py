@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from contextlib import suppress
+from copy import deepcopy
 from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
@@ -54,6 +55,7 @@ def load(overrides: Sequence[str] = ()) -> Config:
     GlobalHydra.instance().clear()
     _compose.cache_clear()
     _Loader.flat.cache_clear()
+    _Loader.whole.cache_clear()
     with initialize_config_dir(str(CONF_DIR), version_base="1.3", job_name="harness"):
         return resolve((), overrides)
 
@@ -102,7 +104,19 @@ class _Loader:
     hydra_overrides: tuple[str, ...]
 
     def config(self, overrides: tuple[str, ...]) -> Config:
-        """Return the checked config."""
+        """Return the checked config; the seeds of an arm share the work."""
+        others = tuple(item for item in overrides if _seed(item) is None)
+        seeds = dict(pair for item in overrides if (pair := _seed(item)))
+        config = self.whole(others)
+        plain = _compose(self.hydra_overrides, others)
+        rest = {key: value for key, value in plain.items() if key not in ("seed", "seeds")}
+        if "${seed" in str(rest) or not all(value.isdecimal() for value in seeds.values()):
+            return deepcopy(self.whole(overrides))
+        return _reseeded(config, plain["seeds"], {key: int(seeds[key]) for key in seeds})
+
+    @lru_cache(maxsize=256)  # noqa: B019 - a loader is two strings
+    def whole(self, overrides: tuple[str, ...]) -> Config:
+        """Return the checked config, made at one go."""
         checked = self.checked(overrides)
         if missing := OmegaConf.missing_keys(checked):
             raise ConfigError(f"no value for {', '.join(sorted(missing))}: set it")
@@ -146,6 +160,16 @@ def _compose(hydra_overrides: tuple[str, ...], overrides: tuple[str, ...]) -> di
     return plain
 
 
+def _reseeded(config: Config, rules: dict[str, Any], seeds: dict[str, int]) -> Config:
+    """Return a copy of a config with these seeds; `rules` says which follow ``seed``."""
+    new = deepcopy(config)
+    new.seed = seeds.get("seed", config.seed)
+    for name, rule in rules.items():
+        own = new.seed if rule == "${seed}" else getattr(config.seeds, name)
+        setattr(new.seeds, name, seeds.get(f"seeds.{name}", own))
+    return new
+
+
 def _seed(override: str) -> tuple[str, str] | None:
     """Return (key, value) of ``seed=3`` or ``seeds.init=3``, else None."""
     key, _, value = override.partition("=")
@@ -156,7 +180,7 @@ def explain(error: Exception) -> str:
     """Return one line for an error of Hydra or OmegaConf: what, where, what is allowed."""
     if isinstance(error, MissingConfigException) and error.missing_cfg_file:
         group, _, name = str(error.missing_cfg_file).rpartition("/")
-        hint = "; see: python -m interventions" if group == "intervention" else ""
+        hint = _HINTS.get(group, "")
         folder = CONF_DIR / group
         options = error.options or sorted(file.stem for file in folder.glob("*.yaml"))
         allowed = ", ".join(options) or "none"
@@ -177,6 +201,13 @@ def explain(error: Exception) -> str:
         return " ".join(lines[:2]) if lines else text
     name = key.removeprefix("full_key:").strip()
     return f"{text} (at {name}); {_siblings(name)}"
+
+
+_HINTS = {
+    "intervention": "; see: python -m interventions",
+    "hydra/launcher": "; a cluster's needs its extra: pip install 'llm-interventions[slurm,ray]'",
+}
+"""What to do about an unknown member of a group."""
 
 
 def _siblings(key: str) -> str:

@@ -26,7 +26,7 @@ def collect(folder: Path, *, device: str, config_sha256: str) -> Provenance:
         git_dirty=None if sha is None else bool(patch),
         dirty_patch=PATCH_FILE if patch else None,
         config_sha256=config_sha256,
-        packages=_versions(),
+        packages=versions(),
         python=platform.python_version(),
         platform=platform.platform(),
         device=device,
@@ -58,5 +58,6 @@ def _git(*arguments: str, ok: tuple[int, ...] = (0,)) -> str | None:
 
 
 @lru_cache(maxsize=1)
-def _versions() -> dict[str, str]:
+def versions() -> dict[str, str]:
+    """Return package -> version, of those that matter to the numbers."""
     return {name: metadata.version(name) for name in ("llm-interventions", *PACKAGES)}

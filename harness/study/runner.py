@@ -112,8 +112,7 @@ class _Runner:
         self.running: list[_Try] = []
         os.environ.setdefault("OMP_NUM_THREADS", str(slots[0].threads))
         self.context = multiprocessing.get_context("forkserver")
-        # the optimiser imports torch._dynamo at its first step
-        self.context.set_forkserver_preload(["harness.cell", "torch._dynamo"])
+        self.context.set_forkserver_preload(["harness.study.nursery"])
 
     def run(self, todo: list[Cell]) -> None:
         try:
@@ -140,7 +139,8 @@ class _Runner:
 
     def _start(self, function: Callable[..., None], cell: Cell, *arguments: int) -> None:
         slot = self.free.pop(0)
-        process = self.context.Process(target=function, args=(cell.folder, slot, *arguments))
+        given = (cell.folder, slot, sys.orig_argv, *arguments)
+        process = self.context.Process(target=function, args=given)
         process.start()
         self.running.append(_Try(cell=cell, slot=slot, process=process))
 
@@ -217,9 +217,9 @@ def _stop() -> None:
         process.join()
 
 
-def _run_cell(folder: Path, slot: Slot) -> None:
+def _run_cell(folder: Path, slot: Slot, command: list[str]) -> None:
     """Child process: run the cell on its slot; everything it prints goes to the cell's log."""
-    _enter(folder, slot)
+    _enter(folder, slot, command)
     if slot.n_devices > 1:
         workers = subprocess.Popen(torchrun(folder, slot.n_devices))
         signal.signal(signal.SIGTERM, lambda *_: workers.terminate())
@@ -229,19 +229,20 @@ def _run_cell(folder: Path, slot: Slot) -> None:
     sys.exit(report(folder))
 
 
-def _rehearse(folder: Path, slot: Slot, n_slots: int) -> None:
+def _rehearse(folder: Path, slot: Slot, command: list[str], n_slots: int) -> None:
     """Child process: one small step of the cell, thrown away."""
-    _enter(folder, slot)
+    _enter(folder, slot, command)
     from harness.cell import rehearse
 
     sys.exit(rehearse(folder, n_slots))
 
 
-def _enter(folder: Path, slot: Slot) -> None:
+def _enter(folder: Path, slot: Slot, command: list[str]) -> None:
     log = os.open(folder / LOG_FILE, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o644)
     os.dup2(log, 1)
     os.dup2(log, 2)
     os.setsid()  # Ctrl-C reaches the launcher alone, which asks the cells to stop
+    sys.orig_argv = command  # what the person typed belongs in the record
     threading.Thread(target=_follow_launcher, daemon=True).start()
     slot.occupy()
 

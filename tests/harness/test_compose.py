@@ -179,3 +179,26 @@ def test_every_config_file_opens_with_the_command_that_runs_it(path) -> None:
     head = path.read_text().splitlines()[:2]
     wanted = "python -m harness" if path.parent == CONF_DIR else f"{path.parent.name}={path.stem}"
     assert any(line.startswith("# python -m harness") and wanted in line for line in head)
+
+
+@pytest.mark.parametrize(
+    "seeds",
+    [[], ["seed=3"], ["seeds.data=4"], ["seeds.data=4", "seed=3"], ["seed=3", "seeds.loop=5"]],
+)
+def test_the_seeds_of_an_arm_share_the_work_and_change_nothing_else(seeds: list[str]) -> None:
+    from dataclasses import asdict
+
+    from hydra import initialize_config_dir
+
+    from harness.compose import _Loader
+
+    arm = ["+intervention=qkv_bias", "model.dropout=0.2"]
+    shared = load([*arm, *seeds])
+    with initialize_config_dir(str(CONF_DIR), version_base="1.3"):
+        whole = _Loader(()).whole((*arm, *seeds))  # the same, composed at one go
+    whole.changes = shared.changes
+    assert asdict(shared) == asdict(whole)
+
+
+def test_what_refers_to_the_seed_follows_it() -> None:
+    assert load(["tracking.tags=['s${seed}']", "seed=7"]).tracking.tags == ["s7"]
