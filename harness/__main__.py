@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import subprocess
 import sys
+import warnings
 
 import hydra
 from hydra.core.hydra_config import HydraConfig
@@ -55,9 +56,10 @@ def main() -> None:
     # Hydra's parser takes no overrides on both sides of a flag
     sys.argv[1:] = sorted(sys.argv[1:], key=lambda word: word not in ("-m", "--multirun"))
     os.environ["HYDRA_FULL_ERROR"] = "1"  # exceptions reach us instead of Hydra's own printer
+    warnings.filterwarnings("error", "provider=.* is not available")  # a hydra.searchpath
     try:
         run_one()
-    except (HydraException, OmegaConfBaseException, YAMLError) as error:
+    except (HydraException, OmegaConfBaseException, YAMLError, UserWarning) as error:
         sys.exit(_refuse(explain(error)))
     except ValueError as error:  # ConfigError, DataError, RecordError
         sys.exit(_refuse(str(error)))

@@ -24,7 +24,7 @@ from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 from yaml import YAMLError
 
-from harness.config import VOCAB_SIZE, Config, ConfigError, Tokenizer
+from harness.config import VOCAB_SIZE, CardConfig, Config, ConfigError, Tokenizer
 from harness.validate import validate
 
 CONF_DIR = Path(__file__).resolve().parent.parent / "conf"
@@ -139,7 +139,7 @@ class _Loader:
             for key, value in seeds.items():
                 OmegaConf.update(checked, key, value)
             OmegaConf.resolve(checked)
-        except (HydraException, OmegaConfBaseException, YAMLError) as error:
+        except (HydraException, OmegaConfBaseException, YAMLError, ValueError) as error:
             raise ConfigError(explain(error)) from error
         return checked  # type: ignore[return-value]
 
@@ -196,11 +196,13 @@ def explain(error: Exception) -> str:
         error = error.__cause__
     lines = [line.strip() for line in str(error).splitlines() if line.strip()]
     key = next((line for line in lines if line.startswith("full_key:")), None)
-    text = lines[0] if lines else type(error).__name__
+    # "In 'intervention/NAME': ... raised while composing config:" has the reason on a line below.
+    text = " ".join(lines[: 2 if key is None or lines[0].endswith(":") else 1])
     if key is None:
-        return " ".join(lines[:2]) if lines else text
+        return text or type(error).__name__
     name = key.removeprefix("full_key:").strip()
-    return f"{text} (at {name}); {_siblings(name)}"
+    siblings = f"; {_siblings(name)}" if " not in '" in text else ""
+    return f"{text} (at {name}){siblings}"
 
 
 _HINTS = {
@@ -213,7 +215,10 @@ _HINTS = {
 def _siblings(key: str) -> str:
     """Name the keys that stand beside a dotted one, so that a typo is found at a glance."""
     parent, _, _ = key.rpartition(".")
-    node = OmegaConf.structured(Config)
+    card = parent.partition(".")[0] == "interventions" != parent
+    node = OmegaConf.structured(CardConfig if card else Config)
+    if card:
+        return f"allowed in a card: {', '.join(map(str, node))}"
     with suppress(OmegaConfBaseException):
         node = OmegaConf.select(node, parent) if parent else node
     if not isinstance(node, DictConfig) or not node:
@@ -230,12 +235,21 @@ def _split(overrides: Sequence[str]) -> tuple[list[str], tuple[str, ...]]:
         if key != "intervention":
             rest.append(override)
             continue
-        parsed = OverridesParser.create().parse_override(f"x={value}").value()
-        chosen = parsed if isinstance(parsed, list) else [parsed]
-        names += [str(name) for name in chosen if name != "baseline"]
+        names += [name for name in _listed(override, value) if name != "baseline"]
     if len(set(names)) < len(names):
         raise ConfigError(f"an intervention is named twice in {names}: name each once")
     return names, tuple(rest)
+
+
+def _listed(override: str, value: str) -> list[str]:
+    try:
+        parsed = OverridesParser.create().parse_override(f"x={value}").value()
+    except HydraException as error:
+        raise ConfigError(f"cannot read {override!r}: quote it: '+intervention=[a,b]'") from error
+    chosen = [str(name) for name in (parsed if isinstance(parsed, list) else [parsed])]
+    if "" in chosen:
+        raise ConfigError(f"{override} names no intervention; see: python -m interventions")
+    return chosen
 
 
 def _with(names: Sequence[str]) -> str:

@@ -4,16 +4,21 @@
 event              called with                 when
 =================  ==========================  ==================================================
 model_built        (model)                     after initialisation, before the optimiser exists
-loss               (loss, logits_BTV, model)   returns the loss to differentiate
+loss               (loss, logits_BTV, y_BT,    returns the loss to differentiate; y_BT are the
+                   model)                      next tokens, ``loss`` their cross-entropy
 gradients_ready    (model, step)               gradients accumulated and unscaled, before the clip
 step_done          (model, step)               after the optimiser's step
 before_eval        (model)                     before each validation and the test
 after_eval         (model)                     after it
 =================  ==========================  ==================================================
 
-A card with an ``event`` names a function; a card with only ``fn`` names an object whose methods
-carry the events' names, for ideas that need more than one (and ``state_dict``/``load_state_dict``
-if they hold state that a resumed run needs).
+A card with an ``event`` names a function, whose other arguments are the card's::
+
+    def smooth(loss, logits_BTV, y_BT, model, eps):
+        return cross_entropy(logits_BTV.flatten(0, 1), y_BT.flatten(), label_smoothing=eps)
+
+A card with only ``fn`` names an object whose methods carry the events' names, for ideas that need
+more than one (and ``state_dict``/``load_state_dict`` if they hold state that a resumed run needs).
 """
 
 from __future__ import annotations
@@ -63,10 +68,10 @@ class Events:
         """Whether an intervention wants the logits; without one they are never held whole."""
         return bool(self._by_event[Event.loss])
 
-    def loss(self, loss: Tensor, logits_BTV: Tensor, model: nn.Module) -> Tensor:
+    def loss(self, loss: Tensor, logits_BTV: Tensor, y_BT: Tensor, model: nn.Module) -> Tensor:
         """Return the loss to differentiate."""
         for _, hook in self._by_event[Event.loss]:
-            loss = hook(loss, logits_BTV, model)
+            loss = hook(loss, logits_BTV, y_BT, model)
         return loss
 
     def gradients_ready(self, model: nn.Module, step: int) -> None:

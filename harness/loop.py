@@ -164,7 +164,7 @@ def micro_loss(t: Training, x_bT: Tensor, y_bT: Tensor) -> Tensor:
     if not t.events.reads_logits:
         return t.forward(x_bT, y_bT)  # type: ignore[no-any-return]
     logits_bTV = t.forward(x_bT)
-    return t.events.loss(cross_entropy(logits_bTV, y_bT), logits_bTV, t.model)
+    return t.events.loss(cross_entropy(logits_bTV, y_bT), logits_bTV, y_bT, t.model)
 
 
 def largest_micro_batch(batch_size: int, at_most: int | None) -> int:

@@ -8,6 +8,7 @@ from pathlib import Path
 
 from harness.config import ConfigError
 from harness.data.corpus import SPLITS, Corpus, DataError, prepare
+from harness.data.text import ENOUGH_FILES
 
 USAGE = """usage: python -m harness.prepare data=NAME [data.KEY=VALUE ...] [data_dir=FOLDER]
 
@@ -68,13 +69,20 @@ def _clock(seconds: float) -> str:
 
 
 def summary(corpus: Corpus) -> str:
-    """Return the last line of a preparation: split sizes and folder."""
-    splits = corpus.manifest.splits
+    """Return the last lines of a preparation: how it was cut; split sizes and folder."""
+    splits, made = corpus.manifest.splits, corpus.manifest.made
     sizes = [
         f"{name} {splits[name].n_tokens:,} tokens in {splits[name].n_documents:,} documents"
         for name in SPLITS
     ]
-    return f"{corpus.manifest.name}: {'; '.join(sizes)}: {corpus.folder}"
+    cut = ""
+    if least := made.get("piece_bytes"):
+        cut = (
+            f"cut at blank lines where there are any, into documents of {least:,} to "
+            f"{2 * least:,} bytes: fewer than {ENOUGH_FILES} files could leave a split empty "
+            "(data.document_separator cuts elsewhere)\n"
+        )
+    return f"{cut}{corpus.manifest.name}: {'; '.join(sizes)}: {corpus.folder}"
 
 
 def main(arguments: list[str] | None = None) -> int:

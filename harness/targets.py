@@ -9,6 +9,7 @@ from __future__ import annotations
 import ast
 import hashlib
 import sys
+from difflib import get_close_matches
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
@@ -27,7 +28,8 @@ def source_hashes(config: Config) -> dict[str, str]:
     ConfigError
         No module of that name can be found, or it does not define the name.
     """
-    return {target: _hash(target) for target in sorted(_targets(config))}
+    hashes = {target: _hash(target) for target in sorted(_targets(config))}
+    return {target: found for target, found in hashes.items() if not target.startswith(OURS)}
 
 
 def _targets(config: Config) -> set[str]:
@@ -35,8 +37,7 @@ def _targets(config: Config) -> set[str]:
     slots = [model.norm, model.mlp, model.attention, model.position, model.head]
     slots += [config.optim.optimizer, config.schedule]
     slots += [card.fn for card in config.interventions.values() if card.fn]
-    found = {target for slot in slots for target in _walk(slot)}
-    return {target for target in found if not target.startswith(OURS)}
+    return {target for slot in slots for target in _walk(slot)}
 
 
 def _walk(node: Any) -> list[str]:
@@ -55,8 +56,8 @@ def _hash(target: str) -> str:
     source = path.read_bytes()
     names = _top_level(source)
     if names is not None and name not in names:
-        public = ", ".join(sorted(n for n in names if not n.startswith("_"))[:12])
-        raise ConfigError(f"_target_={target}: {path} defines no {name!r}; it has: {public}")
+        close = ", ".join(get_close_matches(name, sorted(names), n=8, cutoff=0))
+        raise ConfigError(f"_target_={target}: {path} defines no {name!r}; it has: {close}")
     return hashlib.sha256(source).hexdigest()[:16]
 
 

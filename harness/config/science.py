@@ -96,10 +96,11 @@ class DataConfig:
     source: Source = Source.stdlib_docs
     tokenizer: Tokenizer = Tokenizer.bytes
     path: str | None = None
-    """source=text: a file, a folder or a glob of UTF-8 text; one file is one document.
+    """source=text: a file, a folder or a glob of UTF-8 text. 200 files or more: one file is one
+    document; fewer: they are cut at blank lines.
     source=hub_tokens: a folder with the safetensors files, instead of the hub."""
     document_separator: str | None = None
-    r"""source=text: cuts a file into documents, e.g. ``<|endoftext|>`` or ``\n\n\n``."""
+    r"""source=text: cuts files into documents here, e.g. ``<|endoftext|>`` or ``\n\n\n``."""
     repo: str | None = None
     """source=hub, hub_tokens: the dataset's id on the Hugging Face hub."""
     revision: str | None = None

@@ -2,6 +2,7 @@
 
 manifest    what a prepared corpus is, and where it lies
 corpus      open or prepare one: the only module the training loop needs
+again       the command that prepares one, for messages
 tokens      documents -> tokens, several threads
 build       tokens -> split files, resumable
 verify      are the files what the manifest says?

@@ -18,6 +18,7 @@ import numpy as np
 
 from harness.config import VOCAB_SIZE, DataConfig, Source
 from harness.data import stdlib_docs, text
+from harness.data.again import prepare_command
 from harness.data.build import STATE_FILE, EmptySplitError, Progress, build
 from harness.data.manifest import (
     MANIFEST_FILE,
@@ -140,21 +141,14 @@ def prepare(config: DataConfig, data_dir: Path, progress: Progress | None = None
         kept = "; what is done is kept" if config.source is Source.hub else ""
         raise DataError(
             f"cannot write {folder}: {error.strerror or error}{kept}: free space or set "
-            f"data_dir, then run {prepare_command(config)}"
+            f"data_dir, then run {prepare_command(config, data_dir)}"
         ) from error
     return open_corpus(config, data_dir)
 
 
-def prepare_command(config: DataConfig) -> str:
-    """Return the command that prepares `config`, for messages."""
-    given_by_hand = {"path": config.path, "max_tokens": config.max_tokens}
-    group = "text" if config.source is Source.text else config.name
-    options = [f" data.{key}={value}" for key, value in given_by_hand.items() if value is not None]
-    name = [f" data.name={config.name}"] if group != config.name else []
-    return f"python -m harness.prepare data={group}{''.join(name + options)}"
-
-
 def _prepared_folder(config: DataConfig, data_dir: Path) -> Path:
+    if config.source is Source.text and config.path is None:
+        text.text_files(config)  # says so
     folder = corpus_folder(config, data_dir)
     if (folder / MANIFEST_FILE).exists():
         return folder
@@ -162,7 +156,7 @@ def _prepared_folder(config: DataConfig, data_dir: Path) -> Path:
     prepared = "; prepared there with other values: " + ", ".join(others) if others else ""
     raise DataError(
         f"corpus {config.name} is not prepared in {folder}{prepared}; "
-        f"run: {prepare_command(config)}"
+        f"run: {prepare_command(config, data_dir)}"
     )
 
 
@@ -240,6 +234,7 @@ def _run_source(
     if config.source is Source.text:
         files = text.text_files(config)
         made |= {"n_files": len(files), "text_sha256": text.fingerprint(files)}
+        made |= {"piece_bytes": text.piece_bytes(files, config.document_separator)}
         documents = text.documents(files, config.document_separator)
     else:
         documents = stdlib_docs.documents()

@@ -88,6 +88,8 @@ def request(config: DataConfig) -> dict[str, Any]:
     given = {name: getattr(config, name) for name in USED[config.source]}
     wanted = {name: value for name, value in given.items() if value is not None}
     wanted |= {"source": config.source.name, "tokenizer": config.tokenizer.name}
+    if "path" in wanted:  # one corpus, however its path is spelt
+        wanted["path"] = str(Path(wanted["path"]).expanduser().resolve())
     if config.source is Source.stdlib_docs:
         wanted["python"] = f"{platform.python_implementation()} {platform.python_version()}"
     return wanted

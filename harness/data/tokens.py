@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import hashlib
 import os
+import threading
 from collections import deque
 from collections.abc import Generator, Iterable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
@@ -18,6 +19,7 @@ import numpy as np
 
 from harness.config import DataConfig
 from harness.data.manifest import SPLITS
+from harness.data.tokenizer import private_copy
 
 if TYPE_CHECKING:
     import tiktoken
@@ -82,10 +84,18 @@ def tokenised(
     """Tokenise batches on every core and yield them in order, holding a few in memory."""
     waiting: deque[Future[Tokenised]] = deque()
     threads = n_threads()
-    with ThreadPoolExecutor(threads) as pool:
+    own = threading.local()
+
+    def begin() -> None:
+        own.encoding = private_copy(encoding)
+
+    def work(batch: Batch) -> Tokenised:
+        return tokenise(batch, own.encoding, config)
+
+    with ThreadPoolExecutor(threads, initializer=begin) as pool:
         try:
             for batch in batches:
-                waiting.append(pool.submit(tokenise, batch, encoding, config))
+                waiting.append(pool.submit(work, batch))
                 if len(waiting) > threads:
                     yield waiting.popleft().result()
             while waiting:

@@ -366,12 +366,12 @@ def test_editing_an_interventions_own_code_makes_another_cell(tiny, tmp_path, mo
         " fn: {_target_: own_ideas.scale, _partial_: true}}}\n"
     )
     search = f"hydra.searchpath=[file://{tmp_path / 'conf'}]"
-    module.write_text("def scale(loss, logits, model):\n    return loss * 1.0\n")
+    module.write_text("def scale(loss, logits, y, model):\n    return loss * 1.0\n")
     first = freeze(load([*tiny, search, "+intervention=own"]))
     assert freeze(load([*tiny, search, "+intervention=own"])) == first
-    module.write_text("def scale(loss, logits, model):\n    return loss * 0.5\n")
+    module.write_text("def scale(loss, logits, y, model):\n    return loss * 0.5\n")
     assert freeze(load([*tiny, search, "+intervention=own"])) != first
-    module.write_text("def skale(loss, logits, model):\n    return loss\n")
+    module.write_text("def skale(loss, logits, y, model):\n    return loss\n")
     with pytest.raises(ValueError, match=r"own_ideas\.py defines no 'scale'; it has: skale"):
         freeze(load([*tiny, search, "+intervention=own"]))
     module.unlink()

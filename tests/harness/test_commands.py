@@ -49,6 +49,9 @@ def test_neither_help_nor_a_refused_config_imports_torch(tmp_path, arguments: li
         ["model.n_lyer=3"],
         ["+model.n_lyer=3"],
         ["data=fineweb"],
+        ["data=text"],
+        ["hydra.searchpath=[file:///no/such]", "+intervention=qkv_bias"],
+        ["model.mlp._target_=harness.model.MPL"],
         ["runs_dir=/proc/nowhere"],
         ["-m", "+intervention=baseline,foo"],
         ["-m", "log.n_points=3,4"],  # the same cell twice

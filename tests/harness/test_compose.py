@@ -14,6 +14,10 @@ from harness.config import Autocast, Config, ConfigError, Matmul, baseline_model
         (["+model.n_lyer=3"], ["n_lyer", "n_layer"]),
         (["+nonsense=3"], ["nonsense", "study_name"]),
         (["train.batch_size=many"], ["many", "train.batch_size"]),
+        (["model=3"], ["group", "string"]),
+        (["+intervention=[qkv_bias"], ["cannot read '+intervention=[qkv_bias'", "'+intervention=[a,b]'"]),
+        (["+intervention="], ["names no intervention", "python -m interventions"]),
+        (["+intervention=qkv_bias", "interventions.qkv_bias.sumary=x"], ["interventions.qkv_bias.sumary", "allowed in a card: summary, source"]),
         (["model.n_head=7"], ["n_embd=128", "n_head=7", "n_head=2, 4, 8"]),
         (["model.dropout=1"], ["model.dropout=1", "[0, 1)"]),
         (["train.tokens=100"], ["train.tokens=100", "no step", "1024"]),
@@ -50,6 +54,24 @@ def test_anyones_overlay_works_from_outside_the_repository(tmp_path) -> None:
     config = load([search, "+intervention=[narrow,qkv_bias]"])
     assert config.arm == "narrow+qkv_bias"
     assert config.changes == {"model.n_embd": [128, 64], "model.qkv_bias": [False, True]}
+
+
+@pytest.mark.parametrize("arm", ["slip", "[qkv_bias,slip]"])
+@pytest.mark.parametrize(
+    ("body", "words"),
+    [
+        ("model: {qkv_bais: true}", ["qkv_bais", "allowed in model: n_layer"]),
+        ("interventions: {slip: {sumary: s, source: t}}", ["sumary", "allowed in a card: summary"]),
+    ],
+)
+def test_a_typo_in_an_overlay_names_the_file_the_key_and_what_is_allowed(
+    tmp_path, arm: str, body: str, words: list[str]
+) -> None:
+    search = overlay(tmp_path, "slip", body)
+    with pytest.raises(ConfigError) as caught:
+        load([search, f"+intervention={arm}"])
+    for word in ["intervention/slip", *words]:
+        assert word in str(caught.value)
 
 
 @pytest.mark.parametrize("order", ["a,b", "b,a"])

@@ -3,6 +3,7 @@ import itertools
 import json
 import os
 import re
+import shlex
 import shutil
 import subprocess
 import sys
@@ -11,6 +12,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from harness.compose import load
 from harness.config import DataConfig, Source, Tokenizer
 from harness.data import build, tokens, verify
 from harness.data.corpus import (
@@ -174,13 +176,38 @@ def test_preparing_twice_does_the_work_once(
 
 
 def test_a_missing_corpus_names_the_command_that_prepares_it(tmp_path: Path) -> None:
-    config = DataConfig(name="fineweb", source=Source.hub, repo="a/b", max_tokens=1000)
+    config = load(["data=fineweb", "data.max_tokens=1000"]).data
     with pytest.raises(DataError, match="is not prepared") as caught:
         ensure_prepared(config, tmp_path)
     command = "python -m harness.prepare data=fineweb data.max_tokens=1000"
-    assert command in str(caught.value)
+    assert str(caught.value).endswith(f"{command} data_dir={tmp_path}")
     with pytest.raises(DataError, match="is not prepared"):
         dataset_sha256(config, tmp_path)
+
+
+@pytest.mark.parametrize(
+    "overrides",
+    [
+        ["data=fineweb_edu"],
+        ["data=fineweb", "data.name=mine", "data.val_frac=0.01", "data.config=other, 'it'"],
+        ["data=fineweb_tokens", "data.path=~/a b", "data.test_start_token=null"],
+        ["data=text", "data.path=my books/**/*.txt", r'data.document_separator="<|end|>\n\n"'],
+        ["data=text", "data.path=a,b", "data.tokenizer=gpt2", "data.test_frac=0.2"],
+    ],
+)
+def test_the_command_in_the_message_prepares_exactly_the_missing_corpus(
+    overrides: list[str], tmp_path: Path
+) -> None:
+    quoted = [item if '"' in item else re.sub("=(.*[ ,~].*)", r'="\1"', item) for item in overrides]
+    config = load(quoted).data
+    with pytest.raises(DataError, match="is not prepared") as caught:
+        ensure_prepared(config, tmp_path)
+    words = shlex.split(str(caught.value).partition("; run: ")[2])
+    assert words[:3] == ["python", "-m", "harness.prepare"]
+    again = load(words[3:])
+    assert again.data == config
+    assert Path(again.data_dir) == tmp_path
+    assert len(words) == 4 + len(overrides)
 
 
 def test_a_missing_corpus_names_what_is_prepared_with_other_values(

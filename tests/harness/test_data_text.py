@@ -1,11 +1,15 @@
 import dataclasses
+import shutil
 from pathlib import Path
 
 import pytest
 
+from harness.compose import load
 from harness.config import DataConfig, Source
-from harness.data.corpus import DataError, prepare
+from harness.data.corpus import SPLITS, DataError, open_corpus, prepare
+from harness.data.manifest import corpus_folder
 from harness.data.text import documents, text_files
+from harness.prepare import main
 
 
 def texts(files: list[Path], separator: str | None = None) -> list[str]:
@@ -58,6 +62,80 @@ def test_text_that_is_not_utf8_names_the_file_and_the_byte(
     file.write_bytes("abc--caf\xe9 au lait".encode("latin-1"))
     with pytest.raises(DataError, match=r"latin1.txt is not UTF-8: byte 0xe9 at offset 8"):
         texts([file], separator)
+
+
+PROSE = "".join(f"Line {n} of a tale — told anew.\n" + "\n" * (n % 7 == 0) for n in range(6000))
+
+
+def test_one_long_file_is_cut_at_blank_lines_into_pieces_that_join_to_it(tmp_path: Path) -> None:
+    found = texts(write(tmp_path, a=PROSE))
+    assert "".join(found) == PROSE
+    assert 200 <= len(found) <= 400
+    assert all(text.endswith("\n\n") for text in found[:-1])
+    least = len(PROSE.encode()) // 400
+    assert all(least <= len(text.encode()) <= 2 * least for text in found[:-1])
+
+
+@pytest.mark.parametrize(
+    ("unit", "cut"), [("word\r\n\r\n", "\r\n\r\n"), ("a line\n", "\n"), ("word ", " "), ("数é", "")]
+)
+def test_a_text_without_blank_lines_is_cut_at_the_next_best_place_and_never_in_a_character(
+    unit: str, cut: str, tmp_path: Path
+) -> None:
+    text = unit * (200_000 // len(unit))
+    found = texts(write(tmp_path, a=text))
+    assert "".join(found) == text
+    assert 200 <= len(found) <= 400
+    assert all(piece.endswith(cut) for piece in found)
+
+
+def test_enough_files_are_documents_as_they_are(tmp_path: Path) -> None:
+    files = write(tmp_path, **{f"{n:03}": "x" * 3000 for n in range(199)}, long=PROSE)
+    assert texts(files)[-1] == PROSE
+    assert len(texts(files)) == 200
+    assert len(texts(files[1:])) > 250
+
+
+def test_one_long_file_simply_works_with_splits_that_share_nothing(
+    tmp_path: Path, capsys: pytest.CaptureFixture
+) -> None:
+    file = str(*write(tmp_path, a=PROSE))
+    arguments = ["data=text", f"data.path={file}", f"data_dir={tmp_path / 'data'}"]
+    assert main(arguments) == 0
+    said = capsys.readouterr().out
+    assert said.count("\n") == 2
+    assert said.startswith("cut at blank lines where there are any")
+    corpus = open_corpus(load(arguments).data, tmp_path / "data")
+    sizes = {split: len(corpus.tokens(split)) for split in SPLITS}
+    assert 0.02 < sizes["test"] / sum(sizes.values()) < 0.1
+    assert 0.02 < sizes["val"] / sum(sizes.values()) < 0.1
+    n_documents = sum(len(corpus.document_starts(split)) for split in SPLITS)
+    assert sum(sizes.values()) == len(PROSE.encode()) + n_documents
+
+
+def test_a_path_names_one_corpus_however_it_is_spelt(
+    books: Path, text_config: DataConfig, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(books.parent)
+    monkeypatch.setenv("HOME", str(books.parent))
+    (books.parent / "link").symlink_to(books)
+    spelt = ["books", "books/", "./books", "../" + books.parent.name + "/books", str(books)]
+    spelt += ["~/books", "link"]
+    configs = [dataclasses.replace(text_config, path=path) for path in spelt]
+    assert len({corpus_folder(config, Path("data")) for config in configs}) == 1
+    assert [text_files(config)[7].name for config in configs] == ["007.txt"] * 7
+    elsewhere = dataclasses.replace(text_config, path="books/*.txt")
+    assert corpus_folder(elsewhere, Path("data")) != corpus_folder(configs[0], Path("data"))
+
+
+def test_equal_texts_in_two_places_are_one_dataset(
+    books: Path, text_config: DataConfig, tmp_path: Path
+) -> None:
+    copy = shutil.copytree(books, tmp_path / "copy")
+    here = prepare(text_config, tmp_path / "data")
+    there = prepare(dataclasses.replace(text_config, path=str(copy)), tmp_path / "data")
+    assert here.folder != there.folder
+    assert here.dataset_sha256 == there.dataset_sha256
 
 
 def test_a_folder_is_read_in_sorted_order_without_hidden_files(tmp_path: Path) -> None:

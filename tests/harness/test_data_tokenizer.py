@@ -1,15 +1,18 @@
 import os
 import subprocess
 import sys
+import threading
 from pathlib import Path
 
 import pytest
+import tiktoken
 from hypothesis import given
 from hypothesis import strategies as st
 
 from harness.config import VOCAB_SIZE, DataConfig, Tokenizer
+from harness.data import tokens
 from harness.data.tokenizer import get_tokenizer
-from harness.data.tokens import Batch, tokenise
+from harness.data.tokens import Batch, Tokenised, tokenise
 
 BYTES = get_tokenizer(Tokenizer.bytes)
 
@@ -49,6 +52,31 @@ def test_documents_become_the_ids_of_encode_ordinary_and_an_end() -> None:
     assert found.tokens.tolist() == [token for ids in expected for token in ids]
     assert found.lengths.tolist() == [len(ids) for ids in expected]
     assert found.tokens.dtype == "uint16"
+
+
+@pytest.mark.usefixtures("gpt2_files")
+@pytest.mark.parametrize("name", list(Tokenizer))
+def test_every_thread_tokenises_with_an_equal_encoding_of_its_own(
+    name: Tokenizer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    shared = get_tokenizer(name)
+    used: dict[int, set[int]] = {}
+    at_once = threading.Barrier(3)
+
+    def spy(batch: Batch, encoding: tiktoken.Encoding, config: DataConfig) -> Tokenised:
+        at_once.wait(timeout=30)
+        used.setdefault(threading.get_ident(), set()).add(id(encoding._core_bpe))
+        return tokenise(batch, encoding, config)
+
+    monkeypatch.setattr(tokens, "tokenise", spy)
+    monkeypatch.setattr(tokens, "n_threads", lambda: 3)
+    texts = [f"naïve {number} <|endoftext|> 数" for number in range(6)]
+    found = tokens.tokenised((Batch(texts=[text]) for text in texts), shared, DataConfig())
+    assert [part.tokens.tolist() for part in found] == [
+        [*shared.encode_ordinary(text), shared.eot_token] for text in texts
+    ]
+    assert [len(encodings) for encodings in used.values()] == [1, 1, 1]
+    assert len(set.union(*used.values(), {id(shared._core_bpe)})) == 4
 
 
 def test_lone_surrogates_do_not_stop_a_preparation() -> None:

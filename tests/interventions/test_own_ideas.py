@@ -1,0 +1,58 @@
+"""The README's example of an intervention, made by an outsider in a folder of their own."""
+
+import json
+import re
+from pathlib import Path
+
+import pytest
+import torch
+from torch.nn import functional as F
+
+from harness.compose import load
+from harness.loop import micro_loss
+
+REPOSITORY = Path(__file__).parents[2]
+SMOOTH = """\
+from torch.nn.functional import cross_entropy
+
+
+def smooth(loss, logits_BTV, y_BT, model, eps):
+    return cross_entropy(logits_BTV.flatten(0, 1), y_BT.flatten(), label_smoothing=eps)
+"""
+OWN = ["hydra.searchpath=[file://my_conf]", "+intervention=label_smoothing"]
+
+
+@pytest.fixture
+def own_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """Work where ``my_ideas.py`` and the README's overlay lie."""
+    (overlay,) = re.findall(r"```yaml\n(.*?)```", (REPOSITORY / "README.md").read_text(), re.DOTALL)
+    folder = tmp_path / "my_conf" / "intervention"
+    folder.mkdir(parents=True)
+    (folder / "label_smoothing.yaml").write_text(overlay)
+    (tmp_path / "my_ideas.py").write_text(SMOOTH)
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.syspath_prepend(tmp_path)
+    return tmp_path
+
+
+def test_the_readmes_example_trains_two_steps_from_outside_the_repository(
+    own_folder: Path, tiny: list[str], command
+) -> None:
+    done = command("harness", *tiny, *OWN, "train.tokens=512")
+    assert done.returncode == 0, done.stderr
+    (record,) = (json.loads(path.read_text()) for path in own_folder.rglob("record.json"))
+    assert (record["arm"], record["status"], record["step"]) == ("label_smoothing", "complete", 2)
+
+
+def test_a_loss_event_gets_the_targets_whose_cross_entropy_the_loss_is(
+    own_folder: Path, make_training
+) -> None:
+    assert "my_ideas.smooth" in str(load(OWN).interventions["label_smoothing"].fn)
+    training = make_training(OWN)
+    training.model.eval()  # no dropout between two passes
+    x_BT, y_BT = (part.long() for part in training.batches(0))
+    logits_NV = training.model(x_BT).flatten(0, 1)
+    wanted = F.cross_entropy(logits_NV, y_BT.flatten(), label_smoothing=0.1)
+    plain = F.cross_entropy(logits_NV, y_BT.flatten())
+    assert torch.equal(micro_loss(training, x_BT, y_BT), wanted)
+    assert not torch.equal(wanted, plain)
