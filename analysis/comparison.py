@@ -36,8 +36,8 @@ class Rules:
     """Family error of all verdicts together; None: the plan's, else 0.05."""
     rope: float | None = None
     """Practically relevant difference in the metric's unit; None: the plan's, else one sd."""
-    variance: str = "pooled"
-    """``pooled`` or ``squeezed``."""
+    variance: str = "guarded"
+    """``guarded``, ``pooled`` or ``squeezed``; see `analysis.estimate`."""
     higher_is_better: bool = False
     allow_reruns: bool = False
     references: tuple[tuple[str, float], ...] = ()

@@ -7,7 +7,7 @@ import math
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
-from analysis.estimate import FEWEST_DF
+from analysis.fit import FEWEST_DF
 from harness.records import now
 
 if TYPE_CHECKING:

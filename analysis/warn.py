@@ -8,7 +8,8 @@ import numpy as np
 import pandas as pd
 
 from analysis.classic import brown_forsythe
-from analysis.estimate import DF_ROUNDING, FEWEST_DF, Estimate
+from analysis.estimate import Estimate
+from analysis.fit import DF_ROUNDING, FEWEST_DF
 from analysis.ledger import Ledger
 from analysis.record_source import SHARED_ENOUGH
 from analysis.runs import SEEDS, named
@@ -98,7 +99,8 @@ def _variances(done: pd.DataFrame, fitted: Estimate) -> list[str]:
     if not p < 0.01:
         return []
     widest, narrowest = max(spreads, key=spreads.__getitem__), min(spreads, key=spreads.__getitem__)
-    advice = "" if "squeezed" in fitted.method else "; compare with --variance squeezed"
+    squeezed = fitted.fit is not None and fitted.fit.method == "squeezed"
+    advice = "" if squeezed else "; compare with --variance squeezed"
     return [
         f"the arms' variances differ: sd {math.sqrt(spreads[widest]):.2g} in {widest}, "
         f"{math.sqrt(spreads[narrowest]):.2g} in {narrowest} (Brown-Forsythe F = {F:.2f}, "

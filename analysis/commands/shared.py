@@ -59,9 +59,10 @@ def add_decision(parser: argparse.ArgumentParser) -> None:
     )
     parser.add_argument(
         "--variance",
-        choices=("pooled", "squeezed"),
-        default="pooled",
-        help="one variance, or one for each arm squeezed to it",
+        choices=("guarded", "pooled", "squeezed"),
+        default="guarded",
+        help="one variance that each difference's own may correct (default), one variance, or one "
+        "for each arm squeezed to it without pairing",
     )
     parser.add_argument(
         "--higher-is-better", action="store_true", help="the metric is an accuracy, not a loss"

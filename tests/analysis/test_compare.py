@@ -204,7 +204,7 @@ def test_mixed_test_sets_are_refused_naming_both_sides():
         ({"metric": "accuracy"}, "no column 'accuracy'.*--metric"),
         ({"alpha": 1.5}, "alpha is 1.5"),
         ({"rope": -0.1}, "rope is -0.1"),
-        ({"variance": "robust"}, "allowed are pooled, squeezed"),
+        ({"variance": "robust"}, "allowed are guarded, pooled, squeezed"),
         ({"ropes": 1}, "unknown rule 'ropes'"),
     ],
 )
