@@ -71,9 +71,10 @@ class OwnNoise:
         """Return a contrast's own variance over what the model expects it to be, and its df."""
         rows = np.flatnonzero(weights)
         columns = np.flatnonzero(self.share[rows].any(axis=0))
-        share, c = self.share[np.ix_(rows, columns)], weights[rows]
+        share, n = self.share[np.ix_(rows, columns)], self.n[rows]
+        c = weights[rows] * np.sqrt(n / np.maximum(n - 1, 1))
         found = c @ self.deviation[np.ix_(rows, columns)]
-        per_run = (c**2 / self.n[rows])[:, None] * share
+        per_run = (c**2 / n)[:, None] * share
         moved = np.diag(c @ share) - share.T @ (c[:, None] * share)
         expected = fit.var_resid * (np.diag(per_run.sum(axis=0)) - share.T @ per_run)
         expected += fit.var_init * moved @ moved.T
