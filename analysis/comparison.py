@@ -262,7 +262,7 @@ def _at_looks(
         return words, ("several studies, one with looks: early looks are not accounted for",)
     from analysis.sequential import decide
 
-    decision = decide(frame, planned[0], baseline=rules.baseline, metric=rules.metric)
+    decision = decide(frame, planned[0], rules)
     verdict = dict(zip(decision.table["arm"], decision.table["verdict"], strict=True))
     early = list(decision.table.loc[decision.table["note"].str.startswith("stopped"), "arm"])
     note = (

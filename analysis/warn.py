@@ -48,7 +48,12 @@ def all_warnings(
     """
     alpha, rope, source = rule
     found = _obstacles(table, fitted) + _variances(done, fitted) + _sequences(table, done, fitted)
-    found += _unpaired(done, fitted) + _ledger(ledger) + _rope(rope, source, fitted)
+    found += (
+        _unpaired(done, fitted)
+        + _budgets(done, fitted)
+        + _ledger(ledger)
+        + _rope(rope, source, fitted)
+    )
     _mark(table, OVERESTIMATED, _overestimated(table, fitted, alpha))
     _mark(
         table, "mean of the runs that did not diverge", (table["n_diverged"] > 0) & (table["n"] > 0)
@@ -143,6 +148,21 @@ def _unpaired(done: pd.DataFrame, fitted: Estimate) -> list[str]:
     return [
         f"{named(own)}: other initial weights than the baseline's at the same seed, so these "
         "runs are not paired with it"
+    ]
+
+
+def _budgets(done: pd.DataFrame, fitted: Estimate) -> list[str]:
+    """Return the arms that trained on another number of tokens than the baseline."""
+    if "tokens" not in done:
+        return []
+    tokens = pd.to_numeric(done["tokens"]).groupby(done["arm"]).mean()
+    base = tokens.get(fitted.arms[0], np.nan)
+    other = [arm for arm in fitted.arms[1:] if abs(tokens.get(arm, np.nan) / base - 1) > 0.01]
+    if not other:
+        return []
+    return [
+        f"{named(other)}: trained on another number of tokens than {fitted.arms[0]}, so the "
+        "difference is the budget's as well"
     ]
 
 

@@ -37,8 +37,6 @@ def test_with_shared_seeds_the_own_variance_is_that_of_the_paired_differences():
 
 
 def test_without_shared_seeds_the_own_variance_is_welch_s():
-    from analysis.classic import welch
-
     arm = np.repeat([0, 1, 2], [5, 4, 7])
     y = RNG.normal(3.7, 0.01, len(arm))
     fit = guard(fit_pooled(y, arm), y, arm, np.arange(len(arm)))
