@@ -1,6 +1,6 @@
 """Simulated studies with known truth, which show whether the analysis keeps its promises.
 
-``python -m analysis.calibrate`` writes docs/calibration.md, in about 25 minutes on one core.
+``python -m analysis.calibrate`` writes docs/calibration.md, in about 13 minutes on one core.
 
 Every study has T arms; half of them truly differ by 0.05 nats/token, the others by nothing; the
 sd of a run is 0.015, its square times `ratio` in the `odd` ones: one null and one real arm, or the
