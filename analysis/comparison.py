@@ -36,8 +36,8 @@ class Rules:
     """Family error of all verdicts together; None: the plan's, else 0.05."""
     rope: float | None = None
     """Practically relevant difference in the metric's unit; None: the plan's, else one sd."""
-    variance: str = "pooled"
-    """``pooled`` or ``squeezed``."""
+    variance: str = "guarded"
+    """``guarded``, ``pooled`` or ``squeezed``; see `analysis.estimate`."""
     higher_is_better: bool = False
     allow_reruns: bool = False
     references: tuple[tuple[str, float], ...] = ()
@@ -262,7 +262,7 @@ def _at_looks(
         return words, ("several studies, one with looks: early looks are not accounted for",)
     from analysis.sequential import decide
 
-    decision = decide(frame, planned[0], baseline=rules.baseline, metric=rules.metric)
+    decision = decide(frame, planned[0], rules)
     verdict = dict(zip(decision.table["arm"], decision.table["verdict"], strict=True))
     early = list(decision.table.loc[decision.table["note"].str.startswith("stopped"), "arm"])
     note = (

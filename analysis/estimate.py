@@ -2,20 +2,19 @@
 
 from __future__ import annotations
 
+import dataclasses
 from dataclasses import dataclass
 
 import numpy as np
 import pandas as pd
 
 from analysis.errors import AnalysisError
-from analysis.fit import Fit, fit_pooled, fit_squeezed
+from analysis.fit import Fit, Index, fit_pooled, fit_squeezed
 from analysis.mixed import fit_mixed, seed_index
+from analysis.own import guard
 from analysis.record_source import SHARED_ENOUGH
 
-VARIANCES = ("pooled", "squeezed")
-FEWEST_DF = 3.0
-"""Below this many residual degrees of freedom no verdict is given."""
-DF_ROUNDING = 1e-6
+VARIANCES = ("guarded", "pooled", "squeezed")
 
 
 @dataclass(frozen=True, slots=True)
@@ -34,7 +33,7 @@ class Estimate:
     """Why no verdict may be given, e.g. ``loop-only band``."""
 
 
-def estimate(runs: pd.DataFrame, baseline: str, variance: str = "pooled") -> Estimate:
+def estimate(runs: pd.DataFrame, baseline: str, variance: str = "guarded") -> Estimate:
     """Fit the complete runs by the method that their seeds allow.
 
     Parameters
@@ -45,7 +44,8 @@ def estimate(runs: pd.DataFrame, baseline: str, variance: str = "pooled") -> Est
     baseline
         The arm that the others are compared with.
     variance
-        ``pooled``: one variance; ``squeezed``: one for each arm, squeezed to the pooled one.
+        ``guarded``: one variance, and each difference's own squeezed towards it; ``pooled``: one
+        variance; ``squeezed``: one for each arm, squeezed to the pooled one.
 
     Raises
     ------
@@ -79,7 +79,8 @@ def estimate(runs: pd.DataFrame, baseline: str, variance: str = "pooled") -> Est
             "one-way means, arm variances squeezed to the pooled one, Satterthwaite df",
             "asked for with --variance squeezed; pairing is not used",
         )
-    return _pooled_or_mixed(runs, arms, index, loss, shared)
+    found, seed = _pooled_or_mixed(runs, arms, index, loss, shared)
+    return _guarded(found, loss, index, seed) if variance == "guarded" else found
 
 
 def _pooled_or_mixed(
@@ -88,7 +89,7 @@ def _pooled_or_mixed(
     index: np.ndarray,
     loss: np.ndarray,
     shared: tuple[int, ...],
-) -> Estimate:
+) -> tuple[Estimate, Index]:
     n = np.bincount(index)
     singles = bool((n[1:] == 1).all()) and len(arms) > 1
     labels = block_labels(runs, arms[0], pair=not singles)
@@ -97,17 +98,20 @@ def _pooled_or_mixed(
         fit = fit_pooled(loss, index)
         if singles:
             method = f"t prediction interval of one run from K = {n[0]} baselines, df {n[0] - 1}"
-            return Estimate(arms, fit, shared, method, "every other arm has a single run")
-        return Estimate(
-            arms,
-            fit,
-            shared,
-            f"one-way means, pooled variance, df {fit.df_resid:g}",
-            _why_pooled(runs),
-        )
+            return Estimate(arms, fit, shared, method, "every other arm has a single run"), seed
+        method = f"one-way means, pooled variance, df {fit.df_resid:g}"
+        return Estimate(arms, fit, shared, method, _why_pooled(runs)), seed
     method = "mixed model loss ~ arm + (1 | init_seed), REML, Kenward-Roger se and df"
     why = "runs share initialisation seeds" + (" within the baseline only" if singles else "")
-    return Estimate(arms, fit_mixed(loss, index, seed), shared, method, why)
+    return Estimate(arms, fit_mixed(loss, index, seed), shared, method, why), seed
+
+
+def _guarded(found: Estimate, loss: np.ndarray, index: np.ndarray, seed: Index) -> Estimate:
+    fit = found.fit
+    if fit is None or (fit.n[1:] == 1).all():
+        return found
+    method = f"{found.method}, guarded by each difference's own variance"
+    return dataclasses.replace(found, fit=guard(fit, loss, index, seed), method=method)
 
 
 def _why_pooled(runs: pd.DataFrame) -> str:

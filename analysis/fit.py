@@ -9,9 +9,13 @@ Shapes: N runs, A arms (the baseline first), T = A - 1 arms to judge, K variance
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
+
+if TYPE_CHECKING:
+    from analysis.own import OwnNoise
 
 Array = NDArray[np.float64]
 Index = NDArray[np.intp]
@@ -20,6 +24,9 @@ NO_NOISE = 1e-12
 """An sd below this share of the losses' size is rounding, not noise."""
 PRIOR_DF = 4.0
 """Weight of the pooled variance in a squeezed one."""
+FEWEST_DF = 3.0
+"""Below this many residual degrees of freedom no verdict is given."""
+DF_ROUNDING = 1e-6
 
 
 @dataclass(frozen=True, slots=True)
@@ -63,6 +70,8 @@ class Fit:
     var_resid: float
     df_resid: float
     """N - A: runs left over for the variance."""
+    own: OwnNoise | None = None
+    """What each contrast's own runs say of its noise; None: all contrasts share one variance."""
 
     @property
     def sd_total(self) -> float:
@@ -85,7 +94,8 @@ class Fit:
         """
         L = np.atleast_2d(np.asarray(weights, dtype=float))
         cov = L @ self.cov @ L.T
-        return self._judge(L @ self.means, cov, _quadratic(L, self.cov_model), self._slopes(L))
+        found = self._judge(L @ self.means, cov, _quadratic(L, self.cov_model), self._slopes(L))
+        return found if self.own is None else self.own.adjust(found, L, self)
 
     def against_baseline(self) -> Contrasts:
         """Judge every arm minus the first one: (T,) contrasts."""

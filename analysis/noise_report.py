@@ -174,7 +174,7 @@ def _pairing_text(correlation: Correlation | None) -> str:
     return (
         f"Correlation of runs of one initialisation seed: {correlation.estimate:.2f}, 95% CI "
         f"[{correlation.ci_low:.2f}, {correlation.ci_high:.2f}] (F = {correlation.F:.2f}, "
-        f"p = {p_value(correlation.p)}; {correlation.n_seeds} seeds, {correlation.n_runs} runs)."
+        f"p {p_value(correlation.p)}; {correlation.n_seeds} seeds, {correlation.n_runs} runs)."
     )
 
 

@@ -7,7 +7,7 @@ import math
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
-from analysis.estimate import FEWEST_DF
+from analysis.fit import FEWEST_DF
 from harness.records import now
 
 if TYPE_CHECKING:
@@ -89,6 +89,8 @@ def short_table(result: Comparison) -> tuple[list[str], list[list[str]]]:
     published = result.table["published_delta"].notna().any()
     percent = f"{100 * (1 - result.alpha):g}%"
     header = ["arm", "n", "mean", "delta", f"{percent} CI", "p adj"]
+    single = _single_runs(result)
+    header += ["break-even sd"] if single else []
     header += (["published"] if published else []) + ["verdict"]
     rows = []
     for row in result.table.to_dict("records"):
@@ -101,6 +103,8 @@ def short_table(result: Comparison) -> tuple[list[str], list[list[str]]]:
             _interval(row["ci_low"], row["ci_high"], digits),
             p_value(row["p_adj"]),
         ]
+        if single:
+            cells.append(number(row["breakeven_sd"], digits))
         if published:
             cells.append(number(row["published_delta"], 3, sign=True))
         rows.append([*cells, "(baseline)" if base else str(row["verdict"])])
@@ -171,6 +175,10 @@ def _notes(result: Comparison) -> list[str]:
         )
     if _adjusted(result):
         notes[0] += " Delta is adjusted for which seeds each arm has, so it is not mean minus mean."
+    if _single_runs(result):
+        notes.append(
+            "- **Break-even sd:** noise of one run below which the difference would count as real."
+        )
     notes.append(f"- **Method:** {result.method}, because {result.why}.")
     digits = _digits(result) + 1
     if result.sd and result.estimate.obstacle is None:
@@ -180,6 +188,12 @@ def _notes(result: Comparison) -> list[str]:
         notes.append(f"- **Practical size:** {result.rope:.3g} ({result.rope_source}).")
     notes.append(f"- **Runs:** {result.ledger.sentence()}.")
     return notes
+
+
+def _single_runs(result: Comparison) -> bool:
+    """Tell whether every arm has a single run, so that all rests on the baseline's noise."""
+    fit = result.estimate.fit
+    return fit is None or bool((fit.n[1:] == 1).all() and len(fit.n) > 1)
 
 
 def _adjusted(result: Comparison) -> bool:

@@ -9,10 +9,11 @@ import sys
 import tempfile
 import time
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from analysis.errors import AnalysisError
+from harness.records import Provenance, RecordError, read_record
 
 METRICS_FILE = "metrics.jsonl"
 CONFIG_FILE = "config.yaml"
@@ -28,6 +29,8 @@ class Rerun:
     largest_difference: float
     """Of the training loss, nats per token."""
     identical: bool
+    elsewhere: tuple[str, ...] = ()
+    """What else the cell was trained by than it was now: code, packages, device."""
 
 
 def rerun(cell: str | Path, n_steps: int, timeout_seconds: float = 3600.0) -> Rerun:
@@ -58,10 +61,33 @@ def rerun(cell: str | Path, n_steps: int, timeout_seconds: float = 3600.0) -> Re
         shutil.copy(folder / CONFIG_FILE, copy / CONFIG_FILE)
         _run_until(copy, min(n_steps, max(recorded, default=0)), timeout_seconds)
         again = curve(copy)
-    return compare_curves(
+        elsewhere = differences(folder, copy)
+    found = compare_curves(
         recorded,
         {step: loss for step, loss in again.items() if step <= n_steps or step == min(again)},
     )
+    return replace(found, elsewhere=elsewhere)
+
+
+def differences(cell: Path, again: Path) -> tuple[str, ...]:
+    """Return in what two runs of one cell differ that may move their losses.
+
+    Examples: ``code 1f2e3d4 then, 9a8b7c6 now``, ``torch 2.6.0 then, 2.9.1 now``.
+    """
+    try:
+        then, now = (read_record(folder).provenance for folder in (cell, again))
+    except RecordError:
+        return ()
+    names = sorted(then.packages.keys() & now.packages.keys())
+    pairs = [("code", _code(then), _code(now))]
+    pairs += [(name, getattr(then, name), getattr(now, name)) for name in ("device", "n_devices")]
+    pairs += [(name, then.packages[name], now.packages[name]) for name in names]
+    return tuple(f"{name} {a} then, {b} now" for name, a, b in pairs if a != b)
+
+
+def _code(provenance: Provenance) -> str:
+    changed = " with uncommitted changes" if provenance.git_dirty else ""
+    return (provenance.git_sha or "unknown")[:12] + changed
 
 
 def compare_curves(recorded: Mapping[int, float], again: Mapping[int, float]) -> Rerun:

@@ -82,11 +82,7 @@ def prepare(
             "with --metric"
         )
     runs["loss"] = _numbers(runs, metric)
-    if "status" not in runs:
-        runs["status"] = "complete"
-    if "run_id" not in runs:
-        runs["run_id"] = [f"row {i + 1} ({arm})" for i, arm in enumerate(runs["arm"])]
-    runs["run_id"] = runs["run_id"].astype(str)
+    runs = with_names(runs)
     for seed in SEEDS:
         if seed in runs:
             runs[seed] = pd.Series([_seed(value) for value in runs[seed]], dtype=object)
@@ -96,6 +92,17 @@ def prepare(
     _check_test_set(runs)
     _check_one_recipe(runs)
     return runs
+
+
+def with_names(runs: pd.DataFrame) -> pd.DataFrame:
+    """Return runs that all have a status and a name; where none is given: complete, and the row."""
+    named_runs = runs.copy()
+    if "status" not in runs:
+        named_runs["status"] = "complete"
+    if "run_id" not in runs:
+        named_runs["run_id"] = [f"row {i + 1} ({arm})" for i, arm in enumerate(runs["arm"])]
+    named_runs["run_id"] = named_runs["run_id"].astype(str)
+    return named_runs
 
 
 def complete(runs: pd.DataFrame) -> pd.DataFrame:
@@ -225,7 +232,8 @@ def _check_one_recipe(runs: pd.DataFrame) -> None:
                 firsts = group.drop_duplicates(column)["run_id"]
                 raise AnalysisError(
                     f"the runs of {arm} differ in their number of {what} ({sizes}; e.g. "
-                    f"{named(firsts)}): compare runs of one scale"
+                    f"{named(firsts)}): compare runs of one scale; name their folders instead of "
+                    "the whole study's, and give each scale a study_name of its own"
                 )
 
 

@@ -25,8 +25,7 @@ from analysis.classic import holm
 from analysis.comparison import Source, check_rules, read_frame
 from analysis.dunnett import two_sided_p
 from analysis.errors import AnalysisError
-from analysis.estimate import FEWEST_DF
-from analysis.fit import NO_NOISE, Array
+from analysis.fit import FEWEST_DF, NO_NOISE, Array
 from analysis.render import markdown_table, number, p_value
 from analysis.runs import arm_name, complete
 

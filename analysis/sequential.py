@@ -15,12 +15,13 @@ from typing import Any
 
 import pandas as pd
 
+from analysis.comparison import Rules, check_rules
 from analysis.estimate import estimate
 from analysis.render import markdown_table, number, p_value
 from analysis.runs import complete, prepare
 from analysis.spending import conditional_power, spending
 from analysis.verdict import judge, verdicts
-from harness.records import BASELINE, StudyPlan
+from harness.records import StudyPlan
 
 FUTILE_BELOW = 0.1
 """Conditional power under which an arm may be given up; non-binding."""
@@ -100,7 +101,7 @@ def _cells(row: dict[Any, Any]) -> list[str]:
 
 
 def decide(
-    runs: pd.DataFrame, plan: StudyPlan, *, baseline: str = BASELINE, metric: str = "test_loss"
+    runs: pd.DataFrame, plan: StudyPlan, rules: Rules | None = None, **changes: Any
 ) -> Decision:
     """Decide, arm by arm, whether to stop or to run the next seeds.
 
@@ -114,8 +115,10 @@ def decide(
         plan's cells, else of their seeds: the first ``looks[k]`` of them make look k.
     plan
         ``alpha``, ``looks`` and ``rope``; its cells name the arms and the order of the seeds.
-    baseline, metric
-        As in `analysis.compare`.
+    rules
+        Baseline, metric, variance and direction; alpha and the practical size are the plan's.
+    **changes
+        Single fields of `Rules`, e.g. ``metric="val_loss"``.
 
     Returns
     -------
@@ -133,8 +136,10 @@ def decide(
     >>> decide(frame, StudyPlan(study="s", looks=[2, 3, 4])).table["decision"].tolist()
     ['continue']
     """
+    rules = check_rules(rules, changes)
+    baseline = rules.baseline
     alphas = spending(plan.looks, plan.alpha)
-    ranked = _ranked(prepare(runs, metric=metric), plan)
+    ranked = _ranked(prepare(runs, metric=rules.metric), plan)
     arms = _arms(ranked, plan, baseline)
     states = {arm: _State() for arm in arms}
     look = 0
@@ -148,7 +153,7 @@ def decide(
             break
         look = k + 1
         subset = _at_look(ranked, states, n)
-        _judge_look(subset, baseline, states, (look, alpha, plan, len(arms)))
+        _judge_look(subset, rules, states, (look, alpha, plan, len(arms)))
     return _decision(ranked, plan, alphas, states, look)
 
 
@@ -166,19 +171,19 @@ class _State:
 
 def _judge_look(
     subset: pd.DataFrame,
-    baseline: str,
+    rules: Rules,
     states: dict[str, _State],
     rule: tuple[int, float, StudyPlan, int],
 ) -> None:
     look, alpha, plan, n_arms = rule
-    fitted = estimate(complete(subset), baseline)
+    fitted = estimate(complete(subset), rules.baseline, rules.variance)
     if fitted.fit is None or fitted.obstacle or len(fitted.arms) == 1:
         return
     rope = plan.rope or fitted.fit.sd_total
     judged = judge(fitted.fit, alpha, rope)
     # Arms without a single run yet still count: with more arms, p values only grow.
     scale = n_arms / max(len(fitted.arms) - 1, 1)
-    words = verdicts(judged, alpha / scale, rope, higher_is_better=False)
+    words = verdicts(judged, alpha / scale, rope, higher_is_better=rules.higher_is_better)
     for i, arm in enumerate(fitted.arms[1:]):
         state = states[arm]
         if state.stopped:

@@ -11,9 +11,10 @@ import numpy as np
 from scipy import special
 
 from analysis.classic import holm, paired, welch
-from analysis.dunnett import critical_value, critical_values, one_factor_loadings, step_down
+from analysis.dunnett import critical_value, one_factor_loadings, two_sided_p
 from analysis.fit import Array, Fit, fit_pooled, fit_squeezed
 from analysis.mixed import fit_mixed
+from analysis.own import guard
 
 SD, DELTA, ALPHA = 0.015, 0.05, 0.05
 OURS = "ours"
@@ -28,9 +29,11 @@ class Cell:
     rho: float
     """Correlation of same-seed runs."""
     ratio: float = 1.0
-    """Variance of the last null and the last real arm over the others'."""
+    """Variance of the odd ones over the others'."""
     n_baseline: int | None = None
     """Baseline seeds; None: as many as the arms'."""
+    odd: str = "2 arms"
+    """Who has `ratio`: ``2 arms`` (the last null and the last real one) or ``baseline``."""
 
     @property
     def K(self) -> int:  # noqa: N802
@@ -67,7 +70,8 @@ def simulate(cell: Cell, rng: np.random.Generator, *, null: bool = False) -> Stu
     if not null:
         truth[: cell.n_arms // 2] = -DELTA
     scale = np.ones(cell.n_arms + 1)
-    scale[[cell.n_arms // 2, cell.n_arms]] = math.sqrt(cell.ratio)
+    odd = [0] if cell.odd == "baseline" else [cell.n_arms // 2, cell.n_arms]
+    scale[odd] = math.sqrt(cell.ratio)
     counts = [cell.K, *[cell.n] * cell.n_arms]
     arm = np.repeat(np.arange(cell.n_arms + 1), counts)
     seed = np.concatenate([np.arange(count) for count in counts])
@@ -82,7 +86,8 @@ def methods(cell: Cell) -> dict[str, Method]:
     if cell.n == 1:
         return {OURS: lambda study: _fitted(study, fit_pooled(study.loss, study.arm))}
     found: dict[str, Method] = {
-        OURS: lambda study: _fitted(study, fit_mixed(study.loss, study.arm, study.seed)),
+        OURS: _guarded,
+        "mixed": lambda study: _fitted(study, fit_mixed(study.loss, study.arm, study.seed)),
         "pooled": lambda study: _fitted(study, fit_pooled(study.loss, study.arm)),
         "Welch+Holm": lambda study: _pairwise(study, welch),
     }
@@ -93,30 +98,39 @@ def methods(cell: Cell) -> dict[str, Method]:
     return found
 
 
+def _guarded(study: Study) -> Answer:
+    runs = (study.loss, study.arm, study.seed)
+    return _fitted(study, guard(fit_mixed(*runs), *runs))
+
+
 def _fitted(study: Study, fit: Fit) -> Answer:
-    """Judge by the package's own functions; critical values are kept where df are equal."""
+    """Judge as the package does, with critical values interpolated at the arms' mean loading."""
     found = fit.against_baseline()
     df = np.full_like(found.df, found.df.min()) if fit.method == "squeezed" else found.df
     loadings = one_factor_loadings(found.correlation)
     t = np.abs(found.estimate) / found.se
     miss = np.abs(found.estimate - study.truth) / found.se
     pointwise = miss <= special.stdtrit(df, 1 - ALPHA / 2)
-    if np.ptp(df) > 1e-6 or np.ptp(loadings) > 1e-6 or fit.method == "squeezed":
-        rejected = step_down(t, loadings, df) < ALPHA
-        if fit.method == "squeezed":
-            return Answer(rejected, pointwise, None)
-        return Answer(rejected, pointwise, bool((miss <= critical_values(loadings, df)).all()))
-    bounds = _step_down_bounds(len(t), round(float(loadings[0]), 6), round(float(df[0]), 6))
-    order = np.argsort(-t)
+    order = np.lexsort((-t, two_sided_p(t, df)))
+    bounds = step_down_bounds(len(t), round(float(loadings.mean()), 2), df)
     rejected = np.empty(len(t), dtype=bool)
-    rejected[order] = np.logical_and.accumulate(t[order] > bounds)
+    rejected[order] = np.logical_and.accumulate(t[order] > bounds[np.arange(len(t)), order])
     return Answer(rejected, pointwise, bool((miss <= bounds[0]).all()))
 
 
+def step_down_bounds(n_arms: int, loading: float, df_T: Array) -> Array:
+    """Return the (T, T) critical values of step-down Dunnett: by rank of an arm, at each df."""
+    nodes, values = _bounds(n_arms, loading)
+    return np.array([np.interp(1 / df_T, nodes, row) for row in values])
+
+
 @lru_cache(maxsize=64)
-def _step_down_bounds(n_arms: int, loading: float, df: float) -> Array:
-    """Return the critical values of step-down Dunnett, the most extreme arm's first."""
-    return np.array([critical_value([loading] * k, df, ALPHA) for k in range(n_arms, 0, -1)])
+def _bounds(n_arms: int, loading: float) -> tuple[Array, Array]:
+    nodes = np.linspace(1e-4, 1.0, 80)
+    arms = range(n_arms, 0, -1)
+    return nodes, np.array(
+        [[critical_value([loading] * k, 1 / x, ALPHA) for x in nodes] for k in arms]
+    )
 
 
 def _pairwise(study: Study, test: Callable[[Array, Array], tuple[float, float, float]]) -> Answer:

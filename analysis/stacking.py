@@ -13,8 +13,7 @@ from analysis.classic import holm
 from analysis.comparison import Comparison, Source, compare
 from analysis.dunnett import two_sided_p
 from analysis.errors import AnalysisError
-from analysis.estimate import DF_ROUNDING, FEWEST_DF
-from analysis.fit import Fit
+from analysis.fit import DF_ROUNDING, FEWEST_DF, Fit
 from analysis.render import markdown_table, number, p_value
 
 ADDITIVE, SUB, SUPER, UNDECIDED = "additive", "sub-additive", "super-additive", "undecided"

@@ -18,8 +18,7 @@ from analysis.dunnett import (
     step_down,
     two_sided_p,
 )
-from analysis.estimate import DF_ROUNDING, FEWEST_DF
-from analysis.fit import Fit
+from analysis.fit import DF_ROUNDING, FEWEST_DF, Fit
 from analysis.power import power
 
 BETTER, WORSE = "better", "worse"

@@ -8,7 +8,8 @@ import numpy as np
 import pandas as pd
 
 from analysis.classic import brown_forsythe
-from analysis.estimate import DF_ROUNDING, FEWEST_DF, Estimate
+from analysis.estimate import Estimate
+from analysis.fit import DF_ROUNDING, FEWEST_DF
 from analysis.ledger import Ledger
 from analysis.record_source import SHARED_ENOUGH
 from analysis.runs import SEEDS, named
@@ -47,7 +48,12 @@ def all_warnings(
     """
     alpha, rope, source = rule
     found = _obstacles(table, fitted) + _variances(done, fitted) + _sequences(table, done, fitted)
-    found += _unpaired(done, fitted) + _ledger(ledger) + _rope(rope, source, fitted)
+    found += (
+        _unpaired(done, fitted)
+        + _budgets(done, fitted)
+        + _ledger(ledger)
+        + _rope(rope, source, fitted)
+    )
     _mark(table, OVERESTIMATED, _overestimated(table, fitted, alpha))
     _mark(
         table, "mean of the runs that did not diverge", (table["n_diverged"] > 0) & (table["n"] > 0)
@@ -98,7 +104,8 @@ def _variances(done: pd.DataFrame, fitted: Estimate) -> list[str]:
     if not p < 0.01:
         return []
     widest, narrowest = max(spreads, key=spreads.__getitem__), min(spreads, key=spreads.__getitem__)
-    advice = "" if "squeezed" in fitted.method else "; compare with --variance squeezed"
+    squeezed = fitted.fit is not None and fitted.fit.method == "squeezed"
+    advice = "" if squeezed else "; compare with --variance squeezed"
     return [
         f"the arms' variances differ: sd {math.sqrt(spreads[widest]):.2g} in {widest}, "
         f"{math.sqrt(spreads[narrowest]):.2g} in {narrowest} (Brown-Forsythe F = {F:.2f}, "
@@ -141,6 +148,21 @@ def _unpaired(done: pd.DataFrame, fitted: Estimate) -> list[str]:
     return [
         f"{named(own)}: other initial weights than the baseline's at the same seed, so these "
         "runs are not paired with it"
+    ]
+
+
+def _budgets(done: pd.DataFrame, fitted: Estimate) -> list[str]:
+    """Return the arms that trained on another number of tokens than the baseline."""
+    if "tokens" not in done:
+        return []
+    tokens = pd.to_numeric(done["tokens"]).groupby(done["arm"]).mean()
+    base = tokens.get(fitted.arms[0], np.nan)
+    other = [arm for arm in fitted.arms[1:] if abs(tokens.get(arm, np.nan) / base - 1) > 0.01]
+    if not other:
+        return []
+    return [
+        f"{named(other)}: trained on another number of tokens than {fitted.arms[0]}, so the "
+        "difference is the budget's as well"
     ]
 
 

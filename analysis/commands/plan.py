@@ -49,9 +49,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--power", type=float, default=0.8, help="(default: %(default)s)")
     parser.add_argument("--hours", type=float, help="of one run (default: the pilot's)")
     parser.add_argument("--usd", type=float, help="dollars of one run (default: the pilot's)")
-    parser.add_argument("--baseline", default="baseline", metavar="ARM")
-    parser.add_argument("--metric", default="test_loss", metavar="COLUMN")
-    parser.add_argument("--column", action="append", default=[], metavar="OURS=THEIRS")
+    shared.add_columns(parser)
     parser.epilog = EPILOG
 
 

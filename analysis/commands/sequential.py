@@ -18,13 +18,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         metavar="N",
         help="seeds per arm at each look (default: the plan's)",
     )
-    parser.add_argument("--alpha", type=float, metavar="P", help="(default: the plan's, else 0.05)")
-    parser.add_argument(
-        "--rope",
-        type=float,
-        metavar="NATS",
-        help="practically relevant difference (default: the plan's, else one sd)",
-    )
+    shared.add_decision(parser)
     parser.epilog = "example: python -m analysis sequential runs/demo"
 
 
@@ -49,6 +43,6 @@ def run(options: argparse.Namespace) -> int:
         )
     if options.looks and plans and plans[0].looks not in ([], options.looks):
         print(f"Warning: the plan's looks are {plans[0].looks}; other looks are exploratory.\n")
-    decision = decide(runs.frame, plan, baseline=options.baseline, metric=options.metric)
+    decision = decide(runs.frame, plan, shared.rules(options))
     print(decision.to_markdown(), end="")
     return 0

@@ -22,6 +22,14 @@ def add_sources(parser: argparse.ArgumentParser) -> None:
         metavar="RUNS",
         help="a study's folder, record files, a .csv, .tsv or .parquet, wandb:ENTITY/PROJECT",
     )
+    add_columns(parser)
+    parser.add_argument(
+        "--allow-reruns", action="store_true", help="accept repeats of one arm with equal seeds"
+    )
+
+
+def add_columns(parser: argparse.ArgumentParser) -> None:
+    """Add how the runs are read: their columns, the baseline, the metric."""
     parser.add_argument(
         "--column",
         action="append",
@@ -41,9 +49,6 @@ def add_sources(parser: argparse.ArgumentParser) -> None:
         metavar="COLUMN",
         help="what to compare (default: %(default)s)",
     )
-    parser.add_argument(
-        "--allow-reruns", action="store_true", help="accept repeats of one arm with equal seeds"
-    )
 
 
 def add_decision(parser: argparse.ArgumentParser) -> None:
@@ -59,9 +64,10 @@ def add_decision(parser: argparse.ArgumentParser) -> None:
     )
     parser.add_argument(
         "--variance",
-        choices=("pooled", "squeezed"),
-        default="pooled",
-        help="one variance, or one for each arm squeezed to it",
+        choices=("guarded", "pooled", "squeezed"),
+        default="guarded",
+        help="one variance that each difference's own may correct (default), one variance, or one "
+        "for each arm squeezed to it without pairing",
     )
     parser.add_argument(
         "--higher-is-better", action="store_true", help="the metric is an accuracy, not a loss"

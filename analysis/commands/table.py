@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import json
 from pathlib import Path
 
 from analysis.commands import shared
@@ -48,9 +49,24 @@ def run(options: argparse.Namespace) -> int:
         folder = options.out or runs.home or Path()
         contents = (text, result.to_csv(), result.to_json(), result.to_latex())
         names = [f"{runs.stem}.{ending}" for ending in ("md", "csv", "json", "tex")]
+        before = _rules_of(folder / f"{runs.stem}.json")
         shared.write(folder, dict(zip(names, contents, strict=True)))
         print(f"\nWritten: {folder}/{runs.stem}.{{md,csv,json,tex}}")
+        after = _rules_of(folder / f"{runs.stem}.json")
+        changed = [f"{name} {before[name]}" for name in before if before[name] != after.get(name)]
+        if changed:
+            print(f"They replace those of other rules ({', '.join(changed)}); --out keeps both.")
     return 0
+
+
+def _rules_of(file: Path) -> dict[str, object]:
+    """Return the rules of results that were written before; none where there is no such file."""
+    names = ("metric", "baseline", "alpha", "rope", "variance", "higher_is_better")
+    try:
+        content = json.loads(file.read_text())
+        return {name: content[name] for name in names}
+    except (OSError, ValueError, KeyError):
+        return {}
 
 
 def _reference(text: str) -> tuple[str, float]:

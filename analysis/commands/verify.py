@@ -39,4 +39,8 @@ def run(options: argparse.Namespace) -> int:
             f"\nRerun of {options.rerun}: training loss {word} over {len(again.steps)} logged "
             f"steps up to {again.steps[-1]}."
         )
+        if again.elsewhere:
+            print(f"Not the run of then: {'; '.join(again.elsewhere)}.")
+        elif not again.identical:
+            print("Code, packages and device are those of then: the training is not deterministic.")
     return 0 if passed else 1

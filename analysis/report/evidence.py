@@ -6,8 +6,6 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import TypeVar
 
-import pandas as pd
-
 from analysis.comparison import Comparison, Rules, compare
 from analysis.errors import AnalysisError
 from analysis.ledger import Ledger, take_stock
@@ -15,7 +13,7 @@ from analysis.noise_report import NoiseReport, noise
 from analysis.planning import Plan, pilot_of, plan
 from analysis.report.cells import Cell, read_cells
 from analysis.report.curves import Curves, read_curves
-from analysis.runs import Runs
+from analysis.runs import Runs, with_names
 from analysis.stacking import Stacking, stack
 
 T = TypeVar("T")
@@ -89,7 +87,7 @@ def gather(runs: Runs, rules: Rules) -> Evidence:
         noise=report,
         stacking=stacking,
         plan=plan_,
-        ledger=take_stock(_with_status(runs), runs.plans),
+        ledger=take_stock(with_names(runs.frame), runs.plans),
         cells=cells,
         curves=read_curves(cells),
         reasons=reasons,
@@ -103,15 +101,6 @@ def _plan(runs: Runs, rules: Rules, result: Comparison) -> Plan:
     # noise: that one has its own line in the table of verdicts.
     delta = max(result.rope or pilot.sd, pilot.sd)
     return plan(delta, pilot, n_arms, alpha=result.alpha)
-
-
-def _with_status(runs: Runs) -> pd.DataFrame:
-    frame = runs.frame.copy()
-    if "status" not in frame:
-        frame["status"] = "complete"
-    if "run_id" not in frame:
-        frame["run_id"] = [f"row {i + 1}" for i in range(len(frame))]
-    return frame
 
 
 def _title(runs: Runs) -> str:

@@ -1,13 +1,13 @@
+import numpy as np
 import pandas as pd
 import pytest
 
 from analysis.calibrate import main, run_cell, run_sequential, verdict_of
-from analysis.simulate import Cell, simulate
+from analysis.dunnett import critical_value
+from analysis.simulate import Cell, simulate, step_down_bounds
 
 
 def test_simulated_studies_have_the_noise_they_claim():
-    import numpy as np
-
     rng = np.random.default_rng(0)
     cell = Cell(4, 400, 0.6)
     study = simulate(cell, rng)
@@ -18,7 +18,15 @@ def test_simulated_studies_have_the_noise_they_claim():
 
 @pytest.mark.slow
 @pytest.mark.parametrize(
-    "cell", [Cell(8, 2, 0.4), Cell(4, 3, 0.0), Cell(8, 3, 0.8), Cell(4, 3, 0.4, n_baseline=8)]
+    "cell",
+    [
+        Cell(8, 2, 0.4),
+        Cell(4, 3, 0.0),
+        Cell(8, 3, 0.8),
+        Cell(4, 3, 0.4, n_baseline=8),
+        Cell(8, 3, 0.8, ratio=4.0),
+        Cell(8, 8, 0.8, ratio=4.0),
+    ],
 )
 def test_coverage_family_error_and_power_keep_their_promises(cell):
     n_studies = 500
@@ -30,6 +38,12 @@ def test_coverage_family_error_and_power_keep_their_promises(cell):
     assert ours["fwer"] < 0.05 + 2.6 * 0.0097
     assert ours["power"] > rows.loc[rows["method"] == "Welch+Holm", "power"].item()
     assert verdict_of(rows, n_studies)["below best"].item() < 0.04 + 0.02
+
+
+def test_interpolated_critical_values_are_the_exact_ones():
+    bounds = step_down_bounds(3, 0.71, np.array([3.7, 12.3, 41.0]))
+    exact = [[critical_value([0.71] * k, df) for df in (3.7, 12.3, 41.0)] for k in (3, 2, 1)]
+    assert bounds == pytest.approx(np.array(exact), rel=2e-3)
 
 
 @pytest.mark.slow

@@ -39,6 +39,16 @@ def test_the_table_is_printed_and_written_beside_the_runs(folder, capsys):
     assert table["delta"].is_monotonic_increasing
 
 
+def test_results_of_other_rules_are_not_replaced_in_silence(folder, capsys):
+    main([str(folder), "--variance", "pooled"])
+    assert "replace" not in capsys.readouterr().out
+    main([str(folder), "--variance", "pooled"])
+    assert "replace" not in capsys.readouterr().out
+    main([str(folder), "--rope", "0.02"])
+    out = capsys.readouterr().out
+    assert "replace those of other rules (rope 0.01, variance pooled)" in out
+
+
 def test_no_write_leaves_the_folder_as_it_was(folder):
     before = sorted(folder.rglob("*"))
     assert main([str(folder), "--no-write"]) == 0

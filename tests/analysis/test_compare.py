@@ -74,6 +74,9 @@ def test_one_run_of_each_gives_only_the_break_even_sd():
     assert np.isnan(one.se)
     assert one.breakeven_sd == pytest.approx(0.051 / (1.959964 * np.sqrt(2)), rel=1e-6)
     assert any("at least 4 initialisation seeds" in step for step in result.next_steps)
+    text = result.to_markdown()
+    assert "break-even sd" in text.splitlines()[2]
+    assert f"{one.breakeven_sd:.4f}" in text
 
 
 def test_noise_at_the_break_even_sd_puts_p_on_alpha():
@@ -133,7 +136,10 @@ def test_very_different_variances_are_pointed_out_and_squeezing_is_available():
     frame = study({"calm": 0.0, "wild": 0.0}, n=8, sd=0.002)
     wild = frame["arm"] == "wild"
     frame.loc[wild, "test_loss"] = 3.9 + 0.05 * np.sin(np.arange(8) * 2.1)
-    pooled, squeezed = compare(frame), compare(frame, variance="squeezed")
+    guarded = compare(frame)
+    pooled, squeezed = (compare(frame, variance=name) for name in ("pooled", "squeezed"))
+    assert any("variances differ" in text and "squeezed" in text for text in guarded.warnings)
+    assert row(guarded, "calm").se < 0.9 * row(pooled, "calm").se
     assert any("variances differ" in text and "squeezed" in text for text in pooled.warnings)
     assert row(squeezed, "calm").se < 0.65 * row(pooled, "calm").se
     assert row(squeezed, "calm").df == row(squeezed, "wild").df
@@ -204,7 +210,7 @@ def test_mixed_test_sets_are_refused_naming_both_sides():
         ({"metric": "accuracy"}, "no column 'accuracy'.*--metric"),
         ({"alpha": 1.5}, "alpha is 1.5"),
         ({"rope": -0.1}, "rope is -0.1"),
-        ({"variance": "robust"}, "allowed are pooled, squeezed"),
+        ({"variance": "robust"}, "allowed are guarded, pooled, squeezed"),
         ({"ropes": 1}, "unknown rule 'ropes'"),
     ],
 )
@@ -217,7 +223,9 @@ def test_impossible_rules_are_refused_with_what_is_allowed(changes, message):
 def test_an_arm_of_two_scales_is_refused(column, word):
     frame = study({"a": 0.0}, n=3)
     frame[column] = [100, 100, 2000, 100, 100, 100]
-    with pytest.raises(AnalysisError, match=rf"baseline differ in their number of {word} \(100, 2"):
+    with pytest.raises(
+        AnalysisError, match=rf"baseline differ in their number of {word} \(100, 2.*study_name"
+    ):
         compare(frame)
 
 
@@ -252,6 +260,13 @@ def test_the_ledger_holds_the_runs_against_the_plan(tmp_path):
     assert any(text.startswith("exploratory") for text in result.warnings)
     assert result.rope == 0.01
     assert result.rope_source == "declared in the study's plan"
+
+
+def test_an_arm_of_another_budget_is_pointed_out():
+    frame = study({"a": 0.0, "long": -0.05}, n=4)
+    frame["tokens"] = np.where(frame["arm"] == "long", 2e6, 1e6)
+    texts = [text for text in compare(frame).warnings if "number of tokens" in text]
+    assert [text.split(":")[0] for text in texts] == ["long"]
 
 
 def test_an_arm_with_another_initialisation_counts_as_unshared(tmp_path):

@@ -40,6 +40,12 @@ def test_a_large_effect_stops_early_and_a_null_goes_on():
     assert decision.next_n == 3
 
 
+def test_a_higher_metric_can_be_the_better_one():
+    frame = study({"huge": -0.5, "nil": 0.0, "null": 0.0}, n=2, sd=0.002)
+    decision = decide(frame, PLAN, higher_is_better=True)
+    assert states(decision).loc["huge", "verdict"] == "worse"
+
+
 def test_nothing_is_judged_before_all_runs_of_a_look_are_there():
     frame = study({"huge": -0.5, "nil": 0.0, "null": 0.0}, n=2, sd=0.002)
     partial = frame[~((frame["arm"] == "null") & (frame["init_seed"] == 1))]

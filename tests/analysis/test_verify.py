@@ -8,7 +8,7 @@ from studies import put, record, study
 
 from analysis import AnalysisError, verify
 from analysis.__main__ import main
-from analysis.rerun import compare_curves, curve, rerun
+from analysis.rerun import compare_curves, curve, differences, rerun
 from harness.records import Provenance, Status, StudyPlan, write_plan
 
 
@@ -113,6 +113,16 @@ def test_curves_are_compared_at_their_common_steps(tmp_path):
     assert found.steps == (2,)
     assert found.largest_difference == 0.25
     assert not found.identical
+
+
+def test_a_rerun_says_what_it_was_run_with_that_the_cell_was_not(tmp_path):
+    then = Provenance(git_sha="a" * 40, device="H100", packages={"torch": "2.6", "numpy": "2.4"})
+    now = Provenance(git_sha="b" * 40, device="H100", packages={"torch": "2.9", "numpy": "2.4"})
+    cell = put(tmp_path / "then", record("b", 0, 3.7, provenance=then))
+    again = put(tmp_path / "now", record("b", 0, 3.7, provenance=now))
+    code = f"code {'a' * 12} then, {'b' * 12} now"
+    assert differences(cell, again) == (code, "torch 2.6 then, 2.9 now")
+    assert differences(cell, cell) == ()
 
 
 def test_a_cell_that_cannot_run_again_says_why(tmp_path, monkeypatch):
