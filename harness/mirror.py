@@ -34,7 +34,7 @@ class Target:
     entity: str | None = None
     online: bool = False
     tags: tuple[str, ...] = ()
-    patience_seconds: float = 60.0
+    patience_seconds: float = 30.0
     """How long a run may take to send what is left once it has ended."""
 
     @property

@@ -9,8 +9,8 @@ from typing import Any
 
 from harness.mirror import Exhibits, Identity, MirrorError, Target
 
-API_SECONDS = 30
-INIT_SECONDS = 30
+API_SECONDS = 15
+INIT_SECONDS = 20
 
 
 class WandbMirror:

@@ -31,8 +31,10 @@ from harness.sent import cell_content, done, start
 
 log = logging.getLogger(__name__)
 
-FINISH_SECONDS = 60.0
+FINISH_SECONDS = 45.0
 """How long a finished cell waits for a slow tracker before it goes on without."""
+UPLOAD_SECONDS = 30.0
+"""How long the client may take to upload what is left by then."""
 _QUEUE_SIZE = 10_000
 
 
@@ -46,6 +48,7 @@ class Tracker:
         self._fresh = not record.cost.train_seconds
         self._whole = self._fresh
         """Nothing was left out; whether a resumed cell's first part got there is not known."""
+        self._given_up = False
         if config.tracking.backend is not Backend.none:
             work = (target(config), plain(asdict(config)), record, folder)
             self._later = f"python -m harness.sync {folder.parent.parent}{_flags(work[0])}"
@@ -75,6 +78,7 @@ class Tracker:
         self._thread.join(FINISH_SECONDS)
         if self._thread.is_alive():
             self._warn(f"did not finish within {FINISH_SECONDS:.0f} s")
+            self._given_up = True
 
     def _put(self, task: Callable[[Mirror], None] | None) -> None:
         if self._thread is None:
@@ -101,7 +105,8 @@ class Tracker:
                 done(folder, target, run)
         except Exception as error:
             self._whole = False
-            self._warn(f"stopped ({type(error).__name__}: {one_line(error)})")
+            if not self._given_up:
+                self._warn(f"stopped ({type(error).__name__}: {one_line(error)})")
 
     def _warn(self, message: str) -> None:
         log.warning("tracker %s; nothing is lost: %s sends it later", message, self._later)
@@ -116,6 +121,7 @@ def target(config: Config) -> Target:
         entity=tracking.entity,
         online=tracking.mode is WandbMode.online,
         tags=tuple(tracking.tags),
+        patience_seconds=UPLOAD_SECONDS,
     )
 
 
