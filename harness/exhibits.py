@@ -9,6 +9,7 @@ from typing import Any
 
 from harness.mirror import Exhibits, Identity, Target
 from harness.records import PLAN_FILE, RunRecord
+from harness.sent import entry_of
 
 RESULTS_FILE, REPORT_FILE, FIGURES = "results.json", "report.html", "figures"
 FILES = (REPORT_FILE, "results.md", "results.csv", RESULTS_FILE, "results.tex", PLAN_FILE)
@@ -39,7 +40,10 @@ def study_exhibits(study: Path, records: dict[Path, RunRecord], target: Target) 
     if results:
         rows = [[row.get(name) for name in VERDICT_COLUMNS] for row in results["table"]]
         tables["verdicts"] = (list(VERDICT_COLUMNS), rows)
-    tables["cells"] = (list(CELL_COLUMNS), [_cell_row(r, target) for r in records.values()])
+    tables["cells"] = (
+        list(CELL_COLUMNS),
+        [_cell_row(folder, r, target) for folder, r in records.items()],
+    )
     files = [study / name for name in FILES if (study / name).exists()]
     return Exhibits(
         tables=tables,
@@ -63,10 +67,9 @@ def study_summary(study: Path, records: list[RunRecord]) -> dict[str, Any]:
     }
 
 
-def _cell_row(record: RunRecord, target: Target) -> list[Any]:
-    run = f"{record.study}-{record.cell}"
-    if target.online and target.entity:
-        run = f"https://wandb.ai/{target.entity}/{target.project}/runs/{run}"
+def _cell_row(folder: Path, record: RunRecord, target: Target) -> list[Any]:
+    sent = entry_of(folder, target)
+    run = (sent and sent.url) or f"{record.study}-{record.cell}"
     cost = record.cost
     return [
         record.arm,

@@ -18,7 +18,9 @@ from harness.records import RunRecord
 
 log = logging.getLogger(__name__)
 
-INIT_SECONDS = 30
+PROJECT = "llm-interventions"
+"""The default one."""
+
 SAMPLE_COLUMNS: list[str | int] = ["step", "tokens", "prompt", "completion"]
 
 
@@ -32,6 +34,8 @@ class Target:
     entity: str | None = None
     online: bool = False
     tags: tuple[str, ...] = ()
+    patience_seconds: float = 30.0
+    """How long a run may take to send what is left once it has ended."""
 
     @property
     def key(self) -> str:
@@ -66,14 +70,21 @@ class Exhibits:
     files: list[Path] = field(default_factory=list)
 
 
+class MirrorError(RuntimeError):
+    """What went wrong between a mirror and its server."""
+
+
 class Mirror(Protocol):
     """One open run."""
+
+    url: str | None
+    """Where to look at it, if it has an address."""
 
     def log(self, metrics: dict[str, Any]) -> None:
         """Send one logged step; ``metrics["step"]`` is its number."""
 
     def finish(self, summary: dict[str, Any], exhibits: Exhibits) -> None:
-        """Send what remains, and close the run."""
+        """Send what remains, and close the run; raises unless all of it has arrived."""
 
 
 def cell_identity(
@@ -115,86 +126,63 @@ def cell_summary(record: RunRecord) -> dict[str, Any]:
     }
 
 
-def open_mirror(target: Target, identity: Identity) -> Mirror:
+def open_mirror(target: Target, identity: Identity, *, go_on: bool = False) -> Mirror:
     """Open a run with the real client.
+
+    Parameters
+    ----------
+    target, identity
+        Where, and as what.
+    go_on
+        The run may be there already, and is continued.
 
     Raises
     ------
     ImportError
         The backend is not installed.
     """
-    return (_Wandb if target.backend == "wandb" else _Trackio)(target, identity)
+    if target.backend == "trackio":
+        return _Trackio(target, identity)
+    from harness.mirror_wandb import WandbMirror
+
+    return WandbMirror(target, identity, go_on=go_on)
 
 
 def settled(target: Target) -> Target:
-    """Return the target, offline if nobody is logged in; says so."""
+    """Return the target with its account, offline if nobody is logged in; says so.
+
+    Raises
+    ------
+    MirrorError
+        The server refuses the key, or does not answer.
+    """
     if target.backend != "wandb" or not target.online:
         return target
-    import wandb
+    from harness import mirror_wandb
 
-    if wandb.api.api_key:
-        return target
-    log.warning("tracker mode=online, but nobody is logged in: staying offline (run: wandb login)")
-    return Target(backend="wandb", project=target.project, entity=target.entity, tags=target.tags)
+    settled = mirror_wandb.settled(target)
+    if not settled.online:
+        log.warning(
+            "tracker mode=online, but nobody is logged in: staying offline (run: wandb login)"
+        )
+    return settled
 
 
 def forget(target: Target, identity: Identity) -> None:
-    """Delete what a broken attempt left locally, so that the next one is not a second run."""
-    if target.backend == "trackio":
-        storage = _trackio().SQLiteStorage
-        if identity.name in storage.get_runs(target.project):
-            storage.delete_run(target.project, identity.name)
+    """Delete what an earlier attempt left there, so that the next one is not a second run."""
+    if target.backend == "wandb":
+        from harness import mirror_wandb
+
+        mirror_wandb.delete(target, identity)
         return
-    import shutil
-
-    for left in identity.folder.glob(f"wandb/offline-run-*-{identity.id}"):
-        shutil.rmtree(left)
-
-
-class _Wandb:
-    def __init__(self, target: Target, identity: Identity) -> None:
-        import wandb
-
-        self._run = wandb.init(
-            project=target.project,
-            entity=target.entity,
-            group=identity.group,
-            job_type=identity.job_type,
-            name=identity.name,
-            id=identity.id,
-            resume="allow" if target.online else None,
-            tags=list(dict.fromkeys(tag[:64] for tag in identity.tags if tag)),
-            config=identity.config,
-            dir=str(identity.folder),
-            mode="online" if target.online else "offline",
-            settings=wandb.Settings(silent=True, console="off", init_timeout=INIT_SECONDS),
-        )
-        self._run.define_metric("tokens")
-        self._run.define_metric("*", step_metric="tokens")
-
-    def log(self, metrics: dict[str, Any]) -> None:
-        self._run.log(dict(metrics), step=metrics["step"])
-
-    def finish(self, summary: dict[str, Any], exhibits: Exhibits) -> None:
-        import wandb
-
-        shown: dict[str, Any] = {
-            name: wandb.Table(columns=list(columns), data=[list(row) for row in rows])
-            for name, (columns, rows) in exhibits.tables.items()
-        }
-        shown |= {picture.stem: wandb.Image(str(picture)) for picture in exhibits.pictures}
-        if shown:
-            self._run.log(shown)
-        if exhibits.files:
-            artifact = wandb.Artifact(f"{self._run.id}-report", type="report")
-            for file in exhibits.files:
-                artifact.add_file(str(file))
-            self._run.log_artifact(artifact)
-        self._run.summary.update(summary)
-        self._run.finish()
+    storage = _trackio().SQLiteStorage
+    if identity.name in storage.get_runs(target.project):
+        storage.delete_run(target.project, identity.name)
 
 
 class _Trackio:
+    url: str | None = None
+
     def __init__(self, target: Target, identity: Identity) -> None:
         with _quiet():
             self._run = _trackio().init(
@@ -227,6 +215,12 @@ class _Trackio:
         self._run.log(figures | shown, step=self._step)
         with _quiet():
             trackio.finish()
+
+
+def one_line(error: Exception, limit: int = 200) -> str:
+    """Return an error's words on one line: clients' messages may span many."""
+    text = " ".join(str(error).split())
+    return text if len(text) <= limit else text[: limit - 1] + "…"
 
 
 def _trackio() -> Any:

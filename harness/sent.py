@@ -1,40 +1,79 @@
 """What has been mirrored where, beside the files it was made from: ``mirrors.json``.
 
 An entry is written before anything is sent and again when all of it has been: an entry that says
-``sending`` is an attempt that broke off, to be made again from the start.
+``sending`` is an attempt that broke off. What it left is deleted and made again from the start,
+under a new id, since W&B never takes a deleted run's id again.
 """
 
 from __future__ import annotations
 
 import json
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
+from typing import Any
 
-from harness.mirror import Target
+from harness.mirror import Identity, Mirror, Target, forget, open_mirror
 from harness.records import RunRecord, canonical_hash, now, write_atomic
 
 SENT_FILE = "mirrors.json"
 SENDING, DONE = "sending", "done"
 
 
-def state_of(folder: Path, target: Target, content: str) -> str | None:
-    """Return ``done`` or ``sending`` for this very content, None if it was never sent there."""
-    entry = _read(folder).get(target.key)
-    if entry is None:
-        return None
-    same = entry["content"] == content
-    return entry["state"] if same or entry["state"] == SENDING else SENDING
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Entry:
+    """What one place has of a cell, or of a study's report."""
+
+    content: str
+    """Tells one training, or one report, from another."""
+    state: str
+    """``sending`` or ``done``."""
+    attempt: int
+    """Counts from 1."""
+    at: str
+    url: str | None = None
+    """Where to look at it; None offline."""
 
 
-def mark(folder: Path, target: Target, content: str, state: str) -> None:
-    """Note that `content` is being sent, or has been."""
-    entries = _read(folder)
-    entries[target.key] = {"content": content, "state": state, "at": now()}
-    write_atomic(folder / SENT_FILE, json.dumps(entries, indent=1) + "\n")
+def entry_of(folder: Path, target: Target) -> Entry | None:
+    """Return what was sent to this place, or None."""
+    found = _read(folder).get(target.key)
+    return Entry(**found) if found else None
 
 
-def mark_sent(folder: Path, target: Target, record: RunRecord) -> None:
-    """Note that a cell was mirrored while it trained."""
-    mark(folder, target, cell_content(record), DONE)
+def has(folder: Path, target: Target, content: str) -> bool:
+    """Tell whether this very content was sent, all of it."""
+    entry = entry_of(folder, target)
+    return entry is not None and (entry.state, entry.content) == (DONE, content)
+
+
+def start(
+    folder: Path, target: Target, content: str, identity: Identity, *, go_on: bool = False
+) -> Mirror:
+    """Open the run that `content` is sent to, after deleting what was there before.
+
+    Parameters
+    ----------
+    folder, target, content, identity
+        What is sent where.
+    go_on
+        Go on with the run of a cell that was interrupted, if it had got so far.
+    """
+    entry = entry_of(folder, target)
+    if go_on and entry is not None and (entry.state, entry.content) == (SENDING, content):
+        return open_mirror(target, _numbered(identity, entry.attempt), go_on=True)
+    attempt = 1
+    if entry is not None:
+        forget(target, _numbered(identity, entry.attempt))
+        attempt += entry.attempt
+    _write(folder, target, Entry(content=content, state=SENDING, attempt=attempt, at=now()))
+    return open_mirror(target, _numbered(identity, attempt))
+
+
+def done(folder: Path, target: Target, mirror: Mirror) -> None:
+    """Note that all of what was started has arrived."""
+    entry = entry_of(folder, target)
+    if entry is not None:
+        _write(folder, target, replace(entry, state=DONE, at=now(), url=mirror.url))
 
 
 def cell_content(record: RunRecord) -> str:
@@ -42,9 +81,18 @@ def cell_content(record: RunRecord) -> str:
     return canonical_hash([record.cell, record.started])
 
 
-def _read(folder: Path) -> dict[str, dict[str, str]]:
+def _numbered(identity: Identity, attempt: int) -> Identity:
+    return identity if attempt == 1 else replace(identity, id=f"{identity.id}-{attempt}")
+
+
+def _write(folder: Path, target: Target, entry: Entry) -> None:
+    entries = _read(folder) | {target.key: asdict(entry)}
+    write_atomic(folder / SENT_FILE, json.dumps(entries, indent=1) + "\n")
+
+
+def _read(folder: Path) -> dict[str, dict[str, Any]]:
     file = folder / SENT_FILE
     if not file.exists():
         return {}
-    found: dict[str, dict[str, str]] = json.loads(file.read_text())
+    found: dict[str, dict[str, Any]] = json.loads(file.read_text())
     return found

@@ -26,14 +26,15 @@ import yaml
 from harness.exhibits import study_exhibits, study_identity, study_summary
 from harness.freeze import CONFIG_FILE
 from harness.mirror import (
+    PROJECT,
     SAMPLE_COLUMNS,
     Exhibits,
     Identity,
+    MirrorError,
     Target,
     cell_identity,
     cell_summary,
-    forget,
-    open_mirror,
+    one_line,
     settled,
 )
 from harness.records import (
@@ -44,7 +45,10 @@ from harness.records import (
     find_records,
     read_record,
 )
-from harness.sent import DONE, SENDING, cell_content, mark, state_of
+from harness.sent import cell_content, done, has, start
+
+PATIENCE_SECONDS = 600.0
+"""How long one run may take to send what is left."""
 
 LOCK_FILE = ".sync.lock"
 FINISHED = (Status.COMPLETE, Status.DIVERGED)
@@ -136,17 +140,22 @@ class _Replay:
 
 
 def _once(folder: Path, target: Target, content: str, replay: _Replay) -> bool:
-    """Send unless it was sent; what a broken attempt left is cleared first."""
-    state = state_of(folder, target, content)
-    if state == DONE:
+    """Send unless it was sent."""
+    if has(folder, target, content):
         return False
-    forget(target, replay.identity)
-    mark(folder, target, content, SENDING)
-    run = open_mirror(target, replay.identity)
-    for row in replay.metrics:
-        run.log(row)
-    run.finish(replay.summary, replay.exhibits)
-    mark(folder, target, content, DONE)
+    try:
+        run = start(folder, target, content, replay.identity)
+        for row in replay.metrics:
+            run.log(row)
+        run.finish(replay.summary, replay.exhibits)
+    except ImportError:
+        raise
+    except Exception as error:  # the clients raise kinds of their own
+        raise SyncError(
+            f"{replay.identity.name} did not arrive ({type(error).__name__}: {one_line(error)}); "
+            "the same command, run again, deletes what did and goes on from there"
+        ) from error
+    done(folder, target, run)
     return True
 
 
@@ -186,8 +195,11 @@ def main(arguments: list[str] | None = None) -> int:
                 project=options.project,
                 entity=options.entity,
                 online=options.online,
+                patience_seconds=PATIENCE_SECONDS,
             )
         )
+        if options.online and not target.online:
+            raise SyncError("nobody is logged in: run `wandb login`, or leave out --online")
         for study in options.studies:
             print(f"{study}: {sync(study, target).sentence()}")
         if options.workspace:
@@ -197,7 +209,7 @@ def main(arguments: list[str] | None = None) -> int:
     except ImportError as error:
         print(f"error: {error}: pip install {error.name or options.backend}", file=sys.stderr)
         return 2
-    except (ValueError, OSError) as error:
+    except (ValueError, OSError, MirrorError) as error:
         print(f"error: {' '.join(str(error).split())}", file=sys.stderr)
         return 2
     if target.backend == "wandb" and not target.online:
@@ -214,7 +226,7 @@ def _parser() -> argparse.ArgumentParser:
     )
     parser.add_argument("studies", nargs="+", type=Path, metavar="STUDY", help="e.g. runs/demo")
     parser.add_argument("--backend", choices=("wandb", "trackio"), default="wandb")
-    parser.add_argument("--project", default="llm-interventions")
+    parser.add_argument("--project", default=PROJECT)
     parser.add_argument("--entity", help="team on W&B (default: your own)")
     parser.add_argument("--online", action="store_true", help="send to W&B now (wandb login)")
     parser.add_argument(

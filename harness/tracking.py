@@ -16,24 +16,25 @@ from typing import Any
 
 from harness.config import Backend, Config, WandbMode, plain
 from harness.mirror import (
+    PROJECT,
     SAMPLE_COLUMNS,
     Exhibits,
-    Identity,
     Mirror,
     Target,
     cell_identity,
     cell_summary,
-    forget,
-    open_mirror,
+    one_line,
     settled,
 )
 from harness.records import RunRecord, Status
-from harness.sent import mark_sent
+from harness.sent import cell_content, done, start
 
 log = logging.getLogger(__name__)
 
-FINISH_SECONDS = 60.0
+FINISH_SECONDS = 45.0
 """How long a finished cell waits for a slow tracker before it goes on without."""
+UPLOAD_SECONDS = 30.0
+"""How long the client may take to upload what is left by then."""
 _QUEUE_SIZE = 10_000
 
 
@@ -47,10 +48,11 @@ class Tracker:
         self._fresh = not record.cost.train_seconds
         self._whole = self._fresh
         """Nothing was left out; whether a resumed cell's first part got there is not known."""
+        self._given_up = False
         if config.tracking.backend is not Backend.none:
-            self._folder, self._target = folder, settled(target(config))
-            identity = cell_identity(self._target, plain(asdict(config)), record, folder)
-            self._thread = threading.Thread(target=self._work, args=(identity,), daemon=True)
+            work = (target(config), plain(asdict(config)), record, folder)
+            self._later = f"python -m harness.sync {folder.parent.parent}{_flags(work[0])}"
+            self._thread = threading.Thread(target=self._work, args=work, daemon=True)
             self._thread.start()
 
     def log(self, metrics: dict[str, Any]) -> None:
@@ -66,8 +68,8 @@ class Tracker:
         if self._thread is None:
             return
         summary = cell_summary(record)
-        measured = record.losses.test is not None
-        if measured and record.status is Status.RUNNING:
+        self._whole &= record.losses.test is not None
+        if self._whole and record.status is Status.RUNNING:
             summary["status"] = Status.COMPLETE.value  # the record says so a moment later
         columns = [str(name) for name in SAMPLE_COLUMNS]
         exhibits = Exhibits(tables={"samples": (columns, self._samples)})
@@ -75,9 +77,8 @@ class Tracker:
         self._put(None)
         self._thread.join(FINISH_SECONDS)
         if self._thread.is_alive():
-            _warn(f"did not finish within {FINISH_SECONDS:.0f} s; the local files are complete")
-        elif self._whole and measured:
-            mark_sent(self._folder, self._target, record)
+            self._warn(f"did not finish within {FINISH_SECONDS:.0f} s")
+            self._given_up = True
 
     def _put(self, task: Callable[[Mirror], None] | None) -> None:
         if self._thread is None:
@@ -85,19 +86,30 @@ class Tracker:
         try:
             self._tasks.put_nowait(task)
         except queue.Full:
+            if self._whole:
+                self._warn(f"is more than {_QUEUE_SIZE} points behind; some are left out")
             self._whole = False
-            _warn(f"is more than {_QUEUE_SIZE} points behind; this one is not mirrored")
 
-    def _work(self, identity: Identity) -> None:
+    def _work(
+        self, target: Target, config: dict[str, Any], record: RunRecord, folder: Path
+    ) -> None:
+        """Be the thread: the only place that the client is called from."""
         try:
-            if self._fresh:
-                forget(self._target, identity)
-            run = open_mirror(self._target, identity)
+            target = settled(target)
+            identity = cell_identity(target, config, record, folder)
+            content = cell_content(record)
+            run = start(folder, target, content, identity, go_on=not self._fresh)
             while (task := self._tasks.get()) is not None:
                 task(run)
+            if self._whole:
+                done(folder, target, run)
         except Exception as error:
             self._whole = False
-            _warn(f"stopped ({type(error).__name__}: {error}); the local files are complete")
+            if not self._given_up:
+                self._warn(f"stopped ({type(error).__name__}: {one_line(error)})")
+
+    def _warn(self, message: str) -> None:
+        log.warning("tracker %s; nothing is lost: %s sends it later", message, self._later)
 
 
 def target(config: Config) -> Target:
@@ -109,8 +121,13 @@ def target(config: Config) -> Target:
         entity=tracking.entity,
         online=tracking.mode is WandbMode.online,
         tags=tuple(tracking.tags),
+        patience_seconds=UPLOAD_SECONDS,
     )
 
 
-def _warn(message: str) -> None:
-    log.warning("tracker %s", message)
+def _flags(target: Target) -> str:
+    """Return what `harness.sync` needs to be told to send to the same place."""
+    flags = "" if target.backend == "wandb" else f" --backend {target.backend}"
+    flags += " --online" if target.online else ""
+    flags += f" --project {target.project}" if target.project != PROJECT else ""
+    return flags + (f" --entity {target.entity}" if target.entity else "")

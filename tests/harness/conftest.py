@@ -1,5 +1,6 @@
 """Fixtures of the data tests: GPT-2's tokenizer files, and a corpus of small text files."""
 
+import json
 import os
 import shutil
 import subprocess
@@ -12,6 +13,7 @@ from pathlib import Path
 import pytest
 
 from harness.config import DataConfig, Source
+from tests.conftest import TINY
 
 GPT2_FILES = {
     "vocab.bpe": "6d1cbeee0f20b3d9449abfede4726ed8212e3aee",
@@ -102,3 +104,26 @@ def text_config(books: Path) -> DataConfig:
     return DataConfig(
         name="books", source=Source.text, path=str(books), val_frac=0.2, test_frac=0.2
     )
+
+
+@pytest.fixture(scope="session")
+def trained(data_dir: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Return a study of two tiny cells, with what the analysis would have written."""
+    from harness import cell
+    from harness.compose import load
+    from harness.freeze import freeze
+
+    runs = tmp_path_factory.mktemp("runs")
+    for overrides in ([], ["+intervention=qkv_bias"]):
+        cell.run(freeze(load([*TINY, f"data_dir={data_dir}", f"runs_dir={runs}", *overrides])))
+    study = runs / "adhoc"
+    row = {"arm": "qkv_bias", "verdict": "undecided", "delta": -0.25}
+    (study / "results.json").write_text(json.dumps({"table": [row], "sd": 0.01}))
+    (study / "report.html").write_text("<!doctype html>the report")
+    return study
+
+
+@pytest.fixture
+def study(trained: Path, tmp_path: Path) -> Path:
+    """Return a copy of that study that a test may change."""
+    return Path(shutil.copytree(trained, tmp_path / "runs" / "adhoc"))

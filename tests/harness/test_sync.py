@@ -1,7 +1,6 @@
 """Mirrors made later from local files, by the real clients, read back from what they wrote."""
 
 import json
-import shutil
 import sqlite3
 import subprocess
 import sys
@@ -9,20 +8,13 @@ from pathlib import Path
 
 import pytest
 
-from harness import cell, mirror, sync
-from harness.compose import load
-from harness.freeze import freeze
+from harness import mirror, sent, sync
 from harness.mirror import Target
 from harness.records import Status, read_record, write_record
-from harness.sent import SENDING, cell_content, mark
+from harness.sent import SENT_FILE
 
 WANDB = Target(backend="wandb", project="p")
 TRACKIO = Target(backend="trackio", project="p")
-TINY = [
-    "model.n_layer=1", "model.n_head=2", "model.n_embd=16", "model.block_size=16",
-    "train.tokens=2560", "eval.test_sequences=8", "eval.val_sequences=4", "eval.n_val=2",
-    "log.n_points=5", "sample.n_times=2", "sample.tokens=3", "hardware=cpu",
-]  # fmt: skip
 
 
 @pytest.fixture
@@ -30,24 +22,6 @@ def offline(monkeypatch, tmp_path):
     monkeypatch.delenv("WANDB_API_KEY", raising=False)
     for name in ("WANDB_CONFIG_DIR", "WANDB_CACHE_DIR", "WANDB_DATA_DIR", "NETRC", "HOME"):
         monkeypatch.setenv(name, str(tmp_path / name))
-
-
-@pytest.fixture(scope="module")
-def trained(data_dir, tmp_path_factory):
-    """Return a study of two tiny cells, with what the analysis would have written."""
-    runs = tmp_path_factory.mktemp("runs")
-    for overrides in ([], ["+intervention=qkv_bias"]):
-        cell.run(freeze(load([*TINY, f"data_dir={data_dir}", f"runs_dir={runs}", *overrides])))
-    study = runs / "adhoc"
-    row = {"arm": "qkv_bias", "verdict": "undecided", "delta": -0.25}
-    (study / "results.json").write_text(json.dumps({"table": [row], "sd": 0.01}))
-    (study / "report.html").write_text("<!doctype html>the report")
-    return study
-
-
-@pytest.fixture
-def study(trained, tmp_path):
-    return Path(shutil.copytree(trained, tmp_path / "runs" / "adhoc"))
 
 
 def offline_runs(folder: Path) -> list[Path]:
@@ -126,8 +100,8 @@ def test_trackio_gets_each_cell_exactly_once_and_a_broken_attempt_is_made_again(
     assert len(before) == 3
     assert "0 cells sent, 2 were there already" in again()
     assert rows() == before
-    (folder,) = [p.parent for p in study.glob("qkv_bias/*/record.json")]
-    mark(folder, TRACKIO, cell_content(read_record(folder)), SENDING)  # as if killed half-way
+    (file,) = study.glob(f"qkv_bias/*/{SENT_FILE}")
+    file.write_text(file.read_text().replace('"done"', '"sending"'))  # as if killed half-way
     assert "1 cells sent, 1 were there already" in again()
     assert rows() == before
 
@@ -135,7 +109,9 @@ def test_trackio_gets_each_cell_exactly_once_and_a_broken_attempt_is_made_again(
 class Recorder:
     """A mirror that writes down what it is given."""
 
-    def __init__(self, target, identity):
+    url = None
+
+    def __init__(self, target, identity, *, go_on=False):
         self.identity, self.rows = identity, []
         Recorder.opened.append(self)
 
@@ -151,13 +127,13 @@ class Recorder:
 @pytest.fixture
 def recorder(monkeypatch):
     Recorder.opened, Recorder.dies_after = [], None
-    monkeypatch.setattr(sync, "open_mirror", Recorder)
+    monkeypatch.setattr(sent, "open_mirror", Recorder)
     return Recorder
 
 
 def test_an_attempt_that_breaks_off_is_made_again_from_the_start(study, recorder):
     recorder.dies_after = 2
-    with pytest.raises(ConnectionError):
+    with pytest.raises(sync.SyncError, match=r"ConnectionError: gone.*same command"):
         sync.sync(study, WANDB)
     recorder.dies_after = None
     recorder.opened.clear()
@@ -165,6 +141,22 @@ def test_an_attempt_that_breaks_off_is_made_again_from_the_start(study, recorder
     (folder, *_) = [p.parent for p in study.glob("*/*/metrics.jsonl")]
     n = len((folder / "metrics.jsonl").read_text().splitlines())
     assert [len(run.rows) for run in recorder.opened] == [n, n, 0]
+
+
+def test_what_broke_off_is_made_again_under_a_new_id_and_the_old_one_is_deleted(
+    study, recorder, monkeypatch
+):
+    forgotten = []
+    monkeypatch.setattr(sent, "forget", lambda target, identity: forgotten.append(identity.id))
+    recorder.dies_after = 2
+    for _ in range(2):
+        with pytest.raises(sync.SyncError):
+            sync.sync(study, WANDB)
+    recorder.dies_after = None
+    sync.sync(study, WANDB)
+    first, second, third, *_ = [run.identity.id for run in recorder.opened]
+    assert (second, third) == (f"{first}-2", f"{first}-3")
+    assert forgotten == [first, second]
 
 
 def test_a_cell_trained_anew_is_sent_anew(study, recorder):

@@ -7,12 +7,13 @@ from pathlib import Path
 
 import pytest
 
+import harness.sent
 from harness import cell, sync, tracking
 from harness.compose import load
 from harness.freeze import freeze
 from harness.mirror import Target
 from harness.records import Status, read_record
-from harness.sent import cell_content, state_of
+from harness.sent import cell_content, has
 
 
 @pytest.fixture
@@ -112,14 +113,16 @@ def test_trackio_mirrors_a_cell_while_it_trains(tiny, offline, command, tmp_path
     assert [row["train_loss"] for row in found if "train_loss" in row] == losses
     record = read_record(folder)
     assert any(row.get("final/test_loss") == record.losses.test for row in found)
-    assert state_of(folder, Target(backend="trackio", project="p"), cell_content(record)) == "done"
+    assert has(folder, Target(backend="trackio", project="p"), cell_content(record))
 
 
 def test_a_cell_mirrored_live_is_not_sent_again(tiny, monkeypatch, tmp_path) -> None:
     sent = []
 
     class Silent:
-        def __init__(self, target, identity):
+        url = None
+
+        def __init__(self, target, identity, *, go_on=False):
             sent.append(identity.id)
 
         def log(self, metrics):
@@ -128,8 +131,7 @@ def test_a_cell_mirrored_live_is_not_sent_again(tiny, monkeypatch, tmp_path) -> 
         def finish(self, summary, exhibits):
             assert summary.get("status", "complete") == "complete"
 
-    for module in (tracking, sync):
-        monkeypatch.setattr(module, "open_mirror", Silent)
+    monkeypatch.setattr(harness.sent, "open_mirror", Silent)
     folder = freeze(load([*tiny, "tracking=wandb"]))
     cell.run(folder)
     target = Target(backend="wandb", project="llm-interventions")
@@ -141,8 +143,8 @@ def test_a_cell_whose_tracker_died_is_sent_later(tiny, monkeypatch) -> None:
     def dead(*_: object) -> None:
         raise ConnectionError("nobody there")
 
-    monkeypatch.setattr(tracking, "open_mirror", dead)
+    monkeypatch.setattr(harness.sent, "open_mirror", dead)
     folder = freeze(load([*tiny, "tracking=wandb"]))
     record = cell.run(folder)
     target = Target(backend="wandb", project="llm-interventions")
-    assert state_of(folder, target, cell_content(record)) is None
+    assert not has(folder, target, cell_content(record))
