@@ -78,7 +78,7 @@ class _LinearCrossEntropy(torch.autograd.Function):
     def backward(ctx: Any, grad: Tensor) -> tuple[Tensor, Tensor, None]:
         dx_NC, dweight_VC = ctx.saved_tensors
         grad = grad / len(dx_NC)
-        return dx_NC.mul_(grad), dweight_VC.mul_(grad), None
+        return dx_NC * grad, dweight_VC * grad, None
 
 
 def _add_product_(total: Tensor, a: Tensor, b: Tensor, *, first: bool) -> None:
