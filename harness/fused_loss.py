@@ -17,14 +17,16 @@ from torch import Tensor
 from torch.autograd.function import once_differentiable
 from torch.nn import functional as F
 
+from harness.fast import product
+
 PIECE_ELEMENTS = {"cpu": 1 << 24, "cuda": 1 << 27}
 """Logits of one piece: large enough for fast matrix products, small beside the model."""
 
 
 def rows_per_piece(vocab_size: int, device: torch.device) -> int:
-    """Return how many tokens are worked on at once, a multiple of 64."""
+    """Return how many tokens are worked on at once, a multiple of 128."""
     limit = PIECE_ELEMENTS.get(device.type, PIECE_ELEMENTS["cpu"])
-    return max(64, limit // vocab_size // 64 * 64)
+    return max(128, limit // vocab_size // 128 * 128)
 
 
 def linear_cross_entropy(x_NC: Tensor, weight_VC: Tensor, y_N: Tensor) -> Tensor:
@@ -53,25 +55,21 @@ def token_losses(head: torch.nn.Module, x_NC: Tensor, y_N: Tensor) -> Tensor:
 class _LinearCrossEntropy(torch.autograd.Function):
     @staticmethod
     def forward(ctx: Any, x_NC: Tensor, weight_VC: Tensor, y_N: Tensor) -> Tensor:
+        weight_PC, dx_NC = pad_vocabulary(weight_VC), torch.empty_like(x_NC)
         exact = torch.promote_types(x_NC.dtype, torch.float32)
-        weight_PC = pad_vocabulary(weight_VC)
+        dweight_PC = torch.empty_like(weight_PC, dtype=exact)
         total = torch.zeros((), dtype=exact, device=x_NC.device)
-        dx_NC = torch.empty_like(x_NC)
-        dweight_PC = torch.zeros_like(weight_PC, dtype=exact)
         rows = rows_per_piece(len(weight_PC), x_NC.device)
         pieces = zip(*(z.split(rows) for z in (x_NC, y_N[:, None], dx_NC)), strict=True)  # type: ignore[no-untyped-call]
-        for x_nC, y_n1, dx_nC in pieces:
-            d_nP = x_nC @ weight_PC.t()
-            d_nV = d_nP[:, : len(weight_VC)]  # the others stay 0
-            p_nV = d_nV.to(exact)
-            total += _softmax_(p_nV, y_n1)
-            p_nV.scatter_add_(1, y_n1, -torch.ones_like(y_n1, dtype=exact))
-            if exact == x_NC.dtype:  # p_nV is d_nV
-                dweight_PC.addmm_(d_nP.t(), x_nC)
-            else:
-                d_nV.copy_(p_nV)
-                dweight_PC += d_nP.t() @ x_nC
-            dx_nC.copy_(d_nP @ weight_PC)
+        for i, (x_nC, y_n1, dx_nC) in enumerate(pieces):
+            d_nP = product(x_nC, weight_PC)
+            d_nP[:, len(weight_VC) :] = -torch.inf
+            p_nP = d_nP.to(exact)  # d_nP itself, if that is exact
+            total += _softmax_(p_nP, y_n1)
+            p_nP.scatter_add_(1, y_n1, -torch.ones_like(y_n1, dtype=exact))
+            d_nP.copy_(p_nP)
+            dx_nC.copy_(product(d_nP, weight_PC.t()))
+            _add_product_(dweight_PC, d_nP.t(), x_nC, first=i == 0)
         ctx.save_for_backward(dx_NC, dweight_PC[: len(weight_VC)])
         return total / len(x_NC)
 
@@ -83,15 +81,23 @@ class _LinearCrossEntropy(torch.autograd.Function):
         return dx_NC * grad, dweight_VC * grad, None
 
 
+def _add_product_(total: Tensor, a: Tensor, b: Tensor, *, first: bool) -> None:
+    """Add a @ b to the total, or set it if this is the first."""
+    if total.dtype == a.dtype:
+        total.addmm_(a, b, beta=0 if first else 1)
+    elif first:
+        total.copy_(a @ b)
+    else:
+        total += a @ b
+
+
 def pad_vocabulary(weight_VC: Tensor) -> Tensor:
     """Return the weight with rows of zeros up to a multiple of 64: aligned matrix products."""
     return F.pad(weight_VC, (0, 0, 0, -len(weight_VC) % 64))
 
 
-def _softmax_(logits_nV: Tensor, y_n1: Tensor) -> Tensor:
+def _softmax_(logits_nP: Tensor, y_n1: Tensor) -> Tensor:
     """Turn logits into probabilities in place; return the summed cross-entropy."""
-    largest_n1 = logits_nV.amax(1, keepdim=True)
-    chosen_n1 = logits_nV.gather(1, y_n1)
-    sums_n1 = logits_nV.sub_(largest_n1).exp_().sum(1, keepdim=True)
-    logits_nV.mul_(1 / sums_n1)
-    return (sums_n1.log() + largest_n1 - chosen_n1).sum()
+    largest_n, chosen_n1 = logits_nP.amax(1), logits_nP.gather(1, y_n1)
+    torch.softmax(logits_nP, 1, out=logits_nP)
+    return (largest_n - logits_nP.amax(1).log() - chosen_n1[:, 0]).sum()  # log-sum-exp - chosen

@@ -16,7 +16,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from harness.config import ModelConfig, Slot
-from harness.fast import causal_attention, dropout, gelu_tanh
+from harness.fast import causal_attention, dropout, gelu_tanh, linear
 from harness.fused_loss import linear_cross_entropy
 
 
@@ -46,6 +46,14 @@ class Dropout(nn.Dropout):
         return dropout(x, self.p) if self.training else x
 
 
+class Linear(nn.Linear):
+    """A linear layer that uses the whole processor."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Return x @ weight.T + bias."""
+        return linear(x, self.weight, self.bias)
+
+
 class LearnedPositions(nn.Embedding):
     """A learned vector for each position, added to the token embedding."""
 
@@ -64,8 +72,8 @@ class CausalSelfAttention(nn.Module):
         super().__init__()
         self.n_head = config.n_head
         self.dropout = config.dropout
-        self.qkv = nn.Linear(config.n_embd, 3 * config.n_embd, bias=config.qkv_bias)
-        self.proj = nn.Linear(config.n_embd, config.n_embd)
+        self.qkv = Linear(config.n_embd, 3 * config.n_embd, bias=config.qkv_bias)
+        self.proj = Linear(config.n_embd, config.n_embd)
 
     def forward(self, x_BTC: Tensor) -> Tensor:
         """Attend to the past: x_BTC -> x_BTC."""
@@ -82,8 +90,8 @@ class MLP(nn.Module):
 
     def __init__(self, config: ModelConfig, expansion: int = 4) -> None:
         super().__init__()
-        self.up = nn.Linear(config.n_embd, expansion * config.n_embd)
-        self.down = nn.Linear(expansion * config.n_embd, config.n_embd)
+        self.up = Linear(config.n_embd, expansion * config.n_embd)
+        self.down = Linear(expansion * config.n_embd, config.n_embd)
 
     def forward(self, x_BTC: Tensor) -> Tensor:
         """x_BTC -> x_BTC."""
