@@ -34,8 +34,8 @@ def get_tokenizer(name: Tokenizer) -> tiktoken.Encoding:
 def private_copy(encoding: tiktoken.Encoding) -> tiktoken.Encoding:
     """Return an equal encoding for one thread alone.
 
-    Threads that share one contend for the scratch memory of its regular expressions: 0.30 to 0.50
-    processor seconds per million tokens of GPT-2 on two cores, against 0.24 with one each.
+    Threads that share one contend for the scratch memory of its regular expressions: 0.28 to 0.50
+    processor seconds per million tokens of GPT-2 on two cores, against 0.24 to 0.26 with one each.
     """
     import tiktoken
 
