@@ -311,19 +311,24 @@ def test_one_command_trains_a_cell_on_two_devices(command, tmp_path, tiny) -> No
     assert (record.status, record.provenance.n_devices) == (Status.COMPLETE, 2)
 
 
-def test_ranks_draw_different_dropout_masks(make_training) -> None:
+@pytest.mark.parametrize(("dropout", "same"), [(0.1, False), (0.0, True)])
+def test_ranks_draw_different_dropout_masks(make_training, dropout: float, same: bool) -> None:
+    import numpy as np
     import torch
 
     from harness.loop import accumulate_gradients
 
-    training = make_training([])
+    training = make_training([f"model.dropout={dropout}"])
+    training.batches.indices = lambda _: np.tile(np.arange(8), 2)  # equal data for both ranks
+    training.world.size = 2
     gradients = []
     for rank in (0, 1):
         training.world.rank = rank
         training.model.zero_grad()
         accumulate_gradients(training, 0)
         gradients.append(training.model.head.weight.grad.clone())
-    assert not torch.equal(*gradients)
+    assert all(gradient.isfinite().all() for gradient in gradients)
+    assert torch.equal(*gradients) is same
 
 
 @pytest.mark.slow
