@@ -52,13 +52,27 @@ def freeze(config: Config) -> Path:
     config.runs_dir = str(Path(config.runs_dir).absolute())
     try:
         if not (folder / CONFIG_FILE).exists():
-            text = OmegaConf.to_yaml(OmegaConf.create(plain(asdict(config))))
-            write_atomic(folder / CONFIG_FILE, text)
+            _write(folder, config)
+        elif f"\ndata_dir: {config.data_dir}\n" not in (folder / CONFIG_FILE).read_text():
+            _move(folder, config)
     except OSError as error:
         raise ConfigError(
             f"cannot write {folder}: {error.strerror}; set runs_dir to a folder you may write"
         ) from error
     return folder
+
+
+def _write(folder: Path, config: Config) -> None:
+    text = OmegaConf.to_yaml(OmegaConf.create(plain(asdict(config))))
+    write_atomic(folder / CONFIG_FILE, text)
+
+
+def _move(folder: Path, config: Config) -> None:
+    """Tell an unfinished cell where its data and its study are now; all else stays frozen."""
+    if finished_record(folder) is None:
+        frozen = load_frozen(folder)
+        frozen.data_dir, frozen.runs_dir = config.data_dir, config.runs_dir
+        _write(folder, frozen)
 
 
 def check_fits(config: Config, corpus: Corpus) -> None:

@@ -26,14 +26,14 @@ def main() -> None:
 
     console = Console()
     if not arguments.watch:
-        console.print(table(states, str(study)))
+        console.print(table(states, str(study), console.width))
         console.print(summary(states), markup=False, highlight=False)
         return
     try:
-        with Live(table(states, str(study)), console=console) as live:
+        with Live(table(states, str(study), console.width), console=console) as live:
             while True:
                 time.sleep(2)
-                live.update(table(cell_states(study), str(study)))
+                live.update(table(cell_states(study), str(study), console.width))
     except KeyboardInterrupt:
         pass
 

@@ -42,7 +42,9 @@ class Screen:
             return
         if now or time.perf_counter() - self.shown >= _REFRESH_SECONDS:
             self.shown = time.perf_counter()
-            self.live.update(table(cell_states(self.study), self._title()), refresh=True)
+            width = self.live.console.width
+            shown = table(cell_states(self.study), self._title(), width)
+            self.live.update(shown, refresh=True)
 
     def done(self, text: str) -> None:
         """Count a cell that ended, and say how."""

@@ -26,6 +26,10 @@ _MARKS = {
 }
 
 
+_SEED_WIDTH = 14
+"""Characters that a cell of the table needs to be read."""
+
+
 @dataclass(frozen=True, slots=True)
 class CellState:
     """What is known of one cell."""
@@ -109,13 +113,15 @@ def summary(states: list[CellState]) -> str:
     return "\n".join(lines)
 
 
-def table(states: list[CellState], title: str) -> Table:
-    """Return arms x seeds as a rich table."""
+def table(states: list[CellState], title: str, width: int) -> Table:
+    """Return arms x seeds as a rich table; arms x states where so many seeds find no room."""
     from rich.table import Table
     from rich.text import Text
 
     seeds = list(dict.fromkeys(state.seed for state in states))
     grid = Table(title=Text(title), title_justify="left")
+    if len(seeds) * _SEED_WIDTH > width:
+        return _counted(grid, states)
     grid.add_column("arm", overflow="fold")
     for seed in seeds:
         grid.add_column(f"seed {seed}", overflow="fold")
@@ -125,6 +131,27 @@ def table(states: list[CellState], title: str) -> Table:
         grid.add_row(
             Text(arm),
             *(Text(_short(c), style=_MARKS[c.state]) if c else Text("") for c in cells),
+        )
+    return grid
+
+
+def _counted(grid: Table, states: list[CellState]) -> Table:
+    from rich.text import Text
+
+    arms: dict[str, list[CellState]] = {}
+    for state in states:
+        arms.setdefault(state.arm, []).append(state)
+    shown = [name for name in _MARKS if any(state.state == name for state in states)]
+    for name in ("arm", *shown, "mean loss", "now"):
+        grid.add_column(name, overflow="fold")
+    for arm, row in arms.items():
+        counts = Counter(state.state for state in row)
+        done = [float(state.text) for state in row if state.state == "complete"]
+        grid.add_row(
+            Text(arm),
+            *(Text(str(counts[name] or ""), style=_MARKS[name]) for name in shown),
+            f"{sum(done) / len(done):.4f}" if done else "",
+            Text("; ".join(f"{s.seed}: {s.text}" for s in row if s.state == "running")),
         )
     return grid
 

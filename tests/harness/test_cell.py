@@ -1,4 +1,5 @@
 import json
+import shutil
 import subprocess
 from pathlib import Path
 
@@ -342,7 +343,6 @@ def test_weights_alone_are_kept_along_the_way_and_load_back(tiny) -> None:
 
 
 def test_checkpoints_that_will_not_fit_are_refused_before_training(tiny, monkeypatch) -> None:
-    import shutil
     from collections import namedtuple
 
     usage = namedtuple("usage", "free")
@@ -377,3 +377,88 @@ def test_editing_an_interventions_own_code_makes_another_cell(tiny, tmp_path, mo
     module.unlink()
     with pytest.raises(ValueError, match=r"no module 'own_ideas'; put it into"):
         freeze(load([*tiny, search, "+intervention=own"]))
+
+
+def test_a_process_that_lost_its_cell_writes_nothing_more(tiny, monkeypatch) -> None:
+    from harness.exits import EXIT_BUSY
+    from harness.lock import LOCK_FILE
+
+    original, seen = journal.Journal.step_done, {}
+
+    def robbed(self, *arguments) -> None:
+        if self.training.step == 3:  # held up for a minute; another process is at it now
+            (folder / LOCK_FILE).write_text('{"host": "elsewhere", "pid": 1, "token": "theirs"}')
+            seen.update(contents(folder))
+        original(self, *arguments)
+
+    folder = freeze(load(tiny))
+    monkeypatch.setattr(journal.Journal, "step_done", robbed)
+    assert cell.report(folder) == EXIT_BUSY
+    assert seen
+    assert contents(folder) == seen
+
+
+def contents(folder: Path) -> dict[Path, bytes]:
+    files = [path for path in folder.rglob("*") if path.is_file() and path.name != "log.txt"]
+    return {path: path.read_bytes() for path in files}
+
+
+def test_a_failed_rehearsal_does_not_touch_what_another_process_has_or_had(
+    tiny, monkeypatch
+) -> None:
+    from harness.lock import locked
+
+    def fail(*_: object) -> None:
+        raise RuntimeError("no room")
+
+    folder = freeze(load(tiny))
+    with monkeypatch.context() as patch:
+        patch.setattr(cell, "train", fail)
+        with locked(folder):
+            assert cell.rehearse(folder, 1) == 0
+            assert not (folder / "record.json").exists()
+        assert cell.rehearse(folder, 1) == 1
+        assert read_record(folder).error == "RuntimeError: no room"
+    done = cell.run(folder)
+    with monkeypatch.context() as patch:
+        patch.setattr(cell, "train", fail)
+        assert cell.rehearse(folder, 1) == 0
+    assert read_record(folder) == done
+
+
+def test_checkpoints_go_only_when_the_final_record_is_written(tiny, monkeypatch) -> None:
+    original = cell.write_record
+
+    def full_disk(folder: Path, record: RunRecord) -> None:
+        if record.status is Status.COMPLETE:
+            raise OSError(28, "No space left on device")
+        original(folder, record)
+
+    folder = freeze(load(tiny))
+    with monkeypatch.context() as patch:
+        patch.setattr(cell, "write_record", full_disk)
+        assert cell.report(folder) == 1
+    assert list((folder / "checkpoints").glob("*.pt"))
+    assert cell.run(folder).status is Status.COMPLETE
+    assert not (folder / "checkpoints").exists()
+
+
+def test_overwriting_a_cell_that_is_being_run_is_refused(tiny) -> None:
+    from harness.lock import locked
+
+    folder = freeze(load(tiny))
+    with locked(folder), pytest.raises(ValueError, match=r"is being run by .*: stop that first"):
+        freeze(load([*tiny, "overwrite=true"]))
+
+
+def test_a_study_copied_to_another_machine_finds_its_data_there(tiny, data_dir, tmp_path) -> None:
+    begun, done = freeze(load(tiny)), freeze(load([*tiny, "seed=1"]))
+    cell.run(done)
+    shutil.copytree(data_dir, tmp_path / "other" / "data")
+    shutil.copytree(tmp_path / "runs", tmp_path / "other" / "runs")
+    moved = [*tiny, f"data_dir={tmp_path}/other/data", f"runs_dir={tmp_path}/other/runs"]
+    folder, whole = freeze(load(moved)), freeze(load([*moved, "seed=1"]))
+    assert (folder.name, whole.name) == (begun.name, done.name)
+    assert load_frozen(folder).data_dir == str(tmp_path / "other" / "data")
+    assert load_frozen(folder).seeds == load_frozen(begun).seeds
+    assert (whole / "config.yaml").read_bytes() == (done / "config.yaml").read_bytes()

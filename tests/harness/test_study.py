@@ -103,6 +103,11 @@ def test_running_out_of_memory_halves_the_micro_batch_at_the_same_batch(
         (["hardware.slots=1000"], "hardware.slots=1000: this machine has"),
         (["hardware.device=cuda", "hardware.slots=5"], "at most 2 with 2 GPUs"),
         (["hardware.device=cuda", "hardware.n_devices=4", "train.batch_size=16"], "2 are visible"),
+        (
+            ["hardware.device=cuda:9"],
+            "cuda:9 is not here; available: auto, cpu, cuda, cuda:0, cuda:1",
+        ),
+        (["hardware.device=cuda:1", "hardware.slots=2"], "cuda:1 is one GPU"),
     ],
 )
 def test_more_than_the_machine_has_is_refused(overrides, words, monkeypatch) -> None:
@@ -118,6 +123,10 @@ def test_every_gpu_or_core_group_is_one_slot(monkeypatch) -> None:
     assert [slot.gpus for slot in one] == [("4",), ("7",), ("9",)]
     two = plan_slots(load(["hardware.device=auto", "hardware.n_devices=2"]).hardware)
     assert [slot.gpus for slot in two] == [("4", "7")]
+    (named,) = plan_slots(load(["hardware.device=cuda:1"]).hardware)
+    assert named.gpus == ()  # its cell sees all GPUs, and takes the one that it names
+    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "-1")
+    assert not any(slot.gpus for slot in plan_slots(load(["hardware.device=auto"]).hardware))
     monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "")
     monkeypatch.setattr(os, "sched_getaffinity", lambda _: set(range(8)))
     cpu = plan_slots(load(["hardware.threads=2", "hardware.slots=3"]).hardware)
@@ -311,19 +320,24 @@ def test_one_command_trains_a_cell_on_two_devices(command, tmp_path, tiny) -> No
     assert (record.status, record.provenance.n_devices) == (Status.COMPLETE, 2)
 
 
-def test_ranks_draw_different_dropout_masks(make_training) -> None:
+@pytest.mark.parametrize(("dropout", "same"), [(0.1, False), (0.0, True)])
+def test_ranks_draw_different_dropout_masks(make_training, dropout: float, same: bool) -> None:
+    import numpy as np
     import torch
 
     from harness.loop import accumulate_gradients
 
-    training = make_training([])
+    training = make_training([f"model.dropout={dropout}"])
+    training.batches.indices = lambda _: np.tile(np.arange(8), 2)  # equal data for both ranks
+    training.world.size = 2
     gradients = []
     for rank in (0, 1):
         training.world.rank = rank
         training.model.zero_grad()
         accumulate_gradients(training, 0)
         gradients.append(training.model.head.weight.grad.clone())
-    assert not torch.equal(*gradients)
+    assert all(gradient.isfinite().all() for gradient in gradients)
+    assert torch.equal(*gradients) is same
 
 
 @pytest.mark.slow
@@ -362,3 +376,78 @@ def test_submitits_local_executor_runs_the_same_cells(command, tmp_path, tiny) -
     mixed = command("harness", *arguments)
     assert mixed.returncode == 0, mixed.stderr
     assert mixed.stderr.count("skipped, already complete") == 4
+
+
+@pytest.mark.slow
+def test_a_cell_without_a_result_is_an_error_whoever_ran_it(command, tiny) -> None:
+    done = command("harness", *tiny, "-m", "seed=0,1", "hydra/launcher=submitit_local",
+                   "hardware.device=cuda:93")  # fmt: skip
+    assert done.returncode == 1
+    assert done.stderr.count("hardware.device=cuda:93 is not here") == 2
+    assert "2 of 2 cells have no result" in done.stderr
+
+
+def test_overwriting_happens_once_and_is_no_part_of_a_job() -> None:
+    from omegaconf import OmegaConf
+
+    from hydra_plugins.study_plugins import StudySweeper
+
+    nothing_planned = OmegaConf.create({"study": {"arms": []}})
+    jobs = StudySweeper(None).jobs(nothing_planned, ["overwrite=true", "seed=0,1", "optim.lr=0.1"])
+    assert jobs == [("seed=0", "optim.lr=0.1"), ("seed=1", "optim.lr=0.1")]
+
+
+@pytest.mark.slow
+def test_a_sweep_that_overwrites_trains_again(command, tiny, tmp_path) -> None:
+    sweep = [*tiny, "-m", "seed=0,1"]
+    assert command("harness", *sweep).returncode == 0
+    before = results(tmp_path / "runs")
+    assert "2 cells to train" in command("harness", *sweep, "overwrite=true").stderr
+    assert results(tmp_path / "runs") == before
+
+
+def test_a_clusters_settings_lie_on_its_plugins_schema_without_a_warning(command) -> None:
+    done = command("harness", "hydra/launcher=submitit_slurm", "--cfg", "hydra")
+    assert (done.returncode, done.stderr) == (0, "")
+    assert "max_num_timeout: 20" in done.stdout  # ours
+    assert "cpus_per_gpu: null" in done.stdout  # theirs
+    typo = command("harness", "hydra/launcher=submitit_slurm", "hydra.launcher.partion=gpu")
+    assert typo.returncode == 2
+    assert "partion" in typo.stderr
+
+
+def test_so_many_seeds_that_they_find_no_room_are_counted() -> None:
+    import io
+
+    from rich.console import Console
+
+    from harness.study.view import CellState, table
+
+    states = [CellState("baseline", str(i), "planned", "") for i in range(50)]
+    states[0] = CellState("baseline", "0", "complete", "2.5")
+    states[1] = CellState("baseline", "1", "complete", "2.6")
+    states[2] = CellState("baseline", "2", "running", "2.7 40%")
+    shown = io.StringIO()
+    Console(width=80, file=shown).print(table(states, "runs/demo", 80))
+    for words in ("2.5500", "2: 2.7 40%", "47"):
+        assert words in shown.getvalue()
+
+
+@pytest.mark.slow
+def test_cells_save_their_state_and_end_when_their_launcher_is_killed(tmp_path, tiny) -> None:
+    launcher = launch(tmp_path, *tiny, *STUDY, "train.tokens=2560000", "checkpoint.every_steps=0")
+    wait_until(lambda: list(tmp_path.rglob("metrics.jsonl")))
+    launcher.kill()
+    launcher.communicate()
+    begun = [path.parent for path in tmp_path.rglob("record.json")]
+    wait_until(lambda: not any(living_owner(folder) for folder in begun))
+    statuses = {read_record(folder).status for folder in begun}
+    assert Status.PREEMPTED in statuses
+    assert Status.COMPLETE not in statuses
+
+
+def wait_until(condition) -> None:
+    deadline = time.monotonic() + 120
+    while not condition():
+        assert time.monotonic() < deadline
+        time.sleep(0.05)
