@@ -15,9 +15,10 @@ from omegaconf import DictConfig
 from omegaconf.errors import OmegaConfBaseException
 from yaml import YAMLError
 
-from harness.compose import CONF_DIR, CONFIG_NAME, explain, resolve
+from harness.compose import CONFIG_NAME, resolve
 from harness.config import ConfigError
 from harness.exits import EXIT_REFUSED, StudyFailed
+from harness.explain import CONF_DIR, explain
 
 
 @hydra.main(config_path=str(CONF_DIR), config_name=CONFIG_NAME, version_base="1.3")

@@ -7,27 +7,25 @@ disagree, does one touch what an intervention may not?
 from __future__ import annotations
 
 from collections.abc import Sequence
-from contextlib import suppress
 from copy import deepcopy
 from dataclasses import dataclass
 from functools import lru_cache
-from pathlib import Path
 from typing import Any
 
 from hydra import initialize_config_dir
 from hydra.core.config_store import ConfigStore
 from hydra.core.global_hydra import GlobalHydra
 from hydra.core.override_parser.overrides_parser import OverridesParser
-from hydra.errors import HydraException, MissingConfigException, OverrideParseException
+from hydra.errors import HydraException
 from hydra.types import RunMode
 from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 from yaml import YAMLError
 
-from harness.config import VOCAB_SIZE, CardConfig, Config, ConfigError, Tokenizer
+from harness.config import VOCAB_SIZE, Config, ConfigError, Tokenizer
+from harness.explain import CONF_DIR, explain
 from harness.validate import validate
 
-CONF_DIR = Path(__file__).resolve().parent.parent / "conf"
 CONFIG_NAME = "config"
 PROTECTED = ("data", "eval", "seeds", "hardware")
 """What an intervention may touch only if its card declares it."""
@@ -174,56 +172,6 @@ def _seed(override: str) -> tuple[str, str] | None:
     """Return (key, value) of ``seed=3`` or ``seeds.init=3``, else None."""
     key, _, value = override.partition("=")
     return (key, value) if key in SEED_KEYS else None
-
-
-def explain(error: Exception) -> str:
-    """Return one line for an error of Hydra or OmegaConf: what, where, what is allowed."""
-    if isinstance(error, MissingConfigException) and error.missing_cfg_file:
-        group, _, name = str(error.missing_cfg_file).rpartition("/")
-        hint = _HINTS.get(group, "")
-        folder = CONF_DIR / group
-        options = error.options or sorted(file.stem for file in folder.glob("*.yaml"))
-        allowed = ", ".join(options) or "none"
-        return (
-            f"unknown {group or 'config'} {name.removesuffix('.yaml')!r}; allowed: {allowed}{hint}"
-        )
-    if isinstance(error, OverrideParseException):
-        reason = error.message.splitlines()[0]
-        return f"cannot read {error.override!r}: {reason}; quote it: '+intervention=[a,b]'"
-    if isinstance(error, YAMLError):
-        return f"not valid YAML: {' '.join(str(error).split())}"
-    if isinstance(error.__cause__, OmegaConfBaseException):
-        error = error.__cause__
-    lines = [line.strip() for line in str(error).splitlines() if line.strip()]
-    key = next((line for line in lines if line.startswith("full_key:")), None)
-    # "In 'intervention/NAME': ... raised while composing config:" has the reason on a line below.
-    text = " ".join(lines[: 2 if key is None or lines[0].endswith(":") else 1])
-    if key is None:
-        return text or type(error).__name__
-    name = key.removeprefix("full_key:").strip()
-    siblings = f"; {_siblings(name)}" if " not in '" in text else ""
-    return f"{text} (at {name}){siblings}"
-
-
-_HINTS = {
-    "intervention": "; see: python -m interventions",
-    "hydra/launcher": "; a cluster's needs its extra: pip install 'llm-interventions[slurm,ray]'",
-}
-"""What to do about an unknown member of a group."""
-
-
-def _siblings(key: str) -> str:
-    """Name the keys that stand beside a dotted one, so that a typo is found at a glance."""
-    parent, _, _ = key.rpartition(".")
-    card = parent.partition(".")[0] == "interventions" != parent
-    node = OmegaConf.structured(CardConfig if card else Config)
-    if card:
-        return f"allowed in a card: {', '.join(map(str, node))}"
-    with suppress(OmegaConfBaseException):
-        node = OmegaConf.select(node, parent) if parent else node
-    if not isinstance(node, DictConfig) or not node:
-        return "see: python -m harness --help"
-    return f"allowed{' in ' + parent if parent else ''}: {', '.join(map(str, node))}"
 
 
 def _split(overrides: Sequence[str]) -> tuple[list[str], tuple[str, ...]]:

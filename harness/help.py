@@ -11,8 +11,9 @@ from dataclasses import asdict
 
 from omegaconf import OmegaConf
 
-from harness.compose import CONF_DIR, load
+from harness.compose import load
 from harness.config import plain
+from harness.explain import CONF_DIR
 
 TEMPLATE = """\
 Train language models, one intervention at a time, and keep evidence of every run.

@@ -1,7 +1,8 @@
 import pytest
 
-from harness.compose import CONF_DIR, load
+from harness.compose import load
 from harness.config import Autocast, Config, ConfigError, Matmul, baseline_model
+from harness.explain import CONF_DIR
 
 
 @pytest.mark.parametrize(
