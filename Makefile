@@ -1,11 +1,12 @@
 # Everything starts here: `make help`.
 PYTHON ?= python3
 VENV ?= .venv
+RAY_VENV ?= .venv-ray
 BIN := $(VENV)/bin
 READY := $(VENV)/.ready
 TORCH := $(shell sed -n 's/^torch==/torch==/p' constraints.txt)
 
-.PHONY: help setup study report figure test test-fast check format bench calibrate chaos clean
+.PHONY: help setup study report figure test test-fast test-ray check format bench calibrate chaos clean
 .DEFAULT_GOAL := help
 
 help: ## Show this help
@@ -39,6 +40,14 @@ test: $(READY) ## Run all tests
 test-fast: $(READY) ## Run the tests that take under two minutes in all
 	$(BIN)/python -m pytest -n auto --dist worksteal -q -m 'not slow'
 
+# Ray's launcher needs cloudpickle below 3, the other launchers a newer one: an environment of its own.
+test-ray: ## Test on a local Ray, in an environment of its own (RAY_VENV, 2 GB)
+	@test -x $(RAY_VENV)/bin/pytest || { $(PYTHON) -m venv $(RAY_VENV) \
+		&& grep -E '^(torch|numpy|hydra-core|omegaconf)==' constraints.txt > $(RAY_VENV)/pins.txt \
+		&& $(RAY_VENV)/bin/pip install --quiet -c $(RAY_VENV)/pins.txt $(TORCH) \
+		&& $(RAY_VENV)/bin/pip install --quiet -c $(RAY_VENV)/pins.txt -e '.[ray]' pytest hypothesis; }
+	$(RAY_VENV)/bin/python -m pytest tests/harness/test_ray.py -v
+
 check: $(READY) ## Lint, check the formatting and the types
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
@@ -61,5 +70,5 @@ chaos: $(READY) ## Kill a study 25 times, compare with an undisturbed one (docs/
 	$(BIN)/python -m benchmarks.chaos --write
 
 clean: ## Delete the environment and caches; runs and data stay
-	rm -rf $(VENV) build .pytest_cache .mypy_cache .ruff_cache .hypothesis *.egg-info
+	rm -rf $(VENV) $(RAY_VENV) build .pytest_cache .mypy_cache .ruff_cache .hypothesis *.egg-info
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +

@@ -30,9 +30,9 @@ def run_one(_: DictConfig) -> None:
     chosen, in_sweep = HydraConfig.get().overrides, HydraConfig.get().mode is RunMode.MULTIRUN
     try:
         config = resolve(tuple(chosen.hydra), tuple(chosen.task))
+        plan_slots(config.hardware)  # refuses a device that is not here
         folder = freeze(config)
         done = finished_record(folder)
-        plan_slots(config.hardware)  # refuses a device that is not here
     except ValueError as error:  # ConfigError, DataError, RecordError
         if in_sweep:
             raise

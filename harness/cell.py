@@ -202,8 +202,12 @@ def rehearse(folder: Path, n_cells: int) -> int:
     config = load_frozen(folder)
     config.train.batch_size, config.train.tokens = 1, config.model.block_size
     config.train.max_skipped_steps = 2
-    device = choose_device(config.hardware.device)
-    corpus = open_corpus(config.data, Path(config.data_dir))
+    try:
+        device = choose_device(config.hardware.device)
+        corpus = open_corpus(config.data, Path(config.data_dir))
+    except ValueError as error:  # ConfigError and DataError
+        print(f"error: {error}", file=sys.stderr)
+        return 1
     record = new_record(folder, config, corpus, device)
     try:
         training = build_training(Setup(folder, config, corpus, record, device, World(), NO_LOCK))

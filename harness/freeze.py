@@ -51,10 +51,7 @@ def freeze(config: Config) -> Path:
     config.data_dir = str(Path(config.data_dir).absolute())
     config.runs_dir = str(Path(config.runs_dir).absolute())
     try:
-        if not (folder / CONFIG_FILE).exists():
-            _write(folder, config)
-        elif f"\ndata_dir: {config.data_dir}\n" not in (folder / CONFIG_FILE).read_text():
-            _move(folder, config)
+        _write(folder, config)
     except OSError as error:
         raise ConfigError(
             f"cannot write {folder}: {error.strerror}; set runs_dir to a folder you may write"
@@ -63,16 +60,23 @@ def freeze(config: Config) -> Path:
 
 
 def _write(folder: Path, config: Config) -> None:
+    """Write the config; of a cell that has begun, only where its data and its study are now.
+
+    The science is the same, or it would be another cell: what a cell that has not begun takes
+    over from the newest command is how it is run and watched.
+    """
+    path = folder / CONFIG_FILE
+    if path.exists() and (folder / RECORD_FILE).exists():
+        record = read_record(folder)
+        if record.status in FINISHED:
+            return
+        if record.status is not Status.FAILED:
+            frozen = load_frozen(folder)
+            frozen.data_dir, frozen.runs_dir = config.data_dir, config.runs_dir
+            config = frozen
     text = OmegaConf.to_yaml(OmegaConf.create(plain(asdict(config))))
-    write_atomic(folder / CONFIG_FILE, text)
-
-
-def _move(folder: Path, config: Config) -> None:
-    """Tell an unfinished cell where its data and its study are now; all else stays frozen."""
-    if finished_record(folder) is None:
-        frozen = load_frozen(folder)
-        frozen.data_dir, frozen.runs_dir = config.data_dir, config.runs_dir
-        _write(folder, frozen)
+    if not path.exists() or path.read_text() != text:
+        write_atomic(path, text)
 
 
 def check_fits(config: Config, corpus: Corpus) -> None:

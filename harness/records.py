@@ -250,7 +250,9 @@ def _load(file: Path) -> dict[str, Any]:
     try:
         raw = json.loads(file.read_text())
     except (OSError, json.JSONDecodeError) as error:
-        raise RecordError(f"cannot read {file}: {error}") from error
+        raise RecordError(
+            f"cannot read {file}: {error}; restore the file, or move it away"
+        ) from error
     version = raw.get("schema_version") if isinstance(raw, dict) else None
     if version != SCHEMA_VERSION:
         raise RecordError(

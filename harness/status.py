@@ -7,6 +7,7 @@ import sys
 import time
 from pathlib import Path
 
+from harness.records import RecordError
 from harness.study.view import cell_states, summary, table
 
 
@@ -17,7 +18,11 @@ def main() -> None:
     parser.add_argument("--watch", action="store_true", help="refresh every two seconds")
     arguments = parser.parse_args()
     study: Path = arguments.study
-    states = cell_states(study) if study.is_dir() else []
+    try:
+        states = cell_states(study) if study.is_dir() else []
+    except RecordError as error:
+        print(f"error: {error}", file=sys.stderr)
+        sys.exit(2)
     if not states:
         print(f"error: no cells in {study}: name a study's folder below runs", file=sys.stderr)
         sys.exit(2)

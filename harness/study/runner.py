@@ -10,9 +10,7 @@ import multiprocessing
 import os
 import shutil
 import signal
-import subprocess
 import sys
-import threading
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass, field
 from multiprocessing.connection import wait
@@ -25,7 +23,8 @@ from harness.freeze import describe, finished_record
 from harness.lock import living_owner
 from harness.log import LOG_FILE
 from harness.records import RECORD_FILE, Status, find_records, read_record
-from harness.study.devices import Slot, plan_slots, torchrun
+from harness.study import child
+from harness.study.devices import Slot, plan_slots
 from harness.study.plan import Cell
 from harness.study.screen import Screen, say
 from harness.study.view import cell_states, last_line, summary
@@ -129,7 +128,7 @@ class _Runner:
     def _run_all(self, queue: _Queue) -> None:
         while queue.waiting or queue.busy or self.running:
             while queue.waiting and self.free and not self._stop_for_budget(queue):
-                self._start(_run_cell, queue.waiting.pop(0))
+                self._start(child.run_cell, queue.waiting.pop(0))
             for trial in self._ended():
                 self._settle(trial, queue)
             self._look_after_busy(queue)
@@ -169,7 +168,7 @@ class _Runner:
         broken, pending = set(), list(arms.values())
         while pending or self.running:
             while pending and self.free:
-                self._start(_rehearse, pending.pop(), self.n_slots)
+                self._start(child.rehearse, pending.pop(), self.n_slots)
             for trial in self._ended():
                 if trial.process.exitcode:
                     arm = trial.cell.config.arm
@@ -188,7 +187,7 @@ class _Runner:
             return
         if not _was_preempted(folder) and not queue.tried.get(folder):
             queue.tried[folder] = 1
-            queue.waiting.append(cell)
+            queue.waiting.insert(0, cell)
             self.screen.say(f"{cell.name} crashed and is tried once more: {_why(folder)}")
             _keep_log(folder)
             return
@@ -215,44 +214,6 @@ def _stop() -> None:
         process.terminate()
     for process in processes:
         process.join()
-
-
-def _run_cell(folder: Path, slot: Slot, command: list[str]) -> None:
-    """Child process: run the cell on its slot; everything it prints goes to the cell's log."""
-    _enter(folder, slot, command)
-    if slot.n_devices > 1:
-        workers = subprocess.Popen(torchrun(folder, slot.n_devices))
-        signal.signal(signal.SIGTERM, lambda *_: workers.terminate())
-        sys.exit(workers.wait())
-    from harness.cell import report
-
-    sys.exit(report(folder))
-
-
-def _rehearse(folder: Path, slot: Slot, command: list[str], n_slots: int) -> None:
-    """Child process: one small step of the cell, thrown away."""
-    _enter(folder, slot, command)
-    from harness.cell import rehearse
-
-    sys.exit(rehearse(folder, n_slots))
-
-
-def _enter(folder: Path, slot: Slot, command: list[str]) -> None:
-    log = os.open(folder / LOG_FILE, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o644)
-    os.dup2(log, 1)
-    os.dup2(log, 2)
-    os.setsid()  # Ctrl-C reaches the launcher alone, which asks the cells to stop
-    sys.orig_argv = command  # what the person typed belongs in the record
-    threading.Thread(target=_follow_launcher, daemon=True).start()
-    slot.occupy()
-
-
-def _follow_launcher() -> None:
-    """Let no cell outlive its launcher: it saves its state, and the next launcher goes on."""
-    launcher = multiprocessing.parent_process()
-    if launcher is not None:
-        launcher.join()
-        os.kill(os.getpid(), signal.SIGTERM)
 
 
 def _keep_log(folder: Path) -> None:

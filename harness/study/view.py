@@ -43,13 +43,16 @@ class CellState:
 
 
 def cell_states(study: Path) -> list[CellState]:
-    """Return the state of every planned or started cell, planned ones in the plan's order."""
+    """Return the state of every planned or started cell: the plan's order, then arms and seeds."""
     plan = read_plan(study)
     planned = plan.cells if plan else []
     folders = {f"{c['arm']}/{c['cell']}": c for c in planned}
-    for record in study.glob(f"*/*/{RECORD_FILE}"):
-        folders.setdefault(str(record.parent.relative_to(study)), {})
-    return [_state(study / path, cell) for path, cell in folders.items()]
+    others = {str(p.parent.relative_to(study)) for p in study.glob(f"*/*/{RECORD_FILE}")}
+    unplanned = [_state(study / path, {}) for path in others - folders.keys()]
+    return [
+        *(_state(study / path, cell) for path, cell in folders.items()),
+        *sorted(unplanned, key=lambda s: (s.arm, [int(seed) for seed in s.seed.split("/")])),
+    ]
 
 
 def _state(folder: Path, planned: dict[str, Any]) -> CellState:
@@ -107,7 +110,8 @@ def last_line(folder: Path) -> str:
 def summary(states: list[CellState]) -> str:
     """Return the counts of all states, and a line for each cell that went wrong."""
     counts = Counter(state.state for state in states)
-    lines = [", ".join(f"{counts[name]} {name}" for name in _MARKS if counts[name])]
+    shown = [f"{counts[name]} {name}" for name in _MARKS if counts[name]]
+    lines = [", ".join(shown) or "nothing has been trained"]
     wrong = [s for s in states if s.state in ("failed", "diverged", "preempted", "interrupted")]
     lines += [f"  {s.state}: {s.arm} seed {s.seed}: {s.text}" for s in wrong]
     return "\n".join(lines)

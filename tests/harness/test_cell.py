@@ -462,3 +462,19 @@ def test_a_study_copied_to_another_machine_finds_its_data_there(tiny, data_dir, 
     assert load_frozen(folder).data_dir == str(tmp_path / "other" / "data")
     assert load_frozen(folder).seeds == load_frozen(begun).seeds
     assert (whole / "config.yaml").read_bytes() == (done / "config.yaml").read_bytes()
+
+
+def test_how_a_cell_is_run_may_change_until_it_begins(tiny, monkeypatch) -> None:
+    folder = freeze(load([*tiny, "hardware.device=cuda:93"]))
+    assert freeze(load([*tiny, "hardware.micro_batch=4"])) == folder
+    assert load_frozen(folder).hardware.device == "cpu"
+    monkeypatch.setattr(journal.Journal, "step_done", lambda *_: 1 / 0)
+    assert cell.run(folder).status is Status.FAILED
+    freeze(load([*tiny, "hardware.micro_batch=8"]))
+    assert load_frozen(folder).hardware.micro_batch == 8
+    monkeypatch.undo()
+    record = read_record(folder)
+    record.status = Status.PREEMPTED
+    cell.write_record(folder, record)
+    freeze(load([*tiny, "hardware.micro_batch=2"]))
+    assert load_frozen(folder).hardware.micro_batch == 8

@@ -193,6 +193,22 @@ def test_status_shows_arms_by_seeds_from_elsewhere(command, tmp_path, tiny) -> N
     assert (missing.returncode, missing.stderr.count("\n")) == (2, 1)
 
 
+@pytest.mark.parametrize(
+    ("content", "words"),
+    [
+        ('{"schema_version": 7}', "has schema version 7, this program reads 1"),
+        ("{", "move it away"),
+    ],
+)
+def test_a_record_of_another_program_is_refused_in_one_line(
+    command, tmp_path, tiny, content: str, words: str
+) -> None:
+    (freeze(load(tiny)) / "record.json").write_text(content)
+    for done in (command("harness", *tiny), command("harness.status", "runs/adhoc")):
+        assert (done.returncode, done.stderr.count("\n")) == (2, 1)
+        assert words in done.stderr
+
+
 def test_a_run_whose_process_died_is_shown_as_interrupted(tiny, tmp_path) -> None:
     folder = freeze(load(tiny))
     record = cell.run(folder)
