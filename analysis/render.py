@@ -7,6 +7,7 @@ import math
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
+from analysis.escape import latex, markdown
 from analysis.fit import FEWEST_DF
 from harness.records import now
 
@@ -29,12 +30,12 @@ def to_markdown(result: Comparison) -> str:
 def to_latex(result: Comparison) -> str:
     """Return the short table as a LaTeX tabular; needs the booktabs package."""
     header, rows = short_table(result)
-    body = [" & ".join(_escape(cell) for cell in row) + r" \\" for row in rows]
+    body = [" & ".join(latex(cell) for cell in row) + r" \\" for row in rows]
     lines = [
         rf"% {result.method}; alpha {result.alpha:g}",
         r"\begin{tabular}{l" + "r" * (len(header) - 2) + "l}",
         r"\toprule",
-        " & ".join(_escape(cell) for cell in header) + r" \\",
+        " & ".join(latex(cell) for cell in header) + r" \\",
         r"\midrule",
         *body,
         r"\bottomrule",
@@ -117,7 +118,7 @@ def markdown_table(header: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
     The first and the last column are aligned left, all others right.
     """
     table = [list(header), *[list(row) for row in rows]]
-    table = [[cell.replace("|", r"\|") for cell in row] for row in table]
+    table = [[markdown(cell) for cell in row] for row in table]
     widths = [max(3, *(len(row[i]) for row in table)) for i in range(len(header))]
     left = {0, len(header) - 1}
 
@@ -219,20 +220,6 @@ def _band(result: Comparison) -> str:
         text += f"; {band.n_arms} such runs at once: ± {band.half_width_arms:.{digits}f}"
     text += "."
     return text + (f" Fewer than {FEWEST_DF:g} df make it wide." if band.df < FEWEST_DF else "")
-
-
-def _escape(text: str) -> str:
-    for old, new in (
-        ("\\", r"\textbackslash "),
-        ("_", r"\_"),
-        ("%", r"\%"),
-        ("&", r"\&"),
-        ("#", r"\#"),
-        ("<", "$<$"),
-        (DASH, "--"),
-    ):
-        text = text.replace(old, new)
-    return text
 
 
 def _finite(value: Any) -> Any:

@@ -27,4 +27,4 @@ def curves_chart(evidence: Evidence) -> Chart:
     ends = [
         f"{curve.arm} ends at {curve.mean[-1]:.4f}" for curve in next(iter(found.values()), [])[:40]
     ]
-    return Chart("curves", "Curves", "; ".join(ends), curve_variants("loss"), {})
+    return Chart("curves", "Curves", "; ".join(ends), curve_variants("loss, nats per token"), {})

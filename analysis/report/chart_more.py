@@ -21,6 +21,9 @@ from analysis.report.charts import (
 )
 from analysis.report.palette import verdict_kind
 
+ABOUT_EQUAL = 1.05
+"""Costs within this ratio are no ground to choose by."""
+
 
 def components_chart(report: NoiseReport) -> Chart | None:
     """Return each source's sd with its interval; None where nothing could be split."""
@@ -80,13 +83,13 @@ def power_chart(result: Plan) -> Chart:
 
 
 def cost_chart(result: Comparison) -> Chart | None:
-    """Return the difference against the cost of a run; None where no cost is known."""
+    """Return the difference against the cost of a run; None where costs are unknown or alike."""
     table = result.table
     name, title = (
         ("usd", "dollars a run") if table["usd"].notna().any() else ("hours", "hours a run")
     )
     known = table[table[name].notna() & table["delta"].notna()]
-    if len(known) < 2:
+    if len(known) < 2 or known[name].max() <= ABOUT_EQUAL * known[name].min():
         return None
     rows: Rows = [
         {

@@ -149,7 +149,8 @@ def line_chart(n_arms: int, y_title: str, *, log_x: bool, log_y: bool) -> Spec:
             "x": x,
             "y": {**y, "field": "low"},
             "y2": {"field": "high"},
-            "color": colour,
+            # not "color": its domain would differ from the dash's, and make a second legend
+            "fill": {**colour, "legend": None},
         },
     }
     line = {
@@ -162,7 +163,7 @@ def line_chart(n_arms: int, y_title: str, *, log_x: bool, log_y: bool) -> Spec:
         "name": "hover",
         "data": data("curves"),
         "mark": {"type": "point", "size": 60, "opacity": 0, "clip": True},
-        "encoding": {"x": x, "y": y, "color": colour, "tooltip": POINT_TIP},
+        "encoding": {"x": x, "y": y, "color": colour, "strokeDash": dash, "tooltip": POINT_TIP},
     }
     return layered([band, line, points], height=340)
 

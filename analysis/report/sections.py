@@ -89,7 +89,8 @@ def _verdicts(evidence: Evidence) -> Section:
     cells: dict[str, str] = {}
     for cell in evidence.cells:
         cells.setdefault(cell.record.arm, cell.record.cell)
-    text = f"Method: {result.method}, because {result.why}."
+    reasons = [f"The method, named under the table, was chosen because {result.why}"]
+    text = " ".join(_sentence(reason) for reason in [*reasons, *result.warnings])
     return Section(
         "verdicts", "Verdicts", text, tables=[verdict_tables.verdict_table(result, cells)]
     )
@@ -108,7 +109,8 @@ def _effects(evidence: Evidence) -> Section:
     title = "Effects"
     result = evidence.comparison
     if result is None or result.judged is None:
-        why = "" if result is None else f" ({result.why})"
+        alone = result is not None and len(result.table) < 2
+        why = " (there is only the baseline)" if alone else f" ({result.why})" if result else ""
         return Section("effects", title, missing=f"No intervals can be given yet{why}.")
     text = (
         f"Simultaneous {100 * (1 - result.alpha):g}% intervals: all of them hold at once. "
@@ -195,9 +197,12 @@ def _plan(evidence: Evidence) -> Section:
 def _cost(evidence: Evidence) -> Section:
     result = evidence.comparison
     if result is None or result.table["hours"].isna().all():
-        return Section("cost", "Cost", missing="No run has a known cost.")
+        why = _why(evidence, "cost") if result is None else "No run has a known cost."
+        return Section("cost", "Cost", missing=why)
     table = verdict_tables.cost_table(result, verdict_tables.digits(result))
-    return Section("cost", "Cost", "", chart_more.cost_chart(result), [table])
+    chart = chart_more.cost_chart(result)
+    text = "" if chart else "Every arm costs about the same a run, so there is no chart of it."
+    return Section("cost", "Cost", text if len(table.rows) > 1 else "", chart, [table])
 
 
 def _why(evidence: Evidence, name: str) -> str:

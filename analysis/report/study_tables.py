@@ -83,7 +83,7 @@ def evaluation_table(report: NoiseReport) -> Table | None:
     labels = ("arm", "pairs", "delta", "se of a pair", "sequences")
     columns = [Column(label, numeric=label != "arm") for label in labels]
     note = "Alone it says only whether two checkpoints differ on this test set."
-    return Table("evaluation", "Share of the test set", columns, rows, (note,))
+    return Table("evaluation", "What the choice of test sequences adds", columns, rows, (note,))
 
 
 def plan_table(result: Plan) -> Table:
@@ -159,6 +159,10 @@ def band_sentence(report: NoiseReport | None) -> str:
     return (
         f"One more baseline run falls in {band.mean:.4f} ± {band.half_width:.4f} with "
         f"{100 * (1 - band.alpha):g}% probability (K = {band.K} runs, s = {band.sd:.5f}, "
-        f"df {band.df:.3g}). {band.n_arms} runs that change nothing all fall within "
+        f"df {band.df:.3g}; s is the sd of the baseline's own runs)."
+    ) + (
+        f" {band.n_arms} runs that change nothing all fall within "
         f"± {number(band.half_width_arms, 4)}."
+        if band.n_arms > 1
+        else ""
     )

@@ -45,7 +45,11 @@ def tiles(evidence: Evidence) -> list[dict[str, str]]:
         decimals = digits(result) + 1
         if result.sd is not None and result.estimate.obstacle is None:
             rho = "" if result.rho is None else f"; same-seed runs correlate {result.rho:+.2f}"
-            tiles.append(_tile("noise of one run", f"± {result.sd:.{decimals}f}", f"sd{rho}"))
+            tiles.append(
+                _tile(
+                    "noise of one run", f"± {result.sd:.{decimals}f}", f"sd, pooled over arms{rho}"
+                )
+            )
         if result.noise is not None:
             band = f"± {result.noise.half_width:.{decimals}f}"
             tiles.append(_tile("noise band", band, f"one more baseline run, K = {result.noise.K}"))

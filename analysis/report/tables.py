@@ -9,23 +9,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
+from analysis.escape import latex, markdown
 from analysis.render import DASH, number
-
-_LATEX = {
-    "\\": r"\textbackslash{}",
-    "_": r"\_",
-    "%": r"\%",
-    "&": r"\&",
-    "#": r"\#",
-    "$": r"\$",
-    "{": r"\{",
-    "}": r"\}",
-    "~": r"\textasciitilde{}",
-    "^": r"\textasciicircum{}",
-    "<": r"\textless{}",
-    ">": r"\textgreater{}",
-    DASH: "--",
-}
 
 
 @dataclass(frozen=True, slots=True)
@@ -71,7 +56,7 @@ class Table:
         """Return the table, then each note as a paragraph."""
         from tabulate import tabulate
 
-        texts = [[text.replace("|", r"\|") for text in row] for row in self.texts()]
+        texts = [[markdown(text) for text in row] for row in self.texts()]
         body = tabulate(
             texts,
             [column.label for column in self.columns],
@@ -125,4 +110,4 @@ def words(text: Any, kind: str = "", symbol: str = "", opens: str = "") -> Item:
 
 
 def _latex_row(texts: Sequence[str]) -> str:
-    return " & ".join("".join(_LATEX.get(c, c) for c in text) for text in texts) + r" \\"
+    return " & ".join(map(latex, texts)) + r" \\"

@@ -79,7 +79,8 @@ def stack_table(result: Stacking, decimals: int) -> Table:
         ]
         for row in result.interactions.to_dict("records")
     ]
-    labels = ("stack", "delta", "sum of parts", "interaction", "CI", "p adj", "verdict")
+    percent = f"{100 * (1 - result.alpha):g}% CI"
+    labels = ("stack", "delta", "sum of parts", "interaction", percent, "p adj", "verdict")
     columns = [Column(label, numeric=label not in ("stack", "verdict")) for label in labels]
     note = "Intervals are pointwise; p values are adjusted by Holm."
     return Table("stacks", "Stacks against the sum of their parts", columns, rows, (note,))
@@ -98,8 +99,9 @@ def share_table(result: Stacking, decimals: int) -> Table:
         ]
         for row in result.leave_one_out.to_dict("records")
     ]
-    labels = ("stack", "part", "effect", "CI", "p adj", "verdict")
-    columns = [Column(label, numeric=label in ("effect", "CI", "p adj")) for label in labels]
+    percent = f"{100 * (1 - result.alpha):g}% CI"
+    labels = ("stack", "part", "effect", percent, "p adj", "verdict")
+    columns = [Column(label, numeric=label not in ("stack", "part", "verdict")) for label in labels]
     return Table("stack_shares", "The stack minus the stack without a part", columns, rows)
 
 
@@ -115,10 +117,12 @@ def cost_table(result: Comparison, decimals: int) -> Table:
         Column("delta"),
         Column("nats per dollar", help="improvement over the price of one run"),
     ]
+    dear = result.table["usd"].max() >= 1
     rows = []
     for row in result.table.to_dict("records"):
         if not row["n"]:
             continue
+        base = row["arm"] == result.rules.baseline
         rows.append(
             [
                 words(row["arm"]),
@@ -126,8 +130,8 @@ def cost_table(result: Comparison, decimals: int) -> Table:
                 count(row["tokens"]),
                 figure(row["hours"], 4),
                 figure(row["hours"] * row["n"], 4),
-                figure(row["usd"], 2),
-                figure(row["delta"], decimals, sign=True),
+                figure(row["usd"], 2 if dear else 4),
+                Item(DASH, 0.0) if base else figure(row["delta"], decimals, sign=True),
                 figure(row["nats_per_usd"], 4, sign=True),
             ]
         )

@@ -35,7 +35,8 @@ FLAGS = [
     "--disable-component-update",
     "--disable-sync",
 ]
-ARMS = {"baseline": 0.0, "good": -0.08, "same": 0.0, "bad": 0.9, "good+same": -0.05}
+LONG = "good+a_long_name_that_a_phone_has_no_room_for+same"
+ARMS = {"baseline": 0.0, "good": -0.08, "same": 0.0, "bad": 0.9, "good+same": -0.05, LONG: -0.02}
 SCREENSHOTS = os.environ.get("REPORT_SCREENSHOTS")
 """Folder to keep the screenshots in; otherwise they go to pytest's temporary folder."""
 
@@ -152,6 +153,27 @@ def test_the_theme_follows_the_system_and_the_button(chromium, report, page):
     assert page.evaluate(background) != light
     page.reload()
     assert page.evaluate("document.documentElement.dataset.theme") == "dark"
+
+
+def test_the_keyboard_alone_opens_a_cell_and_comes_back_to_where_it_was(page):
+    page.locator(".sheet[data-name=verdicts] .copy").last.focus()
+    focused = "document.activeElement"
+    for _ in range(40):
+        page.keyboard.press("Tab")
+        if page.evaluate(f"{focused}.dataset.opens || ''"):
+            break
+    opened = page.evaluate(f"{focused}.dataset.opens")
+    page.keyboard.press("Enter")
+    assert page.locator("#drawer").is_visible()
+    assert page.evaluate(f"document.getElementById('drawer').contains({focused})")
+    page.keyboard.press("Escape")
+    assert page.evaluate(f"{focused}.dataset.opens") == opened
+
+
+def test_the_curves_have_one_legend_and_their_unit(page):
+    figure = show(page, "curves")
+    assert figure.locator(".mark-group.role-legend").count() == 1
+    assert "validation loss, nats per token" in figure.locator("svg").inner_html()
 
 
 def test_samples_show_two_arms_at_two_steps(page):

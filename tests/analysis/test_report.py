@@ -290,3 +290,18 @@ def test_the_page_follows_the_rules_of_the_comparison(folder, rules):
     assert evidence.comparison is not None
     assert evidence.arms[0] == rules.baseline
     assert "No comparison yet" not in html
+
+
+HOSTILE = "a|b`c`<img src=x>[l](javascript:1)\x1b[31m\u202e$x$ {y} ~^#%&_\\end{tabular}"
+
+
+def test_a_hostile_name_stays_one_cell_of_text_in_every_format():
+    table = Table(
+        "t", "T", [Column("arm", numeric=False), Column("n")], [[words(HOSTILE), figure(1, 2)]]
+    )
+    row = table.to_markdown().splitlines()[2]
+    assert len(re.findall(r"(?<!\\)\|", row)) == 3
+    assert not re.search(r"(?<!\\)`|<img|\]\(|[\x1b\u202e]", row)
+    latex = table.to_latex()
+    assert latex.count("\\end{tabular}") == 1
+    assert not re.search(r"(?<!\\)[$%&#_~^]", latex.splitlines()[4].replace(" & ", ""))

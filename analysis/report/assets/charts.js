@@ -84,11 +84,12 @@ phone.addEventListener("change", () => figures.filter((f) => f.dataset.drawn).fo
 const slots = new Map();
 function chosenCurves(spec) {
   const used = [...slots.values()].sort((a, b) => a - b);
-  for (const layer of spec.layer) for (const channel of ["color", "strokeDash"]) {
+  for (const layer of spec.layer) for (const channel of ["color", "fill", "strokeDash"]) {
     const encoding = layer.encoding[channel];
     if (encoding) encoding.scale.range = used.map((slot) => encoding.scale.range[slot]);
   }
   const metric = byId("curve-metric").value, from = Number(byId("curve-part").value);
+  for (const layer of spec.layer) layer.encoding.y.title = `${DATA.curves.metrics[metric]}, nats per token`;
   const rows = [];
   for (const curve of DATA.curves.by_metric[metric] || []) {
     if (!slots.has(curve.arm)) continue;
