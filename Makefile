@@ -59,6 +59,7 @@ format: $(READY) ## Format the code and sort the imports
 
 bench: $(READY) ## Measure the engine beside its peers, its overhead, and tokenising (NANOGPT=checkout)
 	$(BIN)/python -m benchmarks.engine $(if $(NANOGPT),--nanogpt $(NANOGPT)) --write
+	$(BIN)/python -m benchmarks.operations --write
 	$(BIN)/python -m benchmarks.overhead --write
 	$(BIN)/python -m benchmarks.study --write
 	$(BIN)/python benchmarks/tokenise.py

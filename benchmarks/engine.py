@@ -67,8 +67,11 @@ def describe(options: argparse.Namespace) -> str:
         "keep": "the C library's malloc, told to keep freed memory (`harness.allocator`)",
         "default": "the C library's malloc as it comes",
     }[options.allocator]
+    absent = [name for name in options.peers.split(",") if not available(name, options)]
     return (
-        f"{machine('torch', 'transformers', 'litgpt')}. {options.threads} thread, "
+        f"{machine('torch', 'transformers', 'litgpt')}. "
+        f"{'Not here, left out: ' + ', '.join(absent) + '. ' if absent else ''}"
+        f"{options.threads} thread, "
         f"{'bfloat16 autocast' if options.autocast else 'float32'}, on all sides: {allocator}. "
         "A ratio above 1 says that this engine is faster; the quartiles over rounds are behind "
         "it. Time is processor time. MFU is against a float32 matrix product of 1024 x 1024 timed "

@@ -64,14 +64,17 @@ def test_evaluation_in_pieces_is_the_plain_cross_entropy() -> None:
 
 
 @pytest.mark.filterwarnings("ignore:.*should not be instantiated:DeprecationWarning")  # its own
-def test_the_compiled_model_is_one_graph_with_the_same_loss_and_gradients() -> None:
+@pytest.mark.parametrize("dtype", [None, torch.bfloat16, torch.float16])
+def test_the_compiled_model_is_one_graph_with_the_same_loss_and_gradients(dtype) -> None:
+    torch._dynamo.reset()
     model = build(ModelConfig(**SHAPE, dropout=0.0)).train()
     initialise(model, 0)
     compiled = torch.compile(model, backend="aot_eager", fullgraph=True)
     x_BT, y_BT = torch.randint(0, 61, (2, 4, 16), generator=torch.Generator().manual_seed(0))
     parameters = list(model.parameters())
-    eager = [loss := model(x_BT, y_BT), *torch.autograd.grad(loss, parameters)]
-    ours = [loss := compiled(x_BT, y_BT), *torch.autograd.grad(loss, parameters)]
+    with torch.autocast("cpu", dtype or torch.bfloat16, enabled=dtype is not None):
+        eager, ours = model(x_BT, y_BT), compiled(x_BT, y_BT)
+    eager, ours = ([loss, *torch.autograd.grad(loss, parameters)] for loss in (eager, ours))
     torch.testing.assert_close(ours, eager, atol=1e-6, rtol=1e-5)
 
 

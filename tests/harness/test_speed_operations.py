@@ -70,6 +70,30 @@ def test_attention_with_dropout_is_the_textbooks(n_time: int, monkeypatch) -> No
     assert n_time == 1 or 0 < torch.cat([m.flatten() for m in drawn]).float().mean() < 1
 
 
+@pytest.mark.parametrize("shape", [(7, 24), (2, 5, 24), (1, 1, 24)])
+@pytest.mark.parametrize("has_bias", [True, False])
+def test_linear_in_float32_is_the_exact_one_rounded(shape: tuple, has_bias: bool) -> None:
+    inputs = [randn(*shape), randn(33, 24), randn(33)][: 2 + has_bias]
+    exact = both_directions(F.linear, *inputs)
+    ours = both_directions(fast.linear, *(x.detach().float().requires_grad_() for x in inputs))
+    torch.testing.assert_close([x.double() for x in ours], exact, atol=1e-5, rtol=1e-5)
+
+
+def test_linear_reads_inputs_in_any_layout() -> None:
+    x, weight = randn(24, 7, dtype=torch.float32), randn(24, 33, dtype=torch.float32)
+    ours = both_directions(lambda x, w: fast.linear(x.t(), w.t()), x, weight)
+    plain = both_directions(lambda x, w: F.linear(x.t(), w.t()), x, weight)
+    torch.testing.assert_close(ours, plain, atol=1e-5, rtol=1e-5)
+
+
+def test_the_fused_loss_in_float32_is_the_exact_one_rounded() -> None:
+    x, weight, y = randn(200, 24), randn(61, 24), torch.arange(200) % 61
+    exact = both_directions(lambda x, w: F.cross_entropy(x @ w.T, y), x, weight)
+    singles = (z.detach().float().requires_grad_() for z in (x, weight))
+    ours = both_directions(lambda x, w: linear_cross_entropy(x, w, y), *singles)
+    torch.testing.assert_close([x.double() for x in ours], exact, atol=1e-5, rtol=1e-5)
+
+
 @pytest.mark.parametrize("p", [0.1, 0.5, 0.999])
 def test_dropout_keeps_the_right_fraction_and_the_mean(p: float) -> None:
     n = 1 << 20
@@ -115,7 +139,7 @@ def test_a_mask_of_odd_size_is_whole() -> None:
 @pytest.mark.parametrize("vocab_size", [61, 64, 130])
 @pytest.mark.parametrize("n_tokens", [1, 64, 200])
 def test_the_fused_loss_is_the_plain_one(n_tokens: int, vocab_size: int, monkeypatch) -> None:
-    monkeypatch.setitem(fused_loss.PIECE_ELEMENTS, "cpu", 1)  # 64 rows at a time
+    monkeypatch.setitem(fused_loss.PIECE_ELEMENTS, "cpu", 1)  # 128 rows at a time
     x, weight = randn(n_tokens, 24), randn(vocab_size, 24)
     y = torch.arange(n_tokens) * 7 % vocab_size
     ours = both_directions(lambda x, w: linear_cross_entropy(x, w, y), x, weight)
