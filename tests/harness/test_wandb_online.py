@@ -25,7 +25,7 @@ tracking.FINISH_SECONDS, tracking.UPLOAD_SECONDS, sync.PATIENCE_SECONDS = 6, 5, 
 sys.argv.pop(0)
 sys.exit(import_module(sys.argv[0]).main())
 """
-"""A command with shorter deadlines than a person would want, so that these tests end soon."""
+"""A command that gives up on a broken server sooner than a person would, so that tests end soon."""
 
 
 @pytest.fixture
@@ -34,7 +34,7 @@ def run(tmp_path):
 
     started = []
 
-    def start(environment, module: str, *arguments: str, hurried=True) -> subprocess.Popen:
+    def start(environment, module: str, *arguments: str, hurried=False) -> subprocess.Popen:
         places = {
             name: str(tmp_path / "elsewhere" / name)
             for name in ("HOME", "WANDB_CONFIG_DIR", "WANDB_CACHE_DIR", "WANDB_DATA_DIR", "NETRC")
@@ -69,7 +69,7 @@ def finish(process: subprocess.Popen) -> tuple[int, str, str]:
 def train(run, tiny):
     """Return a function that trains one cell against a server; the record, and what was said."""
 
-    def train(environment: dict[str, str], *overrides: str, hurried=True):
+    def train(environment: dict[str, str], *overrides: str, hurried=False):
         options = ["tracking=wandb", "tracking.mode=online", "+intervention=qkv_bias"]
         started = run(environment, "harness.__main__", *tiny, *options, *overrides, hurried=hurried)
         code, _, said = finish(started)
@@ -151,7 +151,7 @@ FAULTS = {
 @pytest.mark.parametrize("fault", FAULTS)
 def test_a_failing_server_costs_a_line_and_the_cell_is_sent_later(fault, server, train, run):
     FAULTS[fault](server)
-    record, folder, said = train(server.environment)
+    record, folder, said = train(server.environment, hurried=True)
     assert record.status is Status.COMPLETE
     warnings = [line for line in said.splitlines() if line.startswith("warning: tracker")]
     assert len(warnings) == 1, said
@@ -171,14 +171,14 @@ def test_a_failing_server_costs_a_line_and_the_cell_is_sent_later(fault, server,
 
 def test_a_server_that_is_not_there_costs_a_line(server, train):
     absent = server.environment | {"WANDB_BASE_URL": "http://127.0.0.1:9"}
-    record, _, said = train(absent)
+    record, _, said = train(absent, hurried=True)
     assert record.status is Status.COMPLETE
     assert said.count("warning: tracker") == 1
 
 
 def test_a_slow_server_gets_everything_all_the_same(server, train):
-    server.fault = lambda asked: time.sleep(0.2)
-    _, folder, said = train(server.environment, hurried=False)
+    server.fault = lambda asked: time.sleep(0.1)
+    _, folder, said = train(server.environment)
     assert "warning" not in said
     (run,) = server.live.values()
     assert_whole(run, folder)
@@ -188,8 +188,9 @@ def test_a_slow_server_gets_everything_all_the_same(server, train):
 def sync(run, server):
     """Return a function that sends a study and returns its exit code and words."""
 
-    def sync(study: Path, *flags: str) -> tuple[int, str, str]:
-        return finish(run(server.environment, "harness.sync", str(study), "--online", *flags))
+    def sync(study: Path, *flags: str, hurried=False) -> tuple[int, str, str]:
+        command = ("harness.sync", str(study), "--online", *flags)
+        return finish(run(server.environment, *command, hurried=hurried))
 
     return sync
 
@@ -253,7 +254,7 @@ def test_a_server_that_breaks_midway_is_said_in_a_line_and_the_next_sync_repairs
     server, sync, study
 ):
     server.fault = lambda asked: 500 if asked.startswith("PUT") else None
-    code, _, said = sync(study)
+    code, _, said = sync(study, hurried=True)
     assert code == 2
     assert said.count("\n") == 1
     assert "run again" in said
