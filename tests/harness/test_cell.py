@@ -10,7 +10,7 @@ import torch
 from harness import cell, journal
 from harness.compose import load
 from harness.freeze import freeze, load_frozen
-from harness.loop import Diverged, train
+from harness.loop import Diverged, accumulate_gradients, train
 from harness.records import RunRecord, Status, canonical_hash, read_record
 
 
@@ -234,6 +234,20 @@ def test_accumulation_does_not_change_the_training(tiny) -> None:
     _, parts = run([*tiny, "model.dropout=0", "hardware.micro_batch=1", "study_name=parts"])
     assert whole.cell == parts.cell
     assert parts.losses.test == pytest.approx(whole.losses.test, abs=1e-5)
+
+
+def test_accumulated_gradients_are_the_mean_over_the_whole_batch(make_training) -> None:
+    """Two trainings that agree do not show it: Adam's steps hardly depend on the gradients' scale."""
+
+    def gradients(micro_batch: int) -> list[torch.Tensor]:
+        training = make_training(["model.dropout=0", f"hardware.micro_batch={micro_batch}"])
+        assert training.micro_batch == micro_batch
+        loss = accumulate_gradients(training, 0)
+        return [loss, *(parameter.grad for parameter in training.model.parameters())]
+
+    whole = gradients(16)
+    for micro_batch in (4, 1):
+        torch.testing.assert_close(gradients(micro_batch), whole, rtol=1e-4, atol=1e-6)
 
 
 @pytest.mark.parametrize(("at_most", "expected"), [(None, 12), (5, 4), (7, 6), (1, 1), (100, 12)])

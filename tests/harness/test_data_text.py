@@ -9,6 +9,7 @@ from harness.config import DataConfig, Source
 from harness.data.corpus import SPLITS, DataError, open_corpus, prepare
 from harness.data.manifest import corpus_folder
 from harness.data.text import documents, text_files
+from harness.freeze import freeze
 from harness.prepare import main
 
 
@@ -136,6 +137,22 @@ def test_equal_texts_in_two_places_are_one_dataset(
     there = prepare(dataclasses.replace(text_config, path=str(copy)), tmp_path / "data")
     assert here.folder != there.folder
     assert here.dataset_sha256 == there.dataset_sha256
+
+
+def test_the_text_is_part_of_a_cells_identity_and_its_path_is_not(
+    tmp_path: Path, tiny: list[str]
+) -> None:
+    def cell(folder: str, text: str) -> str:
+        (tmp_path / folder).mkdir()
+        (file,) = write(tmp_path / folder, a=text)
+        chosen = [*tiny, "data=text", f"data.path={file}", f"data_dir={tmp_path / 'data'}"]
+        config = load(chosen)
+        prepare(config.data, tmp_path / "data")
+        return freeze(config).name
+
+    here = cell("here", PROSE)
+    assert cell("there", PROSE) == here
+    assert cell("edited", PROSE.replace("Line 7 ", "Line 8 ")) != here
 
 
 def test_a_folder_is_read_in_sorted_order_without_hidden_files(tmp_path: Path) -> None:
