@@ -20,7 +20,7 @@ from pathlib import Path
 from harness.config import BudgetConfig
 from harness.exits import EXIT_BUSY, StudyFailed
 from harness.freeze import describe, finished_record
-from harness.lock import living_owner
+from harness.lock import LOCK_FILE, living_owner
 from harness.log import LOG_FILE
 from harness.records import RECORD_FILE, Status, find_records, read_record
 from harness.study import child
@@ -70,8 +70,7 @@ def run_cells(cells: Sequence[Cell]) -> None:
             todo.append(cell)
         else:
             say(f"skipped, already {describe(done, cell.folder)}")
-            # of a cell that was killed while it tidied up
-            shutil.rmtree(cell.folder / "checkpoints", ignore_errors=True)
+            _tidy(cell.folder)
     study = cells[0].folder.parent.parent
     if todo:
         slots = plan_slots(todo[0].config.hardware)
@@ -179,6 +178,7 @@ class _Runner:
     def _settle(self, trial: _Try, queue: _Queue) -> None:
         cell, folder = trial.cell, trial.cell.folder
         if _has_result(folder):
+            _tidy(folder)
             queue.outcomes.append("")
             self.screen.done(describe(read_record(folder), folder))
             return
@@ -214,6 +214,13 @@ def _stop() -> None:
         process.terminate()
     for process in processes:
         process.join()
+
+
+def _tidy(folder: Path) -> None:
+    """Remove what a cell leaves that was killed after its final record was written."""
+    if not living_owner(folder):
+        shutil.rmtree(folder / "checkpoints", ignore_errors=True)
+        (folder / LOCK_FILE).unlink(missing_ok=True)
 
 
 def _keep_log(folder: Path) -> None:

@@ -467,3 +467,17 @@ def wait_until(condition) -> None:
     while not condition():
         assert time.monotonic() < deadline
         time.sleep(0.05)
+
+
+def test_what_a_cell_leaves_that_was_killed_while_it_tidied_up_is_removed(tiny) -> None:
+    from harness.study.plan import Cell
+    from harness.study.runner import run_cells
+
+    config = load(tiny)
+    folder = freeze(config)
+    cell.run(folder)
+    (folder / "checkpoints").mkdir()
+    (folder / LOCK_FILE).write_text(json.dumps({"host": socket.gethostname(), "pid": 2**22 + 1}))
+    run_cells([Cell(folder=folder, config=config)])
+    assert not (folder / "checkpoints").exists()
+    assert not (folder / LOCK_FILE).exists()
