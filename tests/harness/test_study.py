@@ -15,7 +15,7 @@ from harness import cell
 from harness.compose import load
 from harness.freeze import freeze
 from harness.lock import LOCK_FILE, CellBusy, living_owner, locked
-from harness.records import Status, read_record
+from harness.records import Status, read_record, write_record
 from harness.study.devices import plan_slots
 from harness.study.runner import over_budget
 from harness.study.view import cell_states, summary
@@ -362,3 +362,13 @@ def test_submitits_local_executor_runs_the_same_cells(command, tmp_path, tiny) -
     mixed = command("harness", *arguments)
     assert mixed.returncode == 0, mixed.stderr
     assert mixed.stderr.count("skipped, already complete") == 4
+
+
+def test_a_cell_s_words_do_not_steer_the_terminal(study, command):
+    (file, *_) = sorted(study.glob("*/*/record.json"))
+    record = read_record(file)
+    record.status, record.error = Status.FAILED, "boom \x1b[2J\x07\u202e[red]"
+    write_record(file.parent, record)
+    shown = command("harness.status", str(study)).stdout
+    assert "boom" in shown
+    assert not set("\x1b\x07\u202e") & set(shown)
