@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import re
-import unicodedata
+
+from harness.records import printable
 
 _LATEX = {
     "\\": r"\textbackslash{}",
@@ -20,21 +21,6 @@ _LATEX = {
     ">": r"\textgreater{}",
     "–": "--",
 }
-
-
-def printable(text: str) -> str:
-    r"""Return the text with what would steer a terminal, or turn a line around, spelt out.
-
-    Examples
-    --------
-    >>> printable("red \x1b[31m")
-    'red \\x1b[31m'
-    """
-    hidden = ("Cc", "Cf", "Zl", "Zp")  # controls, bidirectional and other formats, separators
-    return "".join(
-        c if unicodedata.category(c) not in hidden else c.encode("unicode_escape").decode()
-        for c in text
-    )
 
 
 def markdown(text: str) -> str:

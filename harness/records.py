@@ -11,6 +11,7 @@ import hashlib
 import json
 import os
 import tempfile
+import unicodedata
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
@@ -160,6 +161,21 @@ class StudyPlan:
     code: list[str] = field(default_factory=list)
     """Commit and hash of the uncommitted changes when the plan was made."""
     created: str | None = None
+
+
+def printable(text: str) -> str:
+    r"""Return the text with what would steer a terminal, or turn a line around, spelt out.
+
+    Examples
+    --------
+    >>> printable("red \x1b[31m")
+    'red \\x1b[31m'
+    """
+    hidden = ("Cc", "Cf", "Zl", "Zp")  # controls, bidirectional and other formats, separators
+    return "".join(
+        c if unicodedata.category(c) not in hidden else c.encode("unicode_escape").decode()
+        for c in text
+    )
 
 
 def now() -> str:

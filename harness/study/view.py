@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 from harness.lock import living_owner
 from harness.log import LOG_FILE
-from harness.records import RECORD_FILE, RunRecord, Status, read_plan, read_record
+from harness.records import RECORD_FILE, RunRecord, Status, printable, read_plan, read_record
 
 if TYPE_CHECKING:
     from rich.table import Table
@@ -62,7 +62,7 @@ def _state(folder: Path, planned: dict[str, Any]) -> CellState:
     record = read_record(folder)
     seeds = (record.seeds.init, record.seeds.data, record.seeds.loop)
     state, text = _describe(folder, record)
-    return CellState(record.arm, _seed(seeds), state, text)
+    return CellState(record.arm, _seed(seeds), state, printable(text))
 
 
 def _seed(seeds: Any) -> str:

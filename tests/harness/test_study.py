@@ -15,7 +15,7 @@ from harness import cell
 from harness.compose import load
 from harness.freeze import freeze
 from harness.lock import LOCK_FILE, CellBusy, living_owner, locked
-from harness.records import Status, read_record
+from harness.records import Status, read_record, write_record
 from harness.study.devices import plan_slots
 from harness.study.runner import over_budget
 from harness.study.view import cell_states, summary
@@ -481,3 +481,13 @@ def test_what_a_cell_leaves_that_was_killed_while_it_tidied_up_is_removed(tiny) 
     run_cells([Cell(folder=folder, config=config)])
     assert not (folder / "checkpoints").exists()
     assert not (folder / LOCK_FILE).exists()
+
+
+def test_a_cell_s_words_do_not_steer_the_terminal(study, command):
+    (file, *_) = sorted(study.glob("*/*/record.json"))
+    record = read_record(file)
+    record.status, record.error = Status.FAILED, "boom \x1b[2J\x07\u202e[red]"
+    write_record(file.parent, record)
+    shown = command("harness.status", str(study)).stdout
+    assert "boom" in shown
+    assert not set("\x1b\x07\u202e") & set(shown)
