@@ -57,7 +57,7 @@ format: $(READY) ## Format the code and sort the imports
 	$(BIN)/ruff check --fix .
 	$(BIN)/ruff format .
 
-bench: $(READY) ## Measure the engine beside its peers, its overhead, and tokenising (NANOGPT=checkout)
+bench: $(READY) ## Measure the engine beside its peers, its operations, its overhead, and tokenising (NANOGPT=checkout)
 	$(BIN)/python -m benchmarks.engine $(if $(NANOGPT),--nanogpt $(NANOGPT)) --write
 	$(BIN)/python -m benchmarks.operations --write
 	$(BIN)/python -m benchmarks.overhead --write
