@@ -44,7 +44,7 @@ def main() -> None:
     extra = [timed(harness_loop, short) - timed(bare_loop, short) for _ in range(ROUNDS)]
     low, middle, high = (x / STEPS / step for x in statistics.quantiles(extra, n=4))
     loading = time_loading() / step
-    evaluation = time_evaluation(t) / (step / t.config.train.batch_size)
+    evaluation = statistics.median(relative_evaluation(t) for _ in range(9))
     rows = [
         {"what": "loop against a bare loop", "share": f"{middle:+.2%} ({low:+.2%} to {high:+.2%})"},
         {"what": "loading a batch, of a step", "share": f"{loading:.3%}"},
@@ -96,11 +96,11 @@ def time_loading() -> float:
         return min(timed(batches, step) for step in range(1, 100))
 
 
-def time_evaluation(t: Training) -> float:
-    """Return seconds per sequence."""
-    tokens, block_size, n = t.batches.tokens, t.config.model.block_size, 16
-    runs = [timed(sequence_losses, t.model, tokens, block_size, n, n) for _ in range(5)]
-    return statistics.median(runs) / n
+def relative_evaluation(t: Training) -> float:
+    """Return the time to evaluate a sequence over that to train on it, one after the other."""
+    tokens, block_size, n = t.batches.tokens, t.config.model.block_size, t.config.train.batch_size
+    training = timed(bare_loop, t) / STEPS
+    return timed(sequence_losses, t.model, tokens, block_size, n, n) / training
 
 
 def share(scale: str, relative_cost: float) -> float:

@@ -150,6 +150,8 @@ class _GeluTanh(torch.autograd.Function):
             q_n = torch.addcmul(x.new_tensor(2 * c), x_n, x_n, value=2 * c * 0.044715)
             s_n = (q_n * x_n).sigmoid_()
             torch.mul(x_n, s_n, out=y_n)
+            if not ctx.needs_input_grad[0]:
+                continue
             rest_n = torch.addcmul(y_n, y_n, s_n, value=-1)
             torch.addcmul(s_n, rest_n, q_n, value=3, out=slope_n)
             slope_n.add_(rest_n, alpha=-4 * c)
