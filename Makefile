@@ -62,6 +62,7 @@ bench: $(READY) ## Measure the engine beside its peers, its operations, its over
 	$(BIN)/python -m benchmarks.operations --write
 	$(BIN)/python -m benchmarks.overhead --write
 	$(BIN)/python -m benchmarks.study --write
+	$(BIN)/python -m benchmarks.runner --write
 	$(BIN)/python benchmarks/tokenise.py
 
 calibrate: $(READY) ## Simulate studies with known truth into docs/calibration.md (about 10 minutes)
