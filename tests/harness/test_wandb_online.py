@@ -39,9 +39,10 @@ def run(tmp_path):
             name: str(tmp_path / "elsewhere" / name)
             for name in ("HOME", "WANDB_CONFIG_DIR", "WANDB_CACHE_DIR", "WANDB_DATA_DIR", "NETRC")
         }
-        process = subprocess.Popen(
+        outside = {k: v for k, v in os.environ.items() if not k.startswith("WANDB_")}
+        process = subprocess.Popen(  # a client of its own, not the one that other tests started
             [sys.executable, *(("-c", HURRIED) if hurried else ("-m",)), module, *arguments],
-            cwd=tmp_path, env={**os.environ, **places, **environment}, text=True,
+            cwd=tmp_path, env={**outside, **places, **environment}, text=True,
             stdout=subprocess.PIPE, stderr=subprocess.PIPE,
         )  # fmt: skip
         started.append(process)
