@@ -11,7 +11,7 @@ import pandas as pd
 
 from analysis.errors import AnalysisError
 from analysis.runs import Runs
-from harness.records import BASELINE, RECORD_FILE
+from harness.records import BASELINE, RECORD_FILE, REPORT_JOB
 
 TABLES = (".csv", ".tsv", ".parquet")
 WANDB = "wandb:"
@@ -144,12 +144,13 @@ def _from_wandb(project: str) -> pd.DataFrame:
     except ImportError as error:
         raise AnalysisError("reading a W&B project needs wandb: pip install wandb") from error
     try:
-        runs = list(wandb.Api().runs(project))
+        runs = list(wandb.Api().runs(project, lazy=False))
     except Exception as error:
         raise AnalysisError(
             f"cannot read the W&B project {project!r}: {error}; is it ENTITY/PROJECT, and are you "
             "logged in (wandb login)?"
         ) from error
+    runs = [run for run in runs if run.job_type != REPORT_JOB]
     if not runs:
         raise AnalysisError(f"the W&B project {project!r} has no runs")
     return pd.DataFrame([{**wandb_row(run), "line": i + 1} for i, run in enumerate(runs)])
@@ -164,7 +165,7 @@ def wandb_row(run: Any) -> dict[str, Any]:
     row = dict(_flat(dict(run.config)))
     row |= {key: value for key, value in _flat(dict(run.summary)) if not isinstance(value, list)}
     row |= {"run_id": run.id, "status": run.state}
-    row.setdefault("arm", getattr(run, "job_type", None) or run.name)
+    row.setdefault("arm", run.job_type or run.name)
     for ours in ("init", "data", "loop"):
         if f"seeds.{ours}" in row:
             row[f"{ours}_seed"] = row[f"seeds.{ours}"]

@@ -27,8 +27,6 @@ from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 
-import numpy as np
-
 from benchmarks.report import machine, table, write_section
 from harness.lock import LOCK_FILE
 from harness.records import read_record
@@ -197,20 +195,10 @@ def outcome(runs: Path) -> Outcome:
     found = {}
     for path in sorted(runs.rglob("record.json")):
         r, folder = read_record(path), path.parent
-        losses = np.load(folder / "test_losses.npy").tobytes()
         rows = [json.loads(line) for line in (folder / "metrics.jsonl").open()]
         steps = [{k: v for k, v in row.items() if k not in TIMING} for row in rows]
-        samples = (folder / "samples.jsonl").read_text()
-        found[r.cell] = (
-            r.status,
-            r.step,
-            r.tokens,
-            r.losses,
-            r.fingerprints,
-            losses,
-            steps,
-            samples,
-        )
+        contents = [(folder / name).read_bytes() for name in ("test_losses.npy", "samples.jsonl")]
+        found[r.cell] = (r.status, r.step, r.tokens, r.losses, r.fingerprints, steps, *contents)
     return found
 
 

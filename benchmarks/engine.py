@@ -93,7 +93,10 @@ def duel(shape: str, peer: str, options: dict) -> dict[str, str]:
         there.close()  # so that a process that dies ends the wait for it
         here.recv()  # warm
         sides[name] = here
-    turns = [{name: ask(pipe, "turn") for name, pipe in sides.items()} for _ in range(rounds)]
+    turns = []
+    for i in range(rounds):  # each goes first in turn
+        order = sorted(sides, reverse=i % 2 > 0)
+        turns.append({name: ask(sides[name], "turn") for name in order})
     peaks = {name: ask(pipe, "stop") for name, pipe in sides.items()}
     return summarise(shape, peer, dropout, turns, peaks)
 

@@ -45,7 +45,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--cells", type=int, default=8, help="of each round")
     parser.add_argument("--rounds", type=int, default=3)
-    parser.add_argument("--tokens", type=int, help="of a cell, instead of the demo's 256,000")
+    parser.add_argument("--tokens", type=int, help="of a cell, instead of the demo's")
     parser.add_argument("--write", action="store_true", help="into docs/benchmarks.md")
     options = parser.parse_args()
     os.environ["OMP_NUM_THREADS"] = "1"

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import subprocess
 import sys
 import warnings
 
@@ -41,7 +40,7 @@ def run_one(_: DictConfig) -> None:
         print(f"nothing to do, already {describe(done, folder)}", file=sys.stderr)
         return
     if config.hardware.n_devices > 1:
-        code = subprocess.run(torchrun(folder, config.hardware.n_devices), check=False).returncode
+        code = torchrun(folder, config.hardware.n_devices)
     else:
         from harness.cell import report  # imports torch
 

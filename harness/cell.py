@@ -21,10 +21,18 @@ import torch
 
 from harness import checkpoint
 from harness.allocator import keep_memory
+from harness.config import ConfigError
 from harness.data.corpus import open_corpus
 from harness.distributed import World
 from harness.exits import EXIT_BUSY
-from harness.freeze import CONFIG_FILE, FINISHED, describe, finished_record, load_frozen
+from harness.freeze import (
+    CONFIG_FILE,
+    FINISHED,
+    describe,
+    finished_record,
+    load_frozen,
+    write_config,
+)
 from harness.journal import Journal, Preempted, finite, graceful_stop
 from harness.lock import NO_LOCK, CellBusy, LockLost, locked
 from harness.log import logging_to
@@ -96,6 +104,8 @@ def _to_an_end(setup: Setup) -> None:
         record.status, record.error = Status.DIVERGED, str(error)
     except Preempted as error:
         record.status, record.error = Status.PREEMPTED, str(error)
+    except ConfigError as error:  # says all that there is to say
+        record.status, record.error = Status.FAILED, str(error)
     except LockLost:
         raise
     except Exception as error:
@@ -106,7 +116,11 @@ def _to_an_end(setup: Setup) -> None:
 
 
 def _fits_in_memory(setup: Setup) -> bool:
-    """Train and test; if memory runs out, halve the micro-batch and return False."""
+    """Train and test; if memory runs out, halve the micro-batch and return False.
+
+    Where other processes wait for this one, the error is raised: `devices.torchrun` starts all of
+    them again, and they find the half in the frozen config.
+    """
     try:
         _train_and_test(setup)
     except (torch.OutOfMemoryError, MemoryError, RuntimeError) as error:
@@ -114,10 +128,6 @@ def _fits_in_memory(setup: Setup) -> bool:
         micro_batch = largest_micro_batch(training_share, setup.config.hardware.micro_batch)
         if not out_of_memory(error) or micro_batch == 1:
             raise
-        if setup.world.size > 1:
-            raise MemoryError(
-                f"out of memory with hardware.micro_batch={micro_batch}: halve it, and repeat"
-            ) from error
         setup.config.hardware.micro_batch = largest_micro_batch(training_share, micro_batch // 2)
         log.warning(
             "out of memory with micro-batches of %d sequences: going on with %d, "
@@ -126,6 +136,9 @@ def _fits_in_memory(setup: Setup) -> bool:
             setup.config.hardware.micro_batch,
             setup.config.train.batch_size,
         )
+        if setup.world.size > 1:
+            write_config(setup.folder, setup.config)
+            raise
     else:
         return True
     gc.collect()  # what the failed try held, before the next one allocates

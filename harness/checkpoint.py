@@ -11,7 +11,7 @@ from typing import Any
 import torch
 from torch import nn
 
-from harness.config import CheckpointConfig
+from harness.config import CheckpointConfig, ConfigError
 
 FOLDER = "checkpoints"
 WEIGHTS_FOLDER = "weights"
@@ -62,7 +62,7 @@ def check_room(cell: Path, model: nn.Module, config: CheckpointConfig, n_cells: 
 
     Raises
     ------
-    OSError
+    ConfigError
         With the forecast, what is free, and what to change.
     """
     weights = sum(p.numel() * p.element_size() for p in model.parameters())
@@ -70,7 +70,7 @@ def check_room(cell: Path, model: nn.Module, config: CheckpointConfig, n_cells: 
     needed = n_cells * weights * (3 * n_states + config.n_weights)
     free = shutil.disk_usage(cell).free
     if needed > free:
-        raise OSError(
+        raise ConfigError(
             f"checkpoints will need {needed / 1e9:.2f} GB and {free / 1e9:.2f} GB are free in "
             f"{cell}: free some, set runs_dir, or lower checkpoint.keep or checkpoint.n_weights"
         )

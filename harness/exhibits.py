@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from harness.mirror import Exhibits, Identity, Target
-from harness.records import PLAN_FILE, RunRecord
+from harness.records import PLAN_FILE, REPORT_JOB, RunRecord
 from harness.sent import entry_of
 
 RESULTS_FILE, REPORT_FILE, FIGURES = "results.json", "report.html", "figures"
@@ -24,7 +24,7 @@ def study_identity(study: Path, name: str, target: Target) -> Identity:
     """Return the identity of a study's own run."""
     return Identity(
         group=name,
-        job_type="study",
+        job_type=REPORT_JOB,
         name=f"{name} report",
         id=f"{name}-report",
         tags=["study", *target.tags],

@@ -24,8 +24,8 @@ CONFIG_FILE = "config.yaml"
 FINISHED = (Status.COMPLETE, Status.DIVERGED)
 
 
-def freeze(config: Config) -> Path:
-    """Write the cell's ``config.yaml`` and return its folder, ``runs/STUDY/ARM/CELL``.
+def locate(config: Config) -> Path:
+    """Hold a cell against its data and return its folder, ``runs/STUDY/ARM/CELL``; write nothing.
 
     The cell's identity includes the hash of its corpus (which is prepared, if it is the built-in
     one) and of the files that define its own ``_target_``s.
@@ -33,7 +33,7 @@ def freeze(config: Config) -> Path:
     Raises
     ------
     ConfigError
-        The corpus is too small for this config, or the folder cannot be written.
+        The corpus is too small for this config, or a cell to overwrite is being run.
     DataError
         The corpus is missing or damaged.
     """
@@ -43,9 +43,21 @@ def freeze(config: Config) -> Path:
     folder = Path(config.runs_dir).absolute() / config.study_name / config.arm
     identity = scientific(config, corpus.dataset_sha256)
     folder /= canonical_hash(identity | {"sources": sources} if sources else identity)
+    if config.overwrite and (owner := living_owner(folder)):
+        raise ConfigError(f"overwrite: {folder} is being run by {owner}: stop that first")
+    return folder
+
+
+def freeze(config: Config, folder: Path | None = None) -> Path:
+    """Write the cell's ``config.yaml`` into its `folder`, `locate`'s, and return that.
+
+    Raises
+    ------
+    ConfigError
+        As `locate`, or the folder cannot be written.
+    """
+    folder = folder or locate(config)
     if config.overwrite:
-        if owner := living_owner(folder):
-            raise ConfigError(f"overwrite: {folder} is being run by {owner}: stop that first")
         _forget(folder)
         config.overwrite = False
     config.data_dir = str(Path(config.data_dir).absolute())
@@ -74,6 +86,12 @@ def _write(folder: Path, config: Config) -> None:
             frozen = load_frozen(folder)
             frozen.data_dir, frozen.runs_dir = config.data_dir, config.runs_dir
             config = frozen
+    write_config(folder, config)
+
+
+def write_config(folder: Path, config: Config) -> None:
+    """Write ``config.yaml`` if it says anything else."""
+    path = folder / CONFIG_FILE
     text = OmegaConf.to_yaml(OmegaConf.create(plain(asdict(config))))
     if not path.exists() or path.read_text() != text:
         write_atomic(path, text)

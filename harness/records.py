@@ -23,6 +23,8 @@ SCHEMA_VERSION = 1
 RECORD_FILE = "record.json"
 PLAN_FILE = "plan.json"
 BASELINE = "baseline"
+REPORT_JOB = "study"
+"""Job type of the run that carries a study's report to W&B, beside those of its cells."""
 
 
 class RecordError(ValueError):

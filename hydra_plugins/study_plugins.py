@@ -24,7 +24,7 @@ from hydra.types import HydraContext, TaskFunction
 from omegaconf import DictConfig
 
 if TYPE_CHECKING:
-    from harness.config import Config
+    from harness.study.plan import Cell
 
 LOOKS_FILE = "looks.jsonl"
 _HERE = "hydra_plugins.study_plugins"
@@ -49,8 +49,7 @@ class StudySweeper(BasicSweeper):
         """Freeze every combination, then launch all at once."""
         config, launcher = self._parts()
         jobs = self.jobs(config, arguments)
-        frozen = freeze_jobs(config, jobs)
-        return _launch(launcher, jobs, frozen)
+        return _launch(launcher, jobs, settled(config, jobs))
 
     def _parts(self) -> tuple[DictConfig, Launcher]:
         return cast(DictConfig, self.config), cast(Launcher, self.launcher)
@@ -62,9 +61,9 @@ class StudySweeper(BasicSweeper):
         # must go on, not begin anew
         kept = [override for override in parsed if override.key_or_group != "overwrite"]
         grid = self.split_arguments(kept, None)[0]
-        planned = [(arm, seed) for arm in config.study.arms for seed in range(n_seeds(config, arm))]
-        if not planned:
+        if not config.study.arms and "study" not in config.hydra.runtime.choices:
             return [tuple(job) for job in grid]
+        planned = [(arm, seed) for arm in config.study.arms for seed in range(n_seeds(config, arm))]
         return [(*job, *_overrides(arm, seed)) for arm, seed in planned for job in grid]
 
 
@@ -85,13 +84,13 @@ class SequentialSweeper(StudySweeper):
             raise ConfigError("hydra/sweeper=sequential runs a saved study: add +study=NAME")
         config.study.seeds, config.study.baseline_seeds = self.looks[-1], None
         jobs = self.jobs(config, [*arguments, f"study.seeds={self.looks[-1]}"])
-        frozen = freeze_jobs(config, jobs, self.looks)
-        study = frozen[jobs[0]].folder.parent.parent
+        cells = settled(config, jobs, self.looks)
+        study = cells[jobs[0]].folder.parent.parent
         returns: list[Any] = []
         arms, n_seeds, look = set(config.study.arms), self.looks[0], 0
         while n_seeds is not None:
-            due = [job for job in jobs if frozen[job].wanted(arms, n_seeds)]
-            returns += _launch(launcher, due, frozen)
+            due = [job for job in jobs if cells[job].wanted(arms, n_seeds)]
+            returns += _launch(launcher, due, cells)
             decision = _decide(study)
             if decision.look == look:
                 raise StudyFailed(
@@ -140,7 +139,10 @@ class StudyLauncher(Launcher):
         """Run every cell; exits non-zero if one of them has no result."""
         from harness.study.runner import run_cells
 
-        run_cells(list(freeze_all(self.config, job_overrides).values()))
+        cells = [_cell(self.config, job) for job in job_overrides]
+        for cell in cells:  # a sweeper of ours has done it, another has not
+            cell.freeze()
+        run_cells(cells)
         returns = []
         for job in job_overrides:
             returns.append(JobReturn(overrides=list(job), status=JobStatus.COMPLETED))
@@ -155,38 +157,33 @@ def n_seeds(config: DictConfig, arm: str) -> int:
     return int(study.baseline_seeds if baseline else study.seeds)
 
 
-def freeze_jobs(
-    config: DictConfig, jobs: Sequence[Job], looks: Sequence[int] = ()
-) -> dict[Job, Any]:
-    """Freeze every job and settle the plan, before anything is trained."""
+def settled(config: DictConfig, jobs: Sequence[Job], looks: Sequence[int] = ()) -> dict[Job, Cell]:
+    """Freeze every job and settle the plan, once all of them have been checked."""
     from harness.study.plan import settle
 
-    frozen = freeze_all(config, jobs)
-    settle(list(frozen.values()), len(jobs), looks)
-    return frozen
+    cells = {job: _cell(config, job) for job in jobs}
+    settle(list(cells.values()), len(jobs), looks)
+    return cells
 
 
-def freeze_all(config: DictConfig, jobs: Sequence[Sequence[str]]) -> dict[Job, Any]:
-    """Freeze every job; one that this process has frozen before is not touched again."""
+def _cell(config: DictConfig, job: Sequence[str]) -> Cell:
+    """Compose and check one job; a job that this process knows is not touched again."""
     hydra_overrides = tuple(config.hydra.overrides.hydra)
-    return {
-        tuple(job): _frozen(hydra_overrides, tuple(job), overwrite=bool(config.overwrite))
-        for job in jobs
-    }
+    return _composed(hydra_overrides, tuple(job), overwrite=bool(config.overwrite))
 
 
 @cache
-def _frozen(hydra_overrides: tuple[str, ...], job: Job, *, overwrite: bool) -> Any:
+def _composed(hydra_overrides: tuple[str, ...], job: Job, *, overwrite: bool) -> Cell:
     from harness.compose import resolve
-    from harness.freeze import freeze
+    from harness.freeze import locate
     from harness.study.plan import Cell
 
-    config: Config = resolve(hydra_overrides, job)
+    config = resolve(hydra_overrides, job)
     config.overwrite = overwrite
-    return Cell(folder=freeze(config), config=config)
+    return Cell(folder=locate(config), config=config)
 
 
-def _launch(launcher: Launcher, jobs: Sequence[Job], frozen: dict[Job, Any]) -> Sequence[JobReturn]:
+def _launch(launcher: Launcher, jobs: Sequence[Job], cells: dict[Job, Cell]) -> Sequence[JobReturn]:
     """Run the jobs; whoever ran them, a cell without a result is an error."""
     from harness.study.runner import require_results
     from harness.study.screen import say
@@ -196,7 +193,7 @@ def _launch(launcher: Launcher, jobs: Sequence[Job], frozen: dict[Job, Any]) -> 
         for job in returns:
             if job.status is JobStatus.FAILED:
                 say(f"error: {' '.join(job.overrides or [])}: {job._return_value}")
-        require_results([frozen[job] for job in jobs])
+        require_results([cells[job] for job in jobs])
     return returns
 
 

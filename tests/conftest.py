@@ -1,6 +1,7 @@
 """Fixtures shared by all suites: a prepared corpus, tiny configs, commands as a user runs them."""
 
 import os
+import signal
 import subprocess
 import sys
 from collections.abc import Callable
@@ -11,6 +12,14 @@ from hypothesis import settings
 
 settings.register_profile("same-cases-every-time", derandomize=True)
 settings.load_profile("same-cases-every-time")
+signal.signal(signal.SIGINT, signal.default_int_handler)
+"""A shell makes what it starts in the background ignore Ctrl-C, and so would the tests' commands."""
+
+
+def pytest_xdist_auto_num_workers() -> int:
+    """Let twice as many tests run as there are cores: they wait about half of the time."""
+    return 2 * (os.cpu_count() or 1)
+
 
 REPOSITORY = Path(__file__).parent.parent
 TINY = [

@@ -5,7 +5,6 @@ from __future__ import annotations
 import multiprocessing
 import os
 import signal
-import subprocess
 import sys
 import threading
 from pathlib import Path
@@ -18,9 +17,7 @@ def run_cell(folder: Path, slot: Slot, command: list[str]) -> None:
     """Run the cell on its slot; everything it prints goes to the cell's log."""
     _enter(folder, slot, command)
     if slot.n_devices > 1:
-        workers = subprocess.Popen(torchrun(folder, slot.n_devices))
-        signal.signal(signal.SIGTERM, lambda *_: workers.terminate())
-        sys.exit(workers.wait())
+        sys.exit(torchrun(folder, slot.n_devices))
     from harness.cell import report
 
     sys.exit(report(folder))

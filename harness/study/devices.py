@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import shutil
+import signal
 import subprocess
 import sys
 from dataclasses import dataclass
@@ -106,10 +107,27 @@ def _cores() -> list[int]:
     return list(range(os.cpu_count() or 1))
 
 
-def torchrun(folder: Path, n_devices: int) -> list[str]:
-    """Return the command that runs a frozen cell on several devices of this machine."""
+def torchrun(folder: Path, n_devices: int) -> int:
+    """Run a frozen cell on several devices of this machine and return its exit code.
+
+    A cell that runs out of memory halves the micro-batch in its config; then it is started again.
+    """
     launcher = ["torch.distributed.run", "--standalone", f"--nproc_per_node={n_devices}"]
-    return [sys.executable, "-m", *launcher, "-m", "harness.cell", str(folder)]
+    command = [sys.executable, "-m", *launcher, "-m", "harness.cell", str(folder)]
+    code, tried = 0, ""
+    while (config := (folder / "config.yaml").read_text()) != tried:
+        code, tried = _wait_for(subprocess.Popen(command)), config
+    return code
+
+
+def _wait_for(process: subprocess.Popen[bytes]) -> int:
+    """Wait while the cell trains, or saves its state because this process was asked to stop."""
+    signal.signal(signal.SIGTERM, lambda *_: process.terminate())
+    try:
+        return process.wait()
+    except KeyboardInterrupt:  # the terminal told the cell as well
+        process.wait()
+        raise
 
 
 def visible_gpus() -> list[str]:

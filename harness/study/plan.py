@@ -10,16 +10,24 @@ from typing import Any
 
 from harness import provenance
 from harness.config import Config, ConfigError
+from harness.freeze import freeze
 from harness.records import StudyPlan, canonical_hash, now, read_plan, write_plan
 from harness.study.screen import say
 
 
 @dataclass(kw_only=True, slots=True)
 class Cell:
-    """A frozen cell of a study."""
+    """A cell of a study."""
 
     folder: Path
     config: Config
+    frozen: bool = False
+
+    def freeze(self) -> None:
+        """Write the config into the folder, once."""
+        if not self.frozen:
+            freeze(self.config, self.folder)
+            self.frozen = True
 
     @property
     def name(self) -> str:
@@ -28,6 +36,12 @@ class Cell:
         same = seeds.init == seeds.data == seeds.loop
         seed = f"seed {seeds.init}" if same else f"seeds {seeds.init}/{seeds.data}/{seeds.loop}"
         return f"{self.config.arm} {seed}"
+
+    @property
+    def entry(self) -> dict[str, Any]:
+        """What the study's plan says of it."""
+        seeds = asdict(self.config.seeds)
+        return {"arm": self.config.arm, "seeds": seeds, "cell": self.folder.name}
 
     def wanted(self, arms: set[str], n_seeds: int) -> bool:
         """Tell whether this is one of the first `n_seeds` seeds of one of the arms."""
@@ -41,20 +55,26 @@ class Cell:
 
 
 def settle(cells: Sequence[Cell], n_jobs: int, looks: Sequence[int] = ()) -> None:
-    """Check the frozen cells of a sweep together and, for a saved study, fix its plan.
+    """Check the cells of a sweep together, then freeze them and, of a saved study, the plan.
 
     Raises
     ------
     ConfigError
-        There is no cell, two would be the same, or the plan changed under a study.
+        There is no cell, two would be the same, or the plan changed under a study; nothing has
+        been written then.
     """
     if not cells:
         raise ConfigError("an empty sweep: name at least one arm and one seed")
     _refuse_twins(cells, n_jobs)
-    if cells[0].config.study.arms:
-        remark = settle_plan(cells[0].folder.parent.parent, cells, looks)
-        if remark:
-            say(f"warning: {remark}")
+    study = cells[0].folder.parent.parent
+    new = _plan(cells, looks) if cells[0].config.study.arms else None
+    old = read_plan(study) if new else None
+    if old and new:
+        _hold_against(old, new)
+    for cell in cells:
+        cell.freeze()
+    if new and not old:
+        write_plan(study, new)
 
 
 def _refuse_twins(cells: Sequence[Cell], n_jobs: int) -> None:
@@ -69,48 +89,35 @@ def _refuse_twins(cells: Sequence[Cell], n_jobs: int) -> None:
         )
 
 
-def settle_plan(study: Path, cells: Sequence[Cell], looks: Sequence[int] = ()) -> str | None:
-    """Write the plan of a saved study, or hold it against the one that was written before.
-
-    Returns
-    -------
-    str or None
-        A remark, if the code is not what it was when the plan was made.
-
-    Raises
-    ------
-    ConfigError
-        The plan on disk is another one; the message shows the difference and the ways on.
-    """
+def _plan(cells: Sequence[Cell], looks: Sequence[int]) -> StudyPlan:
     config = cells[0].config
     sha, patch = provenance.code_state()
-    planned = [
-        {"arm": c.config.arm, "seeds": asdict(c.config.seeds), "cell": c.folder.name} for c in cells
-    ]
-    new = StudyPlan(
+    return StudyPlan(
         study=config.study_name,
         alpha=config.study.alpha,
         rope=config.study.rope,
         looks=list(looks),
-        cells=planned,
+        cells=[cell.entry for cell in cells],
         code=[sha or "", canonical_hash(patch)],
         created=now(),
     )
-    old = read_plan(study)
-    if old is None:
-        write_plan(study, new)
-        return None
+
+
+def _hold_against(old: StudyPlan, new: StudyPlan) -> None:
+    """Refuse another plan than the study's, with the difference and the ways on."""
     differences = _differences(old, new)
     if differences:
         raise ConfigError(
-            f"the plan of study {config.study_name} was fixed on {old.created} and differs: "
+            f"the plan of study {new.study} was fixed on {old.created} and differs: "
             f"{'; '.join(differences)}. Undo the change; or start a new study with "
             "study_name=NAME; or add runs beside the plan (the table is then stamped "
-            f"exploratory): python -m harness -m study_name={config.study_name} '+intervention=...'"
+            f"exploratory): python -m harness -m study_name={new.study} '+intervention=...'"
         )
     if old.code and old.code != new.code:
-        return "the code is not what it was when this study was planned; every record says what ran"
-    return None
+        say(
+            "warning: the code is not what it was when this study was planned; "
+            "every record says what ran"
+        )
 
 
 def _differences(old: StudyPlan, new: StudyPlan) -> list[str]:

@@ -27,7 +27,7 @@ from harness.study import child
 from harness.study.devices import Slot, plan_slots
 from harness.study.plan import Cell
 from harness.study.screen import Screen, say
-from harness.study.view import cell_states, last_line, summary
+from harness.study.view import cell_state, last_line, summary
 
 POLL_SECONDS = 1.0
 ALIKE = 3
@@ -81,15 +81,15 @@ def run_cells(cells: Sequence[Cell]) -> None:
 
 
 def require_results(cells: Sequence[Cell]) -> None:
-    """Say how the study stands.
+    """Say how the cells stand.
 
     Raises
     ------
     StudyFailed
         Some of the cells have no result.
     """
-    study = cells[0].folder.parent.parent
-    say(f"{summary(cell_states(study))}\n{study}")
+    states = [cell_state(cell.folder, cell.entry) for cell in cells]
+    say(f"{summary(states)}\n{cells[0].folder.parent.parent}")
     without = [cell for cell in cells if not _has_result(cell.folder)]
     if without:
         raise StudyFailed(

@@ -48,14 +48,15 @@ def cell_states(study: Path) -> list[CellState]:
     planned = plan.cells if plan else []
     folders = {f"{c['arm']}/{c['cell']}": c for c in planned}
     others = {str(p.parent.relative_to(study)) for p in study.glob(f"*/*/{RECORD_FILE}")}
-    unplanned = [_state(study / path, {}) for path in others - folders.keys()]
+    unplanned = [cell_state(study / path, {}) for path in others - folders.keys()]
     return [
-        *(_state(study / path, cell) for path, cell in folders.items()),
+        *(cell_state(study / path, cell) for path, cell in folders.items()),
         *sorted(unplanned, key=lambda s: (s.arm, [int(seed) for seed in s.seed.split("/")])),
     ]
 
 
-def _state(folder: Path, planned: dict[str, Any]) -> CellState:
+def cell_state(folder: Path, planned: dict[str, Any]) -> CellState:
+    """Return the state of a cell; `planned`, its entry in the plan, serves if it has no record."""
     if not (folder / RECORD_FILE).exists():
         seeds = planned["seeds"].values()
         return CellState(planned["arm"], _seed(seeds), "planned", "")

@@ -96,11 +96,6 @@ def test_every_chart_is_drawn_without_errors_or_outside_requests(page):
         assert figures.nth(i).locator(".plot").get_attribute("aria-label")
 
 
-def test_the_page_is_ready_within_a_second(page):
-    ready = page.evaluate("performance.getEntriesByType('navigation')[0].domContentLoadedEventEnd")
-    assert 0 < ready < 3000  # measured 0.3 to 0.5 s; the bound allows for a busy machine
-
-
 def test_a_click_on_a_heading_sorts_and_says_so(page):
     heading = page.locator(".sheet[data-name=verdicts] thead button", has_text="mean")
     heading.click()
@@ -255,27 +250,41 @@ def test_printing_draws_every_chart_in_light_colours(page):
     assert len(page.pdf(format="A4")) > 50_000
 
 
-def test_the_live_report_reloads_itself_when_a_cell_finishes(chromium, tmp_path):
+def test_the_live_report_reloads_and_keeps_what_the_reader_set(chromium, tmp_path):
     import threading
 
     from analysis.comparison import Rules
     from analysis.report.watch import Live, server
 
-    arms = {"baseline": 0.0, "good": -0.08}
+    arms = {"baseline": 0.0, "good": -0.08, "bad": 0.9, "same": 0.0, "worse": 1.0, "last": 1.1}
     folder = full_study(tmp_path / "live", arms, 3, n_points=6, running=1)
     made = server(Live([str(folder)], Rules()), 0)
     thread = threading.Thread(target=made.serve_forever, daemon=True)
     thread.start()
     page = chromium.new_page()
+    heard = []
+    page.on("pageerror", lambda error: heard.append(str(error)))
     page.goto(f"http://127.0.0.1:{made.server_address[1]}/")
-    page.wait_for_function(
-        "() => document.getElementById('live').textContent.includes('1 running')"
-    )
+    live = "document.getElementById('live').textContent"
+    page.wait_for_function(f"() => {live}.includes('1 running')")
+    verdicts = page.locator(".sheet[data-name=verdicts]")
+    for _ in range(2):
+        verdicts.get_by_role("button", name="mean").click()
+    verdicts.locator("input[type=search]").fill("a")
+    page.locator("#curve-metric").select_option("train_loss")
+    page.locator("#curve-arms").get_by_text("same").click()
+    page.locator(".sample[data-side=left] .sample-seed").select_option("1")
     full_study(folder, arms, 3, n_points=6)
-    page.wait_for_function(
-        "() => document.getElementById('live').textContent.includes('6 complete')"
-    )
-    assert "6 / 6" in page.locator(".tiles").inner_text()
+    page.wait_for_function(f"() => {live}.includes('18 complete')")
+    assert "18 / 18" in page.locator(".tiles").inner_text()
+    assert verdicts.locator("th[aria-sort=descending]").inner_text() == "mean"
+    assert verdicts.locator("input[type=search]").input_value() == "a"
+    assert "bad" in column(page, "verdicts", 1)
+    assert "worse" not in column(page, "verdicts", 1)
+    assert page.locator("#curve-metric").input_value() == "train_loss"
+    assert not page.locator("#curve-arms input[value=same]").is_checked()
+    assert page.locator(".sample[data-side=left] .sample-seed").input_value() == "1"
+    assert heard == []
     page.close()
     made.shutdown()
     made.server_close()

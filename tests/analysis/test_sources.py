@@ -40,7 +40,7 @@ def test_a_wandb_project_is_analysed_like_any_table(monkeypatch):
     runs.append(FakeRun("clip", 9, float("nan"), state="crashed"))
 
     class Api:
-        def runs(self, project):
+        def runs(self, project, *, lazy):
             assert project == "me/mine"
             return runs
 
@@ -54,7 +54,7 @@ def test_a_wandb_project_that_cannot_be_reached_is_one_clear_error(monkeypatch):
     import wandb
 
     class Api:
-        def runs(self, project):
+        def runs(self, project, *, lazy):
             raise ValueError("Could not find project mine")
 
     monkeypatch.setattr(wandb, "Api", Api)

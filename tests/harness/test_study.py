@@ -1,5 +1,6 @@
 """Studies as a person runs them: several launchers, kills, changed plans, several devices."""
 
+import hashlib
 import json
 import os
 import signal
@@ -336,6 +337,35 @@ def test_one_command_trains_a_cell_on_two_devices(command, tmp_path, tiny) -> No
     assert (record.status, record.provenance.n_devices) == (Status.COMPLETE, 2)
 
 
+@pytest.mark.slow
+def test_memory_that_runs_out_on_one_of_two_devices_halves_the_micro_batch(
+    command, tmp_path, tiny
+) -> None:
+    (tmp_path / "hungry.py").write_text(
+        "import os\n"
+        "def eat(loss, logits_BTV, y_BT, model):\n"
+        "    if os.environ['RANK'] == '1' and len(y_BT) > 1:\n"
+        "        raise MemoryError('out of memory')\n"
+        "    return loss\n"
+    )
+    overlay = tmp_path / "conf" / "intervention" / "hungry.yaml"
+    overlay.parent.mkdir(parents=True)
+    overlay.write_text(
+        "# @package _global_\n"
+        "interventions: {hungry: {summary: s, source: t, event: loss,"
+        " fn: {_target_: hungry.eat, _partial_: true}}}\n"
+    )
+    search = f"hydra.searchpath=[file://{tmp_path / 'conf'}]"
+    done = command("harness", *tiny, search, "+intervention=hungry", "hardware.n_devices=2",
+                   "train.batch_size=4", PYTHONPATH=str(tmp_path))  # fmt: skip
+    assert done.returncode == 0, done.stderr
+    assert "with micro-batches of 2 sequences: going on with 1" in done.stderr
+    (path,) = tmp_path.rglob("record.json")
+    record, config = read_record(path), (path.parent / "config.yaml").read_bytes()
+    assert record.status is Status.COMPLETE
+    assert record.provenance.config_sha256 == hashlib.sha256(config).hexdigest()
+
+
 @pytest.mark.parametrize(("dropout", "same"), [(0.1, False), (0.0, True)])
 def test_ranks_draw_different_dropout_masks(make_training, dropout: float, same: bool) -> None:
     import numpy as np
@@ -408,9 +438,35 @@ def test_overwriting_happens_once_and_is_no_part_of_a_job() -> None:
 
     from hydra_plugins.study_plugins import StudySweeper
 
-    nothing_planned = OmegaConf.create({"study": {"arms": []}})
+    nothing_planned = OmegaConf.create(
+        {"study": {"arms": []}, "hydra": {"runtime": {"choices": {}}}}
+    )
     jobs = StudySweeper(None).jobs(nothing_planned, ["overwrite=true", "seed=0,1", "optim.lr=0.1"])
     assert jobs == [("seed=0", "optim.lr=0.1"), ("seed=1", "optim.lr=0.1")]
+
+
+@pytest.mark.slow
+def test_a_refused_sweep_leaves_nothing_behind(command, tiny, tmp_path) -> None:
+    for refused in ("+intervention=baseline,[higher_lr,scheduled_lr,typo]", "model.block_size=8,512",
+                    "model.block_size=8,8"):  # fmt: skip
+        assert command("harness", *tiny, "-m", refused).returncode == 2
+    assert command("harness", *STUDY, *tiny).returncode == 0
+    before = sorted((tmp_path / "runs").rglob("*"))
+    changed = command("harness", *STUDY, *tiny, "optim.lr=0.1")
+    assert (changed.returncode, "configured differently" in changed.stderr) == (2, True)
+    assert sorted((tmp_path / "runs").rglob("*")) == before
+
+
+def test_a_saved_study_without_arms_is_refused(command, tiny) -> None:
+    done = command("harness", "+study=demo", "study.arms=[]", *tiny)
+    assert done.returncode == 2
+    assert done.stderr == "error: an empty sweep: name at least one arm and one seed\n"
+
+
+@pytest.mark.slow
+def test_the_last_line_counts_this_sweep_alone(command, tiny) -> None:
+    for seeds in ("seed=0,1", "seed=2,3"):
+        assert "\n2 complete\n" in command("harness", *tiny, "-m", seeds).stderr
 
 
 @pytest.mark.slow

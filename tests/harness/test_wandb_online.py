@@ -235,6 +235,22 @@ def test_a_study_is_sent_exactly_once_with_its_report(server, sync, study):
     assert files_with_the_key(study) == []
 
 
+def test_the_analysis_reads_from_the_project_what_it_reads_from_the_records(
+    server, sync, study, run
+):
+    assert sync(study)[0] == 0
+
+    def table(source: str) -> list[str]:
+        code, out, said = finish(run(server.environment, "analysis", source))
+        assert code == 0, said
+        return [line for line in out.splitlines() if line.startswith("|")]
+
+    assert table(f"wandb:{ENTITY}/llm-interventions") == table(str(study))
+    code, _, said = finish(run(server.environment, "analysis", f"wandb:{ENTITY}/nothing"))
+    assert code == 2
+    assert said.count("\n") == 1
+
+
 def test_a_sync_that_is_killed_is_repaired_by_the_next(server, sync, study, run):
     server.fault = lambda asked: time.sleep(0.3)
     killed = run(server.environment, "harness.sync", str(study), "--online")

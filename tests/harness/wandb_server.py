@@ -22,6 +22,8 @@ KEY = "0123456789abcdef" * 2 + "01234567"
 """Has the form of a real key, and opens nothing."""
 
 ENTITY = "team"
+PAGE = 2
+"""So many runs of a project are shown at once."""
 Variables = dict[str, Any]
 
 
@@ -330,6 +332,16 @@ class _Handler(BaseHTTPRequestHandler):
     def _on_Run(self, variables: Variables) -> Variables:
         run = self.server_wandb.live.get(variables["name"])
         return {"project": {"run": run and _shown(run)}}
+
+    def _on_Runs(self, variables: Variables) -> Variables:
+        live = [r for r in self.server_wandb.live.values() if r.project == variables["project"]]
+        start = int(variables.get("cursor") or 0)
+        end = min(start + min(variables["perPage"], PAGE), len(live))
+        edges = [{"node": _shown(run), "cursor": str(end)} for run in live[start:end]]
+        page = {"endCursor": str(end), "hasNextPage": end < len(live)}
+        runs = {"edges": edges, "pageInfo": page}
+        found = {"internalId": "1", "runCount": len(live), "readOnly": False, "runs": runs}
+        return {"project": found}
 
     def _on_RunHistoryKeys(self, variables: Variables) -> Variables:
         return self._on_Run(variables)
