@@ -57,12 +57,13 @@ format: $(READY) ## Format the code and sort the imports
 	$(BIN)/ruff check --fix .
 	$(BIN)/ruff format .
 
-bench: $(READY) ## Measure the engine beside its peers, its operations, its overhead, and tokenising (NANOGPT=checkout)
+bench: $(READY) ## Measure everything on an idle machine, about an hour (NANOGPT=checkout)
 	$(BIN)/python -m benchmarks.engine $(if $(NANOGPT),--nanogpt $(NANOGPT)) --write
 	$(BIN)/python -m benchmarks.operations --write
 	$(BIN)/python -m benchmarks.overhead --write
 	$(BIN)/python -m benchmarks.study --write
-	$(BIN)/python -m benchmarks.runner --write
+	$(BIN)/python -m benchmarks.runner --cells 24 --write
+	$(BIN)/python -m benchmarks.analysis --write
 	$(BIN)/python benchmarks/tokenise.py
 
 calibrate: $(READY) ## Simulate studies with known truth into docs/calibration.md (about 10 minutes)

@@ -16,8 +16,8 @@ import pandas as pd
 from numpy.typing import ArrayLike, NDArray
 
 from analysis.errors import AnalysisError
+from harness.records import TEST_LOSSES_FILE
 
-LOSSES_FILE = "test_losses.npy"
 DOCUMENTS_FILE = "test_documents.npy"
 """Optional, beside the losses: the document that each test sequence comes from."""
 MOST_PAIRS = 24
@@ -134,7 +134,7 @@ def _pairs(mine: list[Row], base: list[Row], same_arm: bool) -> list[tuple[Row, 
 
 def _compare(mine: Row, theirs: Row, clusters: Path | None) -> PairedDifference | None:
     folders = [Path(str(row["folder"])) for row in (mine, theirs)]
-    files = [folder / LOSSES_FILE for folder in folders]
+    files = [folder / TEST_LOSSES_FILE for folder in folders]
     if not all(file.exists() for file in files):
         return None
     x, y = (_load(file) for file in files)

@@ -15,6 +15,7 @@ import numpy as np
 import pandas as pd
 
 from analysis.errors import AnalysisError
+from harness.records import METRICS_FILE
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -223,7 +224,7 @@ def _intervals(axes: Axes, result: Comparison, arms: list[str]) -> None:
 
 
 def _curve(folder: Path, metric: str) -> pd.Series:
-    file = folder / "metrics.jsonl"
+    file = folder / METRICS_FILE
     points: dict[int, float] = {}
     for line in file.read_text().splitlines() if file.exists() else []:
         try:

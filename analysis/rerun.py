@@ -13,10 +13,8 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from analysis.errors import AnalysisError
-from harness.records import Provenance, RecordError, read_record
+from harness.records import CONFIG_FILE, METRICS_FILE, Provenance, RecordError, read_record
 
-METRICS_FILE = "metrics.jsonl"
-CONFIG_FILE = "config.yaml"
 POLL_SECONDS = 0.5
 
 

@@ -166,6 +166,7 @@ def wandb_row(run: Any) -> dict[str, Any]:
     row |= {key: value for key, value in _flat(dict(run.summary)) if not isinstance(value, list)}
     row |= {"run_id": run.id, "status": run.state}
     row.setdefault("arm", run.job_type or run.name)
+    row["published_delta"] = row.get(f"interventions.{row['arm']}.published_delta")
     for ours in ("init", "data", "loop"):
         if f"seeds.{ours}" in row:
             row[f"{ours}_seed"] = row[f"seeds.{ours}"]

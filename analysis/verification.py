@@ -18,15 +18,20 @@ import numpy as np
 
 from analysis.comparison import Rules, compare
 from analysis.errors import AnalysisError
-from analysis.evaluation import LOSSES_FILE
 from analysis.ledger import take_stock
 from analysis.record_source import read_records
 from analysis.runs import named, prepare
-from harness.records import RunRecord, Status, find_records, read_record
+from harness.records import (
+    CONFIG_FILE,
+    TEST_LOSSES_FILE,
+    RunRecord,
+    Status,
+    find_records,
+    read_record,
+)
 
 OK, NOTE, FAIL = "ok", "note", "FAIL"
 RESULTS = "results.json"
-CONFIG_FILE = "config.yaml"
 FIGURES = ("mean_loss", "delta", "se", "df", "ci_low", "ci_high", "p_raw", "p_adj")
 
 
@@ -120,15 +125,15 @@ def _file_checks(done: list[tuple[Path, RunRecord]]) -> Iterable[Check]:
 
 
 def _problems(home: Path, record: RunRecord) -> Iterable[str]:
-    config, losses = home / CONFIG_FILE, home / LOSSES_FILE
+    config, losses = home / CONFIG_FILE, home / TEST_LOSSES_FILE
     if not config.exists():
         yield f"{CONFIG_FILE} is missing"
     elif hashlib.sha256(config.read_bytes()).hexdigest() != record.provenance.config_sha256:
         yield f"{CONFIG_FILE} is not the one that was run (sha256)"
     if not losses.exists():
-        yield f"{LOSSES_FILE} is missing"
+        yield f"{TEST_LOSSES_FILE} is missing"
     elif not _same(_mean(losses), record.losses.test):
-        yield f"the mean of {LOSSES_FILE} is not the recorded test loss"
+        yield f"the mean of {TEST_LOSSES_FILE} is not the recorded test loss"
     patch = record.provenance.dirty_patch
     if record.provenance.git_dirty and not (patch and (home / patch).exists()):
         yield "the code had uncommitted changes and the patch is missing"

@@ -26,7 +26,6 @@ from harness.data.corpus import open_corpus
 from harness.distributed import World
 from harness.exits import EXIT_BUSY
 from harness.freeze import (
-    CONFIG_FILE,
     FINISHED,
     describe,
     finished_record,
@@ -40,12 +39,18 @@ from harness.loop import Diverged, Nobody, Training, evaluate, largest_micro_bat
 from harness.model import flops_per_token
 from harness.progress import wants_bar
 from harness.randomness import weights_hash
-from harness.records import RunRecord, Status, now, write_atomic, write_record
+from harness.records import (
+    CONFIG_FILE,
+    TEST_LOSSES_FILE,
+    RunRecord,
+    Status,
+    now,
+    write_atomic,
+    write_record,
+)
 from harness.setup import Setup, build_training, choose_device, new_record
 
 log = logging.getLogger(__name__)
-
-TEST_LOSSES_FILE = "test_losses.npy"
 
 
 def run(folder: Path) -> RunRecord:

@@ -11,7 +11,11 @@ from harness.config import Config, ConfigError, plain, scientific
 from harness.data.corpus import Corpus, ensure_prepared
 from harness.lock import living_owner
 from harness.records import (
+    CONFIG_FILE,
+    METRICS_FILE,
     RECORD_FILE,
+    SAMPLES_FILE,
+    TEST_LOSSES_FILE,
     RunRecord,
     Status,
     canonical_hash,
@@ -20,7 +24,6 @@ from harness.records import (
 )
 from harness.targets import source_hashes
 
-CONFIG_FILE = "config.yaml"
 FINISHED = (Status.COMPLETE, Status.DIVERGED)
 
 
@@ -124,7 +127,7 @@ def load_frozen(folder: Path) -> Config:
 
 def _forget(folder: Path) -> None:
     """Drop what an earlier training of the cell left, its result last."""
-    names = ("checkpoints/*", "metrics.jsonl", "samples.jsonl", "test_losses.npy", "record.json")
+    names = ("checkpoints/*", METRICS_FILE, SAMPLES_FILE, TEST_LOSSES_FILE, RECORD_FILE)
     for path in [path for name in (CONFIG_FILE, *names) for path in folder.glob(name)]:
         path.unlink()
 

@@ -21,15 +21,13 @@ from harness.data.tokenizer import get_tokenizer
 from harness.loop import Training, evaluate
 from harness.progress import Progress
 from harness.randomness import generator
-from harness.records import write_atomic, write_record
+from harness.records import METRICS_FILE, SAMPLES_FILE, write_atomic, write_record
 from harness.sampling import complete
 from harness.setup import Setup
 from harness.tracking import Tracker
 
 log = logging.getLogger(__name__)
 
-METRICS_FILE = "metrics.jsonl"
-SAMPLES_FILE = "samples.jsonl"
 STOP_SIGNALS = (signal.SIGTERM, signal.SIGINT, signal.SIGHUP)
 """Asked to, pressed Ctrl-C, closed the terminal; what ``nohup`` ignores stays ignored."""
 

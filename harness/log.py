@@ -9,7 +9,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-LOG_FILE = "log.txt"
+from harness.records import LOG_FILE
 
 
 class _Plain(logging.Formatter):

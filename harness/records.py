@@ -20,8 +20,17 @@ from pathlib import Path
 from typing import Any
 
 SCHEMA_VERSION = 1
+CONFIG_FILE = "config.yaml"
 RECORD_FILE = "record.json"
+METRICS_FILE = "metrics.jsonl"
+SAMPLES_FILE = "samples.jsonl"
+TEST_LOSSES_FILE = "test_losses.npy"
+LOG_FILE = "log.txt"
+"""The files of a cell."""
+
 PLAN_FILE = "plan.json"
+"""A study's."""
+
 BASELINE = "baseline"
 REPORT_JOB = "study"
 """Job type of the run that carries a study's report to W&B, beside those of its cells."""

@@ -16,13 +16,12 @@ from harness.config import Config, ConfigError, baseline_model
 from harness.data.corpus import Corpus
 from harness.distributed import World
 from harness.events import Events
-from harness.freeze import CONFIG_FILE
 from harness.lock import Lock, NoLock
 from harness.loop import Training, largest_micro_batch
 from harness.model import GPT, build, build_slot, count_parameters, slot_factory
 from harness.precision import Precision
 from harness.randomness import initialise, parameter_hashes
-from harness.records import RunRecord, Seeds, now
+from harness.records import CONFIG_FILE, RunRecord, Seeds, now
 
 log = logging.getLogger(__name__)
 

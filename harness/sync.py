@@ -24,7 +24,6 @@ from typing import Any
 import yaml
 
 from harness.exhibits import study_exhibits, study_identity, study_summary
-from harness.freeze import CONFIG_FILE
 from harness.mirror import (
     PROJECT,
     SAMPLE_COLUMNS,
@@ -38,6 +37,9 @@ from harness.mirror import (
     settled,
 )
 from harness.records import (
+    CONFIG_FILE,
+    METRICS_FILE,
+    SAMPLES_FILE,
     RecordError,
     RunRecord,
     Status,
@@ -110,10 +112,10 @@ def _cell(folder: Path, record: RunRecord, target: Target) -> str:
     config = yaml.safe_load((folder / CONFIG_FILE).read_text())
     identity = cell_identity(target, config, record, folder)
     rows = [
-        [row.get(str(name)) for name in SAMPLE_COLUMNS] for row in _lines(folder / "samples.jsonl")
+        [row.get(str(name)) for name in SAMPLE_COLUMNS] for row in _lines(folder / SAMPLES_FILE)
     ]
     exhibits = Exhibits(tables={"samples": ([str(name) for name in SAMPLE_COLUMNS], rows)})
-    metrics = _lines(folder / "metrics.jsonl")
+    metrics = _lines(folder / METRICS_FILE)
     replay = _Replay(identity, metrics, cell_summary(record), exhibits)
     return "sent" if _once(folder, target, cell_content(record), replay) else "already"
 

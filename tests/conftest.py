@@ -16,9 +16,9 @@ signal.signal(signal.SIGINT, signal.default_int_handler)
 """A shell makes what it starts in the background ignore Ctrl-C, and so would the tests' commands."""
 
 
-def pytest_xdist_auto_num_workers() -> int:
-    """Let twice as many tests run as there are cores: they wait about half of the time."""
-    return 2 * (os.cpu_count() or 1)
+def pytest_xdist_auto_num_workers(config: pytest.Config) -> int:
+    """Let twice as many slow tests run as there are cores: they wait about half of the time."""
+    return (os.cpu_count() or 1) * (1 if config.option.markexpr == "not slow" else 2)
 
 
 REPOSITORY = Path(__file__).parent.parent

@@ -12,9 +12,8 @@ from typing import Any
 import pandas as pd
 
 from analysis.errors import AnalysisError
-from harness.records import RecordError, RunRecord, read_record
+from harness.records import LOG_FILE, SAMPLES_FILE, RecordError, RunRecord, read_record
 
-METRICS_FILE, SAMPLES_FILE, LOG_FILE = "metrics.jsonl", "samples.jsonl", "log.txt"
 LOG_CHARACTERS = 400_000
 """Of all log tails together; 6 to 25 lines a cell."""
 SAMPLE_CHARACTERS = 1_500_000

@@ -7,7 +7,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-from analysis.report.cells import METRICS_FILE, Cell, read_lines
+from analysis.report.cells import Cell, read_lines
+from harness.records import METRICS_FILE
 
 METRICS = {"val_loss": "validation loss", "train_loss": "training loss"}
 MOST_POINTS = 30_000

@@ -15,11 +15,10 @@ from pathlib import Path
 
 from analysis.comparison import Rules
 from analysis.errors import AnalysisError
-from analysis.report.cells import METRICS_FILE
 from analysis.report.evidence import gather
 from analysis.report.page import render
 from analysis.sources import read_runs
-from harness.records import RECORD_FILE
+from harness.records import METRICS_FILE, RECORD_FILE
 
 HOST = "127.0.0.1"
 

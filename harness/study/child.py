@@ -9,7 +9,7 @@ import sys
 import threading
 from pathlib import Path
 
-from harness.log import LOG_FILE
+from harness.records import LOG_FILE
 from harness.study.devices import Slot, torchrun
 
 

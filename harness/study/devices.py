@@ -12,6 +12,7 @@ from itertools import takewhile
 from pathlib import Path
 
 from harness.config import ConfigError, HardwareConfig
+from harness.records import CONFIG_FILE
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -115,7 +116,7 @@ def torchrun(folder: Path, n_devices: int) -> int:
     launcher = ["torch.distributed.run", "--standalone", f"--nproc_per_node={n_devices}"]
     command = [sys.executable, "-m", *launcher, "-m", "harness.cell", str(folder)]
     code, tried = 0, ""
-    while (config := (folder / "config.yaml").read_text()) != tried:
+    while (config := (folder / CONFIG_FILE).read_text()) != tried:
         code, tried = _wait_for(subprocess.Popen(command)), config
     return code
 

@@ -21,8 +21,7 @@ from harness.config import BudgetConfig
 from harness.exits import EXIT_BUSY, StudyFailed
 from harness.freeze import describe, finished_record
 from harness.lock import LOCK_FILE, living_owner
-from harness.log import LOG_FILE
-from harness.records import RECORD_FILE, Status, find_records, read_record
+from harness.records import LOG_FILE, RECORD_FILE, Status, find_records, read_record
 from harness.study import child
 from harness.study.devices import Slot, plan_slots
 from harness.study.plan import Cell

@@ -9,8 +9,16 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from harness.lock import living_owner
-from harness.log import LOG_FILE
-from harness.records import RECORD_FILE, RunRecord, Status, printable, read_plan, read_record
+from harness.records import (
+    LOG_FILE,
+    METRICS_FILE,
+    RECORD_FILE,
+    RunRecord,
+    Status,
+    printable,
+    read_plan,
+    read_record,
+)
 
 if TYPE_CHECKING:
     from rich.table import Table
@@ -89,7 +97,7 @@ def _describe(folder: Path, record: RunRecord) -> tuple[str, str]:
 
 def _latest(folder: Path) -> dict[str, Any]:
     """Return the last whole line of the cell's metrics."""
-    path = folder / "metrics.jsonl"
+    path = folder / METRICS_FILE
     if not path.exists():
         return {}
     with path.open("rb") as file:
