@@ -62,7 +62,7 @@ bench: $(READY) ## Measure everything on an idle machine, about an hour (NANOGPT
 	$(BIN)/python -m benchmarks.operations --write
 	$(BIN)/python -m benchmarks.overhead --write
 	$(BIN)/python -m benchmarks.study --write
-	$(BIN)/python -m benchmarks.runner --cells 24 --write
+	$(BIN)/python -m benchmarks.runner --write
 	$(BIN)/python -m benchmarks.analysis --write
 	$(BIN)/python benchmarks/tokenise.py
 

@@ -1,6 +1,6 @@
 """Measure what the study runner adds to its cells, and how long a cell takes to start and to end.
 
-    python -m benchmarks.runner [--cells 8] [--rounds 3] [--write]
+    python -m benchmarks.runner [--cells 8] [--rounds 5] [--write]
 
 The same demo cells go through the runner and, in turn, through a bare loop: as many processes as
 there are slots, forked with all imports done, each training, validating, sampling and testing its
@@ -44,7 +44,7 @@ interventions:
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--cells", type=int, default=8, help="of each round")
-    parser.add_argument("--rounds", type=int, default=3)
+    parser.add_argument("--rounds", type=int, default=5)
     parser.add_argument("--tokens", type=int, help="of a cell, instead of the demo's")
     parser.add_argument("--write", action="store_true", help="into docs/benchmarks.md")
     options = parser.parse_args()
