@@ -16,6 +16,7 @@ signal.signal(signal.SIGINT, signal.default_int_handler)
 """A shell makes what it starts in the background ignore Ctrl-C, and so would the tests' commands."""
 
 
+@pytest.hookimpl(optionalhook=True)  # make test-ray has no xdist
 def pytest_xdist_auto_num_workers(config: pytest.Config) -> int:
     """Let twice as many slow tests run as there are cores: they wait about half of the time."""
     return (os.cpu_count() or 1) * (1 if config.option.markexpr == "not slow" else 2)
