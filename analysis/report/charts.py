@@ -78,7 +78,7 @@ def arm_axis() -> Spec:
         "type": "nominal",
         "sort": {"field": "at", "op": "min"},
         "title": None,
-        "axis": {"grid": True, "gridDash": [1, 3], "ticks": False, "labelLimit": 220},
+        "axis": {"grid": True, "gridDash": [1, 3], "ticks": False, "labelLimit": 340},
     }
 
 

@@ -30,10 +30,10 @@ function chartConfig(narrow) {
     font,
     view: { stroke: "var(--line)" },
     axis: { ...text, gridColor: "var(--line)", domainColor: "var(--line)", tickColor: "var(--line)",
-            labelFontSize: 12, titleFontSize: 12, labelLimit: narrow ? 104 : 220 },
+            labelFontSize: 12, titleFontSize: 12, labelLimit: narrow ? 104 : 340 },
     axisX: { tickCount: narrow ? 4 : 8, grid: true },
     legend: { labelColor: "var(--ink)", titleColor: "var(--muted)", labelFontSize: 12,
-              labelLimit: 260, columns: narrow ? 1 : 3, symbolStrokeWidth: 2 },
+              labelLimit: 340, columns: narrow ? 1 : 3, symbolStrokeWidth: 2 },
   };
 }
 
