@@ -80,6 +80,8 @@ def differences(cell: Path, again: Path) -> tuple[str, ...]:
     pairs = [("code", _code(then), _code(now))]
     pairs += [(name, getattr(then, name), getattr(now, name)) for name in ("device", "n_devices")]
     pairs += [(name, then.packages[name], now.packages[name]) for name in names]
+    targets = sorted(then.sources.keys() | now.sources.keys())
+    pairs += [(t, then.sources.get(t, "none"), now.sources.get(t, "none")) for t in targets]
     return tuple(f"{name} {a} then, {b} now" for name, a, b in pairs if a != b)
 
 

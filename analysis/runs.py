@@ -202,7 +202,8 @@ def _check_duplicates(runs: pd.DataFrame, allow_reruns: bool) -> None:
     if len(again):
         raise AnalysisError(
             f"{len(again)} runs have the same arm and the same seeds as another: "
-            f"{named(again['run_id'])}; leave the copies out, or declare them with --allow-reruns"
+            f"{named(again['run_id'])}; move what is not meant to count out of the folder (cells "
+            "of earlier code, say), or declare reruns with --allow-reruns"
         )
 
 

@@ -72,7 +72,10 @@ def read_runs(sources: Sequence[str], columns: Mapping[str, str] | None = None) 
     folders = [Path(s) for s in sources if s not in tables]
     missing = [s for s in sources if not s.startswith(WANDB) and not Path(s).exists()]
     if missing:
-        raise AnalysisError(f"{missing[0]} does not exist: give a study's folder or a table")
+        raise AnalysisError(
+            f"{missing[0]} does not exist: give a study's folder or a table; "
+            "the commands: python -m analysis --help"
+        )
     for folder in folders:
         if folder.is_file() and folder.name != RECORD_FILE:
             raise AnalysisError(

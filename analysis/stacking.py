@@ -69,7 +69,7 @@ class Stacking:
         parts.append("\nIntervals are pointwise; p values are adjusted by Holm.")
         if self.missing:
             arms = ",".join(self.missing)
-            parts.append(f"To judge every stack, run: python -m harness -m '+intervention={arms}'")
+            parts.append(f"To judge every stack, these must run alone, as the stacks did: {arms}")
         return "\n".join(parts) + "\n"
 
 

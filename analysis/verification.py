@@ -157,6 +157,12 @@ def _same_everywhere(done: list[tuple[Path, RunRecord]]) -> Iterable[Check]:
         elif counts:
             seen = ", ".join(f"{value[:20]} ({n} runs)" for value, n in counts.most_common(4))
             yield Check(status, f"{len(counts)} different values of {what}", seen)
+    for target in sorted({target for _, record in done for target in record.provenance.sources}):
+        sources = (record.provenance.sources.get(target) for _, record in done)
+        counts = Counter(found for found in sources if found)
+        if len(counts) > 1:
+            seen = ", ".join(f"{found} ({n} runs)" for found, n in counts.most_common(4))
+            yield Check(NOTE, f"{len(counts)} versions of {target}", seen)
     dirty = [f"{record.arm}/{record.cell}" for _, record in done if record.provenance.git_dirty]
     if dirty:
         yield Check(NOTE, "run with uncommitted changes (patch kept)", named(dirty))

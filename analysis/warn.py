@@ -221,7 +221,7 @@ def _next_steps(
     if fitted.obstacle or table["df"].min() < FEWEST_DF - DF_ROUNDING:
         steps.append(
             "run the baseline with at least 4 initialisation seeds, and each arm with the same "
-            f"seeds, e.g. python -m harness -m '+intervention={fitted.arms[0]},...' 'seed=range(4)'"
+            "seeds: here, the command that trained these runs, with -m and 'seed=range(4)'"
         )
         return tuple(steps)
     waiting = table[table["verdict"].str.startswith(UNDECIDED) & (table["n"] > 0)]

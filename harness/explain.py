@@ -34,6 +34,12 @@ def explain(error: Exception) -> str:
     if isinstance(error, OverrideParseException):
         reason = error.message.splitlines()[0]
         return f"cannot read {error.override!r}: {reason}; quote it: '+intervention=[a,b]'"
+    text = str(error)
+    if "Ambiguous value" in text or "requires --multirun" in text:
+        return (
+            f"{text.splitlines()[0].rstrip(':')}: several values are a sweep, add -m; "
+            "a stack is one value: '+intervention=[a,b]'"
+        )
     if isinstance(error, YAMLError):
         return f"not valid YAML: {' '.join(str(error).split())}"
     if isinstance(error.__cause__, OmegaConfBaseException):

@@ -26,6 +26,7 @@ METRICS_FILE = "metrics.jsonl"
 SAMPLES_FILE = "samples.jsonl"
 TEST_LOSSES_FILE = "test_losses.npy"
 LOG_FILE = "log.txt"
+SOURCES_FOLDER = "sources"
 """The files of a cell."""
 
 PLAN_FILE = "plan.json"
@@ -107,6 +108,8 @@ class Provenance:
     git_dirty: bool | None = None
     dirty_patch: str | None = None
     """Name of the file beside the record that holds ``git diff HEAD``; None when clean."""
+    sources: dict[str, str] = field(default_factory=dict)
+    """Target outside the harness -> hash of its file, which is kept in ``sources/``."""
     config_sha256: str | None = None
     dataset_sha256: str | None = None
     """Of the whole prepared corpus (its manifest's token files)."""

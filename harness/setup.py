@@ -22,6 +22,7 @@ from harness.model import GPT, build, build_slot, count_parameters, slot_factory
 from harness.precision import Precision
 from harness.randomness import initialise, parameter_hashes
 from harness.records import CONFIG_FILE, RunRecord, Seeds, now
+from harness.targets import keep_sources
 
 log = logging.getLogger(__name__)
 
@@ -136,6 +137,7 @@ def new_record(folder: Path, config: Config, corpus: Corpus, device: torch.devic
     )
     n_test_tokens = config.eval.test_sequences * config.model.block_size + 1
     test_tokens = corpus.tokens("test")[:n_test_tokens]
+    record.provenance.sources = keep_sources(config, folder)
     record.provenance.dataset_sha256 = corpus.dataset_sha256
     record.provenance.test_set_sha256 = hashlib.sha256(test_tokens.tobytes()).hexdigest()
     record.provenance.n_devices = config.hardware.n_devices

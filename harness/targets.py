@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import Any
 
 from harness.config import Config, ConfigError
+from harness.records import SOURCES_FOLDER, write_atomic
 
 OURS = "harness."
 """Our own code is in the record's provenance, not in the cell's identity."""
@@ -30,6 +31,17 @@ def source_hashes(config: Config) -> dict[str, str]:
     """
     hashes = {target: _hash(target) for target in sorted(_targets(config))}
     return {target: found for target, found in hashes.items() if not target.startswith(OURS)}
+
+
+def keep_sources(config: Config, folder: Path) -> dict[str, str]:
+    """Copy the files behind the cell's own targets into its folder; return target -> hash."""
+    hashes = source_hashes(config)
+    for target, found in hashes.items():
+        path, name = _locate(target)
+        if path is not None and found:
+            module = target.rpartition(f".{name}")[0]
+            write_atomic(folder / SOURCES_FOLDER / f"{module}.py", path.read_bytes())
+    return hashes
 
 
 def _targets(config: Config) -> set[str]:

@@ -56,6 +56,8 @@ class StudySweeper(BasicSweeper):
 
     def jobs(self, config: DictConfig, arguments: list[str]) -> list[Job]:
         """Return the overrides of every cell: the plan's, times what is swept."""
+        from harness.config import ConfigError
+
         parsed = OverridesParser.create().parse_overrides(arguments)
         # overwriting is done once, when the cells are frozen: a job that a cluster queues again
         # must go on, not begin anew
@@ -63,6 +65,10 @@ class StudySweeper(BasicSweeper):
         grid = self.split_arguments(kept, None)[0]
         if not config.study.arms and "study" not in config.hydra.runtime.choices:
             return [tuple(job) for job in grid]
+        if config.study.arms and "baseline" not in config.study.arms:
+            raise ConfigError(
+                f"study.arms={list(config.study.arms)} has nothing to compare with: add baseline"
+            )
         planned = [(arm, seed) for arm in config.study.arms for seed in range(n_seeds(config, arm))]
         return [(*job, *_overrides(arm, seed)) for arm, seed in planned for job in grid]
 

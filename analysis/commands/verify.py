@@ -33,7 +33,10 @@ def run(options: argparse.Namespace) -> int:
     if options.rerun is not None:
         from analysis.rerun import rerun
 
-        again = rerun(options.rerun, options.steps)
+        cell = options.rerun
+        if not cell.exists():  # a cell's name, or ARM/NAME
+            cell = next((p for s in options.studies for p in s.glob(f"**/{cell}")), cell)
+        again = rerun(cell, options.steps)
         word = "identical" if again.identical else f"differs by up to {again.largest_difference:g}"
         print(
             f"\nRerun of {options.rerun}: training loss {word} over {len(again.steps)} logged "

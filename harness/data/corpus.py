@@ -114,6 +114,8 @@ def ensure_prepared(config: DataConfig, data_dir: Path) -> Corpus:
     """
     if config.source is Source.stdlib_docs:
         return prepare(config, data_dir)
+    if config.source is Source.text and text.is_here(config):
+        _refuse_changed_text(config, _prepared_folder(config, data_dir))
     return open_corpus(config, data_dir)
 
 

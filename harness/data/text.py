@@ -83,6 +83,14 @@ def documents(files: list[Path], separator: str | None) -> Iterator[tuple[str, f
         before += file.stat().st_size
 
 
+def is_here(config: DataConfig) -> bool:
+    """Tell whether the text is on this machine; its prepared corpus may be alone."""
+    try:
+        return bool(text_files(config))
+    except DataError:
+        return False
+
+
 def fingerprint(files: list[Path]) -> str:
     """Return a hash of the files' names and contents."""
     contents = []

@@ -92,6 +92,13 @@ def test_mixed_code_is_a_note_and_the_ledger_accounts_for_every_run(folder):
     assert whats["2 different values of code version"] == "note"
 
 
+def test_two_versions_of_an_arms_own_code_are_a_note(folder):
+    for seed, source in ((60, "1" * 16), (61, "2" * 16)):
+        put(folder, record("a", seed, 3.7, provenance=Provenance(sources={"mine.f": source})))
+    whats = {check.what: check.status for check in verify(folder).checks}
+    assert whats["2 versions of mine.f"] == "note"
+
+
 def test_a_patch_that_is_gone_is_found(folder):
     item = record("b", 77, 3.7)
     item.provenance = Provenance(git_sha="a" * 40, git_dirty=True, dirty_patch="dirty.patch",
@@ -117,11 +124,12 @@ def test_curves_are_compared_at_their_common_steps(tmp_path):
 
 def test_a_rerun_says_what_it_was_run_with_that_the_cell_was_not(tmp_path):
     then = Provenance(git_sha="a" * 40, device="H100", packages={"torch": "2.6", "numpy": "2.4"})
-    now = Provenance(git_sha="b" * 40, device="H100", packages={"torch": "2.9", "numpy": "2.4"})
+    now = Provenance(git_sha="b" * 40, device="H100", packages={"torch": "2.9", "numpy": "2.4"},
+                     sources={"mine.f": "1"})  # fmt: skip
     cell = put(tmp_path / "then", record("b", 0, 3.7, provenance=then))
     again = put(tmp_path / "now", record("b", 0, 3.7, provenance=now))
     code = f"code {'a' * 12} then, {'b' * 12} now"
-    assert differences(cell, again) == (code, "torch 2.6 then, 2.9 now")
+    assert differences(cell, again) == (code, "torch 2.6 then, 2.9 now", "mine.f none then, 1 now")
     assert differences(cell, cell) == ()
 
 

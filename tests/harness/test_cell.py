@@ -1,6 +1,7 @@
 import json
 import shutil
 import subprocess
+import sys
 from pathlib import Path
 
 import numpy as np
@@ -383,8 +384,14 @@ def test_editing_an_interventions_own_code_makes_another_cell(tiny, tmp_path, mo
     module.write_text("def scale(loss, logits, y, model):\n    return loss * 1.0\n")
     first = freeze(load([*tiny, search, "+intervention=own"]))
     assert freeze(load([*tiny, search, "+intervention=own"])) == first
+    record = cell.run(first)
+    assert (first / "sources" / "own_ideas.py").read_text() == module.read_text()
     module.write_text("def scale(loss, logits, y, model):\n    return loss * 0.5\n")
-    assert freeze(load([*tiny, search, "+intervention=own"])) != first
+    second = freeze(load([*tiny, search, "+intervention=own"]))
+    assert second != first
+    assert cell.run(second).provenance.sources.keys() == {"own_ideas.scale"}
+    assert read_record(second).provenance.sources != record.provenance.sources
+    del sys.modules["own_ideas"]
     module.write_text("def skale(loss, logits, y, model):\n    return loss\n")
     with pytest.raises(ValueError, match=r"own_ideas\.py defines no 'scale'; it has: skale"):
         freeze(load([*tiny, search, "+intervention=own"]))

@@ -155,6 +155,21 @@ def test_the_text_is_part_of_a_cells_identity_and_its_path_is_not(
     assert cell("edited", PROSE.replace("Line 7 ", "Line 8 ")) != here
 
 
+def test_text_that_changed_since_it_was_prepared_trains_nothing(
+    tmp_path: Path, tiny: list[str]
+) -> None:
+    (file,) = write(tmp_path, a=PROSE)
+    chosen = ["data=text", f"data.path={tmp_path}/*.txt", f"data_dir={tmp_path / 'data'}"]
+    config = load([*tiny, *chosen])
+    prepare(config.data, tmp_path / "data")
+    freeze(config)
+    file.write_text(PROSE + "One more line.")
+    with pytest.raises(DataError, match="has changed since"):
+        freeze(load([*tiny, *chosen]))
+    file.unlink()  # as on a machine that has the prepared corpus alone
+    freeze(load([*tiny, *chosen]))
+
+
 def test_a_folder_is_read_in_sorted_order_without_hidden_files(tmp_path: Path) -> None:
     write(tmp_path, b="b", a="a", **{".hidden": "h"})
     (tmp_path / "below").mkdir()

@@ -463,6 +463,19 @@ def test_a_saved_study_without_arms_is_refused(command, tiny) -> None:
     assert done.stderr == "error: an empty sweep: name at least one arm and one seed\n"
 
 
+def test_a_saved_study_without_a_baseline_is_refused(command, tiny) -> None:
+    done = command("harness", "+study=demo", "study.arms=[qkv_bias]", *tiny)
+    assert done.returncode == 2
+    assert "study.arms=['qkv_bias'] has nothing to compare with: add baseline" in done.stderr
+
+
+@pytest.mark.parametrize("swept", ["+intervention=qkv_bias,no_dropout", "seed=range(2)"])
+def test_a_sweep_without_its_flag_is_told_of_it(command, tiny, swept) -> None:
+    done = command("harness", *tiny, swept)
+    assert (done.returncode, done.stderr.count("\n")) == (2, 1)
+    assert "add -m" in done.stderr
+
+
 @pytest.mark.slow
 def test_the_last_line_counts_this_sweep_alone(command, tiny) -> None:
     for seeds in ("seed=0,1", "seed=2,3"):
