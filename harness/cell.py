@@ -20,7 +20,6 @@ import numpy as np
 import torch
 
 from harness import checkpoint
-from harness.allocator import keep_memory
 from harness.config import ConfigError
 from harness.data.corpus import open_corpus
 from harness.distributed import World
@@ -48,7 +47,7 @@ from harness.records import (
     write_atomic,
     write_record,
 )
-from harness.setup import Setup, build_training, choose_device, new_record
+from harness.setup import Setup, build_training, choose_device, new_record, settle_process
 
 log = logging.getLogger(__name__)
 
@@ -78,8 +77,7 @@ def run(folder: Path) -> RunRecord:
             return done
         config = load_frozen(folder)
         device = choose_device(config.hardware.device, world.local_rank)
-        torch.set_num_threads(config.hardware.threads)
-        keep_memory()
+        settle_process(config.hardware)
         corpus = open_corpus(config.data, Path(config.data_dir))
         world.start(device)
         record = new_record(folder, config, corpus, device)
@@ -222,6 +220,7 @@ def rehearse(folder: Path, n_cells: int) -> int:
     config.train.max_skipped_steps = 2
     try:
         device = choose_device(config.hardware.device)
+        settle_process(config.hardware)
         corpus = open_corpus(config.data, Path(config.data_dir))
     except ValueError as error:  # ConfigError and DataError
         print(f"error: {error}", file=sys.stderr)

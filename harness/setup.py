@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import logging
+import os
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
@@ -11,8 +12,9 @@ import torch
 from torch import nn
 
 from harness import provenance
+from harness.allocator import keep_memory
 from harness.batches import Batches
-from harness.config import Config, ConfigError, baseline_model
+from harness.config import Config, ConfigError, HardwareConfig, baseline_model
 from harness.data.corpus import Corpus
 from harness.distributed import World
 from harness.events import Events
@@ -62,6 +64,16 @@ def choose_device(name: str, local_rank: int = 0) -> torch.device:
     if name not in available:
         raise ConfigError(f"hardware.device={name} is not here; available: {', '.join(available)}")
     return torch.device(name)
+
+
+def settle_process(hardware: HardwareConfig) -> None:
+    """Set what holds for a whole process; before its first use of a GPU."""
+    torch.set_num_threads(hardware.threads)
+    keep_memory()
+    if hardware.deterministic:
+        os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")  # cuBLAS asks for it
+        torch.use_deterministic_algorithms(True)
+        torch.utils.deterministic.fill_uninitialized_memory = False  # type: ignore[attr-defined]
 
 
 def build_training(setup: Setup) -> Training:

@@ -81,6 +81,8 @@ class HardwareConfig:
     compile: bool = False
     """Compile the model for the device: minutes at first, then kept on disk for all cells.
     Pays on GPUs only. Dropout masks then differ, as with another micro-batch."""
+    deterministic: bool = False
+    """Bit-identical weights on a GPU, too, for some of its speed; a CPU gives them anyway."""
     slots: int | None = None
     """Cells of a sweep that run at once; None: one per GPU, or per `threads` CPU cores."""
     usd_per_hour: float | None = None

@@ -370,6 +370,17 @@ def test_checkpoints_that_will_not_fit_are_refused_before_training(tiny, monkeyp
     assert not (folder / "metrics.jsonl").exists()
 
 
+def test_deterministic_mode_asks_torch_for_it_and_changes_no_bit_on_a_cpu(tiny) -> None:
+    _, plain = run(tiny)
+    try:
+        _, strict = run([*tiny, "hardware.deterministic=true", "study_name=strict"])
+        assert torch.are_deterministic_algorithms_enabled()
+    finally:
+        torch.use_deterministic_algorithms(False)
+    assert strict.status is Status.COMPLETE
+    assert strict.fingerprints == plain.fingerprints
+
+
 def test_editing_an_interventions_own_code_makes_another_cell(tiny, tmp_path, monkeypatch) -> None:
     monkeypatch.syspath_prepend(tmp_path)
     module = tmp_path / "own_ideas.py"
