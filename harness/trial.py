@@ -12,7 +12,6 @@ from pathlib import Path
 import numpy as np
 import torch
 
-from harness.allocator import keep_memory
 from harness.batches import Batches
 from harness.cell import out_of_memory
 from harness.config import Autocast, Config
@@ -23,7 +22,7 @@ from harness.loop import Training, accumulate_gradients
 from harness.model import build, build_slot, flops_per_token, slot_factory
 from harness.optim import clip_gradients
 from harness.precision import Precision
-from harness.setup import choose_device
+from harness.setup import choose_device, settle_process
 
 N_TIMED = 3
 """Steps that are timed, after one that is not."""
@@ -51,8 +50,7 @@ class Trial:
 def run(config: Config) -> Trial | None:
     """Train a few steps of the config's micro-batch on random tokens; None: memory ran out."""
     device = choose_device(config.hardware.device)
-    torch.set_num_threads(config.hardware.threads)
-    keep_memory()
+    settle_process(config.hardware)
     if device.type == "cpu":
         limit_memory()
     try:
