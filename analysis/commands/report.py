@@ -28,9 +28,10 @@ def run(options: argparse.Namespace) -> int:
     done = write_report(
         shared.read(options), shared.rules(options), options.out, figures=options.figures
     )
-    folder = done.report.parent
     print(f"Written: {done.report} ({done.report.stat().st_size / 1e6:.2f} MB)")
-    print(f"Written: {folder}/tables/ ({len(done.tables)} files: markdown, CSV, LaTeX)")
-    if options.figures:
-        print(f"Written: {folder}/figures/ ({len(done.figures)} files: SVG, PNG)")
+    print(f"Written: {done.tables[0].parent}/ ({len(done.tables)} files: markdown, CSV, LaTeX)")
+    if done.figures:
+        print(f"Written: {done.figures[0].parent}/ ({len(done.figures)} files: SVG, PNG)")
+    if done.evidence.comparison is None:
+        print(f"It compares nothing: {done.evidence.reasons['verdicts']}")
     return 0

@@ -37,6 +37,8 @@ def write_report(
 ) -> Written:
     """Write ``report.html`` and, beside it, ``tables/`` and perhaps ``figures/``.
 
+    Of a table ``mine.csv`` they are called ``mine_report.html``, ``mine_tables`` and so on.
+
     Parameters
     ----------
     runs
@@ -56,23 +58,27 @@ def write_report(
     given = runs if isinstance(runs, Runs) else read_runs([str(runs)])
     evidence = gather(given, rules or Rules())
     folder = out or given.home or Path()
-    report = folder / REPORT_FILE
+    prefix = given.stem.removesuffix("results")
+    report = folder / f"{prefix}{REPORT_FILE}"
     _write(report, render(evidence))
     drawn = []
     if figures:
         from analysis.report.figures import figure_files
 
         for name, content in figure_files(evidence).items():
-            drawn.append(_write(folder / FIGURES / name, content))
-    return Written(report, write_tables(evidence, folder / TABLES), drawn, evidence)
+            drawn.append(_write(folder / f"{prefix}{FIGURES}" / name, content))
+    return Written(report, write_tables(evidence, folder / f"{prefix}{TABLES}"), drawn, evidence)
 
 
 def write_tables(evidence: Evidence, folder: Path) -> list[Path]:
-    """Write every table as markdown, CSV and LaTeX."""
+    """Write every table as markdown, CSV and LaTeX; what an earlier report left goes."""
     written = []
     for table in tables(evidence):
         texts = {"md": table.to_markdown(), "csv": table.to_csv(), "tex": table.to_latex()}
         written += [_write(folder / f"{table.name}.{end}", text) for end, text in texts.items()]
+    for old in set(folder.glob("*.*")) - set(written):
+        if old.suffix in (".md", ".csv", ".tex"):
+            old.unlink()
     return written
 
 

@@ -52,6 +52,19 @@ def test_the_command_writes_one_page_with_tables_and_figures(folder, tmp_path, c
     assert (tmp_path / "figures" / "noise_band.png").read_bytes()[:4] == b"\x89PNG"
 
 
+def test_a_tables_report_carries_its_name_and_what_it_cannot_compare_is_said(tmp_path, capsys):
+    file = tmp_path / "mine.csv"
+    rows = [f"{arm},{seed},{3 + seed / 100}" for arm in ("baseline", "a") for seed in range(4)]
+    file.write_text("\n".join(["arm,init_seed,test_loss", *rows]))
+    assert main(["report", str(file)]) == 0
+    assert (tmp_path / "mine_report.html").exists()
+    assert (tmp_path / "mine_tables" / "verdicts.md").exists()
+    file.write_text("\n".join(["arm,init_seed,test_loss", *rows[4:]]))
+    assert main(["report", str(file)]) == 0
+    assert "It compares nothing: no complete run of the baseline" in capsys.readouterr().out
+    assert not (tmp_path / "mine_tables" / "verdicts.md").exists()
+
+
 def test_a_folder_without_records_is_refused_in_one_line(tmp_path, capsys):
     assert main(["report", str(tmp_path)]) == 2
     error = capsys.readouterr().err
