@@ -6,6 +6,7 @@ import math
 
 import numpy as np
 import pandas as pd
+from scipy import special
 
 from analysis.classic import brown_forsythe
 from analysis.estimate import Estimate
@@ -17,6 +18,9 @@ from analysis.verdict import UNDECIDED
 
 LARGE_RATIO = 4.0
 """Arms' variances further apart than this are tested for equality."""
+
+WILD_RATIO = 100.0
+"""An arm's variance over all others', from which on its runs are pointed out."""
 
 LOOP_ONLY = (
     "loop-only band: all repeats of an arm share one initialisation seed, so the noise of the "
@@ -47,7 +51,8 @@ def all_warnings(
         Alpha, practical size (nats per token) and where that comes from.
     """
     alpha, rope, source = rule
-    found = _obstacles(table, fitted) + _variances(done, fitted) + _sequences(table, done, fitted)
+    found = _obstacles(table, fitted) + _wild(done) + _variances(done, fitted)
+    found += _sequences(table, done, fitted)
     found += (
         _unpaired(done, fitted)
         + _budgets(done, fitted)
@@ -88,6 +93,29 @@ def _obstacles(table: pd.DataFrame, fitted: Estimate) -> list[str]:
             f"verdicts need at least {FEWEST_DF:g}"
         ]
     return []
+
+
+def _wild(done: pd.DataFrame) -> list[str]:
+    """Return the arm whose runs lie much further apart than all others': a mistyped loss does that.
+
+    The F test of its variance against the others' is only to keep out what two runs may do.
+    """
+    groups = [(str(arm), group.to_numpy(dtype=float)) for arm, group in done.groupby("arm")["loss"]]
+    ss = np.array([((values - values.mean()) ** 2).sum() for _, values in groups])
+    df = np.array([len(values) - 1 for _, values in groups])
+    widest = int(np.argmax(ss / np.maximum(df, 1)))
+    own, others = ss[widest], ss.sum() - ss[widest]
+    df_own, df_others = int(df[widest]), int(df.sum() - df[widest])
+    if not (df_own and df_others and others > 0):
+        return []
+    ratio = own / df_own / (others / df_others)
+    if ratio < WILD_RATIO or special.fdtrc(df_own, df_others, ratio) > 0.001:
+        return []
+    return [
+        f"the runs of {groups[widest][0]} lie far apart: sd {math.sqrt(own / df_own):.2g}, where "
+        f"all others have {math.sqrt(others / df_others):.2g}. A mistyped loss, or a run that "
+        "nearly diverged? It widens the intervals of every arm"
+    ]
 
 
 def _variances(done: pd.DataFrame, fitted: Estimate) -> list[str]:

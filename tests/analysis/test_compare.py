@@ -338,3 +338,11 @@ def test_the_package_names_everything_it_promises():
     assert all(hasattr(analysis, name) for name in analysis.__all__)
     with pytest.raises(AttributeError, match="no attribute 'comparee'"):
         _ = analysis.comparee
+
+
+def test_one_mistyped_loss_is_pointed_out():
+    runs = study({"a": -0.03, "b": 0.0}, n=3)
+    assert not [text for text in compare(runs).warnings if "lie far apart" in text]
+    runs.loc[runs.query("arm == 'b'").index[0], "test_loss"] *= 10
+    (text,) = [text for text in compare(runs).warnings if "lie far apart" in text]
+    assert text.startswith("the runs of b lie far apart: sd ")
