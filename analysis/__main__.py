@@ -6,11 +6,20 @@ import argparse
 import os
 import sys
 from importlib import import_module
+from typing import NoReturn
 
 from analysis.commands import COMMANDS
 from analysis.errors import AnalysisError
 
 DEFAULT = "table"
+
+
+class Parser(argparse.ArgumentParser):
+    """Says what is wrong with a command line in one line."""
+
+    def error(self, message: str) -> NoReturn:
+        """Refuse the command line."""
+        self.exit(2, f"error: {message}; see: {self.prog} --help\n")
 
 
 def main(arguments: list[str] | None = None) -> int:
@@ -38,7 +47,7 @@ def main(arguments: list[str] | None = None) -> int:
 
 def build_parser() -> argparse.ArgumentParser:
     """Return the parser of all subcommands."""
-    parser = argparse.ArgumentParser(
+    parser = Parser(
         prog="python -m analysis",
         description="Which interventions are real improvements, how sure are we, and what would "
         "it cost to be sure? Losses are in nats per token; delta = arm - baseline.",

@@ -146,3 +146,16 @@ def test_help_imports_nothing_heavy_and_tables_no_scipy_stats_or_torch(folder):
     banned = ["torch", "hydra", "wandb", "scipy.stats", "matplotlib", "statsmodels"]
     done, _ = python("-c", code.format(args=[str(folder), "--no-write"], banned=banned))
     assert done.stdout.splitlines()[-1] == "[]", done.stdout + done.stderr
+
+
+@pytest.mark.parametrize(
+    "wrong", [["--variance", "odd", "runs"], ["plan", "--delta", "2%"], ["plan", "--typo"]]
+)
+def test_a_wrong_flag_is_refused_in_one_line(wrong, capsys):
+    with pytest.raises(SystemExit) as stopped:
+        main(wrong)
+    error = capsys.readouterr().err
+    assert stopped.value.code == 2
+    assert error.startswith("error: ")
+    assert error.count("\n") == 1
+    assert "--help" in error
