@@ -57,7 +57,7 @@ format: $(READY) ## Format the code and sort the imports
 	$(BIN)/ruff check --fix .
 	$(BIN)/ruff format .
 
-bench: $(READY) ## Measure everything on an idle machine, about an hour (NANOGPT=checkout)
+bench: $(READY) ## Measure everything on an idle machine, about 35 minutes (NANOGPT=checkout)
 	$(BIN)/python -m benchmarks.engine $(if $(NANOGPT),--nanogpt $(NANOGPT)) --write
 	$(BIN)/python -m benchmarks.operations --write
 	$(BIN)/python -m benchmarks.overhead --write

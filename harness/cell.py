@@ -222,10 +222,10 @@ def rehearse(folder: Path, n_cells: int) -> int:
         device = choose_device(config.hardware.device)
         settle_process(config.hardware)
         corpus = open_corpus(config.data, Path(config.data_dir))
+        record = new_record(folder, config, corpus, device)
     except ValueError as error:  # ConfigError and DataError
         print(f"error: {error}", file=sys.stderr)
         return 1
-    record = new_record(folder, config, corpus, device)
     try:
         training = build_training(Setup(folder, config, corpus, record, device, World(), NO_LOCK))
         checkpoint.check_room(folder, training.model, config.checkpoint, n_cells)

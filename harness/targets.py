@@ -36,9 +36,9 @@ def source_hashes(config: Config) -> dict[str, str]:
 def keep_sources(config: Config, folder: Path) -> dict[str, str]:
     """Copy the files behind the cell's own targets into its folder; return target -> hash."""
     hashes = source_hashes(config)
-    for target, found in hashes.items():
+    for target in hashes:
         path, name = _locate(target)
-        if path is not None and found:
+        if path is not None:
             module = target.rpartition(f".{name}")[0]
             write_atomic(folder / SOURCES_FOLDER / f"{module}.py", path.read_bytes())
     return hashes

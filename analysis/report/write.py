@@ -16,6 +16,9 @@ from harness.records import write_atomic
 
 REPORT_FILE = "report.html"
 TABLES, FIGURES = "tables", "figures"
+ENDINGS = ("md", "csv", "tex")
+NAMES = ("verdicts", "components", "pairing", "evaluation", "stacks", "stack_shares", "plan")
+"""Tables that a report may lack; what else lies in the folder is not ours."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -74,11 +77,11 @@ def write_tables(evidence: Evidence, folder: Path) -> list[Path]:
     """Write every table as markdown, CSV and LaTeX; what an earlier report left goes."""
     written = []
     for table in tables(evidence):
-        texts = {"md": table.to_markdown(), "csv": table.to_csv(), "tex": table.to_latex()}
-        written += [_write(folder / f"{table.name}.{end}", text) for end, text in texts.items()]
-    for old in set(folder.glob("*.*")) - set(written):
-        if old.suffix in (".md", ".csv", ".tex"):
-            old.unlink()
+        texts = (table.to_markdown(), table.to_csv(), table.to_latex())
+        for end, text in zip(ENDINGS, texts, strict=True):
+            written.append(_write(folder / f"{table.name}.{end}", text))
+    for old in {folder / f"{name}.{end}" for name in NAMES for end in ENDINGS} - set(written):
+        old.unlink(missing_ok=True)
     return written
 
 

@@ -7,6 +7,7 @@ import shutil
 import signal
 import subprocess
 import sys
+import threading
 from dataclasses import dataclass
 from itertools import takewhile
 from pathlib import Path
@@ -123,7 +124,8 @@ def torchrun(folder: Path, n_devices: int) -> int:
 
 def _wait_for(process: subprocess.Popen[bytes]) -> int:
     """Wait while the cell trains, or saves its state because this process was asked to stop."""
-    signal.signal(signal.SIGTERM, lambda *_: process.terminate())
+    if threading.current_thread() is threading.main_thread():  # only there can signals be handled
+        signal.signal(signal.SIGTERM, lambda *_: process.terminate())
     try:
         return process.wait()
     except KeyboardInterrupt:  # the terminal told the cell as well

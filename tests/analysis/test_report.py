@@ -59,10 +59,12 @@ def test_a_tables_report_carries_its_name_and_what_it_cannot_compare_is_said(tmp
     assert main(["report", str(file)]) == 0
     assert (tmp_path / "mine_report.html").exists()
     assert (tmp_path / "mine_tables" / "verdicts.md").exists()
+    (tmp_path / "mine_tables" / "notes.md").write_text("somebody else's")
     file.write_text("\n".join(["arm,init_seed,test_loss", *rows[4:]]))
     assert main(["report", str(file)]) == 0
     assert "It compares nothing: no complete run of the baseline" in capsys.readouterr().out
     assert not (tmp_path / "mine_tables" / "verdicts.md").exists()
+    assert (tmp_path / "mine_tables" / "notes.md").exists()
 
 
 def test_a_folder_without_records_is_refused_in_one_line(tmp_path, capsys):

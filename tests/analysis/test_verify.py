@@ -133,6 +133,13 @@ def test_a_rerun_says_what_it_was_run_with_that_the_cell_was_not(tmp_path):
     assert differences(cell, cell) == ()
 
 
+def test_a_cell_to_run_again_may_be_called_by_its_name(folder, capsys):
+    home = next(folder.rglob("config.yaml")).parent
+    for name in (home.name, f"{home.parent.name}/{home.name}"):
+        assert main(["verify", str(folder), "--rerun", name]) == 2
+        assert f"{home} has no metrics.jsonl" in capsys.readouterr().err
+
+
 def test_a_cell_that_cannot_run_again_says_why(tmp_path, monkeypatch):
     (tmp_path / "config.yaml").write_text("nonsense: true\n")
     (tmp_path / "metrics.jsonl").write_text('{"step": 1, "train_loss": 3.0}\n')

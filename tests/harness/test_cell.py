@@ -364,6 +364,7 @@ def test_checkpoints_that_will_not_fit_are_refused_before_training(tiny, monkeyp
     monkeypatch.setattr(shutil, "disk_usage", lambda _: usage(free=1000))
     folder, record = run(tiny)
     assert record.status is Status.FAILED
+    assert "1000" not in record.error
     assert "Traceback" not in (folder / "log.txt").read_text()
     assert "checkpoints will need" in record.error
     assert "checkpoint.keep" in record.error

@@ -24,6 +24,18 @@ from harness.study.view import cell_states, summary
 STUDY = ["+study=demo", "study.arms=[baseline,qkv_bias]", "study.seeds=2"]
 
 
+def overlay(folder: Path, name: str, event: str, target: str) -> str:
+    """Write an intervention of one's own; return the override by which Hydra finds it."""
+    file = folder / "conf" / "intervention" / f"{name}.yaml"
+    file.parent.mkdir(parents=True)
+    file.write_text(
+        "# @package _global_\n"
+        f"interventions: {{{name}: {{summary: s, source: t, event: {event},"
+        f" fn: {{_target_: {target}, _partial_: true}}}}}}\n"
+    )
+    return f"hydra.searchpath=[file://{folder / 'conf'}]"
+
+
 def launch(folder: Path, *arguments: str) -> subprocess.Popen:
     return subprocess.Popen(
         [sys.executable, "-m", "harness", *arguments], cwd=folder,
@@ -289,14 +301,7 @@ def test_a_crash_is_tried_once_more_and_the_first_log_kept(command, tmp_path, ti
         "    if step == 3 and not flag.exists():\n"
         "        flag.touch(); os.abort()\n"
     )
-    overlay = tmp_path / "conf" / "intervention" / "crash.yaml"
-    overlay.parent.mkdir(parents=True)
-    overlay.write_text(
-        "# @package _global_\n"
-        "interventions: {crash: {summary: s, source: t, event: step_done,"
-        " fn: {_target_: crashing.die_once, _partial_: true}}}\n"
-    )
-    search = f"hydra.searchpath=[file://{tmp_path / 'conf'}]"
+    search = overlay(tmp_path, "crash", "step_done", "crashing.die_once")
     done = command("harness", *tiny, search, "-m", "+intervention=crash", "seed=0,1",
                    "hardware.slots=1", PYTHONPATH=str(tmp_path))  # fmt: skip
     assert done.returncode == 0, done.stderr
@@ -348,14 +353,7 @@ def test_memory_that_runs_out_on_one_of_two_devices_halves_the_micro_batch(
         "        raise MemoryError('out of memory')\n"
         "    return loss\n"
     )
-    overlay = tmp_path / "conf" / "intervention" / "hungry.yaml"
-    overlay.parent.mkdir(parents=True)
-    overlay.write_text(
-        "# @package _global_\n"
-        "interventions: {hungry: {summary: s, source: t, event: loss,"
-        " fn: {_target_: hungry.eat, _partial_: true}}}\n"
-    )
-    search = f"hydra.searchpath=[file://{tmp_path / 'conf'}]"
+    search = overlay(tmp_path, "hungry", "loss", "hungry.eat")
     done = command("harness", *tiny, search, "+intervention=hungry", "hardware.n_devices=2",
                    "train.batch_size=4", PYTHONPATH=str(tmp_path))  # fmt: skip
     assert done.returncode == 0, done.stderr
@@ -450,6 +448,7 @@ def test_a_refused_sweep_leaves_nothing_behind(command, tiny, tmp_path) -> None:
     for refused in ("+intervention=baseline,[higher_lr,scheduled_lr,typo]", "model.block_size=8,512",
                     "model.block_size=8,8"):  # fmt: skip
         assert command("harness", *tiny, "-m", refused).returncode == 2
+        assert not (tmp_path / "runs").exists()
     assert command("harness", *STUDY, *tiny).returncode == 0
     before = sorted((tmp_path / "runs").rglob("*"))
     changed = command("harness", *STUDY, *tiny, "optim.lr=0.1")
