@@ -6,7 +6,7 @@ from studies import study
 from analysis import compare
 from analysis.fit import fit_pooled
 from analysis.mixed import fit_mixed
-from analysis.own import MOST_WEIGHT, PRIOR_DF, guard
+from analysis.own import MOST_WEIGHT, PRIOR_DF, UNHEARD_DF, guard
 
 RNG = np.random.default_rng(20)
 
@@ -26,7 +26,8 @@ def test_with_shared_seeds_the_own_variance_is_that_of_the_paired_differences():
     table = loss.reshape(4, 6)
     ratio = (table[1:] - table[0]).var(axis=1, ddof=1) / (2 * fit.var_resid)
     apart = fit.var_resid / (fit.var_init + fit.var_resid)
-    h = min(4 / (4 + PRIOR_DF * apart**2), MOST_WEIGHT)
+    heard = 5 - UNHEARD_DF
+    h = min(heard / (heard + PRIOR_DF * apart**1.5), MOST_WEIGHT)
     u = (1 - h) * h
     wanted = h * ratio + u * ratio.mean() + (1 - h - u)
     assert (found.se / plain.se) ** 2 == pytest.approx(wanted, rel=1e-9)
@@ -63,12 +64,13 @@ def test_the_own_variance_is_unbiased_under_the_model_in_any_design():
     assert df == pytest.approx(np.trace(M) ** 2 / (M**2).sum())
 
 
-def test_two_seeds_say_nothing_of_an_arm_s_own_noise():
+def test_two_seeds_are_heard_where_pairing_leaves_little_noise_but_never_below_3_df():
     loss, arm, seed = blocks(5, 2)
     fit = fit_mixed(loss, arm, seed)
     found, plain = guard(fit, loss, arm, seed).against_baseline(), fit.against_baseline()
-    assert found.se == pytest.approx(plain.se)
-    assert found.df == pytest.approx(plain.df)
+    differences = np.abs(np.diff(loss.reshape(5, 2) - loss.reshape(5, 2)[0], axis=1)[1:, 0])
+    assert list(np.argsort(found.se)) == list(np.argsort(differences))
+    assert np.all((found.df >= 3) & (found.df < plain.df))
 
 
 @pytest.mark.parametrize("shared", [True, False])
