@@ -6,6 +6,7 @@ from dataclasses import dataclass
 
 import pandas as pd
 
+from analysis.runs import SUPERSEDED
 from harness.records import StudyPlan
 
 
@@ -24,11 +25,13 @@ class Ledger:
     diverged: tuple[str, ...]
     failed: tuple[str, ...]
     unfinished: tuple[str, ...]
+    superseded: tuple[str, ...]
+    """Runs of an arm whose own code was edited since; they stand in no figure."""
 
     def sentence(self) -> str:
         """Return the ledger as one line."""
         parts = [] if self.planned is None else [f"{self.planned} planned"]
-        order = ("complete", "running", "preempted", "failed", "diverged")
+        order = ("complete", "running", "preempted", "failed", "diverged", SUPERSEDED)
         parts += [
             f"{self.counts.get(status, 0)} {status}"
             for status in order
@@ -65,6 +68,7 @@ def take_stock(runs: pd.DataFrame, plans: dict[str, StudyPlan]) -> Ledger:
         ),
         failed=tuple(runs.loc[status == "failed", "run_id"]),
         unfinished=tuple(runs.loc[status.isin(["running", "preempted"]), "run_id"]),
+        superseded=tuple(runs.loc[status == SUPERSEDED, "run_id"]),
     )
 
 

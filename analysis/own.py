@@ -23,7 +23,7 @@ from analysis.fit import FEWEST_DF, Array, Contrasts, Fit, sums_of_squares
 
 PRIOR_DF = 6.0
 """Df that the model's variance is worth against the own one where no noise is shared."""
-UNHEARD_DF = 0.7
+UNHEARD_DF = 0.95
 """Of the own variance's df: what of its word is chance. Chosen, as the others, by simulation."""
 MOST_WEIGHT = 0.75
 """Of the own variance: differences that trust themselves alone break Dunnett's common sd."""
@@ -119,7 +119,7 @@ def guard(fit: Fit, loss: ArrayLike, arm: ArrayLike, seed: ArrayLike) -> Fit:
     >>> runs = y, np.repeat(arm, 4), np.arange(12)
     >>> pooled = fit_pooled(*runs[:2])
     >>> (guard(pooled, *runs).against_baseline().se / pooled.against_baseline().se).round(2)
-    array([1.08, 0.69])
+    array([1.08, 0.7 ])
     """
     y, arms = np.asarray(loss, dtype=float), np.asarray(arm, dtype=np.intp)
     seeds = np.asarray(seed, dtype=np.intp)

@@ -9,7 +9,7 @@ from typing import Any
 import pandas as pd
 
 from analysis.errors import AnalysisError
-from analysis.runs import Runs
+from analysis.runs import SEEDS, SUPERSEDED, Runs
 from harness.records import (
     BASELINE,
     PLAN_FILE,
@@ -54,12 +54,13 @@ def read_records(paths: list[Path]) -> Runs:
         rows.append(_row(record, file.parent))
         tensors.append(frozenset(hash(item) for item in record.fingerprints.init.items()))
         cards.update(record.cards)
-    frame = pd.DataFrame(rows)
+    frame, plans = pd.DataFrame(rows), _plans(paths)
+    frame.loc[_superseded(frame, plans), "status"] = SUPERSEDED
     frame["batch_size"] = _batch_sizes([row["changes"] for row in rows])
     frame["init_shared"] = _init_shared(rows, tensors)
     _name(frame)
     frame["published_delta"] = [_published(arm, cards) for arm in frame["arm"]]
-    return Runs(frame, _plans(paths), paths[0] if paths[0].is_dir() else paths[0].parent)
+    return Runs(frame, plans, paths[0] if paths[0].is_dir() else paths[0].parent)
 
 
 def _files(paths: list[Path]) -> list[Path]:
@@ -97,6 +98,8 @@ def _row(record: RunRecord, folder: Path) -> dict[str, Any]:
         "test_set": record.provenance.test_set_sha256,
         "data_shuffled": record.fingerprints.data_shuffled,
         "git_sha": record.provenance.git_sha,
+        "own_code": " ".join(map("=".join, sorted(record.provenance.sources.items()))),
+        "started": record.started,
         "changes": record.changes,
         "folder": str(folder),
         "error": record.error,
@@ -107,6 +110,24 @@ def _name(frame: pd.DataFrame) -> None:
     """Put the study before the name wherever one name is used in several studies."""
     if frame["study"].nunique() > 1:
         frame["run_id"] = frame["study"] + "/" + frame["run_id"]
+
+
+def _superseded(frame: pd.DataFrame, plans: dict[str, StudyPlan]) -> list[int]:
+    """Return the rows whose arm was edited since: its own code is another in a later cell.
+
+    Of one study's cells of equal arm and seeds the planned one counts, else the latest.
+    """
+    planned = {str(cell.get("cell")) for plan in plans.values() for cell in plan.cells}
+    ranked = frame.assign(
+        planned=frame["cell"].isin(planned),
+        started=frame["started"].fillna(""),
+    ).sort_values(["planned", "started"], kind="stable")
+    groups = ranked.groupby(["study", "arm", *SEEDS], dropna=False)
+    return [
+        int(row)
+        for _, group in groups
+        for row in group.index[group["own_code"] != group["own_code"].iloc[-1]]
+    ]
 
 
 def _init_shared(rows: list[dict[str, Any]], tensors: list[Tensors]) -> list[float | None]:

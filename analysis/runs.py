@@ -10,7 +10,7 @@ A run is a row. Columns (only `arm` and a loss are needed):
 ``data_seed``      order of the training sequences
 ``loop_seed``      dropout and whatever else the loop draws
 ``test_loss``      nats per token; also ``val_loss``, ``train_loss`` or any metric of yours
-``status``         complete, diverged, failed, running or preempted
+``status``         complete, diverged, failed, running, preempted or superseded
 ``tokens``         training tokens
 ``hours``          of training
 ``usd``            dollars
@@ -32,7 +32,9 @@ from analysis.errors import AnalysisError
 from harness.records import BASELINE, Status, StudyPlan
 
 SEEDS = ("init_seed", "data_seed", "loop_seed")
-STATUSES = tuple(status.value for status in Status)
+SUPERSEDED = "superseded"
+"""Status of a run whose arm's own code was edited since and trained again."""
+STATUSES = (*(status.value for status in Status), SUPERSEDED)
 MOST_NAMED = 5
 
 

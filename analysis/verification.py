@@ -106,6 +106,7 @@ def _ledger_checks(ledger: Any) -> Iterable[Check]:
         ("not finished", ledger.unfinished),
         ("failed, so excluded", ledger.failed),
         ("diverged, so excluded from means", ledger.diverged),
+        ("superseded by a later version of the arm's own code, so excluded", ledger.superseded),
         ("run but not planned (exploratory)", ledger.unplanned),
     ):
         if runs:

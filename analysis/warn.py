@@ -56,6 +56,7 @@ def all_warnings(
     found += (
         _unpaired(done, fitted)
         + _budgets(done, fitted)
+        + _versions(done)
         + _ledger(ledger)
         + _rope(rope, source, fitted)
     )
@@ -194,12 +195,26 @@ def _budgets(done: pd.DataFrame, fitted: Estimate) -> list[str]:
     ]
 
 
+def _versions(done: pd.DataFrame) -> list[str]:
+    """Return the arms whose runs had different versions of the arm's own code."""
+    if "own_code" not in done:
+        return []
+    counts = done["own_code"].groupby(done["arm"]).nunique()
+    mixed = list(counts.index[counts > 1])
+    return [f"{named(mixed)}: the seeds ran with different versions of the own code"] * bool(mixed)
+
+
 def _ledger(ledger: Ledger) -> list[str]:
     found = []
     if ledger.diverged:
         found.append(f"diverged: {named(ledger.diverged)}")
     if ledger.failed:
         found.append(f"failed: {named(ledger.failed)}; run the study again to retry them")
+    if ledger.superseded:
+        found.append(
+            f"left out: {named(ledger.superseded)}, since the arm's own code was edited and "
+            "trained again with these seeds; editing after a look makes a study exploratory"
+        )
     if ledger.unplanned:
         found.append(
             f"exploratory: {len(ledger.unplanned)} complete run(s) are not in the plan "

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from studies import put, record, study
 
-from analysis import AnalysisError, verify
+from analysis import AnalysisError, compare, read_runs, verify
 from analysis.__main__ import main
 from analysis.rerun import compare_curves, curve, differences, rerun
 from harness.records import Provenance, Status, StudyPlan, write_plan
@@ -97,6 +97,41 @@ def test_two_versions_of_an_arms_own_code_are_a_note(folder):
         put(folder, record("a", seed, 3.7, provenance=Provenance(sources={"mine.f": source})))
     whats = {check.what: check.status for check in verify(folder).checks}
     assert whats["2 versions of mine.f"] == "note"
+
+
+def test_cells_of_an_arms_earlier_code_are_left_out_and_listed(folder):
+    for code, loss, started in (("2" * 16, 3.6, "2026-02"), ("1" * 16, 3.9, "2026-01")):
+        item = record("mine", 60, loss, started=started,
+                      provenance=Provenance(test_set_sha256="t" * 64, sources={"mine.f": code}))  # fmt: skip
+        item.cell = code
+        put(folder, item)
+    result = compare(read_runs([str(folder)]))
+    row = result.table.set_index("arm").loc["mine"]
+    assert (row["n"], row["mean_loss"]) == (1, 3.6)
+    assert "1 superseded" in result.ledger.sentence()
+    assert any(f"left out: mine/{'1' * 16}" in text for text in result.warnings)
+    notes = {check.what: check.detail for check in verify(folder).checks}
+    assert notes["superseded by a later version of the arm's own code, so excluded"]
+
+
+def test_the_planned_version_of_an_arms_code_counts_not_the_latest(folder):
+    first = record("mine", 60, 3.9, started="2026-01", provenance=Provenance(sources={"f": "1"}))
+    later = record("mine", 60, 3.6, started="2026-02", provenance=Provenance(sources={"f": "2"}))
+    later.cell = "2" * 16
+    for item in (first, later):
+        put(folder, item)
+    write_plan(folder, StudyPlan(study="synthetic", cells=[{"arm": "mine", "cell": first.cell}]))
+    status = read_runs([str(folder)]).frame.set_index("cell")["status"]
+    assert status[[first.cell, later.cell]].tolist() == ["complete", "superseded"]
+
+
+def test_seeds_that_ran_with_different_versions_of_an_arms_code_are_pointed_out(folder):
+    for seed in (60, 61):
+        item = record("mine", seed, 3.6)
+        item.provenance.sources = {"mine.f": str(seed)}
+        put(folder, item)
+    warnings = compare(read_runs([str(folder)])).warnings
+    assert "mine: the seeds ran with different versions of the own code" in warnings
 
 
 def test_a_patch_that_is_gone_is_found(folder):
