@@ -26,10 +26,11 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from typing import Any
 
+from hydra.errors import InstantiationException
 from hydra.utils import instantiate
 from torch import Tensor, nn
 
-from harness.config import CardConfig, Event
+from harness.config import CardConfig, ConfigError, Event
 from harness.randomness import seed_global
 
 
@@ -44,7 +45,7 @@ class Events:
                 self._add(name, cards[name])
 
     def _add(self, name: str, card: CardConfig) -> None:
-        hook = instantiate(card.fn)
+        hook = _made(name, card)
         if card.event is not None:
             self._by_event[card.event].append((name, hook))
             return
@@ -70,8 +71,13 @@ class Events:
 
     def loss(self, loss: Tensor, logits_BTV: Tensor, y_BT: Tensor, model: nn.Module) -> Tensor:
         """Return the loss to differentiate."""
-        for _, hook in self._by_event[Event.loss]:
+        for name, hook in self._by_event[Event.loss]:
             loss = hook(loss, logits_BTV, y_BT, model)
+            if not isinstance(loss, Tensor):
+                raise ConfigError(
+                    f"interventions.{name}.fn returned {loss!r:.40}: a function of the event "
+                    "loss returns the loss to differentiate, a tensor"
+                )
         return loss
 
     def gradients_ready(self, model: nn.Module, step: int) -> None:
@@ -103,3 +109,17 @@ class Events:
         """Restore what `state_dict` returned."""
         for name, value in state.items():
             self.objects[name].load_state_dict(value)
+
+
+def _made(name: str, card: CardConfig) -> Any:
+    """Return what a card's ``fn`` describes: the event's function, or an object with methods."""
+    partial = card.event is None or bool((card.fn or {}).get("_partial_"))
+    hint = "" if partial else "; add `_partial_: true`, so that the loop calls it"
+    try:
+        hook = instantiate(card.fn)
+    except InstantiationException as error:
+        cause = str(error.__cause__ or error).splitlines()[0]
+        raise ConfigError(f"interventions.{name}.fn cannot be made: {cause}{hint}") from error
+    if card.event is not None and not callable(hook):
+        raise ConfigError(f"interventions.{name}.fn is {hook!r:.40}, not a function{hint}")
+    return hook

@@ -6,6 +6,7 @@ from analysis.report.evidence import Evidence
 from analysis.report.palette import SYMBOLS, verdict_kind
 from analysis.report.verdict_tables import digits
 from analysis.verdict import BETTER, SAME, UNDECIDED, WORSE
+from harness.records import BASELINE
 
 
 def headline(evidence: Evidence) -> str:
@@ -40,7 +41,7 @@ def tiles(evidence: Evidence) -> list[dict[str, str]]:
     ledger, result = evidence.ledger, evidence.comparison
     done = ledger.counts.get("complete", 0)
     planned = ledger.planned or sum(ledger.counts.values())
-    tiles = [_tile("runs", f"{done} / {planned}", ledger.sentence())]
+    tiles = [_tile("runs", f"{done} / {planned}", ledger.sentence()), *_one_run(evidence)]
     if result is not None:
         decimals = digits(result) + 1
         if result.sd is not None and result.estimate.obstacle is None:
@@ -61,6 +62,20 @@ def tiles(evidence: Evidence) -> list[dict[str, str]]:
     if evidence.cells:
         tiles.append(_tile("training", f"{hours:,.2f} h", price))
     return tiles
+
+
+def _one_run(evidence: Evidence) -> list[dict[str, str]]:
+    """Return what every run trains, as the baseline's record says."""
+    records = [cell.record for cell in evidence.cells if cell.record.n_params]
+    if not records:
+        return []
+    record = next((found for found in records if found.arm == BASELINE), records[0])
+    kit = record.provenance
+    devices = f"{kit.n_devices} x {kit.device}" if (kit.n_devices or 1) > 1 else kit.device
+    tokens = f"parameters, {record.tokens:,} tokens"
+    known = [tokens, kit.tokenizer and f"tokenizer {kit.tokenizer}", devices]
+    size = f"{record.n_params / 1e6:.3g}M"
+    return [_tile("one run", size, ", ".join(str(part) for part in known if part))]
 
 
 def _tile(label: str, value: str, note: str) -> dict[str, str]:

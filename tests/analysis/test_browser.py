@@ -276,7 +276,9 @@ def test_the_live_report_reloads_and_keeps_what_the_reader_set(chromium, tmp_pat
     page.locator(".sample[data-side=left] .sample-seed").select_option("1")
     full_study(folder, arms, 3, n_points=6)
     page.wait_for_function(f"() => {live}.includes('18 complete')")
-    assert "18 / 18" in page.locator(".tiles").inner_text()
+    tiles = page.locator(".tiles").inner_text()
+    assert "18 / 18" in tiles
+    assert re.search(r"one run\s+1M\s+parameters, 60,000 tokens", tiles)
     assert verdicts.locator("th[aria-sort=descending]").inner_text() == "mean"
     assert verdicts.locator("input[type=search]").input_value() == "a"
     assert "bad" in column(page, "verdicts", 1)

@@ -9,6 +9,7 @@ import torch
 from torch.nn import functional as F
 
 from harness.compose import load
+from harness.config import ConfigError
 from harness.loop import micro_loss
 
 REPOSITORY = Path(__file__).parents[2]
@@ -56,3 +57,22 @@ def test_a_loss_event_gets_the_targets_whose_cross_entropy_the_loss_is(
     plain = F.cross_entropy(logits_NV, y_BT.flatten())
     assert torch.equal(micro_loss(training, x_BT, y_BT), wanted)
     assert not torch.equal(wanted, plain)
+
+
+def test_a_function_that_the_loop_shall_call_needs_partial(own_folder: Path, make_training) -> None:
+    overlay = own_folder / "my_conf" / "intervention" / "label_smoothing.yaml"
+    overlay.write_text(overlay.read_text().replace("_partial_: true", "_partial_: false"))
+    with pytest.raises(ConfigError, match=r"cannot be made: .*missing 4 .*add `_partial_: true`"):
+        make_training(OWN)
+
+
+def test_a_loss_function_that_forgets_its_return_is_one_line(
+    own_folder: Path, make_training
+) -> None:
+    overlay = own_folder / "my_conf" / "intervention" / "label_smoothing.yaml"
+    overlay.write_text(overlay.read_text().replace("my_ideas", "forgetful_ideas"))
+    (own_folder / "forgetful_ideas.py").write_text(SMOOTH.replace("return ", ""))
+    training = make_training(OWN)
+    x_BT, y_BT = (part.long() for part in training.batches(0))
+    with pytest.raises(ConfigError, match=r"label_smoothing\.fn returned None: .* a tensor"):
+        micro_loss(training, x_BT, y_BT)
