@@ -177,9 +177,12 @@ def _seed(value: object) -> str | None:
 
 
 def _check_status(runs: pd.DataFrame) -> None:
-    unknown = sorted(set(runs["status"].astype(str)) - set(STATUSES))
-    if unknown:
-        raise AnalysisError(f"unknown status {_listed(unknown)}: allowed are {', '.join(STATUSES)}")
+    unknown = runs[~runs["status"].astype(str).isin(STATUSES)]
+    if len(unknown):
+        raise AnalysisError(
+            f"unknown status {_listed(sorted(set(unknown['status'].astype(str))))} of "
+            f"{named(unknown['run_id'])}: allowed are {', '.join(STATUSES)}"
+        )
 
 
 def _check_finite(runs: pd.DataFrame, metric: str) -> None:

@@ -116,6 +116,11 @@ def _from_csv(path: Path) -> pd.DataFrame:
         raise AnalysisError(f"cannot read {path}: {error}") from error
     if not header or not rows:
         raise AnalysisError(f"{path} has no rows: a header and one line a run are needed")
+    if len(header) == 1 and ";" in header[0]:
+        raise AnalysisError(
+            f"{path}, line 1: the columns are separated by semicolons; save it with commas (and "
+            "with points in the numbers)"
+        )
     again = [name for name in header if header.count(name) > 1]
     if again:
         raise AnalysisError(f"{path}, line 1: two columns are called {again[0]!r}")

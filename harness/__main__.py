@@ -5,6 +5,8 @@ from __future__ import annotations
 import os
 import sys
 import warnings
+from argparse import ArgumentParser
+from typing import NoReturn
 
 import hydra
 from hydra.core.hydra_config import HydraConfig
@@ -53,6 +55,8 @@ def main() -> None:
     """Run Hydra; turn what is wrong with a config into one line and exit code 2."""
     if {"-h", "--help"} & set(sys.argv):
         sys.exit(_print_help())
+    # Hydra's parser prints its whole usage
+    ArgumentParser.error = _refuse_flag  # type: ignore[assignment, method-assign]
     # Hydra's parser takes no overrides on both sides of a flag
     sys.argv[1:] = sorted(sys.argv[1:], key=lambda word: word not in ("-m", "--multirun"))
     os.environ["HYDRA_FULL_ERROR"] = "1"  # exceptions reach us instead of Hydra's own printer
@@ -79,6 +83,11 @@ def _print_help() -> int:
     except ConfigError as error:
         return _refuse(str(error))
     return 0
+
+
+def _refuse_flag(_: ArgumentParser, message: str) -> NoReturn:
+    hint = "settings are written key=value, without dashes: python -m harness --help"
+    sys.exit(_refuse(f"{message}; {hint}"))
 
 
 def _refuse(message: str) -> int:

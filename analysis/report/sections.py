@@ -166,7 +166,9 @@ def _stacks(evidence: Evidence) -> Section:
     if result is None:
         return Section("stacks", title, missing=_why(evidence, "stacks"))
     digits = verdict_tables.digits(evidence.comparison) if evidence.comparison else DEFAULT_DIGITS
-    found = [verdict_tables.stack_table(result, digits)]
+    found = []
+    if len(result.interactions):
+        found.append(verdict_tables.stack_table(result, digits))
     if len(result.leave_one_out):
         found.append(verdict_tables.share_table(result, digits))
     text = ""

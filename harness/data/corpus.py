@@ -154,6 +154,8 @@ def _prepared_folder(config: DataConfig, data_dir: Path) -> Path:
     folder = corpus_folder(config, data_dir)
     if (folder / MANIFEST_FILE).exists():
         return folder
+    if config.source is Source.text:
+        text.text_files(config)  # refuses a path where nothing is
     others = [_difference(config, path) for path in sorted(data_dir.glob(f"{config.name}-*"))]
     prepared = "; prepared there with other values: " + ", ".join(others) if others else ""
     raise DataError(

@@ -232,7 +232,7 @@ def test_an_arm_of_two_scales_is_refused(column, word):
 def test_an_unknown_status_is_refused():
     frame = study({"a": 0.0})
     frame["status"] = ["complete"] * 5 + ["finnished"]
-    with pytest.raises(AnalysisError, match="unknown status 'finnished'"):
+    with pytest.raises(AnalysisError, match=r"unknown status 'finnished' of row 6"):
         compare(frame)
 
 

@@ -50,6 +50,8 @@ def test_neither_help_nor_a_refused_config_imports_torch(tmp_path, arguments: li
         ["+model.n_lyer=3"],
         ["data=fineweb"],
         ["data=text"],
+        ["data=text", "data.path=/no/such"],
+        ["--seed=3"],
         ["hydra.searchpath=[file:///no/such]", "+intervention=qkv_bias"],
         ["model.mlp._target_=harness.model.MPL"],
         ["runs_dir=/proc/nowhere"],
