@@ -113,13 +113,14 @@ class Events:
 
 def _made(name: str, card: CardConfig) -> Any:
     """Return what a card's ``fn`` describes: the event's function, or an object with methods."""
-    partial = card.event is None or bool((card.fn or {}).get("_partial_"))
-    hint = "" if partial else "; add `_partial_: true`, so that the loop calls it"
+    if card.event is None or (card.fn or {}).get("_partial_"):
+        return instantiate(card.fn)
+    hint = "; add `_partial_: true`, so that the loop calls it"
     try:
         hook = instantiate(card.fn)
     except InstantiationException as error:
         cause = str(error.__cause__ or error).splitlines()[0]
         raise ConfigError(f"interventions.{name}.fn cannot be made: {cause}{hint}") from error
-    if card.event is not None and not callable(hook):
+    if not callable(hook):
         raise ConfigError(f"interventions.{name}.fn is {hook!r:.40}, not a function{hint}")
     return hook

@@ -17,6 +17,8 @@ def main() -> None:
         print(__doc__)
         return
     folder = Path(sys.argv[1]) if len(sys.argv) > 1 else OVERLAYS
+    if (folder / OVERLAYS.name).is_dir():  # a folder for hydra.searchpath
+        folder /= OVERLAYS.name
     try:
         cards = read_cards(folder)
     except ValueError as error:

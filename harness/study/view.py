@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 from harness.lock import living_owner
 from harness.records import (
+    CONFIG_FILE,
     LOG_FILE,
     METRICS_FILE,
     RECORD_FILE,
@@ -55,7 +56,8 @@ def cell_states(study: Path) -> list[CellState]:
     plan = read_plan(study)
     planned = plan.cells if plan else []
     folders = {f"{c['arm']}/{c['cell']}": c for c in planned}
-    others = {str(p.parent.relative_to(study)) for p in study.glob(f"*/*/{RECORD_FILE}")}
+    files = [*study.glob(f"*/*/{CONFIG_FILE}"), *study.glob(f"*/*/{RECORD_FILE}")]
+    others = {str(file.parent.relative_to(study)) for file in files}
     unplanned = [cell_state(study / path, {}) for path in others - folders.keys()]
     return [
         *(cell_state(study / path, cell) for path, cell in folders.items()),
@@ -64,14 +66,21 @@ def cell_states(study: Path) -> list[CellState]:
 
 
 def cell_state(folder: Path, planned: dict[str, Any]) -> CellState:
-    """Return the state of a cell; `planned`, its entry in the plan, serves if it has no record."""
+    """Return the state of a cell; its entry in the plan, or its config, serves without a record."""
     if not (folder / RECORD_FILE).exists():
-        seeds = planned["seeds"].values()
-        return CellState(planned["arm"], _seed(seeds), "planned", "")
+        seeds = planned["seeds"] if planned else _frozen_seeds(folder)
+        return CellState(folder.parent.name, _seed(seeds.values()), "planned", "")
     record = read_record(folder)
     seeds = (record.seeds.init, record.seeds.data, record.seeds.loop)
     state, text = _describe(folder, record)
     return CellState(record.arm, _seed(seeds), state, printable(text))
+
+
+def _frozen_seeds(folder: Path) -> dict[str, int]:
+    import yaml
+
+    seeds: dict[str, int] = yaml.safe_load((folder / CONFIG_FILE).read_text())["seeds"]
+    return seeds
 
 
 def _seed(seeds: Any) -> str:

@@ -222,6 +222,12 @@ def test_a_record_of_another_program_is_refused_in_one_line(
         assert words in done.stderr
 
 
+def test_a_frozen_cell_that_never_started_is_planned_with_or_without_a_plan(tiny, tmp_path) -> None:
+    folder = freeze(load([*tiny, "+intervention=qkv_bias", "seed=3"]))
+    (state,) = cell_states(folder.parent.parent)
+    assert (state.arm, state.seed, state.state) == ("qkv_bias", "3", "planned")
+
+
 def test_a_run_whose_process_died_is_shown_as_interrupted(tiny, tmp_path) -> None:
     folder = freeze(load(tiny))
     record = cell.run(folder)
