@@ -52,13 +52,14 @@ class CellState:
 
 
 def cell_states(study: Path) -> list[CellState]:
-    """Return the state of every planned or started cell: the plan's order, then arms and seeds."""
+    """Return the state of every cell: the plan's, in its order, then by arm, seeds and youth."""
     plan = read_plan(study)
     planned = plan.cells if plan else []
     folders = {f"{c['arm']}/{c['cell']}": c for c in planned}
     files = [*study.glob(f"*/*/{CONFIG_FILE}"), *study.glob(f"*/*/{RECORD_FILE}")]
-    others = {str(file.parent.relative_to(study)) for file in files}
-    unplanned = [cell_state(study / path, {}) for path in others - folders.keys()]
+    files.sort(key=lambda file: file.stat().st_mtime, reverse=True)
+    others = dict.fromkeys(str(file.parent.relative_to(study)) for file in files)
+    unplanned = [cell_state(study / path, {}) for path in others if path not in folders]
     return [
         *(cell_state(study / path, cell) for path, cell in folders.items()),
         *sorted(unplanned, key=lambda s: (s.arm, [int(seed) for seed in s.seed.split("/")])),
@@ -148,7 +149,7 @@ def table(states: list[CellState], title: str, width: int) -> Table:
     for seed in seeds:
         grid.add_column(f"seed {seed}", overflow="fold")
     for arm in dict.fromkeys(state.arm for state in states):
-        row = {state.seed: state for state in states if state.arm == arm}
+        row = {state.seed: state for state in reversed(states) if state.arm == arm}
         cells = [row.get(seed) for seed in seeds]
         grid.add_row(
             Text(arm),

@@ -1,6 +1,7 @@
 """Studies as a person runs them: several launchers, kills, changed plans, several devices."""
 
 import hashlib
+import io
 import json
 import os
 import signal
@@ -11,15 +12,25 @@ import time
 from pathlib import Path
 
 import pytest
+from rich.console import Console
 
 from harness import cell
 from harness.compose import load
 from harness.freeze import freeze
 from harness.lock import LOCK_FILE, CellBusy, living_owner, locked
-from harness.records import Status, read_record, write_record
+from harness.records import (
+    Losses,
+    RunRecord,
+    Seeds,
+    Status,
+    StudyPlan,
+    read_record,
+    write_plan,
+    write_record,
+)
 from harness.study.devices import plan_slots
 from harness.study.runner import over_budget
-from harness.study.view import cell_states, summary
+from harness.study.view import cell_states, summary, table
 
 STUDY = ["+study=demo", "study.arms=[baseline,qkv_bias]", "study.seeds=2"]
 
@@ -226,6 +237,27 @@ def test_a_frozen_cell_that_never_started_is_planned_with_or_without_a_plan(tiny
     folder = freeze(load([*tiny, "+intervention=qkv_bias", "seed=3"]))
     (state,) = cell_states(folder.parent.parent)
     assert (state.arm, state.seed, state.state) == ("qkv_bias", "3", "planned")
+
+
+def test_of_two_versions_of_a_cell_the_table_shows_the_planned_or_else_the_latest(tmp_path) -> None:
+    study = tmp_path / "runs" / "twice"
+    for loss, cell_id in ((3.1, "c"), (3.2, "a"), (3.3, "b")):
+        record = RunRecord(
+            study="twice", arm="baseline", interventions=[], cell=cell_id,
+            seeds=Seeds(init=0, data=0, loop=0), status=Status.COMPLETE, losses=Losses(test=loss), n_steps=1,
+        )  # fmt: skip
+        write_record(study / "baseline" / cell_id, record)
+        os.utime(study / "baseline" / cell_id / "record.json", (10 * loss, 10 * loss))
+    assert "3.3000" in shown(study)
+    cells = [{"arm": "baseline", "seeds": {"init": 0}, "cell": "a"}]
+    write_plan(study, StudyPlan(study="twice", cells=cells))
+    assert "3.2000" in shown(study)
+
+
+def shown(study: Path) -> str:
+    console = Console(width=80, file=io.StringIO())
+    console.print(table(cell_states(study), "", 80))
+    return console.file.getvalue()
 
 
 def test_a_run_whose_process_died_is_shown_as_interrupted(tiny, tmp_path) -> None:
