@@ -12,6 +12,7 @@ from typing import Any
 import pandas as pd
 
 from analysis.errors import AnalysisError
+from analysis.runs import SUPERSEDED
 from harness.records import LOG_FILE, SAMPLES_FILE, RecordError, RunRecord, read_record
 
 LOG_CHARACTERS = 400_000
@@ -26,6 +27,8 @@ class Cell:
 
     record: RunRecord
     folder: Path
+    status: str
+    """The record's, or ``superseded``."""
 
     @property
     def name(self) -> str:
@@ -38,13 +41,18 @@ def read_cells(runs: pd.DataFrame) -> list[Cell]:
     if "folder" not in runs:
         return []
     cells = []
-    for text in runs["folder"].dropna():
-        folder = Path(str(text))
+    for row in runs[runs["folder"].notna()].to_dict("records"):
+        folder = Path(str(row["folder"]))
         try:
-            cells.append(Cell(read_record(folder), folder))
+            cells.append(Cell(read_record(folder), folder, str(row["status"])))
         except RecordError as error:
             raise AnalysisError(str(error)) from error
     return sorted(cells, key=_place)
+
+
+def current(cells: Sequence[Cell]) -> list[Cell]:
+    """Return the cells that no later version of their arm's code has superseded."""
+    return [cell for cell in cells if cell.status != SUPERSEDED]
 
 
 def _place(cell: Cell) -> tuple[str, int, int, int]:
@@ -120,7 +128,7 @@ def _detail(cell: Cell, cells: Sequence[Cell]) -> dict[str, Any]:
     return {
         "arm": record.arm,
         "name": cell.name,
-        "status": record.status.value,
+        "status": cell.status,
         "seeds": asdict(record.seeds),
         "cards": record.cards,
         "changes": {key: [plain(v) for v in pair] for key, pair in record.changes.items()},

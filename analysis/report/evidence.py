@@ -11,7 +11,7 @@ from analysis.errors import AnalysisError
 from analysis.ledger import Ledger, take_stock
 from analysis.noise_report import NoiseReport, noise
 from analysis.planning import Plan, pilot_of, plan
-from analysis.report.cells import Cell, read_cells
+from analysis.report.cells import Cell, current, read_cells
 from analysis.report.curves import Curves, read_curves
 from analysis.runs import Runs, with_names
 from analysis.stacking import Stacking, stack
@@ -89,7 +89,7 @@ def gather(runs: Runs, rules: Rules) -> Evidence:
         plan=plan_,
         ledger=take_stock(with_names(runs.frame), runs.plans),
         cells=cells,
-        curves=read_curves(cells),
+        curves=read_curves(current(cells)),
         reasons=reasons,
     )
 

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 from analysis.report import palette
 from analysis.report.bundle import javascript
-from analysis.report.cells import details, plain, samples
+from analysis.report.cells import current, details, plain, samples
 from analysis.report.chart_curves import MOST_LINES
 from analysis.report.curves import METRICS
 from analysis.report.evidence import Evidence
@@ -47,7 +47,7 @@ def render(evidence: Evidence, *, live: bool = False) -> str:
     live
         Served by ``watch``: the page asks its server whether it is out of date.
     """
-    shown, note = samples(evidence.cells)
+    shown, note = samples(current(evidence.cells))
     parts = sections(evidence)
     notes = [text for text in (evidence.curves.note, note) if text]
     page = Page(

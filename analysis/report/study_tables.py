@@ -8,6 +8,7 @@ from analysis.render import DASH, number
 from analysis.report.cells import plain
 from analysis.report.evidence import Evidence
 from analysis.report.tables import Column, Item, Table, count, figure, words
+from analysis.runs import SUPERSEDED
 
 STATUS_SYMBOLS = {
     "complete": "✓",
@@ -15,6 +16,7 @@ STATUS_SYMBOLS = {
     "preempted": "‖",
     "failed": "✗",
     "diverged": "↗",
+    SUPERSEDED: "↷",
     "not started": "·",
 }
 
@@ -120,13 +122,13 @@ def ledger_table(evidence: Evidence) -> Table:
             _seed(record.seeds.init),
             _seed(record.seeds.data),
             _seed(record.seeds.loop),
-            words(record.status.value, record.status.value, STATUS_SYMBOLS[record.status.value]),
+            words(status, status, STATUS_SYMBOLS[status]),
             figure(100 * record.step / max(record.n_steps, 1), 0),
             figure(record.losses.test, 4),
             figure(record.cost.train_seconds / 3600, 4),
             words(record.cell, opens=record.cell),
         ]
-        for record in (cell.record for cell in evidence.cells)
+        for record, status in ((cell.record, cell.status) for cell in evidence.cells)
     ]
     present = {cell.record.cell for cell in evidence.cells}
     for plan in evidence.runs.plans.values():

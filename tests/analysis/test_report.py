@@ -1,5 +1,6 @@
 import json
 import re
+import shutil
 import subprocess
 import sys
 import time
@@ -13,7 +14,7 @@ from analysis.__main__ import main
 from analysis.comparison import Rules
 from analysis.errors import AnalysisError
 from analysis.report import palette, write_report
-from analysis.report.cells import read_lines, tail
+from analysis.report.cells import current, read_lines, samples, tail
 from analysis.report.curves import thin
 from analysis.report.evidence import gather
 from analysis.report.page import embed, render
@@ -21,6 +22,7 @@ from analysis.report.sections import sections, unknowns
 from analysis.report.tables import Column, Table, figure, words
 from analysis.runs import Runs
 from analysis.sources import read_runs
+from harness.records import read_record, write_record
 
 ARMS = {"baseline": 0.0, "good": -0.05, "plain": 0.0, "good+plain": -0.03}
 
@@ -136,6 +138,24 @@ def test_a_study_without_stacks_or_noise_says_so(tmp_path):
     html = render(evidence)
     assert "No intervals can be given yet" in html
     assert "No noise band" in html
+
+
+def test_cells_of_earlier_code_stand_in_the_ledger_and_in_no_curve_or_sample(tmp_path):
+    folder = full_study(tmp_path / "edited", {"baseline": 0.0, "mine": 0.1}, 2)
+    before = gather(read_runs([str(folder)]), Rules())
+    for old in sorted((folder / "mine").iterdir()):
+        new = shutil.copytree(old, old.with_name(f"{old.name}2"))
+        record = read_record(new)
+        record.cell, record.started = new.name, "9999"
+        record.provenance.sources = {"mine.f": "1" * 16}
+        write_record(new, record)
+    (folder / "plan.json").unlink()
+    evidence = gather(read_runs([str(folder)]), Rules())
+    assert evidence.ledger.counts == {"complete": 4, "superseded": 2}
+    ledger = next(t for s in sections(evidence) for t in s.tables if t.name == "ledger")
+    assert [row[4].text for row in ledger.rows].count("superseded") == 2
+    assert evidence.curves.by_metric == before.curves.by_metric
+    assert len(samples(current(evidence.cells))[0]) == len(samples(before.cells)[0]) > 0
 
 
 def test_a_study_that_has_only_begun_has_a_page(tmp_path):
