@@ -112,7 +112,7 @@ def _name(frame: pd.DataFrame) -> None:
         frame["run_id"] = frame["study"] + "/" + frame["run_id"]
 
 
-def _superseded(frame: pd.DataFrame, plans: dict[str, StudyPlan]) -> list[int]:
+def _superseded(frame: pd.DataFrame, plans: dict[str, StudyPlan]) -> pd.Index:
     """Return the rows whose arm was edited since: its own code is another in a later cell.
 
     Of one study's cells of equal arm and seeds the planned one counts, else the latest.
@@ -122,12 +122,8 @@ def _superseded(frame: pd.DataFrame, plans: dict[str, StudyPlan]) -> list[int]:
         planned=frame["cell"].isin(planned),
         started=frame["started"].fillna(""),
     ).sort_values(["planned", "started"], kind="stable")
-    groups = ranked.groupby(["study", "arm", *SEEDS], dropna=False)
-    return [
-        int(row)
-        for _, group in groups
-        for row in group.index[group["own_code"] != group["own_code"].iloc[-1]]
-    ]
+    same = ranked.groupby(["study", "arm", *SEEDS], dropna=False, sort=False)
+    return ranked.index[ranked["own_code"] != same["own_code"].transform("last")]
 
 
 def _init_shared(rows: list[dict[str, Any]], tensors: list[Tensors]) -> list[float | None]:
