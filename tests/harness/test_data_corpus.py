@@ -196,8 +196,12 @@ def test_a_missing_corpus_names_the_command_that_prepares_it(tmp_path: Path) -> 
     ],
 )
 def test_the_command_in_the_message_prepares_exactly_the_missing_corpus(
-    overrides: list[str], tmp_path: Path
+    overrides: list[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    for name in ("my books/one.txt", "a,b"):  # the text is there, the corpus is not
+        (tmp_path / name).parent.mkdir(exist_ok=True)
+        (tmp_path / name).write_text("text")
+    monkeypatch.chdir(tmp_path)
     quoted = [item if '"' in item else re.sub("=(.*[ ,~].*)", r'="\1"', item) for item in overrides]
     config = load(quoted).data
     with pytest.raises(DataError, match="is not prepared") as caught:
