@@ -206,11 +206,12 @@ def report(
         f"{int((judged['n'] <= 4).sum())} cells with n <= 4.\n",
         "Cells where our method falls short (`--variance squeezed` is slower and safer there):\n",
         _table(ours.drop(columns="method")) if len(ours) else "None.",
-        "\n## What no rule can do\n",
+        "\n## The best that a critical value can do\n",
         "A baseline noisier than its arms is in every difference, and few seeds cannot show it. An "
         "oracle that knows how many arms differ, and chooses its critical value for each observed "
         "ratio of the baseline's variance to the arms', must pay in power for a low family error "
-        "(`analysis/oracle.py`; unpaired):\n",
+        "(`analysis/oracle.py`; unpaired). A rule that asks whether all arms moved together is not "
+        "covered:\n",
         _table(pd.DataFrame(limits(8, 3, 4.0, options.seed) + limits(8, 8, 4.0, options.seed))),
         "\n## Every cell\n",
         _table(rows),

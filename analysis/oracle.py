@@ -1,9 +1,10 @@
-"""How low any rule can hold the family error under a baseline that is noisier than its arms.
+"""How low critical values can hold the family error under a baseline noisier than its arms.
 
 An oracle judges every difference by |difference| / pooled standard error. It knows how many arms
 truly differ, and may choose any critical value for each observed ratio of the baseline's variance
-to the arms'. What it gives up in power with equal variances buys family error at a noisy baseline;
-no rule that sees the same ratio has more of both.
+to the arms'. What it gives up in power with equal variances buys family error at a noisy baseline.
+No critical value that depends on that ratio has more of both; a rule that also asks whether all
+arms moved together is not covered.
 """
 
 from __future__ import annotations

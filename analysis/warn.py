@@ -201,7 +201,9 @@ def _versions(done: pd.DataFrame) -> list[str]:
         return []
     counts = done["own_code"].groupby(done["arm"]).nunique()
     mixed = list(counts.index[counts > 1])
-    return [f"{named(mixed)}: the seeds ran with different versions of the own code"] * bool(mixed)
+    if not mixed:
+        return []
+    return [f"{named(mixed)}: the seeds ran with different versions of the own code"]
 
 
 def _ledger(ledger: Ledger) -> list[str]:

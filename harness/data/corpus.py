@@ -149,8 +149,6 @@ def prepare(config: DataConfig, data_dir: Path, progress: Progress | None = None
 
 
 def _prepared_folder(config: DataConfig, data_dir: Path) -> Path:
-    if config.source is Source.text and config.path is None:
-        text.text_files(config)  # says so
     folder = corpus_folder(config, data_dir)
     if (folder / MANIFEST_FILE).exists():
         return folder

@@ -52,7 +52,7 @@ class CellState:
 
 
 def cell_states(study: Path) -> list[CellState]:
-    """Return the state of every cell: the plan's, in its order, then by arm, seeds and youth."""
+    """Return the state of every cell: the plan's, then others by arm and seeds, latest first."""
     plan = read_plan(study)
     planned = plan.cells if plan else []
     folders = {f"{c['arm']}/{c['cell']}": c for c in planned}

@@ -140,6 +140,14 @@ def test_a_study_without_stacks_or_noise_says_so(tmp_path):
     assert "No noise band" in html
 
 
+def test_stacks_whose_parts_did_not_run_have_words_and_no_empty_table(tmp_path):
+    folder = full_study(tmp_path / "parts", {"baseline": 0.0, "a": 0.1, "a+b": 0.1}, 3)
+    evidence = gather(read_runs([str(folder)]), Rules())
+    stacks = next(part for part in sections(evidence) if part.name == "stacks")
+    assert "these still have to run alone: b" in stacks.text
+    assert all(table.rows for table in stacks.tables)
+
+
 def test_cells_of_earlier_code_stand_in_the_ledger_and_in_no_curve_or_sample(tmp_path):
     folder = full_study(tmp_path / "edited", {"baseline": 0.0, "mine": 0.1}, 2)
     before = gather(read_runs([str(folder)]), Rules())

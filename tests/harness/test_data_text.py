@@ -191,8 +191,10 @@ def test_a_glob_picks_files(tmp_path: Path) -> None:
     ("path", "said"), [(None, "data.path is not set"), ("/no/such", "names no file")]
 )
 def test_a_path_that_names_nothing_is_refused(path: str | None, said: str, tmp_path: Path) -> None:
-    with pytest.raises(DataError, match=said):
-        prepare(DataConfig(name="none", source=Source.text, path=path), tmp_path)
+    config = DataConfig(name="none", source=Source.text, path=path)
+    for step in (prepare, open_corpus):
+        with pytest.raises(DataError, match=said):
+            step(config, tmp_path)
 
 
 def test_one_document_is_too_few_and_the_error_says_how_to_cut_it(tmp_path: Path) -> None:

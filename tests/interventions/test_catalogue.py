@@ -2,6 +2,7 @@
 
 import subprocess
 import sys
+from pathlib import Path
 
 import pytest
 import torch
@@ -76,6 +77,14 @@ def test_the_catalogue_names_every_intervention_with_its_source() -> None:
     )
     assert [line for line in done.stdout.splitlines() if line and line[0] != " "] == NAMES
     assert done.stdout.count("source: ") == len(NAMES)
+
+
+@pytest.mark.parametrize("folder", [OVERLAYS, OVERLAYS.parent], ids=["overlays", "search path"])
+def test_a_folder_of_ones_own_is_named_as_overlays_or_as_hydra_searches_it(folder: Path) -> None:
+    command = [sys.executable, "-m", "interventions"]
+    named = subprocess.run([*command, str(folder)], capture_output=True, text=True, check=True)
+    ours = subprocess.run(command, capture_output=True, text=True, check=True)
+    assert named.stdout == ours.stdout
 
 
 def test_an_overlay_without_a_card_is_named(tmp_path) -> None:
