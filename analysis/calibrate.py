@@ -210,8 +210,9 @@ def report(
         "A baseline noisier than its arms is in every difference, and few seeds cannot show it. An "
         "oracle that knows how many arms differ, and chooses its critical value for each observed "
         "ratio of the baseline's variance to the arms', must pay in power for a low family error "
-        "(`analysis/oracle.py`; unpaired). A rule that asks whether all arms moved together is not "
-        "covered:\n",
+        "(`analysis/oracle.py`; unpaired). Asking also how near the arms stay to the baseline does "
+        "better here, where half of them do nothing, but not where all truly differ "
+        "([statistics.md](statistics.md)):\n",
         _table(pd.DataFrame(limits(8, 3, 4.0, options.seed) + limits(8, 8, 4.0, options.seed))),
         "\n## Every cell\n",
         _table(rows),

@@ -3,8 +3,8 @@
 An oracle judges every difference by |difference| / pooled standard error. It knows how many arms
 truly differ, and may choose any critical value for each observed ratio of the baseline's variance
 to the arms'. What it gives up in power with equal variances buys family error at a noisy baseline.
-No critical value that depends on that ratio has more of both; a rule that also asks whether all
-arms moved together is not covered.
+No critical value that depends on that ratio has more of both. One that also asks how near the arms
+stay to the baseline has, but not where all arms truly differ.
 """
 
 from __future__ import annotations

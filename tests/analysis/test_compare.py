@@ -346,3 +346,11 @@ def test_one_mistyped_loss_is_pointed_out():
     runs.loc[runs.query("arm == 'b'").index[0], "test_loss"] *= 10
     (text,) = [text for text in compare(runs).warnings if "lie far apart" in text]
     assert text.startswith("the runs of b lie far apart: sd ")
+
+
+def test_a_baseline_that_no_arm_stays_near_is_pointed_out():
+    moved = dict.fromkeys("abcde", -0.1)
+    (text,) = [text for text in compare(study(moved)).warnings if "more baseline seeds" in text]
+    assert text.startswith("5 of 5 arms lie more than 2 standard errors from baseline. ")
+    for near in (moved | {"e": 0.0, "d": 0.0}, dict.fromkeys("abc", -0.1)):
+        assert not [text for text in compare(study(near)).warnings if "baseline seeds" in text]
