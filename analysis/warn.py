@@ -57,15 +57,9 @@ def all_warnings(
     """
     alpha, rope, source = rule
     found = _obstacles(table, fitted) + _wild(done) + _variances(done, fitted)
-    found += _sequences(table, done, fitted)
-    found += (
-        _alone(table, fitted)
-        + _unpaired(done, fitted)
-        + _budgets(done, fitted)
-        + _versions(done)
-        + _ledger(ledger)
-        + _rope(rope, source, fitted)
-    )
+    found += _sequences(table, done, fitted) + _alone(table, fitted) + _unpaired(done, fitted)
+    found += _budgets(done, fitted) + _versions(done) + _ledger(ledger)
+    found += _rope(rope, source, fitted)
     _mark(table, OVERESTIMATED, _overestimated(table, fitted, alpha))
     _mark(
         table, "mean of the runs that did not diverge", (table["n_diverged"] > 0) & (table["n"] > 0)
