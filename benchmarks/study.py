@@ -64,9 +64,9 @@ def main() -> None:
     text = (
         f"{table(rows)}\n\n{machine('torch')}. Wall-clock time on {os.cpu_count()} cores. "
         f"Start-up is the line through sweeps of {n_few} and of {n_cells} cells with one step, "
-        f"medians of {N_SWEEPS}; the {step:.2f} s of that step (measured over {options.steps}, with "
-        "the longer sweep's test in it) are taken off, while a rehearsal of each arm, a completion, "
-        "a validation and a test of one sequence are part of it."
+        f"medians of {N_SWEEPS}; the {step:.2f} s of that step (measured over {options.steps}, "
+        "with the longer sweep's test in it) are taken off, while a rehearsal of each arm, a "
+        "completion, a validation and a test of one sequence are part of it."
     )
     print(text)
     if options.write:
