@@ -2,16 +2,31 @@
 
 from __future__ import annotations
 
+from inspect import unwrap
+
 import torch
 from torch import nn
 
 from harness.config import OptimConfig
 
 
+class AdamW(torch.optim.AdamW):
+    """PyTorch's, without what guards its methods from being compiled.
+
+    The guards import ``torch._dynamo``, 0.7 s; optimisers are not compiled here.
+    """
+
+    add_param_group = unwrap(torch.optim.AdamW.add_param_group)
+    zero_grad = unwrap(torch.optim.AdamW.zero_grad)
+    state_dict = unwrap(torch.optim.AdamW.state_dict)
+    load_state_dict = unwrap(torch.optim.AdamW.load_state_dict)
+    step = torch.no_grad()(unwrap(torch.optim.AdamW.step))
+
+
 def adamw(model: nn.Module, config: OptimConfig) -> torch.optim.Optimizer:
     """AdamW with decoupled weight decay on every parameter (Loshchilov & Hutter 2019)."""
     beta1, beta2 = config.betas
-    return torch.optim.AdamW(
+    return AdamW(
         model.parameters(),
         lr=config.lr,
         betas=(beta1, beta2),

@@ -7,8 +7,6 @@ gc.disable()  # imports leave no garbage, and looking for it takes a fifth of th
 import atexit  # noqa: E402
 import os  # noqa: E402
 
-import torch._dynamo  # noqa: E402, F401 - the optimiser imports it at its first step
-
 import harness.cell  # noqa: E402, F401
 from harness import provenance  # noqa: E402
 

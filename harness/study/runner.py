@@ -79,6 +79,13 @@ def run_cells(cells: Sequence[Cell]) -> None:
     require_results(cells)
 
 
+def preload(cells: Sequence[Cell]) -> list[str]:
+    """Name the modules to import once for all cells; torch._dynamo, 0.7 s, only where needed."""
+    optimizers = {cell.config.optim.optimizer["_target_"] for cell in cells}
+    needed = cells[0].config.hardware.compile or optimizers != {"harness.optim.adamw"}
+    return ["torch._dynamo"] * needed + ["harness.study.nursery"]
+
+
 def require_results(cells: Sequence[Cell]) -> None:
     """Say how the cells stand.
 
@@ -109,9 +116,9 @@ class _Runner:
         self.running: list[_Try] = []
         os.environ.setdefault("OMP_NUM_THREADS", str(slots[0].threads))
         self.context = multiprocessing.get_context("forkserver")
-        self.context.set_forkserver_preload(["harness.study.nursery"])
 
     def run(self, todo: list[Cell]) -> None:
+        self.context.set_forkserver_preload(preload(todo))
         try:
             broken = self._broken_arms(todo)
             self._run_all(_Queue([cell for cell in todo if cell.config.arm not in broken]))

@@ -1,5 +1,8 @@
 """What the loop does for speed changes nothing but the speed."""
 
+import subprocess
+import sys
+
 import numpy as np
 import pytest
 import torch
@@ -7,19 +10,65 @@ from torch.nn import functional as F
 
 from harness.allocator import keep_memory
 from harness.batches import gather
-from harness.config import ModelConfig, PrecisionConfig
+from harness.compose import load
+from harness.config import ModelConfig, OptimConfig, PrecisionConfig
 from harness.evaluation import sequence_losses
 from harness.model import build
 from harness.optim import adamw, clip_gradients
 from harness.precision import Precision
 from harness.randomness import initialise, weights_hash
+from harness.study.plan import Cell
+from harness.study.runner import preload
 
 SHAPE = {"n_layer": 1, "n_head": 2, "n_embd": 16, "block_size": 16, "vocab_size": 61}
 
 
-def test_a_step_left_out_on_the_device_leaves_weights_and_moments_alone() -> None:
-    from harness.config import OptimConfig
+def test_adamw_is_pytorchs_bit_by_bit_also_after_loading_its_state() -> None:
+    def trained(make) -> str:
+        model = build(ModelConfig(**SHAPE))
+        initialise(model, 0)
+        optimizer, seed = make(model), torch.Generator().manual_seed(1)
+        for _ in range(3):
+            for parameter in model.parameters():
+                parameter.grad = torch.randn(parameter.shape, generator=seed)
+            optimizer.step()
+            optimizer.zero_grad()
+            state = optimizer.state_dict()
+            optimizer = make(model)
+            optimizer.load_state_dict(state)
+        return weights_hash(model)
 
+    ours = OptimConfig(lr=0.01)
+    theirs = {"lr": ours.lr, "weight_decay": ours.weight_decay, "betas": tuple(ours.betas)}
+    assert trained(lambda model: adamw(model, ours)) == trained(
+        lambda model: torch.optim.AdamW(model.parameters(), fused=True, **theirs)
+    )
+
+
+@pytest.mark.slow
+def test_training_does_not_import_the_compiler(tiny, tmp_path) -> None:
+    command = [sys.executable, "-X", "importtime", "-m", "harness", *tiny, "precision=amp_fp16"]
+    done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, check=True)
+    assert "harness.optim" in done.stderr
+    assert "torch._dynamo" not in done.stderr
+
+
+@pytest.mark.parametrize(
+    ("override", "first"),
+    [
+        ("hardware=cpu", []),
+        ("hardware.compile=true", ["torch._dynamo"]),
+        ("optim.optimizer._target_=torch.optim.SGD", ["torch._dynamo"]),
+    ],
+)
+def test_the_compiler_is_imported_once_for_all_cells_where_they_need_it(
+    override: str, first: list[str], tmp_path
+) -> None:
+    cell = Cell(folder=tmp_path, config=load([override]))
+    assert preload([cell]) == [*first, "harness.study.nursery"]
+
+
+def test_a_step_left_out_on_the_device_leaves_weights_and_moments_alone() -> None:
     model = build(ModelConfig(**SHAPE))
     optimizer = adamw(model, OptimConfig())
     precision = Precision(PrecisionConfig(), torch.device("cpu"))
