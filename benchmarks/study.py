@@ -60,6 +60,7 @@ def main() -> None:
         {"what": "ratio", "figure": f"**{theirs / ours:.2f}**"},
         {"what": "start-up of the sweep", "figure": f"{few - n_few * with_step:.1f} s"},
         {"what": "and of each cell", "figure": f"{with_step - step:.2f} s"},
+        {"what": f"start-up of all {n_cells}", "figure": f"{many - n_cells * step:.1f} s"},
     ]
     text = (
         f"{table(rows)}\n\n{machine('torch')}. Wall-clock time on {os.cpu_count()} cores. "

@@ -20,14 +20,13 @@ from harness.compose import CONFIG_NAME, resolve
 from harness.config import ConfigError
 from harness.exits import EXIT_REFUSED, StudyFailed
 from harness.explain import CONF_DIR, explain
+from harness.freeze import describe, finished_record, freeze
+from harness.study.devices import plan_slots, torchrun
 
 
 @hydra.main(config_path=str(CONF_DIR), config_name=CONFIG_NAME, version_base="1.3")
 def run_one(_: DictConfig) -> None:
     """Freeze and run the one cell that the command line describes."""
-    from harness.freeze import describe, finished_record, freeze  # imports numpy
-    from harness.study.devices import plan_slots, torchrun
-
     chosen, in_sweep = HydraConfig.get().overrides, HydraConfig.get().mode is RunMode.MULTIRUN
     try:
         config = resolve(tuple(chosen.hydra), tuple(chosen.task))

@@ -109,7 +109,7 @@ def check_fits(config: Config, corpus: Corpus) -> None:
         "test": ("eval.test_sequences", config.eval.test_sequences),
     }
     for split, (key, n_sequences) in needed.items():
-        available = len(corpus.tokens(split)) - 1
+        available = corpus.manifest.splits[split].n_tokens - 1
         if n_sequences * block_size > available:
             raise ConfigError(
                 f"{key}: {n_sequences} x {block_size} tokens asked of the {split} split of "

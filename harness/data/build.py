@@ -9,7 +9,7 @@ from collections.abc import Callable, Iterable, Iterator
 from contextlib import ExitStack, closing
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
-from typing import IO, TYPE_CHECKING, Any
+from typing import IO, Any
 
 import numpy as np
 
@@ -18,9 +18,6 @@ from harness.data.manifest import SPLITS, DataError, SplitFile
 from harness.data.tokenizer import get_tokenizer
 from harness.data.tokens import Batch, Tokenised, tokenised
 from harness.records import write_atomic
-
-if TYPE_CHECKING:
-    pass
 
 SAVE_EVERY_TOKENS = 25_000_000
 """A killed preparation repeats at most this much."""

@@ -5,21 +5,15 @@ python -m harness.prepare data=NAME
 
 from __future__ import annotations
 
-import functools
-import shutil
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, fields
-from importlib.metadata import version
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING
 
-import numpy as np
-
-from harness.config import VOCAB_SIZE, DataConfig, Source
-from harness.data import stdlib_docs, text
+from harness.config import DataConfig, Source
+from harness.data import text
 from harness.data.again import prepare_command
-from harness.data.build import STATE_FILE, EmptySplitError, Progress, build
 from harness.data.manifest import (
     MANIFEST_FILE,
     SPLITS,
@@ -30,11 +24,14 @@ from harness.data.manifest import (
     corpus_folder,
     read_manifest,
     request,
-    write_manifest,
 )
-from harness.data.tokens import batched
-from harness.data.verify import remember, verify_files
+from harness.data.verify import verify_files
 from harness.validate import SAFE_NAME
+
+if TYPE_CHECKING:
+    import numpy as np
+
+    from harness.data.build import Progress
 
 __all__ = [
     "SPLITS",
@@ -58,12 +55,16 @@ class Corpus:
 
     def tokens(self, split: str) -> np.ndarray:
         """Return the tokens of ``train``, ``val`` or ``test``: uint16 memmap [n_tokens]."""
+        import numpy as np
+
         entry = self._entry(split)
         path = self.folder / entry.file  # an absolute `entry.file` stands for itself
         return np.memmap(path, "<u2", "r", entry.offset_bytes, shape=(entry.n_tokens,))
 
     def document_starts(self, split: str) -> np.ndarray:
         """Return where each document of the split begins: int64 memmap [n_documents]."""
+        import numpy as np
+
         entry = self._entry(split)
         return np.memmap(self.folder / entry.documents_file, "<i8", "r", shape=(entry.n_documents,))
 
@@ -135,10 +136,12 @@ def prepare(config: DataConfig, data_dir: Path, progress: Progress | None = None
     if (folder / MANIFEST_FILE).exists():
         _refuse_changed_text(config, folder)
         return open_corpus(config, data_dir)
+    from harness.data.create import create  # imports numpy
+
     try:
         with _alone(data_dir, folder.name):
             if not (folder / MANIFEST_FILE).exists():
-                _prepare(config, folder, progress or _silent)
+                create(config, folder, progress or _silent)
     except OSError as error:
         kept = "; what is done is kept" if config.source is Source.hub else ""
         raise DataError(
@@ -199,51 +202,6 @@ def _alone(data_dir: Path, name: str) -> Iterator[None]:
         yield
 
 
-def _prepare(config: DataConfig, folder: Path, progress: Progress) -> None:
-    resumable = config.source is Source.hub
-    partial = folder.with_name(f".{folder.name}.partial")
-    if not resumable:
-        shutil.rmtree(partial, ignore_errors=True)
-    partial.mkdir(exist_ok=True)
-    try:
-        if not (partial / MANIFEST_FILE).exists():
-            splits, made = _run_source(config, partial, progress)
-            manifest = _manifest(config, splits, made)
-            remember(partial, manifest)
-            write_manifest(partial, manifest)
-        (partial / STATE_FILE).unlink(missing_ok=True)
-        partial.rename(folder)
-    except BaseException as error:
-        if not resumable or isinstance(error, EmptySplitError):
-            shutil.rmtree(partial, ignore_errors=True)
-        raise
-
-
-def _run_source(
-    config: DataConfig, partial: Path, progress: Progress
-) -> tuple[dict[str, SplitFile], dict[str, Any]]:
-    """Return the entry of every split, and where the text came from."""
-    if config.source is Source.hub_tokens:
-        from harness.data import hub_tokens
-
-        return hub_tokens.build(partial, config, progress), {"numpy": np.__version__}
-    made: dict[str, Any] = {"tiktoken": version("tiktoken")}
-    if config.source is Source.hub:
-        from harness.data import hub
-
-        splits, bookmark = build(partial, config, functools.partial(hub.batches, config), progress)
-        return splits, made | {"revision": bookmark["revision"], "datasets": version("datasets")}
-    if config.source is Source.text:
-        files = text.text_files(config)
-        made |= {"n_files": len(files), "text_sha256": text.fingerprint(files)}
-        made |= {"piece_bytes": text.piece_bytes(files, config.document_separator)}
-        documents = text.documents(files, config.document_separator)
-    else:
-        documents = stdlib_docs.documents()
-    splits, _ = build(partial, config, lambda _: batched(documents), progress)
-    return splits, made
-
-
 def _refuse_changed_text(config: DataConfig, folder: Path) -> None:
     if config.source is not Source.text:
         return
@@ -253,20 +211,6 @@ def _refuse_changed_text(config: DataConfig, folder: Path) -> None:
             f"the text below data.path={config.path} has changed since {folder} was prepared: "
             f"delete that folder, or choose another data.name"
         )
-
-
-def _manifest(config: DataConfig, splits: dict[str, SplitFile], made: dict[str, Any]) -> Manifest:
-    vocab_size = VOCAB_SIZE[config.tokenizer.name]
-    return Manifest(
-        name=config.name,
-        source=config.source.name,
-        tokenizer=config.tokenizer.name,
-        vocab_size=vocab_size,
-        eot_token=vocab_size - 1,
-        splits=splits,
-        request=request(config),
-        made=made,
-    )
 
 
 def _silent(_tokens: int, _frac: float | None) -> None:
