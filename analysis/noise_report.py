@@ -149,7 +149,9 @@ def _components_text(report: NoiseReport) -> str:
             ]
         )
     if len(report.evaluation):
-        se = float(report.evaluation["se"].iloc[0]) / math.sqrt(2)
+        of_these = report.evaluation["arm"].isin([report.of])
+        chosen = report.evaluation[of_these] if of_these.any() else report.evaluation  # all arms'
+        se = math.sqrt((chosen["se"] ** 2).mean() / 2)
         rows.append(
             [
                 "evaluation sampling",

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass, replace
+from typing import Any
 
 import numpy as np
 import pandas as pd
 
-from analysis.comparison import Source, compare
+from analysis.comparison import Rules, Source, compare
 from analysis.errors import AnalysisError
 from analysis.power import Design, upper_sd
 from analysis.render import markdown_table, number
@@ -55,8 +56,10 @@ class Plan:
         return "\n".join(_lines(self)) + "\n"
 
 
-def pilot_of(runs: Source, baseline: str = "baseline", metric: str = "test_loss") -> Pilot:
+def pilot_of(runs: Source, rules: Rules | None = None, **changes: Any) -> Pilot:
     """Return the noise and the cost of runs that were made, for planning the next study.
+
+    Parameters are those of `analysis.compare`.
 
     Raises
     ------
@@ -69,7 +72,7 @@ def pilot_of(runs: Source, baseline: str = "baseline", metric: str = "test_loss"
     >>> pilot_of(frame).df
     3.0
     """
-    result = compare(runs, baseline=baseline, metric=metric)
+    result = compare(runs, rules, **changes)
     fit = result.estimate.fit
     if fit is None or result.estimate.obstacle or not fit.sd_total > 0:
         raise AnalysisError(

@@ -226,7 +226,7 @@ def _intervals(axes: Axes, result: Comparison, arms: list[str]) -> None:
 def _curve(folder: Path, metric: str) -> pd.Series:
     file = folder / METRICS_FILE
     points: dict[int, float] = {}
-    for line in file.read_text().splitlines() if file.exists() else []:
+    for line in file.read_text(encoding="utf-8").splitlines() if file.exists() else []:
         try:
             row = json.loads(line)
         except json.JSONDecodeError:

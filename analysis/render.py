@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from analysis.escape import latex, markdown
 from analysis.fit import FEWEST_DF
+from analysis.runs import TAKEN_FROM
 from harness.records import now
 
 if TYPE_CHECKING:
@@ -19,12 +20,15 @@ DASH = "–"
 
 def to_markdown(result: Comparison) -> str:
     """Return the table of a comparison with all that is needed to read it."""
-    title = f"## {result.rules.metric} against {result.rules.baseline}\n"
+    title = f"## {result.rules.metric} against {result.rules.baseline}"
     header, rows = short_table(result)
-    lines = [title, markdown_table(header, rows), "", *_notes(result)]
-    lines += [f"- **Warning:** {warning}." for warning in result.warnings]
-    lines += [f"- **Next:** {step}." for step in result.next_steps]
-    return "\n".join(lines) + "\n"
+    notes = _notes(result)
+    notes += [f"- **Warning:** {warning}." for warning in result.warnings]
+    notes += [f"- **Next:** {step}." for step in result.next_steps]
+    return (
+        "\n".join([markdown(title), "", markdown_table(header, rows), "", *map(markdown, notes)])
+        + "\n"
+    )
 
 
 def to_latex(result: Comparison) -> str:
@@ -169,6 +173,9 @@ def _digits(result: Comparison) -> int:
 def _notes(result: Comparison) -> list[str]:
     better = "higher" if result.rules.higher_is_better else "lower"
     notes = [f"- **Read:** delta = arm - {result.rules.baseline}; {better} is better."]
+    taken = result.runs.attrs.get(TAKEN_FROM, {}).get(result.rules.metric)
+    if taken:
+        notes[0] += f" {result.rules.metric} is the table's column {taken}."
     if result.judged is not None:
         notes[0] += (
             f" Family error {result.alpha:g}: p by step-down Dunnett, intervals simultaneous "

@@ -105,7 +105,7 @@ def curve(folder: Path) -> dict[int, float]:
     """Return step -> training loss as logged; a half-written last line is left out."""
     file = folder / METRICS_FILE
     found: dict[int, float] = {}
-    for line in file.read_text().splitlines() if file.exists() else []:
+    for line in file.read_text(encoding="utf-8").splitlines() if file.exists() else []:
         try:
             row = json.loads(line)
             found[int(row["step"])] = float(row["train_loss"])
@@ -116,7 +116,7 @@ def curve(folder: Path) -> dict[int, float]:
 
 def _run_until(copy: Path, n_steps: int, timeout_seconds: float) -> None:
     deadline = time.monotonic() + timeout_seconds
-    with (copy / "output.txt").open("w") as output:
+    with (copy / "output.txt").open("w", encoding="utf-8") as output:
         process = subprocess.Popen(
             [sys.executable, "-m", "harness.cell", str(copy)], stdout=output, stderr=output
         )
@@ -133,5 +133,5 @@ def _run_until(copy: Path, n_steps: int, timeout_seconds: float) -> None:
                 process.kill()
                 process.wait()
     if not curve(copy):
-        text = (copy / "output.txt").read_text().strip().splitlines()
+        text = (copy / "output.txt").read_text(encoding="utf-8").strip().splitlines()
         raise AnalysisError(f"the cell did not run again: {text[-1] if text else 'no output'}")

@@ -60,7 +60,7 @@ def build_table(
     statistics
         What was estimated from `done`.
     """
-    rows = _arm_rows(done, statistics)
+    rows = _arm_rows(done, statistics, higher_is_better=rules.higher_is_better)
     baseline = rows[0]["mean_loss"]
     rows += _lost_arms(runs, set(done["arm"]))
     for name, value in rules.references:
@@ -85,7 +85,9 @@ def build_table(
     return table.iloc[np.argsort(order.to_numpy(), kind="stable")].reset_index(drop=True)
 
 
-def _arm_rows(done: pd.DataFrame, statistics: Statistics) -> list[dict[str, Any]]:
+def _arm_rows(
+    done: pd.DataFrame, statistics: Statistics, *, higher_is_better: bool
+) -> list[dict[str, Any]]:
     fitted, judged, words, alpha, rope = statistics
     plain = done.groupby("arm")["loss"].mean()
     n = done.groupby("arm")["loss"].size()
@@ -95,6 +97,7 @@ def _arm_rows(done: pd.DataFrame, statistics: Statistics) -> list[dict[str, Any]
     breakeven = _breakeven(fitted, judged, plain, n, alpha)
     base = float(plain[fitted.arms[0]])
     rows = []
+    gain = 1 if higher_is_better else -1
     for i, arm in enumerate(fitted.arms):
         row: dict[str, Any] = {
             "arm": arm,
@@ -111,7 +114,7 @@ def _arm_rows(done: pd.DataFrame, statistics: Statistics) -> list[dict[str, Any]
             row |= {"breakeven_sd": breakeven[i - 1], "seeds_needed": seeds}
             row |= _figures(judged, i - 1)
         if i and row.get("usd"):
-            row["nats_per_usd"] = -row["delta"] / row["usd"]
+            row["nats_per_usd"] = gain * row["delta"] / row["usd"]
         rows.append(row)
     return rows
 

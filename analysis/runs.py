@@ -32,6 +32,8 @@ from analysis.errors import AnalysisError
 from harness.records import BASELINE, Status, StudyPlan
 
 SEEDS = ("init_seed", "data_seed", "loop_seed")
+TAKEN_FROM = "taken from"
+"""Key in a frame's `attrs`: our column -> the foreign table's name for it, where it was guessed."""
 SUPERSEDED = "superseded"
 """Status of a run whose arm's own code was edited since and trained again."""
 STATUSES = (*(status.value for status in Status), SUPERSEDED)

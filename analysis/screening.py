@@ -123,6 +123,7 @@ class ScreenResult:
     sd: float
     n: int
     note: str
+    alpha: float = 0.05
 
     def to_markdown(self) -> str:
         """Return the effects for a person."""
@@ -136,11 +137,18 @@ class ScreenResult:
             ]
             for row in self.effects.to_dict("records")
         ]
-        header = ["intervention", "effect", "95% CI", "p adj", "verdict"]
+        interval = f"{100 * (1 - self.alpha):g}% CI"
+        header = ["intervention", "effect", interval, "p adj", "verdict"]
         return "\n".join(["## Main effects\n", markdown_table(header, rows), "", self.note]) + "\n"
 
 
-def analyse(runs: Source, *, metric: str = "test_loss", alpha: float = 0.05) -> ScreenResult:
+def analyse(
+    runs: Source,
+    *,
+    metric: str = "test_loss",
+    alpha: float = 0.05,
+    higher_is_better: bool = False,
+) -> ScreenResult:
     """Estimate the main effect of every intervention in a design's runs.
 
     Least squares of the loss on what each run turned on; the residual holds the noise and all
@@ -154,13 +162,15 @@ def analyse(runs: Source, *, metric: str = "test_loss", alpha: float = 0.05) -> 
         Column to analyse.
     alpha
         Family error of Holm's adjustment.
+    higher_is_better
+        The metric is an accuracy, not a loss.
 
     Raises
     ------
     AnalysisError
         Too few runs, or interventions that were always on together.
     """
-    rules = check_rules(None, {"metric": metric, "allow_reruns": True})
+    rules = check_rules(None, {"metric": metric, "alpha": alpha, "allow_reruns": True})
     done = complete(read_frame(runs, rules)[0])
     names, X = _columns(done)
     df = len(done) - X.shape[1]
@@ -183,12 +193,14 @@ def analyse(runs: Source, *, metric: str = "test_loss", alpha: float = 0.05) -> 
     se = sd * np.sqrt(np.diag(inverse))
     own = slice(1, 1 + len(names))
     effects = _effects(names, c[own], se[own], df, alpha)
+    if higher_is_better:
+        effects["verdict"] = effects["verdict"].replace({"better": "worse", "worse": "better"})
     note = (
         f"{len(done)} runs, residual sd {sd:.4g} on {df} df (noise and interactions). Holm's p, "
         "pointwise intervals. Effects are averages over the other interventions on and off: "
         "confirm at 2 seeds or more against the baseline."
     )
-    return ScreenResult(effects, sd, len(done), note)
+    return ScreenResult(effects, sd, len(done), note, alpha)
 
 
 def _columns(done: pd.DataFrame) -> tuple[list[str], Array]:

@@ -139,7 +139,8 @@ def decide(
     rules = check_rules(rules, changes)
     baseline = rules.baseline
     alphas = spending(plan.looks, plan.alpha)
-    ranked = _ranked(prepare(runs, metric=rules.metric), plan)
+    runs = prepare(runs, metric=rules.metric, allow_reruns=rules.allow_reruns)
+    ranked = _ranked(runs, plan)
     arms = _arms(ranked, plan, baseline)
     states = {arm: _State() for arm in arms}
     look = 0

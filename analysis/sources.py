@@ -10,7 +10,7 @@ from typing import Any
 import pandas as pd
 
 from analysis.errors import AnalysisError
-from analysis.runs import Runs
+from analysis.runs import TAKEN_FROM, Runs
 from harness.records import BASELINE, RECORD_FILE, REPORT_JOB
 
 TABLES = (".csv", ".tsv", ".parquet")
@@ -203,6 +203,8 @@ def _mapped(raw: pd.DataFrame, source: str, columns: Mapping[str, str]) -> pd.Da
             found = next((name for name in guesses if name in raw), None)
             if found is not None:
                 frame[ours] = raw[found]
+                if found != ours:
+                    frame.attrs.setdefault(TAKEN_FROM, {})[ours] = found
     return frame
 
 

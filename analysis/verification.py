@@ -12,6 +12,7 @@ from collections import Counter
 from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
+from shlex import quote
 from typing import Any
 
 import numpy as np
@@ -173,10 +174,10 @@ def _results_checks(folder: Path) -> Iterable[Check]:
     """Recompute the table from the records and hold every figure against it."""
     file = folder / RESULTS
     if not file.exists():
-        yield Check(NOTE, f"no {RESULTS}", f"make it: python -m analysis {folder}")
+        yield Check(NOTE, f"no {RESULTS}", f"make it: python -m analysis {quote(str(folder))}")
         return
     try:
-        stored = json.loads(file.read_text())
+        stored = json.loads(file.read_text(encoding="utf-8"))
         references = tuple(
             (row["arm"], row["mean_loss"])
             for row in stored["table"]

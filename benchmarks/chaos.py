@@ -195,7 +195,7 @@ def outcome(runs: Path) -> Outcome:
     found = {}
     for path in sorted(runs.rglob("record.json")):
         r, folder = read_record(path), path.parent
-        rows = [json.loads(line) for line in (folder / "metrics.jsonl").open()]
+        rows = [json.loads(line) for line in (folder / "metrics.jsonl").open(encoding="utf-8")]
         steps = [{k: v for k, v in row.items() if k not in TIMING} for row in rows]
         contents = [(folder / name).read_bytes() for name in ("test_losses.npy", "samples.jsonl")]
         found[r.cell] = (r.status, r.step, r.tokens, r.losses, r.fingerprints, steps, *contents)

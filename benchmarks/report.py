@@ -15,12 +15,12 @@ PAGE = Path(__file__).parent.parent / "docs" / "benchmarks.md"
 def write_section(name: str, text: str, page: Path = PAGE) -> None:
     """Replace what stands between ``<!-- name -->`` and ``<!-- /name -->``, or append it."""
     section = f"<!-- {name} -->\n{text.strip()}\n<!-- /{name} -->"
-    old = page.read_text() if page.exists() else "# Benchmarks\n"
+    old = page.read_text(encoding="utf-8") if page.exists() else "# Benchmarks\n"
     pattern = re.compile(f"<!-- {name} -->.*?<!-- /{name} -->", re.DOTALL)
     if pattern.search(old):
-        page.write_text(pattern.sub(lambda _: section, old))
+        page.write_text(pattern.sub(lambda _: section, old), encoding="utf-8")
     else:
-        page.write_text(f"{old.rstrip()}\n\n{section}\n")
+        page.write_text(f"{old.rstrip()}\n\n{section}\n", encoding="utf-8")
 
 
 def table(rows: list[dict[str, str]]) -> str:
@@ -47,5 +47,9 @@ def _version(package: str) -> str:
 def _processor() -> str:
     """Return the processor's name, as Linux knows it, and the number of cores."""
     info = Path("/proc/cpuinfo")
-    names = re.findall(r"model name\s*: (.+)", info.read_text()) if info.exists() else []
+    names = (
+        re.findall(r"model name\s*: (.+)", info.read_text(encoding="utf-8"))
+        if info.exists()
+        else []
+    )
     return f"{names[0] if names else platform.processor()}, {os.cpu_count()} cores"

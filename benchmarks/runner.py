@@ -102,7 +102,9 @@ def start_up(base: str) -> list[dict[str, str]]:
     original, runner._Runner = runner._Runner, Timed  # type: ignore[misc]
     run_quietly(cells)
     runner._Runner = original  # type: ignore[misc]
-    steps = sorted(float(path.read_text()) for path in stamps.iterdir())[-len(cells) :]
+    steps = sorted(float(path.read_text(encoding="utf-8")) for path in stamps.iterdir())[
+        -len(cells) :
+    ]
     order = sorted(cells, key=lambda cell: begun[cell.folder])
     before = [s - begun[c.folder] for s, c in zip(steps, order, strict=True)]
     after = [ended[c.folder] - s for s, c in zip(steps, order, strict=True)]
@@ -211,7 +213,7 @@ def clocked(function: Callable[[list[Cell]], None], cells: list[Cell]) -> tuple[
 def processor_seconds() -> float:
     """Return the time that this process, the fork server and all ended cells have taken."""
     server = forkserver._forkserver._forkserver_pid  # type: ignore[attr-defined]
-    fields = Path(f"/proc/{server}/stat").read_text().rpartition(")")[2].split()
+    fields = Path(f"/proc/{server}/stat").read_text(encoding="utf-8").rpartition(")")[2].split()
     ticks = sum(map(int, fields[11:15]))
     return time.process_time() + ticks / os.sysconf("SC_CLK_TCK")
 

@@ -61,7 +61,7 @@ def to_device(tokens: Tensor, device: torch.device) -> Tensor:
     """Return the tokens on the device; a GPU fetches them while it is still busy."""
     if device.type != "cuda":
         return tokens.to(device)
-    return tokens.pin_memory().to(device, non_blocking=True)
+    return tokens.contiguous().pin_memory().to(device, non_blocking=True)
 
 
 def gather(tokens: np.ndarray, sequences: np.ndarray, block_size: int) -> tuple[Tensor, Tensor]:

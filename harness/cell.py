@@ -10,7 +10,7 @@ from __future__ import annotations
 import gc
 import io
 import logging
-import resource
+import os
 import sys
 import traceback
 from contextlib import nullcontext, suppress
@@ -35,7 +35,6 @@ from harness.journal import Journal, Preempted, finite, graceful_stop
 from harness.lock import NO_LOCK, CellBusy, LockLost, locked
 from harness.log import logging_to
 from harness.loop import Diverged, Nobody, Training, evaluate, largest_micro_batch, train
-from harness.model import flops_per_token
 from harness.progress import wants_bar
 from harness.randomness import weights_hash
 from harness.records import (
@@ -47,7 +46,14 @@ from harness.records import (
     write_atomic,
     write_record,
 )
-from harness.setup import Setup, build_training, choose_device, new_record, settle_process
+from harness.setup import (
+    Setup,
+    build_training,
+    choose_device,
+    config_sha256,
+    new_record,
+    settle_process,
+)
 
 log = logging.getLogger(__name__)
 
@@ -115,7 +121,8 @@ def _to_an_end(setup: Setup) -> None:
         record.status, record.error = Status.FAILED, f"{type(error).__name__}: {error}"
         log.exception("%s failed", setup.folder)
     record.finished = now()
-    setup.world.stop()
+    if record.status is not Status.FAILED:  # else the others may wait in the middle of something
+        setup.world.stop()
 
 
 def _fits_in_memory(setup: Setup) -> bool:
@@ -139,18 +146,24 @@ def _fits_in_memory(setup: Setup) -> bool:
             setup.config.hardware.micro_batch,
             setup.config.train.batch_size,
         )
+        write_config(setup.folder, setup.config)  # for whoever goes on after a kill
+        setup.record.provenance.config_sha256 = config_sha256(setup.folder)
         if setup.world.size > 1:
-            write_config(setup.folder, setup.config)
             raise
     else:
         return True
     gc.collect()  # what the failed try held, before the next one allocates
+    if setup.device.type == "cuda":
+        torch.cuda.empty_cache()
+        torch.cuda.reset_peak_memory_stats(setup.device)
+    if setup.config.hardware.compile:
+        torch.compiler.reset()  # else one graph for every size of micro-batch
     return False
 
 
 def out_of_memory(error: BaseException) -> bool:
     """Tell whether memory ran out, on the GPU or the CPU."""
-    words = ("out of memory", "can't allocate memory", "not enough memory")
+    words = ("out of memory", "alloc_failed", "can't allocate memory", "not enough memory")
     return isinstance(error, torch.OutOfMemoryError | MemoryError) or any(
         word in str(error).lower() for word in words
     )
@@ -162,9 +175,11 @@ def _train_and_test(setup: Setup) -> None:
         checkpoint.check_room(setup.folder, training.model, setup.config.checkpoint, 1)
     journal = Journal(setup, training)
     try:
-        with graceful_stop(journal):
-            train(training, journal)
-        journal.update_record()
+        try:
+            with graceful_stop(journal):
+                train(training, journal)
+        finally:
+            journal.update_record()
         _test(training, setup)
     finally:
         journal.close()
@@ -182,27 +197,8 @@ def _test(training: Training, setup: Setup) -> None:
         write_atomic(setup.folder / TEST_LOSSES_FILE, file.getvalue())
     record.losses.test = finite(float(losses.mean(dtype=np.float64)))
     record.fingerprints.final_weights = weights_hash(training.model)
-    _fill_cost(record, training)
     if record.losses.test is None:
         raise Diverged("the test loss is not finite")
-
-
-def _fill_cost(record: RunRecord, training: Training) -> None:
-    cost, hardware = record.cost, training.config.hardware
-    per_token = flops_per_token(training.model, training.config.model)
-    tokens = training.step * training.config.tokens_per_step
-    cost.flops = per_token * tokens
-    n_devices = training.world.size
-    if cost.train_seconds > 0:
-        cost.tokens_per_second = round(tokens / cost.train_seconds, 1)
-        if hardware.peak_flops:
-            cost.mfu = cost.flops / (cost.train_seconds * n_devices * hardware.peak_flops)
-    if hardware.usd_per_hour is not None:
-        cost.usd = cost.train_seconds / 3600 * hardware.usd_per_hour * n_devices
-    if training.device.type == "cuda":
-        cost.peak_memory_bytes = torch.cuda.max_memory_allocated(training.device)
-    else:
-        cost.peak_memory_bytes = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
 
 
 def rehearse(folder: Path, n_cells: int) -> int:
@@ -218,6 +214,7 @@ def rehearse(folder: Path, n_cells: int) -> int:
     config = load_frozen(folder)
     config.train.batch_size, config.train.tokens = 1, config.model.block_size
     config.train.max_skipped_steps = 2
+    config.hardware.compile = False  # for one sequence: minutes for nothing
     try:
         device = choose_device(config.hardware.device)
         settle_process(config.hardware)
@@ -256,7 +253,12 @@ def main() -> None:
     if not (folder / CONFIG_FILE).exists():
         print(f"error: {folder} holds no {CONFIG_FILE}: name a cell's folder", file=sys.stderr)
         sys.exit(2)
-    sys.exit(report(folder))
+    code = report(folder)
+    if code and World().size > 1:  # the others may wait for this one, and cleaning up for them
+        sys.stdout.flush()
+        sys.stderr.flush()
+        os._exit(code)
+    sys.exit(code)
 
 
 def report(folder: Path) -> int:

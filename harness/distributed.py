@@ -6,13 +6,14 @@ Without torchrun the world has size 1 and every function here gives back what it
 from __future__ import annotations
 
 import os
-from contextlib import AbstractContextManager, nullcontext
-from typing import Any
 
 import numpy as np
 import torch
 import torch.distributed as dist
 from torch import Tensor, nn
+
+BUCKET = 2**24
+"""Elements of the gradient that are exchanged at once: 64 MB of float32."""
 
 
 class World:
@@ -33,26 +34,32 @@ class World:
         if device.type == "cuda":
             torch.cuda.set_device(device)
         if self.size > 1 and not dist.is_initialized():
-            dist.init_process_group("nccl" if device.type == "cuda" else "gloo")
+            dist.init_process_group("cpu:gloo,cuda:nccl" if device.type == "cuda" else "gloo")
 
     def stop(self) -> None:
         """Part from the other processes."""
         if dist.is_initialized():
             dist.destroy_process_group()
 
-    def wrap(self, model: nn.Module, device: torch.device) -> nn.Module:
-        """Return the module to call in training: gradients are averaged over the processes."""
-        if self.size == 1:
-            return model
-        devices = [device.index] if device.type == "cuda" else None
-        return nn.parallel.DistributedDataParallel(model, device_ids=devices)
+    def average_gradients(self, model: nn.Module) -> None:
+        """Replace every gradient by its mean over the processes, once per optimiser step.
 
-    def local(self, module: nn.Module, *, last: bool) -> AbstractContextManager[Any]:
-        """Return the context of one micro-batch: only the last of a step synchronises."""
-        if last or not isinstance(module, nn.parallel.DistributedDataParallel):
-            return nullcontext()
-        context: AbstractContextManager[Any] = module.no_sync()
-        return context
+        Sums are taken in one order, whichever step it is: DistributedDataParallel sorts its buckets
+        anew after the first step of a process, so that a resumed one sums differently.
+        """
+        if self.size == 1:
+            return
+        gradients = [p.grad for p in model.parameters() if p.grad is not None]
+        while gradients:
+            ends = np.cumsum([gradient.numel() for gradient in gradients])
+            bucket = gradients[: max(1, int(np.searchsorted(ends, BUCKET, "right")))]
+            gradients = gradients[len(bucket) :]
+            flat = torch.cat([gradient.flatten() for gradient in bucket])
+            dist.all_reduce(flat)
+            flat /= self.size
+            parts = torch.split(flat, [gradient.numel() for gradient in bucket])
+            for gradient, mean in zip(bucket, parts, strict=True):
+                gradient.copy_(mean.view_as(gradient))
 
     def share(self, n: int) -> slice:
         """Return this process's part of `n` things in a row."""
@@ -66,19 +73,19 @@ class World:
             value /= self.size
         return value
 
-    def any(self, flag: bool, device: torch.device) -> bool:
-        """Tell whether the flag is up in some process."""
+    def any(self, flag: bool) -> bool:
+        """Tell whether the flag is up in some process; no GPU is waited for."""
         if self.size == 1:
             return flag
-        raised = torch.tensor(float(flag), device=device)
+        raised = torch.tensor(float(flag))
         dist.all_reduce(raised)
         return bool(raised.item() > 0)
 
-    def join(self, array: np.ndarray, device: torch.device) -> np.ndarray:
+    def join(self, array: np.ndarray) -> np.ndarray:
         """Join the processes' parts of a float32 array, each zero outside its own share."""
         if self.size == 1:
             return array
-        whole = torch.from_numpy(array).to(device)
+        whole = torch.from_numpy(array)
         dist.all_reduce(whole)
-        joined: np.ndarray = whole.cpu().numpy()
+        joined: np.ndarray = whole.numpy()
         return joined

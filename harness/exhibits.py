@@ -85,5 +85,5 @@ def _cell_row(folder: Path, record: RunRecord, target: Target) -> list[Any]:
 def _json(file: Path) -> dict[str, Any]:
     if not file.exists():
         return {}
-    found: dict[str, Any] = json.loads(file.read_text())
+    found: dict[str, Any] = json.loads(file.read_text(encoding="utf-8"))
     return found

@@ -96,7 +96,7 @@ def write_config(folder: Path, config: Config) -> None:
     """Write ``config.yaml`` if it says anything else."""
     path = folder / CONFIG_FILE
     text = OmegaConf.to_yaml(OmegaConf.create(plain(asdict(config))))
-    if not path.exists() or path.read_text() != text:
+    if not path.exists() or path.read_text(encoding="utf-8") != text:
         write_atomic(path, text)
 
 

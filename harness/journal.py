@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import logging
 import math
+import resource
 import signal
 import threading
 import time
@@ -19,9 +20,10 @@ from torch import Tensor
 from harness import checkpoint
 from harness.data.tokenizer import get_tokenizer
 from harness.loop import Training, evaluate
+from harness.model import flops_per_token
 from harness.progress import Progress
 from harness.randomness import generator
-from harness.records import METRICS_FILE, SAMPLES_FILE, write_atomic, write_record
+from harness.records import METRICS_FILE, SAMPLES_FILE, RunRecord, write_atomic, write_record
 from harness.sampling import complete
 from harness.setup import Setup
 from harness.tracking import Tracker
@@ -78,12 +80,12 @@ class Journal:
         self.log_steps = evenly_spaced(config.log.n_points, n_steps)
         self.val_steps = evenly_spaced(config.eval.n_val, n_steps)
         n_weights = config.checkpoint.n_weights
-        self.weights_steps = evenly_spaced(n_weights, n_steps) if n_weights else set()
+        self.weights_steps = evenly_spaced(n_weights, n_steps)
         chosen = config.sample.steps
         self.sample_steps = (
             evenly_spaced(config.sample.n_times, n_steps) if chosen is None else set(chosen)
         )
-        self.clock = Stopwatch(self.record.cost.train_seconds)
+        self.clock = Stopwatch(self.record.cost.train_seconds, training.device)
         self.stop_requested = False
         if self.is_main:
             self.progress = Progress(self.record.arm, n_steps, training.step)
@@ -113,7 +115,7 @@ class Journal:
         if step < config.n_steps:
             if self.lock.lost:
                 self.lock.check()
-            stop = self.training.world.any(self.stop_requested, self.training.device)
+            stop = self.training.world.any(self.stop_requested)
             if stop or (every and step % every == 0):
                 self.save()
             if stop:
@@ -133,13 +135,16 @@ class Journal:
                 self.update_record()
 
     def update_record(self) -> None:
-        """Write how far the cell has come."""
+        """Write how far the cell has come, and at what cost."""
         t, record = self.training, self.record
         record.step, record.tokens = t.step, t.step * t.config.tokens_per_step
         t.count_skipped()
         record.skipped_steps = t.skipped_steps
         record.cost.train_seconds = round(self.clock.seconds, 3)
-        write_record(self.folder, record)
+        fill_cost(record, t)
+        if self.is_main:
+            self.lock.check()
+            write_record(self.folder, record)
 
     def close(self) -> None:
         """Release the terminal and the tracker."""
@@ -204,15 +209,35 @@ class Journal:
         """Drop what an interrupted try wrote after the step that this one resumes from."""
         path = self.folder / name
         if path.exists():
-            whole = [line for line in path.read_text().splitlines() if line.endswith("}")]
+            whole = [
+                line for line in path.read_text(encoding="utf-8").splitlines() if line.endswith("}")
+            ]
             kept = [line for line in whole if json.loads(line)["step"] <= self.training.step]
             write_atomic(path, "".join(line + "\n" for line in kept))
+
+
+def fill_cost(record: RunRecord, training: Training) -> None:
+    """Enter what the tokens so far cost."""
+    cost, hardware = record.cost, training.config.hardware
+    cost.flops = flops_per_token(training.model, training.config.model) * record.tokens
+    n_devices = training.world.size
+    if cost.train_seconds > 0:
+        cost.tokens_per_second = round(record.tokens / cost.train_seconds, 1)
+        if hardware.peak_flops:
+            cost.mfu = cost.flops / (cost.train_seconds * n_devices * hardware.peak_flops)
+    if hardware.usd_per_hour is not None:
+        cost.usd = cost.train_seconds / 3600 * hardware.usd_per_hour * n_devices
+    if training.device.type == "cuda":
+        cost.peak_memory_bytes = torch.cuda.max_memory_allocated(training.device)
+    else:
+        cost.peak_memory_bytes = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
 
 
 class Stopwatch:
     """Seconds of training; stands still while something else is done."""
 
-    def __init__(self, seconds: float = 0.0) -> None:
+    def __init__(self, seconds: float, device: torch.device) -> None:
+        self.device = device
         self._before = seconds
         self._since = time.perf_counter()
 
@@ -235,8 +260,8 @@ class _Pause:
         self._watch = watch
 
     def __enter__(self) -> None:
-        if torch.cuda.is_available():  # what is still queued belongs to training
-            torch.cuda.synchronize()
+        if self._watch.device.type == "cuda":  # what is still queued belongs to training
+            torch.cuda.synchronize(self._watch.device)
         self._start = time.perf_counter()
 
     def __exit__(self, *_: object) -> None:

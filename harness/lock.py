@@ -129,7 +129,7 @@ def _here() -> dict[str, str]:
     """Return what two processes share if they see each other's ids: host, boot, namespace."""
     found = {"host": socket.gethostname()}
     with suppress(OSError):  # Linux only
-        found["boot"] = Path("/proc/sys/kernel/random/boot_id").read_text().strip()
+        found["boot"] = Path("/proc/sys/kernel/random/boot_id").read_text(encoding="utf-8").strip()
         found["processes"] = str(Path("/proc/self/ns/pid").readlink())
     return found
 
@@ -137,7 +137,7 @@ def _here() -> dict[str, str]:
 def _alive(pid: int) -> bool:
     """Tell whether a process of this machine lives; a zombie does not."""
     try:
-        state = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0]
+        state = Path(f"/proc/{pid}/stat").read_text(encoding="utf-8").rpartition(")")[2].split()[0]
     except OSError:
         return Path("/proc").exists() is False and _signalled(pid)
     return state != "Z"
@@ -173,7 +173,7 @@ def _age(path: Path) -> float:
 def _read(path: Path) -> dict[str, Any]:
     """Return the lock's content, nothing if it is gone or damaged."""
     try:
-        content: dict[str, Any] = json.loads(path.read_text())
+        content: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
     except (FileNotFoundError, json.JSONDecodeError):
         return {}
     return content

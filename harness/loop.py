@@ -41,7 +41,7 @@ class Training:
     world: World
     micro_batch: int
     forward: nn.Module
-    """The model, or what averages its gradients over several processes."""
+    """The model, compiled where ``hardware.compile`` asks for it."""
     step: int = 0
     """Optimiser steps done."""
     skipped_steps: int = 0
@@ -135,11 +135,11 @@ def accumulate_gradients(t: Training, step: int) -> Tensor:
     total = torch.zeros((), device=t.device)
     for micro, (x_bT, y_bT) in enumerate(micro_batches):
         seed_global(t.config.seeds.loop, "dropout", step, micro, t.world.rank)
-        with t.world.local(t.forward, last=micro + 1 == len(micro_batches)):
-            with t.precision.autocast():
-                loss = micro_loss(t, x_bT, y_bT)
-            t.precision.backward(loss / len(micro_batches))
+        with t.precision.autocast():
+            loss = micro_loss(t, x_bT, y_bT)
+        t.precision.backward(loss / len(micro_batches))
         total += loss.detach() / len(micro_batches)
+    t.world.average_gradients(t.model)
     return total
 
 
@@ -156,7 +156,7 @@ def evaluate(t: Training, tokens: np.ndarray, n_sequences: int) -> np.ndarray:
         t.micro_batch,
     )
     t.events.after_eval(t.model)
-    return t.world.join(losses, t.device)
+    return t.world.join(losses)
 
 
 def micro_loss(t: Training, x_bT: Tensor, y_bT: Tensor) -> Tensor:

@@ -14,6 +14,8 @@ from harness.records import Provenance, write_atomic
 PACKAGES = ("torch", "numpy", "tiktoken", "datasets", "hydra-core", "omegaconf", "wandb")
 PATCH_FILE = "dirty.patch"
 _SOURCE = Path(__file__).resolve().parent.parent
+_CODE = ("harness", "interventions", "hydra_plugins", "conf", "pyproject.toml", ":(glob)*.py")
+"""What can move the numbers of a run; the rest of the folder, runs and corpora, may be large."""
 
 
 def collect(folder: Path, *, device: str, config_sha256: str) -> Provenance:
@@ -41,8 +43,9 @@ def code_state() -> tuple[str | None, str]:
     sha = _git("rev-parse", "HEAD")
     if sha is None or tracked is None:  # installed, perhaps inside somebody else's repository
         return None, ""
-    patch = _git("diff", "HEAD", "--binary") or ""
-    for name in (_git("ls-files", "--others", "--exclude-standard") or "").splitlines():
+    patch = _git("diff", "HEAD", "--binary", "--", *_CODE) or ""
+    new = _git("ls-files", "-z", "--others", "--exclude-standard", "--", *_CODE) or ""
+    for name in filter(None, new.split("\0")):
         patch += _git("diff", "--binary", "--no-index", "--", "/dev/null", name, ok=(0, 1)) or ""
     return sha.strip(), patch
 

@@ -10,7 +10,7 @@ import dataclasses
 import hashlib
 import json
 import os
-import tempfile
+import secrets
 import unicodedata
 from collections.abc import Iterator
 from dataclasses import dataclass, field
@@ -107,7 +107,7 @@ class Provenance:
     git_sha: str | None = None
     git_dirty: bool | None = None
     dirty_patch: str | None = None
-    """Name of the file beside the record that holds ``git diff HEAD``; None when clean."""
+    """Name of the file beside the record with the code's uncommitted changes; None when clean."""
     sources: dict[str, str] = field(default_factory=dict)
     """Target outside the harness -> hash of its file, which is kept in ``sources/``."""
     config_sha256: str | None = None
@@ -121,6 +121,9 @@ class Provenance:
     platform: str | None = None
     device: str | None = None
     n_devices: int = 1
+    micro_batch: int | None = None
+    """Sequences per forward pass of one device, as it was in the end; moves dropout masks."""
+    compile: bool = False
     command: list[str] = field(default_factory=list)
 
 
@@ -207,16 +210,15 @@ def write_atomic(path: Path, content: str | bytes) -> None:
     """Write a whole file or nothing: a reader never sees half of it, a crash keeps the old one."""
     data = content.encode() if isinstance(content, str) else content
     path.parent.mkdir(parents=True, exist_ok=True)
-    descriptor, temporary = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
+    temporary = path.with_name(f".{path.name}.{secrets.token_hex(4)}")
     try:
-        with os.fdopen(descriptor, "wb") as file:
+        with temporary.open("xb") as file:
             file.write(data)
             file.flush()
             os.fsync(file.fileno())
-        Path(temporary).chmod(0o644)
-        Path(temporary).replace(path)
+        temporary.replace(path)
     except BaseException:
-        Path(temporary).unlink(missing_ok=True)
+        temporary.unlink(missing_ok=True)
         raise
 
 
@@ -278,7 +280,7 @@ def _to_json(value: RunRecord | StudyPlan) -> str:
 
 def _load(file: Path) -> dict[str, Any]:
     try:
-        raw = json.loads(file.read_text())
+        raw = json.loads(file.read_text(encoding="utf-8"))
     except (OSError, json.JSONDecodeError) as error:
         raise RecordError(
             f"cannot read {file}: {error}; restore the file, or move it away"

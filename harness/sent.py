@@ -94,5 +94,5 @@ def _read(folder: Path) -> dict[str, dict[str, Any]]:
     file = folder / SENT_FILE
     if not file.exists():
         return {}
-    found: dict[str, dict[str, Any]] = json.loads(file.read_text())
+    found: dict[str, dict[str, Any]] = json.loads(file.read_text(encoding="utf-8"))
     return found

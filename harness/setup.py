@@ -9,7 +9,6 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 
 import torch
-from torch import nn
 
 from harness import provenance
 from harness.allocator import keep_memory
@@ -20,7 +19,7 @@ from harness.distributed import World
 from harness.events import Events
 from harness.lock import Lock, NoLock
 from harness.loop import Training, largest_micro_batch
-from harness.model import GPT, build, build_slot, count_parameters, slot_factory
+from harness.model import build, build_slot, count_parameters, slot_factory
 from harness.precision import Precision
 from harness.randomness import initialise, parameter_hashes
 from harness.records import CONFIG_FILE, RunRecord, Seeds, now
@@ -93,10 +92,14 @@ def build_training(setup: Setup) -> Training:
     )
     record.fingerprints.data_shuffled = config.data.shuffle
     record.fingerprints.data_order = batches.fingerprint(config.n_steps)
+    micro_batch = largest_micro_batch(
+        config.train.batch_size // world.size, config.hardware.micro_batch
+    )
+    record.provenance.micro_batch = micro_batch
     return Training(
         config=config,
         model=model,
-        forward=_callable(setup, model),
+        forward=torch.compile(model) if config.hardware.compile else model,  # type: ignore[arg-type]
         optimizer=build_slot(config.optim.optimizer, model, config.optim),
         schedule=slot_factory(config.schedule),
         precision=Precision(config.precision, setup.device),
@@ -104,18 +107,8 @@ def build_training(setup: Setup) -> Training:
         batches=batches,
         device=setup.device,
         world=world,
-        micro_batch=largest_micro_batch(
-            config.train.batch_size // world.size, config.hardware.micro_batch
-        ),
+        micro_batch=micro_batch,
     )
-
-
-def _callable(setup: Setup, model: GPT) -> nn.Module:
-    """Return what the loop calls: the model, compiled and shared out as the hardware asks."""
-    module = setup.world.wrap(model, setup.device)
-    if setup.config.hardware.compile:
-        module = torch.compile(module)  # type: ignore[assignment]
-    return module
 
 
 def _pairing(config: Config, ours: dict[str, str]) -> str:
@@ -131,7 +124,6 @@ def _pairing(config: Config, ours: dict[str, str]) -> str:
 
 def new_record(folder: Path, config: Config, corpus: Corpus, device: torch.device) -> RunRecord:
     """Start the record of a cell: who it is, and all that is known before training."""
-    frozen = (folder / CONFIG_FILE).read_bytes()
     name = torch.cuda.get_device_name(device) if device.type == "cuda" else "cpu"
     record = RunRecord(
         study=config.study_name,
@@ -143,9 +135,7 @@ def new_record(folder: Path, config: Config, corpus: Corpus, device: torch.devic
         seeds=Seeds(**asdict(config.seeds)),
         n_steps=config.n_steps,
         started=now(),
-        provenance=provenance.collect(
-            folder, device=name, config_sha256=hashlib.sha256(frozen).hexdigest()
-        ),
+        provenance=provenance.collect(folder, device=name, config_sha256=config_sha256(folder)),
     )
     n_test_tokens = config.eval.test_sequences * config.model.block_size + 1
     test_tokens = corpus.tokens("test")[:n_test_tokens]
@@ -153,8 +143,14 @@ def new_record(folder: Path, config: Config, corpus: Corpus, device: torch.devic
     record.provenance.dataset_sha256 = corpus.dataset_sha256
     record.provenance.test_set_sha256 = hashlib.sha256(test_tokens.tobytes()).hexdigest()
     record.provenance.n_devices = config.hardware.n_devices
+    record.provenance.compile = config.hardware.compile
     record.provenance.tokenizer = config.data.tokenizer.name
     return record
+
+
+def config_sha256(folder: Path) -> str:
+    """Return the hash of a cell's frozen config."""
+    return hashlib.sha256((folder / CONFIG_FILE).read_bytes()).hexdigest()
 
 
 def _card(config: Config, name: str) -> dict[str, object]:

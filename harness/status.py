@@ -39,6 +39,8 @@ def main() -> None:
             while True:
                 time.sleep(2)
                 live.update(table(cell_states(study), str(study), console.width))
+    except RecordError as error:
+        sys.exit(f"error: {error}")
     except KeyboardInterrupt:
         pass
 

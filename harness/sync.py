@@ -14,6 +14,7 @@ import argparse
 import fcntl
 import json
 import logging
+import shlex
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -109,7 +110,7 @@ def sync(study: Path, target: Target) -> Result:
 def _cell(folder: Path, record: RunRecord, target: Target) -> str:
     if record.status not in FINISHED:
         return "unfinished"
-    config = yaml.safe_load((folder / CONFIG_FILE).read_text())
+    config = yaml.safe_load((folder / CONFIG_FILE).read_text(encoding="utf-8"))
     identity = cell_identity(target, config, record, folder)
     rows = [
         [row.get(str(name)) for name in SAMPLE_COLUMNS] for row in _lines(folder / SAMPLES_FILE)
@@ -215,8 +216,11 @@ def main(arguments: list[str] | None = None) -> int:
         print(f"error: {' '.join(str(error).split())}", file=sys.stderr)
         return 2
     if target.backend == "wandb" and not target.online:
-        print(f"Upload with: wandb sync {options.studies[0]}/*/*/wandb/offline-run-* "
-              f"{options.studies[0]}/wandb/offline-run-*")  # fmt: skip
+        for study in map(shlex.quote, map(str, options.studies)):
+            print(
+                f"Upload with: wandb sync {study}/*/*/wandb/offline-run-* "
+                f"{study}/wandb/offline-run-*"
+            )
     return 0
 
 

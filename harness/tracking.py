@@ -12,6 +12,7 @@ import threading
 from collections.abc import Callable
 from dataclasses import asdict
 from pathlib import Path
+from shlex import quote
 from typing import Any
 
 from harness.config import Backend, Config, WandbMode, plain
@@ -51,7 +52,8 @@ class Tracker:
         self._given_up = False
         if config.tracking.backend is not Backend.none:
             work = (target(config), plain(asdict(config)), record, folder)
-            self._later = f"python -m harness.sync {folder.parent.parent}{_flags(work[0])}"
+            study = quote(str(folder.parent.parent))
+            self._later = f"python -m harness.sync {study}{_flags(work[0])}"
             self._thread = threading.Thread(target=self._work, args=work, daemon=True)
             self._thread.start()
 

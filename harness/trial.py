@@ -66,9 +66,12 @@ def limit_memory() -> None:
     available = Path("/proc/meminfo")
     if not available.exists():
         return
-    fields = dict(line.split(":") for line in available.read_text().splitlines())
+    fields = dict(line.split(":") for line in available.read_text(encoding="utf-8").splitlines())
     free = int(fields["MemAvailable"].split()[0]) * 1024
-    used = int(Path("/proc/self/statm").read_text().split()[0]) * resource.getpagesize()
+    used = (
+        int(Path("/proc/self/statm").read_text(encoding="utf-8").split()[0])
+        * resource.getpagesize()
+    )
     resource.setrlimit(resource.RLIMIT_AS, (used + free, resource.RLIM_INFINITY))
 
 

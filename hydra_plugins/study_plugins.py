@@ -223,7 +223,7 @@ def _record_look(study: Path, decision: Any) -> None:
 
     say("\n" + decision.to_markdown())
     path = study / LOOKS_FILE
-    earlier = path.read_text() if path.exists() else ""
+    earlier = path.read_text(encoding="utf-8") if path.exists() else ""
     if decision.look in [json.loads(line)["look"] for line in earlier.splitlines()]:
         return
     rows = decision.table.astype(object).where(decision.table.notna(), None).to_dict("records")

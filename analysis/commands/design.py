@@ -33,6 +33,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     )
     parser.add_argument("--alpha", type=float, default=0.05, help="(default: %(default)s)")
     parser.add_argument("--metric", default="test_loss", metavar="COLUMN")
+    parser.add_argument(
+        "--higher-is-better", action="store_true", help="the metric is an accuracy, not a loss"
+    )
     parser.add_argument("--column", action="append", default=[], metavar="OURS=THEIRS")
     parser.epilog = EPILOG
 
@@ -42,7 +45,12 @@ def run(options: argparse.Namespace) -> int:
     from analysis.screening import analyse, design
 
     if options.runs:
-        result = analyse(shared.read(options), metric=options.metric, alpha=options.alpha)
+        result = analyse(
+            shared.read(options),
+            metric=options.metric,
+            alpha=options.alpha,
+            higher_is_better=options.higher_is_better,
+        )
         print(result.to_markdown(), end="")
         return 0
     pairs = [text.split(",") for text in options.exclusive]

@@ -62,7 +62,7 @@ def run(options: argparse.Namespace) -> int:
     if options.sd is None and not options.runs:
         raise AnalysisError("the noise is not known: give --sd, or finished runs with --pilot")
     if options.runs:
-        pilot = pilot_of(shared.read(options), options.baseline, options.metric)
+        pilot = pilot_of(shared.read(options), shared.rules(options))
     else:
         pilot = Pilot(options.sd, math.inf, None)
     given = {"sd": options.sd, "rho": options.rho, "hours": options.hours, "usd": options.usd}

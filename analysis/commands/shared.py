@@ -23,13 +23,10 @@ def add_sources(parser: argparse.ArgumentParser) -> None:
         help="a study's folder, record files, a .csv, .tsv or .parquet, wandb:ENTITY/PROJECT",
     )
     add_columns(parser)
-    parser.add_argument(
-        "--allow-reruns", action="store_true", help="accept repeats of one arm with equal seeds"
-    )
 
 
 def add_columns(parser: argparse.ArgumentParser) -> None:
-    """Add how the runs are read: their columns, the baseline, the metric."""
+    """Add how the runs are read: their columns, the baseline, the metric, repeats."""
     parser.add_argument(
         "--column",
         action="append",
@@ -48,6 +45,9 @@ def add_columns(parser: argparse.ArgumentParser) -> None:
         default="test_loss",
         metavar="COLUMN",
         help="what to compare (default: %(default)s)",
+    )
+    parser.add_argument(
+        "--allow-reruns", action="store_true", help="accept repeats of one arm with equal seeds"
     )
 
 

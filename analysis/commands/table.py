@@ -63,7 +63,7 @@ def _rules_of(file: Path) -> dict[str, object]:
     """Return the rules of results that were written before; none where there is no such file."""
     names = ("metric", "baseline", "alpha", "rope", "variance", "higher_is_better")
     try:
-        content = json.loads(file.read_text())
+        content = json.loads(file.read_text(encoding="utf-8"))
         return {name: content[name] for name in names}
     except (OSError, ValueError, KeyError):
         return {}

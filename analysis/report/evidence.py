@@ -95,7 +95,7 @@ def gather(runs: Runs, rules: Rules) -> Evidence:
 
 
 def _plan(runs: Runs, rules: Rules, result: Comparison) -> Plan:
-    pilot = pilot_of(runs, rules.baseline, rules.metric)
+    pilot = pilot_of(runs, rules)
     n_arms = max(len(result.estimate.arms) - 1, 1)
     # What can be found with a few seeds is worth planning for, not a practical size far below the
     # noise: that one has its own line in the table of verdicts.

@@ -66,7 +66,7 @@ class Table:
             else None,
             disable_numparse=True,
         )
-        return "\n".join([body, *(f"\n{note}" for note in self.notes)]) + "\n"
+        return "\n".join([body, *(f"\n{markdown(note)}" for note in self.notes)]) + "\n"
 
     def to_csv(self) -> str:
         """Return the table as CSV: unrounded numbers where a column is numeric."""
@@ -86,7 +86,10 @@ class Table:
         lines = [rf"\begin{{tabular}}{{{align}}}", r"\toprule"]
         lines.append(_latex_row([column.label for column in self.columns]))
         lines += [r"\midrule", *(_latex_row(row) for row in self.texts()), r"\bottomrule"]
-        return "\n".join([*lines, r"\end{tabular}", *(f"% {note}" for note in self.notes)]) + "\n"
+        return (
+            "\n".join([*lines, r"\end{tabular}", *(f"% {latex(note)}" for note in self.notes)])
+            + "\n"
+        )
 
 
 def figure(value: Any, digits: int, *, sign: bool = False) -> Item:

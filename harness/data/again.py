@@ -42,7 +42,7 @@ def prepare_command(config: DataConfig, data_dir: Path) -> str:
 
 def _stated(group: str) -> dict[str, Any]:
     file = GROUPS / f"{group}.yaml"
-    return dict(yaml.safe_load(file.read_text())) if file.exists() else {}
+    return dict(yaml.safe_load(file.read_text(encoding="utf-8"))) if file.exists() else {}
 
 
 def _quoted(value: Any) -> str:

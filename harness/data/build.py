@@ -88,7 +88,7 @@ def load_state(folder: Path) -> State:
     if not file.exists():
         return State()
     try:
-        return State(**json.loads(file.read_text()))
+        return State(**json.loads(file.read_text(encoding="utf-8")))
     except (ValueError, TypeError) as error:
         raise DataError(f"{file} is damaged ({error}): delete {folder} to start again") from error
 

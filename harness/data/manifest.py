@@ -117,7 +117,7 @@ def read_manifest(folder: Path) -> Manifest:
     file = folder / MANIFEST_FILE
     again = f"delete {folder} and prepare the corpus again"
     try:
-        raw = json.loads(file.read_text())
+        raw = json.loads(file.read_text(encoding="utf-8"))
         if raw["schema_version"] != SCHEMA_VERSION:
             raise DataError(
                 f"{file} has schema version {raw['schema_version']}, this program reads "

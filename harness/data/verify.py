@@ -93,7 +93,7 @@ def sha256_of_span(file: Path, offset: int, length: int) -> str:
 
 def _read_stamps(folder: Path) -> dict[str, list[int]]:
     try:
-        stamps: dict[str, list[int]] = json.loads((folder / STAMP_FILE).read_text())
+        stamps: dict[str, list[int]] = json.loads((folder / STAMP_FILE).read_text(encoding="utf-8"))
     except (OSError, ValueError):
         return {}
     return stamps

@@ -117,7 +117,7 @@ def torchrun(folder: Path, n_devices: int) -> int:
     launcher = ["torch.distributed.run", "--standalone", f"--nproc_per_node={n_devices}"]
     command = [sys.executable, "-m", *launcher, "-m", "harness.cell", str(folder)]
     code, tried = 0, ""
-    while (config := (folder / CONFIG_FILE).read_text()) != tried:
+    while (config := (folder / CONFIG_FILE).read_text(encoding="utf-8")) != tried:
         code, tried = _wait_for(subprocess.Popen(command)), config
     return code
 

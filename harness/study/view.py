@@ -80,7 +80,9 @@ def cell_state(folder: Path, planned: dict[str, Any]) -> CellState:
 def _frozen_seeds(folder: Path) -> dict[str, int]:
     import yaml
 
-    seeds: dict[str, int] = yaml.safe_load((folder / CONFIG_FILE).read_text())["seeds"]
+    seeds: dict[str, int] = yaml.safe_load((folder / CONFIG_FILE).read_text(encoding="utf-8"))[
+        "seeds"
+    ]
     return seeds
 
 

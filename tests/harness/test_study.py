@@ -24,6 +24,7 @@ from harness.records import (
     Seeds,
     Status,
     StudyPlan,
+    find_records,
     read_record,
     write_plan,
     write_record,
@@ -381,6 +382,31 @@ def test_one_command_trains_a_cell_on_two_devices(command, tmp_path, tiny) -> No
 
 
 @pytest.mark.slow
+def test_a_killed_cell_of_three_devices_ends_with_the_weights_of_an_undisturbed_one(
+    command, tmp_path, tiny
+) -> None:
+    """The order in which three gradients are summed must not depend on where a process began."""
+    (tmp_path / "crashing.py").write_text(
+        "import os, pathlib\n"
+        "def die_once(model, step):\n"
+        "    flag = pathlib.Path('crashed')\n"
+        "    if step == 4 and os.environ['RANK'] == '1' and not flag.exists():\n"
+        "        flag.touch(); os.abort()\n"
+    )
+    search = overlay(tmp_path, "crash", "step_done", "crashing.die_once")
+    arguments = [*tiny, search, "+intervention=crash", "hardware.n_devices=3", "model.n_layer=2",
+                 "train.batch_size=6", "checkpoint.every_steps=2"]  # fmt: skip
+    crashed = command("harness", *arguments, PYTHONPATH=str(tmp_path))
+    resumed = command("harness", *arguments, PYTHONPATH=str(tmp_path))
+    command("harness", *arguments, "runs_dir=undisturbed", PYTHONPATH=str(tmp_path))
+    assert (crashed.returncode, resumed.returncode) == (1, 0), resumed.stderr
+    assert "going on from step 4" in resumed.stderr
+    one, other = (read_record(path) for path in find_records(tmp_path))
+    assert one.status is other.status is Status.COMPLETE
+    assert one.fingerprints == other.fingerprints
+
+
+@pytest.mark.slow
 def test_memory_that_runs_out_on_one_of_two_devices_halves_the_micro_batch(
     command, tmp_path, tiny
 ) -> None:
@@ -412,6 +438,7 @@ def test_ranks_draw_different_dropout_masks(make_training, dropout: float, same:
     training = make_training([f"model.dropout={dropout}"])
     training.batches.indices = lambda _: np.tile(np.arange(8), 2)  # equal data for both ranks
     training.world.size = 2
+    training.world.average_gradients = lambda model: None
     gradients = []
     for rank in (0, 1):
         training.world.rank = rank
