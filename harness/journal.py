@@ -111,24 +111,25 @@ class Journal:
             with self.clock.paused():
                 self.lock.check()
                 checkpoint.save_weights(self.folder, step, self.training.model)
-        every = config.checkpoint.every_steps
-        if step < config.n_steps:
-            if self.lock.lost:
-                self.lock.check()
-            stop = self.training.world.any(self.stop_requested)
-            if stop or (every and step % every == 0):
-                self.save()
-            if stop:
-                raise Preempted(
-                    f"stopped at step {step} of {config.n_steps}: run it again to go on"
-                )
+        every, last = config.checkpoint.every_steps, step == config.n_steps
+        if self.lock.lost:
+            self.lock.check()
+        stop = self.training.world.any(self.stop_requested)
+        if stop or (every and (last or step % every == 0)):  # testing the last may take minutes
+            self.save()
+        if stop:
+            raise Preempted(f"stopped at step {step} of {config.n_steps}: run it again to go on")
 
     def save(self) -> None:
         """Write a checkpoint and bring the record up to it."""
         with self.clock.paused():
             t = self.training
             losses = [t.world.mean(loss).cpu() for loss in self.losses]
-            state = t.state_dict() | {"losses": losses, "train_seconds": self.clock.seconds}
+            state = t.state_dict() | {
+                "losses": losses,
+                "measured": [self.record.losses.train, self.record.losses.val],
+                "train_seconds": self.clock.seconds,
+            }
             if self.is_main:
                 self.lock.check()
                 checkpoint.save(self.folder, t.step, state, t.config.checkpoint.keep)
@@ -160,6 +161,7 @@ class Journal:
         if saved is not None:
             self.training.load_state_dict(saved)
             self.losses = [loss.to(self.training.device) for loss in saved["losses"]]
+            self.record.losses.train, self.record.losses.val = saved["measured"]
             self.record.cost.train_seconds = saved["train_seconds"]
             log.info("going on from step %d", self.training.step)
 

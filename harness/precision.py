@@ -43,9 +43,7 @@ class Precision:
         Where the optimiser can leave a step out on the device, nothing here waits for it.
         """
         finite = torch.isfinite(grad_norm)
-        if self.scaler.is_enabled():  # it finds what is not finite by itself
-            self.scaler.step(optimizer)
-        elif getattr(optimizer, "_step_supports_amp_scaling", False):
+        if getattr(optimizer, "_step_supports_amp_scaling", False):
             optimizer.found_inf = 1.0 - finite.float()  # type: ignore[attr-defined]
             optimizer.step()
             del optimizer.found_inf  # type: ignore[attr-defined]

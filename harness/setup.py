@@ -23,6 +23,7 @@ from harness.model import build, build_slot, count_parameters, slot_factory
 from harness.precision import Precision
 from harness.randomness import initialise, parameter_hashes
 from harness.records import CONFIG_FILE, RunRecord, Seeds, now
+from harness.study.devices import visible_gpus
 from harness.targets import keep_sources
 
 log = logging.getLogger(__name__)
@@ -53,6 +54,11 @@ def choose_device(name: str, local_rank: int = 0) -> torch.device:
     if name in ("auto", "cuda") and n_gpus:
         return torch.device(f"cuda:{local_rank}")
     if name == "auto":
+        if gpus := visible_gpus():
+            raise ConfigError(
+                f"this machine has {len(gpus)} GPUs, but torch {torch.__version__} sees none: "
+                "install a build for its driver (pytorch.org), or set hardware=cpu"
+            )
         return torch.device("cpu")
     available = [
         "auto",
@@ -124,7 +130,8 @@ def _pairing(config: Config, ours: dict[str, str]) -> str:
 
 def new_record(folder: Path, config: Config, corpus: Corpus, device: torch.device) -> RunRecord:
     """Start the record of a cell: who it is, and all that is known before training."""
-    name = torch.cuda.get_device_name(device) if device.type == "cuda" else "cpu"
+    on_gpu = device.type == "cuda"
+    name = torch.cuda.get_device_name(device) if on_gpu else "cpu"
     record = RunRecord(
         study=config.study_name,
         arm=config.arm,
@@ -137,6 +144,9 @@ def new_record(folder: Path, config: Config, corpus: Corpus, device: torch.devic
         started=now(),
         provenance=provenance.collect(folder, device=name, config_sha256=config_sha256(folder)),
     )
+    if on_gpu:
+        cudnn = torch.backends.cudnn.version()  # type: ignore[no-untyped-call]
+        record.provenance.packages |= {"cuda": str(torch.version.cuda), "cudnn": str(cudnn)}
     n_test_tokens = config.eval.test_sequences * config.model.block_size + 1
     test_tokens = corpus.tokens("test")[:n_test_tokens]
     record.provenance.sources = keep_sources(config, folder)

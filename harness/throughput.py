@@ -136,9 +136,11 @@ def bill(config: Config, trial: Trial) -> str:
     price = f", ${n_cells * hours * rate:,.2f}" if rate is not None else ""
     lines = [
         f"{n_cells} cells x {hours:.3g} h = {n_cells * hours:.3g} device-hours{price}"
-        + ("" if rate is not None else " (set hardware.usd_per_hour for dollars)"),
-        *(f"  {name}: x {factor:.2g}" for name, factor in growth(config).items()),
+        + ("" if rate is not None else " (set hardware.usd_per_hour for dollars)")
     ]
+    if config.study.arms:
+        lines.append("  all arms taken as fast as this config: one in float32 may be far slower")
+    lines += [f"  {name}: x {factor:.2g}" for name, factor in growth(config).items()]
     return "\n".join(lines)
 
 

@@ -25,7 +25,9 @@ from harness.precision import Precision
 from harness.setup import choose_device, settle_process
 
 N_TIMED = 3
-"""Steps that are timed, after one that is not."""
+"""Steps that are timed at least, after one that is not."""
+SECONDS_TIMED = {"cpu": 0, "cuda": 5}
+"""A GPU's clock is at its height only at first."""
 N_MICRO = 2
 """Micro-batches of a timed step at most: with two, gradients are held as in accumulation."""
 MATMUL_SIZE = {"cpu": 1024, "cuda": 8192}
@@ -82,7 +84,11 @@ def _measure(config: Config, device: torch.device) -> Trial:
     t = synthetic_training(config, device, size * n_micro)
     _clock(device, lambda: _step(t))
     first = time.perf_counter() - start
-    micro, rest = np.median([_timed_step(t) for _ in range(N_TIMED)], axis=0)
+    timed: list[tuple[float, float]] = []
+    until = time.perf_counter() + SECONDS_TIMED[device.type]
+    while len(timed) < N_TIMED or time.perf_counter() < until:
+        timed.append(_timed_step(t))
+    micro, rest = np.median(timed, axis=0)
     step_seconds = micro / n_micro * (config.train.batch_size // size) + rest
     block_size, tokens = config.model.block_size, t.batches.tokens
     evaluation = _clock(device, lambda: sequence_losses(t.model, tokens, block_size, size, size))

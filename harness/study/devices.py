@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import shutil
 import signal
 import subprocess
@@ -14,6 +15,8 @@ from pathlib import Path
 
 from harness.config import ConfigError, HardwareConfig
 from harness.records import CONFIG_FILE
+
+_GPU_NAME = re.compile(r"\d+|(GPU|MIG)-.+")
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -134,13 +137,15 @@ def _wait_for(process: subprocess.Popen[bytes]) -> int:
 
 
 def visible_gpus() -> list[str]:
-    """Return the visible GPUs by index or UUID, without importing torch."""
+    """Return the visible GPUs, or the slices of divided ones, by index or UUID; no torch."""
     visible = os.environ.get("CUDA_VISIBLE_DEVICES")
     if visible is not None:
         names = [name.strip() for name in visible.split(",")]
-        return list(takewhile(lambda name: name not in ("", "-1"), names))  # as CUDA reads it
+        return list(takewhile(_GPU_NAME.fullmatch, names))  # as CUDA reads it
     if shutil.which("nvidia-smi") is None:  # some containers have the devices alone
         return [str(i) for i, _ in enumerate(Path("/dev").glob("nvidia[0-9]*"))]
     done = subprocess.run(["nvidia-smi", "-L"], capture_output=True, text=True, check=False)
-    listed = [line for line in done.stdout.splitlines() if line.startswith("GPU ")]
-    return [] if done.returncode else [str(i) for i, _ in enumerate(listed)]
+    gpus = re.split(r"^GPU ", done.stdout, flags=re.MULTILINE)[1:]
+    slices = [re.findall(r"UUID: (MIG-[^)]+)", gpu) for gpu in gpus]
+    found = [name for i, own in enumerate(slices) for name in own or [str(i)]]
+    return [] if done.returncode else found

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from harness import provenance
-from harness.config import Config, ConfigError
+from harness.config import Autocast, Config, ConfigError, Matmul
 from harness.freeze import freeze
 from harness.records import StudyPlan, canonical_hash, now, read_plan, write_plan
 from harness.study.screen import say
@@ -49,9 +49,12 @@ class Cell:
 
     @property
     def work(self) -> float:
-        """Roughly proportional to the time it takes: tokens x weights."""
-        model = self.config.model
-        return self.config.train.tokens * model.n_layer * model.n_embd**2
+        """Roughly proportional to the time it takes on a GPU: tokens x weights x format."""
+        model, precision = self.config.model, self.config.precision
+        slowdown = 1
+        if precision.autocast is Autocast.none:
+            slowdown = 8 if precision.matmul is Matmul.highest else 2
+        return slowdown * self.config.train.tokens * model.n_layer * model.n_embd**2
 
 
 def settle(cells: Sequence[Cell], n_jobs: int, looks: Sequence[int] = ()) -> None:

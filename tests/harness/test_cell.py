@@ -175,6 +175,24 @@ def test_a_broken_checkpoint_falls_back_to_the_one_before_and_says_so(
     assert f"{newest.name} cannot be read" in capsys.readouterr().err
 
 
+def test_a_cell_killed_while_it_is_tested_trains_no_step_again(
+    tiny, tmp_path, monkeypatch, capsys
+) -> None:
+    def kill(*_: object) -> None:
+        raise SystemExit
+
+    _, expected = run(tiny)
+    folder = freeze(load([*tiny, f"runs_dir={tmp_path / 'again'}"]))
+    with monkeypatch.context() as patch:
+        patch.setattr(cell, "_test", kill)
+        with pytest.raises(SystemExit):
+            cell.run(folder)
+    monkeypatch.setattr("harness.loop.accumulate_gradients", pytest.fail)
+    record = cell.run(folder)
+    assert f"going on from step {expected.n_steps}" in capsys.readouterr().err
+    assert (record.losses, record.fingerprints) == (expected.losses, expected.fingerprints)
+
+
 def test_a_finished_cell_is_not_trained_again_and_a_failed_one_is(tiny, monkeypatch) -> None:
     def fail(*_: object) -> None:
         raise RuntimeError("out of luck")
@@ -191,8 +209,11 @@ def test_a_finished_cell_is_not_trained_again_and_a_failed_one_is(tiny, monkeypa
 
 
 def test_divergence_is_a_result_with_its_step_not_a_crash(tiny, monkeypatch) -> None:
-    folder, record = run([*tiny, "optim.lr=1e30", "train.max_skipped_steps=3"])
+    folder, record = run([*tiny, "optim.lr=1e30", "train.max_skipped_steps=3",
+                          "checkpoint.every_steps=0", "hardware.usd_per_hour=3600"])  # fmt: skip
     assert record.status is Status.DIVERGED
+    assert record.tokens == record.step * 256 > 0
+    assert record.cost.usd == pytest.approx(record.cost.train_seconds)
     assert "3 steps in a row" in record.error
     assert record.skipped_steps == 3
     assert record.losses.test is None
@@ -322,12 +343,16 @@ def test_uncommitted_changes_are_kept_as_a_patch(tmp_path, monkeypatch) -> None:
     assert (clean.git_dirty, clean.dirty_patch) == (False, None)
     assert len(clean.git_sha) == 40
     (repository / "a.py").write_text("x = 2\n")
-    (repository / "new.yaml").write_text("y: 3\n")
+    (repository / "conf").mkdir()
+    (repository / "conf" / "idée.yaml").write_text("y: 3\n")
+    (repository / "results" / "run").mkdir(parents=True)
+    (repository / "results" / "run" / "config.yaml").write_text("z: 4\n")
     dirty = collect()
     assert dirty.git_dirty
     patch = (tmp_path / dirty.dirty_patch).read_text()
     assert "+x = 2" in patch
     assert "+y: 3" in patch
+    assert "+z: 4" not in patch  # runs of whatever folder
     provenance.code_state.cache_clear()
 
 
