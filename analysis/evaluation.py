@@ -16,10 +16,8 @@ import pandas as pd
 from numpy.typing import ArrayLike, NDArray
 
 from analysis.errors import AnalysisError
-from harness.records import TEST_LOSSES_FILE
+from harness.records import TEST_DOCUMENTS_FILE, TEST_LOSSES_FILE
 
-DOCUMENTS_FILE = "test_documents.npy"
-"""Optional, beside the losses: the document that each test sequence comes from."""
 MOST_PAIRS = 24
 
 
@@ -138,7 +136,7 @@ def _compare(mine: Row, theirs: Row, clusters: Path | None) -> PairedDifference 
     if not all(file.exists() for file in files):
         return None
     x, y = (_load(file) for file in files)
-    beside = folders[1] / DOCUMENTS_FILE
+    beside = folders[1] / TEST_DOCUMENTS_FILE
     chosen = clusters or (beside if beside.exists() else None)
     try:
         return paired_difference(x, y, None if chosen is None else _load(chosen))

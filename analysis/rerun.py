@@ -12,8 +12,17 @@ from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
 
+from omegaconf import OmegaConf
+
 from analysis.errors import AnalysisError
-from harness.records import CONFIG_FILE, METRICS_FILE, Provenance, RecordError, read_record
+from harness.records import (
+    CONFIG_FILE,
+    METRICS_FILE,
+    SOURCES_FOLDER,
+    Provenance,
+    RecordError,
+    read_record,
+)
 
 POLL_SECONDS = 0.5
 
@@ -56,7 +65,7 @@ def rerun(cell: str | Path, n_steps: int, timeout_seconds: float = 3600.0) -> Re
     with tempfile.TemporaryDirectory(prefix="rerun-") as scratch:
         copy = Path(scratch) / folder.name
         copy.mkdir()
-        shutil.copy(folder / CONFIG_FILE, copy / CONFIG_FILE)
+        _freeze_again(folder, copy)
         _run_until(copy, min(n_steps, max(recorded, default=0)), timeout_seconds)
         again = curve(copy)
         elsewhere = differences(folder, copy)
@@ -65,6 +74,15 @@ def rerun(cell: str | Path, n_steps: int, timeout_seconds: float = 3600.0) -> Re
         {step: loss for step, loss in again.items() if step <= n_steps or step == min(again)},
     )
     return replace(found, elsewhere=elsewhere)
+
+
+def _freeze_again(folder: Path, copy: Path) -> None:
+    """Copy the cell's config, which nobody shall be sent this time, and its own sources."""
+    config = OmegaConf.load(folder / CONFIG_FILE)
+    OmegaConf.update(config, "tracking.backend", "none", force_add=True)
+    OmegaConf.save(config, copy / CONFIG_FILE)
+    if (folder / SOURCES_FOLDER).exists():
+        shutil.copytree(folder / SOURCES_FOLDER, copy / SOURCES_FOLDER)
 
 
 def differences(cell: Path, again: Path) -> tuple[str, ...]:
@@ -78,7 +96,8 @@ def differences(cell: Path, again: Path) -> tuple[str, ...]:
         return ()
     names = sorted(then.packages.keys() & now.packages.keys())
     pairs = [("code", _code(then), _code(now))]
-    pairs += [(name, getattr(then, name), getattr(now, name)) for name in ("device", "n_devices")]
+    hardware = ("device", "n_devices", "micro_batch", "compile")
+    pairs += [(name, getattr(then, name), getattr(now, name)) for name in hardware]
     pairs += [(name, then.packages[name], now.packages[name]) for name in names]
     targets = sorted(then.sources.keys() | now.sources.keys())
     pairs += [(t, then.sources.get(t, "none"), now.sources.get(t, "none")) for t in targets]
@@ -114,12 +133,20 @@ def curve(folder: Path) -> dict[int, float]:
     return found
 
 
+def _command(copy: Path) -> list[str]:
+    n = OmegaConf.select(OmegaConf.load(copy / CONFIG_FILE), "hardware.n_devices", default=1)
+    launcher = ["torch.distributed.run", "--standalone", f"--nproc_per_node={n}", "-m"]
+    return [
+        *(sys.executable, "-m"),
+        *(launcher if n > 1 else []),
+        *("harness.cell", str(copy), "--unchecked"),
+    ]
+
+
 def _run_until(copy: Path, n_steps: int, timeout_seconds: float) -> None:
     deadline = time.monotonic() + timeout_seconds
     with (copy / "output.txt").open("w", encoding="utf-8") as output:
-        process = subprocess.Popen(
-            [sys.executable, "-m", "harness.cell", str(copy)], stdout=output, stderr=output
-        )
+        process = subprocess.Popen(_command(copy), stdout=output, stderr=output)
         try:
             while process.poll() is None and time.monotonic() < deadline:
                 if max(curve(copy), default=0) >= n_steps:

@@ -1,4 +1,4 @@
-"""Keep freed memory in the process, instead of giving it back to the system after every tensor."""
+"""Memory of a process: keep what is freed, and know when it ran out."""
 
 from __future__ import annotations
 
@@ -28,3 +28,10 @@ def keep_memory() -> bool:
         _M_TOP_PAD: TOP_PAD_BYTES,
     }
     return all(mallopt(name, value) for name, value in settings.items())
+
+
+def out_of_memory(error: BaseException) -> bool:
+    """Tell whether memory ran out, on the GPU or the CPU."""
+    words = ("out of memory", "alloc_failed", "can't allocate memory", "not enough memory")
+    text = f"{type(error).__name__}: {error}".lower()
+    return "memoryerror" in text or any(word in text for word in words)

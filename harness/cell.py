@@ -20,12 +20,14 @@ import numpy as np
 import torch
 
 from harness import checkpoint
+from harness.allocator import out_of_memory
 from harness.config import ConfigError
 from harness.data.corpus import open_corpus
 from harness.distributed import World
 from harness.exits import EXIT_BUSY
 from harness.freeze import (
     FINISHED,
+    check_identity,
     describe,
     finished_record,
     load_frozen,
@@ -39,6 +41,7 @@ from harness.progress import wants_bar
 from harness.randomness import weights_hash
 from harness.records import (
     CONFIG_FILE,
+    TEST_DOCUMENTS_FILE,
     TEST_LOSSES_FILE,
     RunRecord,
     Status,
@@ -54,14 +57,19 @@ from harness.setup import (
     new_record,
     settle_process,
 )
+from harness.targets import use_kept_sources
 
 log = logging.getLogger(__name__)
 
+UNCHECKED = "--unchecked"
+"""Train a cell that another version froze, as its second run by the analysis may be."""
 
-def run(folder: Path) -> RunRecord:
+
+def run(folder: Path, *, checked: bool = True) -> RunRecord:
     """Train the frozen cell in `folder`, going on from its newest checkpoint.
 
-    Under torchrun every process calls this, and the first one writes.
+    Under torchrun every process calls this, and the first one writes. With `checked`, a cell that
+    would train something else than its name stands for is refused.
 
     Returns
     -------
@@ -85,12 +93,15 @@ def run(folder: Path) -> RunRecord:
         device = choose_device(config.hardware.device, world.local_rank)
         settle_process(config.hardware)
         corpus = open_corpus(config.data, Path(config.data_dir))
+        if checked:
+            check_identity(config, corpus, folder)
         world.start(device)
         record = new_record(folder, config, corpus, device)
         setup = Setup(folder, config, corpus, record, device, world, lock)
         if not world.is_main:
             _to_an_end(setup)
             return record
+        lock.check()
         write_record(folder, record)
         with logging_to(folder, bar=wants_bar()):
             _to_an_end(setup)
@@ -105,6 +116,8 @@ def run(folder: Path) -> RunRecord:
 def _to_an_end(setup: Setup) -> None:
     """Train and test; whatever happens is in the record at the end."""
     record = setup.record
+    for module in use_kept_sources(setup.folder):
+        log.warning("%s was edited since this cell was frozen: training with what it keeps", module)
     try:
         while not _fits_in_memory(setup):
             pass
@@ -161,14 +174,6 @@ def _fits_in_memory(setup: Setup) -> bool:
     return False
 
 
-def out_of_memory(error: BaseException) -> bool:
-    """Tell whether memory ran out, on the GPU or the CPU."""
-    words = ("out of memory", "alloc_failed", "can't allocate memory", "not enough memory")
-    return isinstance(error, torch.OutOfMemoryError | MemoryError) or any(
-        word in str(error).lower() for word in words
-    )
-
-
 def _train_and_test(setup: Setup) -> None:
     training = build_training(setup)
     if setup.world.is_main:
@@ -186,19 +191,28 @@ def _train_and_test(setup: Setup) -> None:
 
 
 def _test(training: Training, setup: Setup) -> None:
-    """Measure the test loss of every sequence and the final figures of the record."""
+    """Measure the test loss of every sequence, with the document it begins in, and the weights."""
     record = setup.record
     n_sequences = training.config.eval.test_sequences
     losses = evaluate(training, setup.corpus.tokens("test"), n_sequences)
     if setup.world.is_main:
         setup.lock.check()
-        file = io.BytesIO()
-        np.save(file, losses)
-        write_atomic(setup.folder / TEST_LOSSES_FILE, file.getvalue())
+        _save_array(setup.folder / TEST_LOSSES_FILE, losses)
+        firsts = np.arange(n_sequences) * training.config.model.block_size
+        starts = setup.corpus.document_starts("test")
+        _save_array(
+            setup.folder / TEST_DOCUMENTS_FILE, np.searchsorted(starts, firsts, side="right") - 1
+        )
     record.losses.test = finite(float(losses.mean(dtype=np.float64)))
     record.fingerprints.final_weights = weights_hash(training.model)
     if record.losses.test is None:
         raise Diverged("the test loss is not finite")
+
+
+def _save_array(path: Path, values: np.ndarray) -> None:
+    file = io.BytesIO()
+    np.save(file, values)
+    write_atomic(path, file.getvalue())
 
 
 def rehearse(folder: Path, n_cells: int) -> int:
@@ -212,13 +226,15 @@ def rehearse(folder: Path, n_cells: int) -> int:
         0, or 1 with the error in the cell's record and the traceback in its log.
     """
     config = load_frozen(folder)
-    config.train.batch_size, config.train.tokens = 1, config.model.block_size
-    config.train.max_skipped_steps = 2
-    config.hardware.compile = False  # for one sequence: minutes for nothing
     try:
         device = choose_device(config.hardware.device)
         settle_process(config.hardware)
         corpus = open_corpus(config.data, Path(config.data_dir))
+        check_identity(config, corpus, folder)
+        use_kept_sources(folder)
+        config.train.batch_size, config.train.tokens = 1, config.model.block_size
+        config.train.max_skipped_steps = 2
+        config.hardware.compile = False  # for one sequence: minutes for nothing
         record = new_record(folder, config, corpus, device)
     except ValueError as error:  # ConfigError and DataError
         print(f"error: {error}", file=sys.stderr)
@@ -246,14 +262,15 @@ def _enter_failure(folder: Path, record: RunRecord) -> int:
 
 def main() -> None:
     """Run the frozen cell named on the command line."""
-    if len(sys.argv) != 2 or sys.argv[1].startswith("-"):
+    words, checked = [w for w in sys.argv[1:] if w != UNCHECKED], UNCHECKED not in sys.argv
+    if len(words) != 1 or words[0].startswith("-"):
         print(__doc__, file=sys.stderr)
-        sys.exit(0 if sys.argv[1:] in (["-h"], ["--help"]) else 2)
-    folder = Path(sys.argv[1])
+        sys.exit(0 if words in (["-h"], ["--help"]) else 2)
+    folder = Path(words[0])
     if not (folder / CONFIG_FILE).exists():
         print(f"error: {folder} holds no {CONFIG_FILE}: name a cell's folder", file=sys.stderr)
         sys.exit(2)
-    code = report(folder)
+    code = report(folder, checked=checked)
     if code and World().size > 1:  # the others may wait for this one, and cleaning up for them
         sys.stdout.flush()
         sys.stderr.flush()
@@ -261,10 +278,10 @@ def main() -> None:
     sys.exit(code)
 
 
-def report(folder: Path) -> int:
+def report(folder: Path, *, checked: bool = True) -> int:
     """Run a cell, say how it ended, and return the exit code."""
     try:
-        record = run(folder)
+        record = run(folder, checked=checked)
     except ValueError as error:  # ConfigError and DataError
         print(f"error: {error}", file=sys.stderr)
         return 2

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import re
 import shutil
+import zipfile
 from pathlib import Path
 from typing import Any
 
@@ -26,7 +27,7 @@ def save(cell: Path, step: int, state: dict[str, Any], keep: int) -> Path:
     temporary = path.with_suffix(".partial")
     try:
         with temporary.open("wb") as file:
-            torch.save(state, file)
+            torch.save(state | {"cell": cell.name}, file)
             file.flush()
             os.fsync(file.fileno())  # before the older ones go
         temporary.replace(path)
@@ -77,19 +78,28 @@ def check_room(cell: Path, model: nn.Module, config: CheckpointConfig, n_cells: 
 
 
 def load_newest(cell: Path) -> tuple[dict[str, Any] | None, list[str]]:
-    """Return the newest readable state, None if there is none, and a line for each unreadable one.
+    """Return the cell's newest sound state, None if there is none, and a line for each other one.
 
     Only tensors and plain data are read (``weights_only=True``), never code.
     """
     complaints: list[str] = []
     for path in reversed(_saved(cell)):
         try:
-            state: dict[str, Any] = torch.load(path, map_location="cpu", weights_only=True)
-            return state, complaints
+            return _read(path, cell.name), complaints
         except Exception as error:
             first = (str(error).splitlines() or [type(error).__name__])[0]
             complaints.append(f"{path.name} cannot be read ({first}): {_instead(path)}")
     return None, complaints
+
+
+def _read(path: Path, cell: str) -> dict[str, Any]:
+    with zipfile.ZipFile(path) as archive:
+        if damaged := archive.testzip():
+            raise ValueError(f"{damaged} is damaged")
+    state: dict[str, Any] = torch.load(path, map_location="cpu", weights_only=True)
+    if state.get("cell") != cell:
+        raise ValueError(f"it is of cell {state.get('cell')}")
+    return state
 
 
 def delete_all(cell: Path) -> None:

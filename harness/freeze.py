@@ -15,6 +15,7 @@ from harness.records import (
     METRICS_FILE,
     RECORD_FILE,
     SAMPLES_FILE,
+    TEST_DOCUMENTS_FILE,
     TEST_LOSSES_FILE,
     RunRecord,
     Status,
@@ -22,7 +23,7 @@ from harness.records import (
     read_record,
     write_atomic,
 )
-from harness.targets import source_hashes
+from harness.targets import keep_sources, source_hashes
 
 FINISHED = (Status.COMPLETE, Status.DIVERGED)
 
@@ -44,8 +45,7 @@ def locate(config: Config) -> Path:
     corpus = ensure_prepared(config.data, Path(config.data_dir))
     check_fits(config, corpus)
     folder = Path(config.runs_dir).absolute() / config.study_name / config.arm
-    identity = scientific(config, corpus.dataset_sha256)
-    folder /= canonical_hash(identity | {"sources": sources} if sources else identity)
+    folder /= _name(config, corpus, sources)
     if config.overwrite and (owner := living_owner(folder)):
         raise ConfigError(f"overwrite: {folder} is being run by {owner}: stop that first")
     return folder
@@ -74,6 +74,27 @@ def freeze(config: Config, folder: Path | None = None) -> Path:
     return folder
 
 
+def _name(config: Config, corpus: Corpus, sources: dict[str, str]) -> str:
+    identity = scientific(config, corpus.dataset_sha256)
+    return canonical_hash(identity | {"sources": sources} if sources else identity)
+
+
+def check_identity(config: Config, corpus: Corpus, folder: Path) -> None:
+    """Refuse a frozen cell that would train something else than its name stands for.
+
+    Raises
+    ------
+    ConfigError
+        Its config was edited, its corpus prepared anew, or it was frozen by another version.
+    """
+    if _name(config, corpus, source_hashes(config, folder)) != folder.name:
+        raise ConfigError(
+            f"{folder} would not train what it was frozen for: its {CONFIG_FILE}, its sources or "
+            f"the corpus {config.data.name} were changed, or another version of this program "
+            "froze it; undo that, or delete the folder and run the command again"
+        )
+
+
 def _write(folder: Path, config: Config) -> None:
     """Write the config; of a cell that has begun, only where its data and its study are now.
 
@@ -81,6 +102,8 @@ def _write(folder: Path, config: Config) -> None:
     over from the newest command is how it is run and watched.
     """
     path = folder / CONFIG_FILE
+    if path.exists() and living_owner(folder):  # about to begin
+        return
     if path.exists() and (folder / RECORD_FILE).exists():
         record = read_record(folder)
         if record.status in FINISHED:
@@ -90,6 +113,7 @@ def _write(folder: Path, config: Config) -> None:
             frozen.data_dir, frozen.runs_dir = config.data_dir, config.runs_dir
             config = frozen
     write_config(folder, config)
+    keep_sources(config, folder)
 
 
 def write_config(folder: Path, config: Config) -> None:
@@ -127,7 +151,8 @@ def load_frozen(folder: Path) -> Config:
 
 def _forget(folder: Path) -> None:
     """Drop what an earlier training of the cell left, its result last."""
-    names = ("checkpoints/*", METRICS_FILE, SAMPLES_FILE, TEST_LOSSES_FILE, RECORD_FILE)
+    tested = (TEST_LOSSES_FILE, TEST_DOCUMENTS_FILE)
+    names = ("checkpoints/*", METRICS_FILE, SAMPLES_FILE, *tested, RECORD_FILE)
     for path in [path for name in (CONFIG_FILE, *names) for path in folder.glob(name)]:
         path.unlink()
 

@@ -10,7 +10,8 @@ import signal
 import threading
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -33,6 +34,9 @@ log = logging.getLogger(__name__)
 STOP_SIGNALS = (signal.SIGTERM, signal.SIGINT, signal.SIGHUP)
 """Asked to, pressed Ctrl-C, closed the terminal; what ``nohup`` ignores stays ignored."""
 
+PATIENCE_SECONDS = 2.0
+"""A second signal so soon is the same wish: the group's, and the launcher's."""
+
 
 def evenly_spaced(n_times: int, n_steps: int) -> set[int]:
     """Return `n_times` steps up to and including the last, as evenly spaced as whole numbers go."""
@@ -51,9 +55,11 @@ def graceful_stop(journal: Journal) -> Iterator[None]:
         return
 
     def ask(number: int, _: object) -> None:
-        if journal.stop_requested:
+        now = time.monotonic()
+        if not journal.stop_requested:
+            journal.stop_requested, journal.asked_at = True, now
+        elif now > journal.asked_at + PATIENCE_SECONDS:
             raise Preempted(f"stopped by a second {signal.Signals(number).name}")
-        journal.stop_requested = True
 
     asked = [number for number in STOP_SIGNALS if signal.getsignal(number) is not signal.SIG_IGN]
     before = {number: signal.signal(number, ask) for number in asked}
@@ -86,7 +92,7 @@ class Journal:
             evenly_spaced(config.sample.n_times, n_steps) if chosen is None else set(chosen)
         )
         self.clock = Stopwatch(self.record.cost.train_seconds, training.device)
-        self.stop_requested = False
+        self.stop_requested, self.asked_at = False, 0.0
         if self.is_main:
             self.progress = Progress(self.record.arm, n_steps, training.step)
             self.tracker = Tracker(config, self.record, self.folder)
@@ -211,11 +217,16 @@ class Journal:
         """Drop what an interrupted try wrote after the step that this one resumes from."""
         path = self.folder / name
         if path.exists():
-            whole = [
-                line for line in path.read_text(encoding="utf-8").splitlines() if line.endswith("}")
-            ]
-            kept = [line for line in whole if json.loads(line)["step"] <= self.training.step]
-            write_atomic(path, "".join(line + "\n" for line in kept))
+            self.lock.check()
+            kept = [row for row in rows_of(path) if row["step"] <= self.training.step]
+            write_atomic(path, "".join(json.dumps(row) + "\n" for row in kept))
+
+
+def rows_of(path: Path) -> Iterator[dict[str, Any]]:
+    """Yield the lines of a JSON Lines file; a half-written one is left out."""
+    for line in path.read_text(encoding="utf-8", errors="replace").splitlines():
+        with suppress(json.JSONDecodeError):
+            yield json.loads(line)
 
 
 def fill_cost(record: RunRecord, training: Training) -> None:

@@ -98,7 +98,8 @@ def train(training: Training, observer: Observer) -> None:
     Raises
     ------
     Diverged
-        After ``train.max_skipped_steps`` steps in a row without a finite gradient.
+        After ``train.max_skipped_steps`` steps in a row without a finite gradient, or if the last
+        tenth of the training had none.
     """
     t, config = training, training.config
     t.model.train()
@@ -121,10 +122,17 @@ def train(training: Training, observer: Observer) -> None:
             t.count_skipped()
         observer.step_done(loss, grad_norm, lr)
         if t.skipped_in_a_row >= config.train.max_skipped_steps:
-            raise Diverged(
-                f"gradients were not finite in {t.skipped_in_a_row} steps in a row, "
-                f"up to step {t.step} of {config.n_steps}"
-            )
+            raise Diverged(_not_finite(t))
+    t.count_skipped()
+    if t.skipped_in_a_row > max(1, config.n_steps // 10):
+        raise Diverged(_not_finite(t))
+
+
+def _not_finite(t: Training) -> str:
+    return (
+        f"gradients were not finite in {t.skipped_in_a_row} steps in a row, "
+        f"up to step {t.step} of {t.config.n_steps}"
+    )
 
 
 def accumulate_gradients(t: Training, step: int) -> Tensor:

@@ -25,6 +25,7 @@ RECORD_FILE = "record.json"
 METRICS_FILE = "metrics.jsonl"
 SAMPLES_FILE = "samples.jsonl"
 TEST_LOSSES_FILE = "test_losses.npy"
+TEST_DOCUMENTS_FILE = "test_documents.npy"
 LOG_FILE = "log.txt"
 SOURCES_FOLDER = "sources"
 """The files of a cell."""
@@ -274,14 +275,13 @@ def find_records(root: Path) -> Iterator[Path]:
 
 
 def _to_json(value: RunRecord | StudyPlan) -> str:
-    # allow_nan stays on: a diverged run's losses are NaN, and Python reads its own NaN back.
     return json.dumps(dataclasses.asdict(value), indent=1) + "\n"
 
 
 def _load(file: Path) -> dict[str, Any]:
     try:
         raw = json.loads(file.read_text(encoding="utf-8"))
-    except (OSError, json.JSONDecodeError) as error:
+    except (OSError, ValueError) as error:  # not JSON, or not even text
         raise RecordError(
             f"cannot read {file}: {error}; restore the file, or move it away"
         ) from error

@@ -33,6 +33,8 @@ def complete(
     for _ in range(config.tokens):
         x_1T = torch.tensor([ids[-model.config.block_size :]], device=device)
         logits_V = model(x_1T)[0, -1, : encoding.n_vocab].float().cpu() / config.temperature
+        if not logits_V.isfinite().all():  # a model that diverges has nothing to say
+            break
         top_logits, top_ids = logits_V.topk(min(config.top_k, encoding.n_vocab))
         choice = torch.multinomial(top_logits.softmax(-1), 1, generator=generator)
         ids.append(int(top_ids[choice]))

@@ -24,7 +24,7 @@ from harness.precision import Precision
 from harness.randomness import initialise, parameter_hashes
 from harness.records import CONFIG_FILE, RunRecord, Seeds, now
 from harness.study.devices import visible_gpus
-from harness.targets import keep_sources
+from harness.targets import source_hashes
 
 log = logging.getLogger(__name__)
 
@@ -149,7 +149,7 @@ def new_record(folder: Path, config: Config, corpus: Corpus, device: torch.devic
         record.provenance.packages |= {"cuda": str(torch.version.cuda), "cudnn": str(cudnn)}
     n_test_tokens = config.eval.test_sequences * config.model.block_size + 1
     test_tokens = corpus.tokens("test")[:n_test_tokens]
-    record.provenance.sources = keep_sources(config, folder)
+    record.provenance.sources = source_hashes(config, folder)
     record.provenance.dataset_sha256 = corpus.dataset_sha256
     record.provenance.test_set_sha256 = hashlib.sha256(test_tokens.tobytes()).hexdigest()
     record.provenance.n_devices = config.hardware.n_devices

@@ -1,7 +1,8 @@
 """Find what the ``_target_``s of a config point to, and which source that is.
 
 Read as text, never imported: a typo is refused before anything heavy is loaded, and an edited
-function is another cell.
+function is another cell. A frozen cell keeps the sources that it was planned with, and trains with
+them whatever is edited later.
 """
 
 from __future__ import annotations
@@ -9,8 +10,11 @@ from __future__ import annotations
 import ast
 import hashlib
 import sys
+import sysconfig
+from collections.abc import Callable
 from difflib import get_close_matches
-from importlib.util import find_spec
+from importlib.machinery import ModuleSpec
+from importlib.util import find_spec, spec_from_file_location
 from pathlib import Path
 from typing import Any
 
@@ -21,27 +25,62 @@ OURS = "harness."
 """Our own code is in the record's provenance, not in the cell's identity."""
 
 
-def source_hashes(config: Config) -> dict[str, str]:
-    """Return target -> hash of the file that defines it, for every target outside the harness.
+def source_hashes(config: Config, folder: Path | None = None) -> dict[str, str]:
+    """Return target -> hash of the files that define it, for every target outside the harness.
+
+    The files are the target's module and, of code that is not installed, the modules beside it
+    that it imports; with a cell's `folder`, as that keeps them.
 
     Raises
     ------
     ConfigError
         No module of that name can be found, or it does not define the name.
     """
-    hashes = {target: _hash(target) for target in sorted(_targets(config))}
-    return {target: found for target, found in hashes.items() if not target.startswith(OURS)}
+    found = {}
+    for target in sorted(_targets(config)):
+        kept = _closure(target, _kept_in(folder)) if folder else {}
+        files = kept or _files(target)
+        digest = hashlib.sha256(b"".join(files[name].read_bytes() for name in sorted(files)))
+        found[target] = digest.hexdigest()[:16] if files else ""  # built in or compiled
+    return {target: value for target, value in found.items() if not target.startswith(OURS)}
 
 
-def keep_sources(config: Config, folder: Path) -> dict[str, str]:
-    """Copy the files behind the cell's own targets into its folder; return target -> hash."""
-    hashes = source_hashes(config)
-    for target in hashes:
-        path, name = _locate(target)
-        if path is not None:
-            module = target.rpartition(f".{name}")[0]
-            write_atomic(folder / SOURCES_FOLDER / f"{module}.py", path.read_bytes())
-    return hashes
+def keep_sources(config: Config, folder: Path) -> None:
+    """Copy the files behind the cell's own targets into its folder; what is installed stays."""
+    for target in _targets(config):
+        if not target.startswith(OURS):
+            for name, path in _files(target).items():
+                if not _installed(path):
+                    write_atomic(folder / SOURCES_FOLDER / f"{name}.py", path.read_bytes())
+
+
+def use_kept_sources(folder: Path) -> list[str]:
+    """Import the cell's own modules as they were frozen; return the names of those edited since."""
+    kept = _Kept()
+    sys.meta_path.insert(0, kept)
+    for file in sorted((folder / SOURCES_FOLDER).glob("*.py")):  # a package before its modules
+        name = file.name.removesuffix(".py")
+        live = _origin(name)
+        if live is None or live.read_bytes() != file.read_bytes():
+            inside = [str(live.parent)] if live and live.name == "__init__.py" else None
+            kept.specs[name] = spec_from_file_location(
+                name, file, submodule_search_locations=inside
+            )
+            sys.modules.pop(name, None)
+    if not kept.specs:
+        sys.meta_path.remove(kept)
+    return sorted(kept.specs)
+
+
+class _Kept:
+    """An importer of the files that a cell keeps."""
+
+    def __init__(self) -> None:
+        self.specs: dict[str, ModuleSpec | None] = {}
+
+    def find_spec(self, name: str, _path: Any = None, _target: Any = None) -> ModuleSpec | None:
+        """Return where the module is kept, None for all others."""
+        return self.specs.get(name)
 
 
 def _targets(config: Config) -> set[str]:
@@ -61,47 +100,112 @@ def _walk(node: Any) -> list[str]:
     return []
 
 
-def _hash(target: str) -> str:
-    path, name = _locate(target)
-    if path is None:  # built in or compiled
-        return ""
-    source = path.read_bytes()
-    names = _top_level(source)
+def _files(target: str) -> dict[str, Path]:
+    """Return module -> file of what a target is made of; nothing for what is built in."""
+    module, name = _locate(target)
+    path = _origin(module)
+    if path is None:
+        return {}
+    names = _top_level(_parse(path, target))
     if names is not None and name not in names:
-        close = ", ".join(get_close_matches(name, sorted(names), n=8, cutoff=0))
+        close = ", ".join(sorted(get_close_matches(name, sorted(names), n=8, cutoff=0)))
         raise ConfigError(f"_target_={target}: {path} defines no {name!r}; it has: {close}")
-    return hashlib.sha256(source).hexdigest()[:16]
+    if _installed(path) or target.startswith(OURS):
+        return {module: path}
+    root = path.parents[module.count(".") + (path.name == "__init__.py")]
+
+    def beside(module: str) -> Path | None:
+        places = [root / f"{module.replace('.', '/')}{end}" for end in (".py", "/__init__.py")]
+        return next((place for place in places if place.is_file()), None)
+
+    return _closure(target, beside)
 
 
-def _locate(target: str) -> tuple[Path | None, str]:
-    """Return the file of the longest module prefix of a target, and the name wanted from it."""
+def _closure(target: str, find: Callable[[str], Path | None]) -> dict[str, Path]:
+    """Return module -> file of a target and of all that it imports, as far as `find` has them."""
+    parts = target.split(".")
+    prefixes = [".".join(parts[:n]) for n in range(len(parts) - 1, 0, -1)]
+    waiting = [next((module for module in prefixes if find(module)), "")]
+    found: dict[str, Path] = {}
+    while waiting:
+        module = waiting.pop()
+        file = find(module)
+        if file is not None and module not in found and not module.startswith(OURS):
+            found[module] = file
+            waiting += sorted(_imports(_parse(file, target), module))
+    return found
+
+
+def _kept_in(folder: Path) -> Callable[[str], Path | None]:
+    def kept(module: str) -> Path | None:
+        file = folder / SOURCES_FOLDER / f"{module}.py"
+        return file if file.is_file() else None
+
+    return kept
+
+
+def _installed(path: Path) -> bool:
+    places = (sysconfig.get_path(name) for name in ("purelib", "platlib", "stdlib"))
+    return any(path.is_relative_to(place) for place in places)
+
+
+def _locate(target: str) -> tuple[str, str]:
+    """Return the longest module prefix of a target, and the name that is wanted of it."""
     parts = target.split(".")
     for n in range(len(parts) - 1, 0, -1):
-        try:
-            spec = find_spec(".".join(parts[:n]))
-        except (ImportError, ValueError):
-            continue
-        if spec is not None:
-            is_source = spec.origin is not None and spec.origin.endswith(".py")
-            return (Path(str(spec.origin)) if is_source else None), parts[n]
+        if _spec(".".join(parts[:n])) is not None:
+            return ".".join(parts[:n]), parts[n]
     raise ConfigError(
         f"_target_={target}: no module {parts[0]!r}; put it into {sys.path[0] or 'this folder'} "
         "or a folder of PYTHONPATH"
     )
 
 
-def _top_level(source: bytes) -> set[str] | None:
+def _spec(module: str) -> ModuleSpec | None:
+    try:
+        return find_spec(module)
+    except (ImportError, ValueError):
+        return None
+
+
+def _origin(module: str) -> Path | None:
+    """Return a module's source, None if it has none."""
+    spec = _spec(module)
+    if spec is None or spec.origin is None or not spec.origin.endswith(".py"):
+        return None
+    return Path(spec.origin)
+
+
+def _parse(path: Path, target: str) -> ast.Module:
+    try:
+        return ast.parse(path.read_bytes())
+    except SyntaxError as error:
+        raise ConfigError(f"_target_={target}: {path}, line {error.lineno}: {error.msg}") from error
+
+
+def _imports(tree: ast.Module, importer: str) -> set[str]:
+    """Return the modules that a module may import, by their full names."""
+    found: set[str] = set()
+    for node in ast.walk(tree):
+        if isinstance(node, ast.Import):
+            found |= {alias.name for alias in node.names}
+        elif isinstance(node, ast.ImportFrom):
+            above = importer.split(".")[: -node.level] if node.level else []
+            base = ".".join([*above, *([node.module] if node.module else [])])
+            found |= {base, *(f"{base}.{alias.name}".lstrip(".") for alias in node.names)}
+    return found
+
+
+def _top_level(tree: ast.Module) -> set[str] | None:
     """Return the names a module binds, None if that cannot be told from its text."""
     names: set[str] = set()
-    for node in ast.parse(source).body:
+    for node in tree.body:
         if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef | ast.ClassDef):
             names.add(node.name)
         elif isinstance(node, ast.Import | ast.ImportFrom):
             names |= {(alias.asname or alias.name).split(".")[0] for alias in node.names}
-        elif isinstance(node, ast.Assign):
-            names |= {t.id for t in node.targets if isinstance(t, ast.Name)}
-        elif isinstance(node, ast.AnnAssign) and isinstance(node.target, ast.Name):
-            names.add(node.target.id)
+        elif isinstance(node, ast.Assign | ast.AnnAssign):
+            names |= {n.id for n in ast.walk(node) if isinstance(n, ast.Name)}
         else:  # an if, a try, exec ...: may bind anything
             if not isinstance(node, ast.Expr):
                 return None

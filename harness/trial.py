@@ -12,8 +12,8 @@ from pathlib import Path
 import numpy as np
 import torch
 
+from harness.allocator import out_of_memory
 from harness.batches import Batches
-from harness.cell import out_of_memory
 from harness.config import Autocast, Config
 from harness.distributed import World
 from harness.evaluation import sequence_losses

@@ -21,6 +21,11 @@ def validate(config: Config) -> None:
     _check_positive(config)
     model, train = config.model, config.train
     _check_heads(model)
+    betas = config.optim.betas
+    if len(betas) != 2 or not all(0 <= beta < 1 for beta in betas):
+        raise ConfigError(f"optim.betas={betas}: two numbers in [0, 1), e.g. [0.9,0.999]")
+    if not 0 < config.study.alpha < 0.5:
+        raise ConfigError(f"study.alpha={config.study.alpha}: must be in (0, 0.5), e.g. 0.05")
     if not 0 <= model.dropout < 1:
         raise ConfigError(f"model.dropout={model.dropout}: must be in [0, 1)")
     if model.vocab_size < (needed := VOCAB_SIZE[config.data.tokenizer.name]):
@@ -65,13 +70,29 @@ def _check_positive(config: Config) -> None:
         "checkpoint.keep": config.checkpoint.keep,
         "hardware.threads": config.hardware.threads,
         "hardware.n_devices": config.hardware.n_devices,
+        "hardware.micro_batch": config.hardware.micro_batch,
+        "hardware.slots": config.hardware.slots,
         "study.seeds": config.study.seeds,
+        "study.baseline_seeds": config.study.baseline_seeds,
+        "study.rope": config.study.rope,
+        "optim.eps": config.optim.eps,
+        "optim.grad_clip": config.optim.grad_clip,
         "optim.lr": config.optim.lr,
         "sample.temperature": config.sample.temperature,
     }
     for key, value in positive.items():
-        if not value > 0:
+        if value is not None and not value > 0:
             raise ConfigError(f"{key}={value}: must be above 0")
+    counts = {
+        "eval.n_val": config.eval.n_val,
+        "sample.n_times": config.sample.n_times,
+        "checkpoint.every_steps": config.checkpoint.every_steps,
+        "checkpoint.n_weights": config.checkpoint.n_weights,
+        "optim.weight_decay": config.optim.weight_decay,
+    }
+    for key, value in counts.items():
+        if not value >= 0:
+            raise ConfigError(f"{key}={value}: must be 0 or more")
 
 
 def _check_heads(model: ModelConfig) -> None:

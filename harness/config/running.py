@@ -73,7 +73,8 @@ class HardwareConfig:
     device: str = "auto"
     """``auto``, ``cpu``, ``cuda`` or ``cuda:1``."""
     micro_batch: int | None = None
-    """Sequences per forward pass; None: the whole batch. Must divide ``train.batch_size``."""
+    """Sequences per forward pass; None: the whole batch. Lowered to the next divisor of a device's
+    share of ``train.batch_size``."""
     threads: int = 1
     """CPU threads of one cell."""
     n_devices: int = 1

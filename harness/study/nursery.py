@@ -7,7 +7,8 @@ gc.disable()  # imports leave no garbage, and looking for it takes a fifth of th
 import atexit  # noqa: E402
 import os  # noqa: E402
 
-import harness.cell  # noqa: E402, F401
+import harness.cell  # noqa: E402
+import harness.schedule  # noqa: E402, F401
 from harness import provenance  # noqa: E402
 
 provenance.code_state()  # of the code that the cells run, whatever is edited later

@@ -1,5 +1,7 @@
 import json
+import os
 import shutil
+import signal
 import subprocess
 import sys
 from pathlib import Path
@@ -191,6 +193,35 @@ def test_a_cell_killed_while_it_is_tested_trains_no_step_again(
     record = cell.run(folder)
     assert f"going on from step {expected.n_steps}" in capsys.readouterr().err
     assert (record.losses, record.fingerprints) == (expected.losses, expected.fingerprints)
+
+
+def test_every_test_sequence_has_the_document_that_it_begins_in(tiny, data_dir) -> None:
+    from harness.data.corpus import open_corpus
+
+    folder, _ = run(tiny)
+    losses, documents = (np.load(folder / f"test_{name}.npy") for name in ("losses", "documents"))
+    assert len(losses) == len(documents) == 8
+    starts = open_corpus(load(tiny).data, data_dir).document_starts("test")
+    firsts = 16 * np.arange(8)
+    assert (starts[documents] <= firsts).all()
+    assert all(first < starts[d + 1] for first, d in zip(firsts, documents, strict=True))
+
+
+@pytest.mark.parametrize(
+    ("override", "message"),
+    [
+        ("study.alpha=7", r"study\.alpha=7.0: must be in \(0, 0\.5\)"),
+        ("study.rope=-0.1", r"study\.rope=-0\.1: must be above 0"),
+        ("+study.baseline_seeds=0", "baseline_seeds=0: must be above 0"),
+        ("hardware.micro_batch=-1", "micro_batch=-1: must be above 0"),
+        ("hardware.slots=-1", "slots=-1: must be above 0"),
+        ("optim.betas=[0.9]", r"betas=\[0\.9\]: two numbers in"),
+        ("checkpoint.every_steps=-1", "every_steps=-1: must be 0 or more"),
+    ],
+)
+def test_impossible_plans_and_hardware_are_refused(tiny, override: str, message: str) -> None:
+    with pytest.raises(ValueError, match=message):
+        load([*tiny, override.removeprefix("+")])
 
 
 def test_a_finished_cell_is_not_trained_again_and_a_failed_one_is(tiny, monkeypatch) -> None:
@@ -435,6 +466,138 @@ def test_editing_an_interventions_own_code_makes_another_cell(tiny, tmp_path, mo
     module.unlink()
     with pytest.raises(ValueError, match=r"no module 'own_ideas'; put it into"):
         freeze(load([*tiny, search, "+intervention=own"]))
+
+
+@pytest.fixture
+def own_idea(tmp_path, monkeypatch):
+    """Return a module of one's own with a helper, and the overrides of its arm."""
+    monkeypatch.syspath_prepend(tmp_path)
+    monkeypatch.setattr(sys, "meta_path", list(sys.meta_path))
+    overlay = tmp_path / "conf" / "intervention" / "own.yaml"
+    overlay.parent.mkdir(parents=True)
+    overlay.write_text(
+        "# @package _global_\n"
+        "interventions: {own: {summary: s, source: t, event: loss,"
+        " fn: {_target_: own_idea.scale, _partial_: true}}}\n"
+    )
+    (tmp_path / "own_helper.py").write_text("FACTOR = 1.0\n")
+    (tmp_path / "own_idea.py").write_text(
+        "from own_helper import FACTOR\n"
+        "def scale(loss, logits, y, model):\n    return loss * FACTOR\n"
+    )
+    yield tmp_path, [f"hydra.searchpath=[file://{tmp_path / 'conf'}]", "+intervention=own"]
+    for name in ("own_idea", "own_helper"):
+        sys.modules.pop(name, None)
+
+
+@pytest.mark.parametrize("edited", ["own_idea", "own_helper"])
+def test_a_frozen_cell_trains_with_the_sources_it_was_frozen_with(
+    tiny, own_idea, edited: str, capsys
+) -> None:
+    folder, arm = own_idea
+    frozen = freeze(load([*tiny, *arm]))
+    with (folder / f"{edited}.py").open("a") as file:
+        file.write("FACTOR = 0.0\n")
+    assert freeze(load([*tiny, *arm])) != frozen
+    record = cell.run(frozen)
+    assert f"{edited} was edited since this cell was frozen" in capsys.readouterr().err
+    assert record.provenance.sources == {"own_idea.scale": read_record(frozen).provenance.sources[
+        "own_idea.scale"]}  # fmt: skip
+    _, plain = run(tiny)
+    assert record.losses.test == pytest.approx(plain.losses.test, abs=1e-5)  # times 1, not 0
+    assert {path.name for path in (frozen / "sources").iterdir()} == {
+        "own_idea.py", "own_helper.py"}  # fmt: skip
+
+
+def test_a_source_with_a_typo_is_one_line(tiny, own_idea) -> None:
+    folder, arm = own_idea
+    (folder / "own_idea.py").write_text("def scale(:\n")
+    with pytest.raises(ValueError, match=r"own_idea\.py, line 1: invalid syntax"):
+        freeze(load([*tiny, *arm]))
+    (folder / "own_idea.py").write_text("scale, other = max, min\n")
+    freeze(load([*tiny, *arm]))
+
+
+def test_a_cell_whose_config_was_edited_is_refused(tiny) -> None:
+    folder = freeze(load(tiny))
+    config = (folder / "config.yaml").read_text()
+    (folder / "config.yaml").write_text(config.replace("lr: 0.001", "lr: 0.01"))
+    with pytest.raises(ValueError, match=r"would not train what it was frozen for"):
+        cell.run(folder)
+    assert not (folder / "record.json").exists()
+
+
+def test_a_process_held_up_before_it_began_leaves_the_finished_cell_alone(
+    tiny, monkeypatch
+) -> None:
+    from harness.exits import EXIT_BUSY
+    from harness.lock import LOCK_FILE
+
+    folder = freeze(load(tiny))
+    original = cell.settle_process
+
+    def held_up(hardware) -> None:
+        monkeypatch.setattr(cell, "settle_process", original)
+        lock = (folder / LOCK_FILE).read_text()
+        (folder / LOCK_FILE).unlink()
+        cell.run(folder)  # another process takes over, and finishes
+        seen.update(contents(folder))
+        (folder / LOCK_FILE).write_text(lock.replace("token", "nekot"))
+
+    seen: dict[Path, bytes] = {}
+    monkeypatch.setattr(cell, "settle_process", held_up)
+    assert cell.report(folder) == EXIT_BUSY
+    assert seen.items() <= contents(folder).items()
+
+
+def test_a_cell_that_diverges_before_a_sample_has_diverged(tiny) -> None:
+    _, record = run([*tiny, "optim.lr=1e30", "train.max_skipped_steps=6", "sample.n_times=10"])
+    assert (record.status, record.skipped_steps) == (Status.DIVERGED, 6)
+
+
+def test_a_cell_without_a_finite_step_at_its_end_has_diverged(tiny) -> None:
+    _, record = run([*tiny, "optim.lr=1e30"])  # 50 steps in a row are more than it has
+    assert record.status is Status.DIVERGED
+    assert record.skipped_steps == record.step - 1 == 9
+    assert record.losses.test is None
+
+
+def test_signals_at_once_are_one_wish(tiny, monkeypatch) -> None:
+    """A group and its launcher may both pass SIGTERM on."""
+    original = journal.Journal.step_done
+
+    def terminated(self, *arguments) -> None:
+        if self.training.step == 3:
+            os.kill(os.getpid(), signal.SIGTERM)
+            os.kill(os.getpid(), signal.SIGTERM)
+        original(self, *arguments)
+
+    monkeypatch.setattr(journal.Journal, "step_done", terminated)
+    folder, record = run(tiny)
+    assert record.error.startswith("stopped at step 3 of 10")
+    assert (folder / "checkpoints" / "step_000000003.pt").exists()
+
+
+@pytest.mark.parametrize("damage", ["bit", "another cell's", "other content"])
+def test_a_state_that_is_not_the_cells_own_falls_back(tiny, monkeypatch, capsys, damage) -> None:
+    expected = run([*tiny, "study_name=undisturbed"])[1]
+    folders = [freeze(load([*tiny, f"seed={seed}"])) for seed in (0, 1)]
+    with monkeypatch.context() as patch:
+        patch.setattr(cell, "_test", lambda *_: sys.exit())
+        for folder in folders:
+            with pytest.raises(SystemExit):
+                cell.run(folder)
+    newest, other = (max((folder / "checkpoints").glob("*.pt")) for folder in folders)
+    content = bytearray(newest.read_bytes())
+    content[len(content) // 2] ^= 1
+    torch.save({"model": {}}, other.parent / "wrong")
+    newest.write_bytes({"bit": content, "another cell's": other.read_bytes(),
+                        "other content": (other.parent / "wrong").read_bytes()}[damage])  # fmt: skip
+    with (folders[0] / "samples.jsonl").open("a") as file:
+        file.write('{"step": 60, "completion": "a {x}')  # a half line
+    record = cell.run(folders[0])
+    assert f"{newest.name} cannot be read" in capsys.readouterr().err
+    assert record.fingerprints == expected.fingerprints
 
 
 def test_a_process_that_lost_its_cell_writes_nothing_more(tiny, monkeypatch) -> None:
