@@ -509,6 +509,31 @@ def test_a_frozen_cell_trains_with_the_sources_it_was_frozen_with(
         "own_idea.py", "own_helper.py"}  # fmt: skip
 
 
+def test_a_cell_that_is_about_to_begin_keeps_its_config(tiny) -> None:
+    from harness.lock import locked
+
+    folder = freeze(load(tiny))
+    before = contents(folder)
+    with locked(folder):
+        assert freeze(load([*tiny, "hardware.micro_batch=4"])) == folder
+    assert contents(folder).items() >= before.items()
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("n_devices", [1, 2])
+def test_a_second_run_of_a_cell_has_the_same_curve_and_is_sent_nowhere(tiny, command, n_devices):
+    from analysis.rerun import rerun
+
+    arguments = [*tiny, f"hardware.n_devices={n_devices}", "tracking=wandb"]
+    done = command("harness", *arguments, WANDB_MODE="offline")
+    folder = freeze(load(arguments))
+    assert done.returncode == 0, done.stderr
+    sent = sorted((folder / "wandb").iterdir())
+    again = rerun(folder, 10)
+    assert (again.identical, again.elsewhere, again.steps[-1]) == (True, (), 10)
+    assert sorted((folder / "wandb").iterdir()) == sent
+
+
 def test_a_source_with_a_typo_is_one_line(tiny, own_idea) -> None:
     folder, arm = own_idea
     (folder / "own_idea.py").write_text("def scale(:\n")

@@ -16,7 +16,7 @@ from rich.console import Console
 
 from harness import cell
 from harness.compose import load
-from harness.freeze import freeze
+from harness.freeze import freeze, load_frozen
 from harness.lock import LOCK_FILE, CellBusy, living_owner, locked
 from harness.records import (
     Losses,
@@ -112,8 +112,12 @@ def test_running_out_of_memory_halves_the_micro_batch_at_the_same_batch(
         return original(training, step)
 
     monkeypatch.setattr(loop, "accumulate_gradients", greedy)
-    record = cell.run(freeze(load([*tiny, "model.dropout=0"])))
-    assert record.status is Status.COMPLETE
+    folder = freeze(load([*tiny, "model.dropout=0"]))
+    record = cell.run(folder)
+    assert (record.status, record.provenance.micro_batch) == (Status.COMPLETE, 4)
+    assert load_frozen(folder).hardware.micro_batch == 4  # for whoever goes on after a kill
+    frozen = (folder / "config.yaml").read_bytes()
+    assert record.provenance.config_sha256 == hashlib.sha256(frozen).hexdigest()
     monkeypatch.undo()
     plain = cell.run(freeze(load([*tiny, "model.dropout=0", "study_name=plain"])))
     assert record.losses.test == pytest.approx(plain.losses.test, abs=1e-5)
