@@ -13,6 +13,7 @@ import sys
 import sysconfig
 from collections.abc import Callable
 from difflib import get_close_matches
+from functools import lru_cache
 from importlib.machinery import ModuleSpec
 from importlib.util import find_spec, spec_from_file_location
 from pathlib import Path
@@ -40,9 +41,11 @@ def source_hashes(config: Config, folder: Path | None = None) -> dict[str, str]:
     for target in sorted(_targets(config)):
         kept = _closure(target, _kept_in(folder)) if folder else {}
         files = kept or _files(target)
+        if target.startswith(OURS):
+            continue
         digest = hashlib.sha256(b"".join(files[name].read_bytes() for name in sorted(files)))
         found[target] = digest.hexdigest()[:16] if files else ""  # built in or compiled
-    return {target: value for target, value in found.items() if not target.startswith(OURS)}
+    return found
 
 
 def keep_sources(config: Config, folder: Path) -> None:
@@ -110,7 +113,7 @@ def _files(target: str) -> dict[str, Path]:
     if names is not None and name not in names:
         close = ", ".join(sorted(get_close_matches(name, sorted(names), n=8, cutoff=0)))
         raise ConfigError(f"_target_={target}: {path} defines no {name!r}; it has: {close}")
-    if _installed(path) or target.startswith(OURS):
+    if target.startswith(OURS) or _installed(path):
         return {module: path}
     root = path.parents[module.count(".") + (path.name == "__init__.py")]
 
@@ -178,9 +181,14 @@ def _origin(module: str) -> Path | None:
 
 def _parse(path: Path, target: str) -> ast.Module:
     try:
-        return ast.parse(path.read_bytes())
+        return _tree(path, path.stat().st_mtime_ns)
     except SyntaxError as error:
         raise ConfigError(f"_target_={target}: {path}, line {error.lineno}: {error.msg}") from error
+
+
+@lru_cache(maxsize=64)
+def _tree(path: Path, _modified_ns: int) -> ast.Module:
+    return ast.parse(path.read_bytes())
 
 
 def _imports(tree: ast.Module, importer: str) -> set[str]:
