@@ -6,6 +6,7 @@ import os
 import sys
 import warnings
 from argparse import ArgumentParser
+from contextlib import suppress
 from typing import NoReturn
 
 import hydra
@@ -18,10 +19,13 @@ from yaml import YAMLError
 
 from harness.compose import CONFIG_NAME, resolve
 from harness.config import ConfigError
-from harness.exits import EXIT_REFUSED, StudyFailed
+from harness.exits import EXIT_REFUSED, EXIT_STOPPED, StudyFailed, same_command
 from harness.explain import CONF_DIR, explain
-from harness.freeze import describe, finished_record, freeze
+from harness.freeze import describe, finished_record, freeze, locate
+from harness.log import open_streams, say
+from harness.records import Status
 from harness.study.devices import plan_slots, torchrun
+from harness.study.outcome import over_budget, written_since
 
 
 @hydra.main(config_path=str(CONF_DIR), config_name=CONFIG_NAME, version_base="1.3")
@@ -30,15 +34,20 @@ def run_one(_: DictConfig) -> None:
     chosen, in_sweep = HydraConfig.get().overrides, HydraConfig.get().mode is RunMode.MULTIRUN
     try:
         config = resolve(tuple(chosen.hydra), tuple(chosen.task))
+        if config.study.arms and not in_sweep:
+            raise ConfigError(f"study.arms={config.study.arms} is a sweep: add -m")
         plan_slots(config.hardware)  # refuses a device that is not here
-        folder = freeze(config)
-        done = finished_record(folder)
+        folder = locate(config)
+        done = None if config.overwrite else finished_record(folder)
+        if done is None and (over := over_budget(config.budget, folder.parent.parent)):
+            raise ConfigError(f"{over}: raise it to train this cell")
+        freeze(config, folder)
     except ValueError as error:  # ConfigError, DataError, RecordError
         if in_sweep:
             raise
         sys.exit(_refuse(str(error)))
     if done is not None:
-        print(f"nothing to do, already {describe(done, folder)}", file=sys.stderr)
+        say(f"nothing to do, already {describe(done, folder)}")
         return
     if config.hardware.n_devices > 1:
         code = torchrun(folder, config.hardware.n_devices)
@@ -47,11 +56,13 @@ def run_one(_: DictConfig) -> None:
 
         code = report(folder)
     if code and not in_sweep:  # a sweep looks at the records of all its cells
-        sys.exit(code)
+        record = written_since(folder)
+        sys.exit(_stopped() if record and record.status is Status.PREEMPTED else code)
 
 
 def main() -> None:
     """Run Hydra; turn what is wrong with a config into one line and exit code 2."""
+    open_streams()
     if {"-h", "--help"} & set(sys.argv):
         sys.exit(_print_help())
     # Hydra's parser prints its whole usage
@@ -67,10 +78,9 @@ def main() -> None:
     except ValueError as error:  # ConfigError, DataError, RecordError
         sys.exit(_refuse(str(error)))
     except KeyboardInterrupt:
-        print("stopped: run the same command again to go on", file=sys.stderr)
-        sys.exit(130)
+        sys.exit(_stopped())
     except StudyFailed as error:
-        print(error, file=sys.stderr)
+        say(str(error))
         sys.exit(1)
 
 
@@ -78,9 +88,14 @@ def _print_help() -> int:
     from harness.help import help_text
 
     try:
-        print(help_text([word for word in sys.argv[1:] if not word.startswith("-")]))
+        text = help_text([word for word in sys.argv[1:] if not word.startswith("-")])
     except ConfigError as error:
         return _refuse(str(error))
+    with suppress(BrokenPipeError):  # head has seen enough
+        sys.stdout.write(text)
+        sys.stdout.flush()
+        return 0
+    os.dup2(os.open(os.devnull, os.O_WRONLY), 1)  # for what is flushed at the end
     return 0
 
 
@@ -90,8 +105,13 @@ def _refuse_flag(_: ArgumentParser, message: str) -> NoReturn:
 
 
 def _refuse(message: str) -> int:
-    print(f"error: {message}", file=sys.stderr)
+    say(f"error: {message}")
     return EXIT_REFUSED
+
+
+def _stopped() -> int:
+    say(f"stopped: run {same_command()} again to go on")
+    return EXIT_STOPPED
 
 
 if __name__ == "__main__":

@@ -33,13 +33,15 @@ def explain(error: Exception) -> str:
         )
     if isinstance(error, OverrideParseException):
         reason = error.message.splitlines()[0]
-        return f"cannot read {error.override!r}: {reason}; quote it: '+intervention=[a,b]'"
+        return f"cannot read {error.override!r}: {reason}; {_quoted(error.override or '')}"
     text = str(error)
     if "Ambiguous value" in text or "requires --multirun" in text:
         return (
             f"{text.splitlines()[0].rstrip(':')}: several values are a sweep, add -m; "
             "a stack is one value: '+intervention=[a,b]'"
         )
+    if text.startswith("Multiple values for intervention"):
+        return "intervention is given twice; a stack is one value: '+intervention=[a,b]'"
     if isinstance(error, YAMLError):
         return f"not valid YAML: {' '.join(str(error).split())}"
     if isinstance(error.__cause__, OmegaConfBaseException):
@@ -52,7 +54,19 @@ def explain(error: Exception) -> str:
         return text or type(error).__name__
     name = key.removeprefix("full_key:").strip()
     siblings = f"; {_siblings(name)}" if " not in '" in text else ""
+    if name == "intervention":
+        siblings = "; the first line of an overlay must be: # @package _global_"
     return f"{text} (at {name}){siblings}"
+
+
+def _quoted(override: str) -> str:
+    """Say how a value is written that Hydra's grammar does not let through."""
+    key, _, value = override.partition("=")
+    if key.lstrip("+") == "intervention":
+        return "quote it: '+intervention=[a,b]'"
+    if value.startswith("~"):
+        return f'write the folder out: "{key}=$HOME{value[1:]}"'
+    return f"quote the value once more, for Hydra: '{key}=\"{value}\"'"
 
 
 def _siblings(key: str) -> str:

@@ -114,15 +114,19 @@ def locked(folder: Path) -> Iterator[Lock]:
 def living_owner(folder: Path) -> str | None:
     """Return "host:pid" of the process that runs the cell, None if nobody does."""
     path = folder / LOCK_FILE
+    if not path.exists():
+        return None
     held = _read(path)
-    if not held:
-        return None
     ours = all(held.get(name, value) == value for name, value in _here().items())
-    if ours and not _alive(held["pid"]):
+    if ours and "pid" in held and not _alive(held["pid"]):
         return None
-    if _age(path) > STALE_SECONDS:
+    age = _age(path)
+    if age < -HEARTBEAT_SECONDS:  # a living owner sets it ahead again, a dead one's ages from now
+        with suppress(OSError):
+            os.utime(path)
+    if age > STALE_SECONDS:
         return None
-    return f"{held['host']}:{held['pid']}"
+    return f"{held.get('host', 'somebody')}:{held.get('pid', 'unknown')}"
 
 
 def _here() -> dict[str, str]:
@@ -173,10 +177,10 @@ def _age(path: Path) -> float:
 def _read(path: Path) -> dict[str, Any]:
     """Return the lock's content, nothing if it is gone or damaged."""
     try:
-        content: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
-    except (FileNotFoundError, json.JSONDecodeError):
+        content = json.loads(path.read_text(encoding="utf-8"))
+    except (FileNotFoundError, ValueError):
         return {}
-    return content
+    return content if isinstance(content, dict) else {}
 
 
 @contextmanager

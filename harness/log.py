@@ -1,4 +1,4 @@
-"""What a cell says goes to stderr and into its ``log.txt``."""
+"""What is said goes to stderr, what a cell says into its ``log.txt``, too."""
 
 from __future__ import annotations
 
@@ -16,6 +16,28 @@ class _Plain(logging.Formatter):
     def format(self, record: logging.LogRecord) -> str:
         prefix = f"{record.levelname.lower()}: " if record.levelno > logging.INFO else ""
         return prefix + super().format(record)
+
+
+def open_streams() -> None:
+    """Give a process that was started without stdin, stdout or stderr an empty one.
+
+    Else the next file to be opened would take the place, and receive what is said.
+    """
+    for number in range(3):
+        try:
+            os.fstat(number)
+        except OSError:
+            os.open(os.devnull, os.O_RDWR)  # the lowest free number
+    sys.stdout = sys.stdout or open(1, "w", encoding="utf-8")  # noqa: SIM115
+    sys.stderr = sys.stderr or open(2, "w", encoding="utf-8")  # noqa: SIM115
+
+
+def say(text: str) -> None:
+    """Print a line on stderr; from when nobody listens any more, into nothing."""
+    try:
+        print(text, file=sys.stderr, flush=True)
+    except OSError:  # a closed pipe or terminal
+        os.dup2(os.open(os.devnull, os.O_WRONLY), 2)
 
 
 @contextmanager

@@ -12,7 +12,7 @@ log = logging.getLogger(__name__)
 
 def wants_bar() -> bool:
     """Tell whether somebody is watching a terminal."""
-    return sys.stderr.isatty()
+    return sys.stderr is not None and sys.stderr.isatty()
 
 
 class Progress:

@@ -5,44 +5,79 @@ from __future__ import annotations
 import argparse
 import sys
 import time
+from contextlib import suppress
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from harness.records import RecordError
-from harness.study.view import cell_states, summary, table
+from harness.study.view import beside, cell_states, counts, shown, summary, table
+
+if TYPE_CHECKING:
+    from rich.console import RenderableType
 
 
 def main() -> None:
     """Print the study's table, again and again with ``--watch``."""
     parser = argparse.ArgumentParser(prog="python -m harness.status", description=__doc__)
-    parser.add_argument("study", type=Path, help="a study's folder, such as runs/demo")
+    parser.add_argument("study", type=Path, help="a study's folder, or a folder of studies")
     parser.add_argument("--watch", action="store_true", help="refresh every two seconds")
     arguments = parser.parse_args()
-    study: Path = arguments.study
+    folder: Path = arguments.study
     try:
-        states = cell_states(study) if study.is_dir() else []
+        _show(folder, watch=arguments.watch)
     except RecordError as error:
         print(f"error: {error}", file=sys.stderr)
         sys.exit(2)
-    if not states:
-        print(f"error: no cells in {study}: name a study's folder below runs", file=sys.stderr)
-        sys.exit(2)
+    except KeyboardInterrupt:
+        pass
+
+
+def _show(folder: Path, *, watch: bool) -> None:
     from rich.console import Console
     from rich.live import Live
 
     console = Console()
-    if not arguments.watch:
-        console.print(table(states, str(study), console.width))
-        console.print(summary(states), markup=False, highlight=False)
+    if not watch:
+        for part in _parts(folder, console.width):
+            console.print(part, highlight=False)
         return
+    parts = _parts(folder, console.width)
+    with Live(parts[0], console=console) as live:
+        while True:
+            time.sleep(2)
+            with suppress(RecordError, OSError):  # the last view stays
+                live.update(_parts(folder, console.width)[0])
+
+
+def _parts(folder: Path, width: int) -> list[RenderableType]:
+    """Return a study's table and what stands below it, or a line for each study of a folder.
+
+    Raises
+    ------
+    RecordError
+        There is no study, or its plan cannot be read.
+    """
+    from rich.text import Text
+
+    states = cell_states(folder) if folder.is_dir() else []
+    if states:
+        texts = [summary(shown(states)[0]), beside(states)]
+        return [table(states, str(folder), width), *(Text(text) for text in texts if text)]
+    below = sorted(path for path in folder.iterdir() if path.is_dir()) if folder.is_dir() else []
+    lines = [line for path in below if (line := _line(path))]
+    if not lines:
+        raise RecordError(f"no cells in {folder}: name a study's folder below runs")
+    return [Text("\n".join(lines))]
+
+
+def _line(study: Path) -> str:
+    """Return how a study stands; nothing for another folder."""
     try:
-        with Live(table(states, str(study), console.width), console=console) as live:
-            while True:
-                time.sleep(2)
-                live.update(table(cell_states(study), str(study), console.width))
+        states = cell_states(study)
     except RecordError as error:
-        sys.exit(f"error: {error}")
-    except KeyboardInterrupt:
-        pass
+        return f"{study}: {error}"
+    more = beside(states)
+    return f"{study}: {counts(shown(states)[0])}{more and '; '}{more}" if states else ""
 
 
 if __name__ == "__main__":

@@ -7,7 +7,7 @@ from dataclasses import asdict
 
 from harness.config import VOCAB_SIZE, Config, ConfigError, ModelConfig
 
-SAFE_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]*")
+SAFE_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,199}")
 
 
 def validate(config: Config) -> None:
@@ -49,7 +49,7 @@ def validate(config: Config) -> None:
         raise ConfigError(f"seeds={asdict(config.seeds)}: must be 0 or more")
     if not SAFE_NAME.fullmatch(config.study_name):
         raise ConfigError(
-            f"study_name={config.study_name!r}: letters, digits, '.', '_' and '-' only"
+            f"study_name={config.study_name!r}: at most 200 letters, digits, '.', '_' and '-'"
         )
 
 

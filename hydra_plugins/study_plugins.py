@@ -58,7 +58,10 @@ class StudySweeper(BasicSweeper):
         """Return the overrides of every cell: the plan's, times what is swept."""
         from harness.config import ConfigError
 
-        parsed = OverridesParser.create().parse_overrides(arguments)
+        config.study.arms = [_plain(arm) for arm in config.study.arms]
+        parsed = OverridesParser.create().parse_overrides(
+            [_plain_arms(argument) for argument in arguments]
+        )
         # overwriting is done once, when the cells are frozen: a job that a cluster queues again
         # must go on, not begin anew
         kept = [override for override in parsed if override.key_or_group != "overwrite"]
@@ -191,8 +194,8 @@ def _composed(hydra_overrides: tuple[str, ...], job: Job, *, overwrite: bool) ->
 
 def _launch(launcher: Launcher, jobs: Sequence[Job], cells: dict[Job, Cell]) -> Sequence[JobReturn]:
     """Run the jobs; whoever ran them, a cell without a result is an error."""
+    from harness.log import say
     from harness.study.runner import require_results
-    from harness.study.screen import say
 
     returns = launcher.launch(jobs, initial_job_idx=0)
     if not isinstance(launcher, StudyLauncher):
@@ -201,6 +204,19 @@ def _launch(launcher: Launcher, jobs: Sequence[Job], cells: dict[Job, Cell]) -> 
                 say(f"error: {' '.join(job.overrides or [])}: {job._return_value}")
         require_results([cells[job] for job in jobs])
     return returns
+
+
+def _plain(arm: Any) -> str:
+    """Return an arm's name; a stack may be written as a list, too, as in '+intervention=[a,b]'."""
+    names = arm.strip("[]").split(",") if isinstance(arm, str) else arm
+    return "+".join(str(name).strip() for name in names)
+
+
+def _plain_arms(argument: str) -> str:
+    if not argument.startswith("study.arms=["):
+        return argument
+    arms: Any = OverridesParser.create().parse_override(argument).value()
+    return f"study.arms=[{','.join(map(_plain, arms))}]"
 
 
 def _overrides(arm: str, seed: int) -> Job:
@@ -218,8 +234,8 @@ def _decide(study: Path) -> Any:
 
 def _record_look(study: Path, decision: Any) -> None:
     """Append the look to ``looks.jsonl``, once, and show it."""
+    from harness.log import say
     from harness.records import now, write_atomic
-    from harness.study.screen import say
 
     say("\n" + decision.to_markdown())
     path = study / LOOKS_FILE

@@ -12,6 +12,9 @@ from pathlib import Path
 from harness.records import LOG_FILE
 from harness.study.devices import Slot, torchrun
 
+STOP_SIGNALS = (signal.SIGTERM, signal.SIGHUP)
+"""Asked to stop, closed the terminal: what the launcher passes on to its cells."""
+
 
 def run_cell(folder: Path, slot: Slot, command: list[str]) -> None:
     """Run the cell on its slot; everything it prints goes to the cell's log."""
@@ -32,9 +35,13 @@ def rehearse(folder: Path, slot: Slot, command: list[str], n_slots: int) -> None
 
 
 def _enter(folder: Path, slot: Slot, command: list[str]) -> None:
-    log = os.open(folder / LOG_FILE, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o644)
+    try:
+        log = os.open(folder / LOG_FILE, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o666)
+    except OSError:  # the launcher sees why
+        sys.exit(1)
     os.dup2(log, 1)
     os.dup2(log, 2)
+    signal.pthread_sigmask(signal.SIG_UNBLOCK, STOP_SIGNALS)  # blocked in the nursery
     os.setsid()  # Ctrl-C reaches the launcher alone, which asks the cells to stop
     sys.orig_argv = command  # what the person typed belongs in the record
     threading.Thread(target=_follow_launcher, daemon=True).start()

@@ -6,6 +6,12 @@ gc.disable()  # imports leave no garbage, and looking for it takes a fifth of th
 
 import atexit  # noqa: E402
 import os  # noqa: E402
+import signal  # noqa: E402
+
+from harness.study.child import STOP_SIGNALS  # noqa: E402
+
+# a signal to all of a study must not end the process through which the launcher sees its cells
+signal.pthread_sigmask(signal.SIG_BLOCK, STOP_SIGNALS)
 
 import harness.cell  # noqa: E402
 import harness.schedule  # noqa: E402, F401

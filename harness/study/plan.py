@@ -9,10 +9,11 @@ from pathlib import Path
 from typing import Any
 
 from harness import provenance
+from harness.compose import Flat, flatten
 from harness.config import Autocast, Config, ConfigError, Matmul
 from harness.freeze import freeze
+from harness.log import say
 from harness.records import StudyPlan, canonical_hash, now, read_plan, write_plan
-from harness.study.screen import say
 
 
 @dataclass(kw_only=True, slots=True)
@@ -69,6 +70,7 @@ def settle(cells: Sequence[Cell], n_jobs: int, looks: Sequence[int] = ()) -> Non
     if not cells:
         raise ConfigError("an empty sweep: name at least one arm and one seed")
     _refuse_twins(cells, n_jobs)
+    _warn_of_namesakes(cells)
     study = cells[0].folder.parent.parent
     new = _plan(cells, looks) if cells[0].config.study.arms else None
     old = read_plan(study) if new else None
@@ -89,6 +91,21 @@ def _refuse_twins(cells: Sequence[Cell], n_jobs: int) -> None:
         raise ConfigError(
             f"two cells of this sweep are the same one ({cell.name}): "
             "sweep over something that changes the training, for example 'seed=range(3)'"
+        )
+
+
+def _warn_of_namesakes(cells: Sequence[Cell]) -> None:
+    """Point out cells of equal arm and seeds that differ in a setting, which names no arm."""
+    named: dict[str, list[Flat]] = {}
+    for cell in cells:
+        named.setdefault(cell.name, []).append(flatten(asdict(cell.config)))
+    name, same = max(named.items(), key=lambda item: len(item[1]))
+    keys = sorted(key for key in same[0] if any(key in o and o[key] != same[0][key] for o in same))
+    if len(same) > 1:
+        say(
+            f"warning: {len(same)} cells of this sweep are all {name} and differ in "
+            f"{', '.join(keys)}: the table compares arms; an overlay in conf/intervention "
+            "makes one of each value"
         )
 
 
@@ -113,8 +130,9 @@ def _hold_against(old: StudyPlan, new: StudyPlan) -> None:
         raise ConfigError(
             f"the plan of study {new.study} was fixed on {old.created} and differs: "
             f"{'; '.join(differences)}. Undo the change; or start a new study with "
-            "study_name=NAME; or add runs beside the plan (the table is then stamped "
-            f"exploratory): python -m harness -m study_name={new.study} '+intervention=...'"
+            "study_name=NAME; or add runs beside the plan (the table is then stamped exploratory): "
+            f"the same command with -m study_name={new.study} '+intervention=...' in place of "
+            "+study=..., and with what that file sets, such as its scale"
         )
     if old.code and old.code != new.code:
         say(

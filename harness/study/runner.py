@@ -8,27 +8,37 @@ from __future__ import annotations
 
 import multiprocessing
 import os
-import shutil
 import signal
 import sys
+import time
 from collections.abc import Callable, Sequence
-from dataclasses import asdict, dataclass, field
+from dataclasses import dataclass, field
 from multiprocessing.connection import wait
 from multiprocessing.process import BaseProcess
 from pathlib import Path
 
-from harness.config import BudgetConfig
-from harness.exits import EXIT_BUSY, StudyFailed
+from harness.exits import EXIT_BUSY, StudyFailed, same_command
 from harness.freeze import describe, finished_record
-from harness.lock import LOCK_FILE, living_owner
-from harness.records import LOG_FILE, RECORD_FILE, Status, find_records, read_record
+from harness.lock import living_owner
+from harness.log import say
+from harness.records import LOG_FILE, now
 from harness.study import child
 from harness.study.devices import Slot, plan_slots
+from harness.study.outcome import (
+    has_begun,
+    keep_log,
+    over_budget,
+    result,
+    tidy,
+    was_preempted,
+    why,
+)
 from harness.study.plan import Cell
-from harness.study.screen import Screen, say
-from harness.study.view import cell_state, last_line, summary
+from harness.study.screen import Screen
+from harness.study.view import cell_state, summary
 
 POLL_SECONDS = 1.0
+ONE_REQUEST_SECONDS = 2.0
 ALIKE = 3
 """So many first cells that fail alike stop a study."""
 
@@ -40,6 +50,12 @@ class _Try:
     cell: Cell
     slot: Slot
     process: BaseProcess
+    started: str
+
+    @property
+    def why(self) -> str:
+        """What went wrong."""
+        return why(self.cell.folder, self.started)
 
 
 @dataclass(slots=True)
@@ -69,7 +85,7 @@ def run_cells(cells: Sequence[Cell]) -> None:
             todo.append(cell)
         else:
             say(f"skipped, already {describe(done, cell.folder)}")
-            _tidy(cell.folder)
+            tidy(cell.folder)
     study = cells[0].folder.parent.parent
     if todo:
         slots = plan_slots(todo[0].config.hardware)
@@ -96,18 +112,29 @@ def require_results(cells: Sequence[Cell]) -> None:
     """
     states = [cell_state(cell.folder, cell.entry) for cell in cells]
     say(f"{summary(states)}\n{cells[0].folder.parent.parent}")
-    without = [cell for cell in cells if not _has_result(cell.folder)]
+    without = [cell for cell in cells if not result(cell.folder)]
     if without:
-        raise StudyFailed(
-            f"{len(without)} of {len(cells)} cells have no result: run the same command to retry"
-        )
+        over = over_budget(cells[0].config.budget, cells[0].folder.parent.parent)
+        advice = f"{over}: raise it to go on" if over else f"run {same_command()} to retry"
+        raise StudyFailed(f"{len(without)} of {len(cells)} cells have no result: {advice}")
 
 
 def _interrupt_on_signals() -> None:
-    """Treat the other signals that ask to stop like Ctrl-C; what ``nohup`` ignores stays so."""
-    for number in (signal.SIGTERM, signal.SIGHUP):
+    """Treat the other signals that ask to stop like Ctrl-C; what ``nohup`` ignores stays so.
+
+    Whoever signals a process and then its whole group, as ``timeout`` does, has asked once.
+    """
+    asked = float("-inf")
+
+    def interrupt(*_: object) -> None:
+        nonlocal asked
+        before, asked = asked, time.monotonic()
+        if asked - before > ONE_REQUEST_SECONDS:
+            raise KeyboardInterrupt
+
+    for number in child.STOP_SIGNALS:
         if signal.getsignal(number) is not signal.SIG_IGN:
-            signal.signal(number, signal.default_int_handler)
+            signal.signal(number, interrupt)
 
 
 class _Runner:
@@ -145,8 +172,9 @@ class _Runner:
         slot = self.free.pop(0)
         given = (cell.folder, slot, sys.orig_argv, *arguments)
         process = self.context.Process(target=function, args=given)
+        started = now()
         process.start()
-        self.running.append(_Try(cell=cell, slot=slot, process=process))
+        self.running.append(_Try(cell=cell, slot=slot, process=process, started=started))
 
     def _ended(self) -> list[_Try]:
         """Wait a moment, then return the processes that have ended; their slots are free."""
@@ -167,43 +195,51 @@ class _Runner:
         return bool(reason)
 
     def _broken_arms(self, todo: list[Cell]) -> set[str]:
-        """Take one cheap step of every arm that has not begun, so that a typo costs seconds."""
-        begun = {cell.config.arm for cell in todo if _has_begun(cell.folder)}
+        """Take one cheap step of every arm that has not begun, so that a typo costs seconds.
+
+        Who dies without having said why, killed from outside perhaps, gets a second chance.
+        """
+        begun = {cell.config.arm for cell in todo if has_begun(cell.folder)}
         arms = {cell.config.arm: cell for cell in reversed(todo) if cell.config.arm not in begun}
-        broken, pending = set(), list(arms.values())
+        broken, again, pending = set(), set(), list(arms.values())
         while pending or self.running:
             while pending and self.free:
                 self._start(child.rehearse, pending.pop(), self.n_slots)
             for trial in self._ended():
-                if trial.process.exitcode:
-                    arm = trial.cell.config.arm
+                arm, code = trial.cell.config.arm, trial.process.exitcode
+                if code not in (0, 1) and arm not in again:
+                    again.add(arm)
+                    pending.append(trial.cell)
+                    self.screen.say(f"{arm} died in its first step, which is tried once more")
+                elif code:
                     broken.add(arm)
-                    self.screen.say(f"{arm} cannot take a step: {_why(trial.cell.folder)}")
+                    self.screen.say(f"{arm} cannot take a step: {trial.why}")
         return broken
 
     def _settle(self, trial: _Try, queue: _Queue) -> None:
         cell, folder = trial.cell, trial.cell.folder
-        if _has_result(folder):
-            _tidy(folder)
+        if record := result(folder):
+            tidy(folder)
             queue.outcomes.append("")
-            self.screen.done(describe(read_record(folder), folder))
+            self.screen.done(describe(record, folder))
             return
         if trial.process.exitcode == EXIT_BUSY or living_owner(folder):
             queue.busy.append(cell)
             return
-        if not _was_preempted(folder) and not queue.tried.get(folder):
+        stopped = was_preempted(folder, trial.started) or not folder.is_dir()
+        if not stopped and not queue.tried.get(folder):
             queue.tried[folder] = 1
             queue.waiting.insert(0, cell)
-            self.screen.say(f"{cell.name} crashed and is tried once more: {_why(folder)}")
-            _keep_log(folder)
+            self.screen.say(f"{cell.name} crashed and is tried once more: {trial.why}")
+            keep_log(folder)
             return
-        queue.outcomes.append(_why(folder))
-        self.screen.done(f"no result: {cell.name}: {_why(folder)}; {folder / LOG_FILE}")
+        queue.outcomes.append(trial.why)
+        self.screen.done(f"no result: {cell.name}: {trial.why}; {folder / LOG_FILE}")
 
     def _look_after_busy(self, queue: _Queue) -> None:
         """Take up the cells whose other launcher has died, count those that it finished."""
         for cell in list(queue.busy):
-            done = finished_record(cell.folder)
+            done = result(cell.folder)
             if done is None and living_owner(cell.folder):
                 continue
             queue.busy.remove(cell)
@@ -222,55 +258,6 @@ def _stop() -> None:
         process.join()
 
 
-def _tidy(folder: Path) -> None:
-    """Remove what a cell leaves that was killed after its final record was written."""
-    if not living_owner(folder):
-        shutil.rmtree(folder / "checkpoints", ignore_errors=True)
-        (folder / LOCK_FILE).unlink(missing_ok=True)
-
-
-def _keep_log(folder: Path) -> None:
-    """Move the log of a crashed try aside, as ``log.1.txt`` or the next free number."""
-    n = 1 + len(list(folder.glob("log.*.txt")))
-    (folder / LOG_FILE).rename(folder / f"log.{n}.txt")
-
-
 def _hopeless(queue: _Queue) -> bool:
     first = queue.outcomes[:ALIKE]
     return len(first) == ALIKE and bool(first[0]) and len(set(first)) == 1
-
-
-def over_budget(budget: BudgetConfig, study: Path) -> str | None:
-    """Say which limit the study's records have reached, None if none."""
-    limits = {name: limit for name, limit in asdict(budget).items() if limit is not None}
-    if not limits:
-        return None
-    records = [read_record(path) for path in find_records(study)]
-    spent = {
-        "hours": sum(r.cost.train_seconds * r.provenance.n_devices for r in records) / 3600,
-        "usd": sum(r.cost.usd or 0.0 for r in records),
-        "tokens": sum(r.tokens for r in records),
-    }
-    over = [n for n, limit in limits.items() if spent[n] >= limit]
-    return f"budget.{over[0]}={limits[over[0]]} is spent ({spent[over[0]]:.6g})" if over else None
-
-
-def _has_begun(folder: Path) -> bool:
-    """Tell whether the cell has taken steps before, or is taking them now."""
-    if not (folder / RECORD_FILE).exists():
-        return False
-    return read_record(folder).status is not Status.FAILED
-
-
-def _was_preempted(folder: Path) -> bool:
-    return (folder / RECORD_FILE).exists() and read_record(folder).status is Status.PREEMPTED
-
-
-def _why(folder: Path) -> str:
-    """Return the error in the record, or what the process said last if it died without a word."""
-    error = read_record(folder).error if (folder / RECORD_FILE).exists() else None
-    return error or last_line(folder)
-
-
-def _has_result(folder: Path) -> bool:
-    return finished_record(folder) is not None

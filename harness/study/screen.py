@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
-import sys
 import time
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
+from harness.log import say
+from harness.progress import wants_bar
+from harness.records import RecordError
 from harness.study.view import cell_states, table
 
 _REFRESH_SECONDS = 1.0
@@ -22,7 +25,7 @@ class Screen:
         self.first = f"{n_cells} cells to train, {min(n_slots, n_cells)} at a time; {study}"
 
     def __enter__(self) -> Screen:
-        if sys.stderr.isatty():
+        if wants_bar():
             from rich.console import Console
             from rich.live import Live
 
@@ -34,17 +37,19 @@ class Screen:
     def __exit__(self, *_: object) -> None:
         if self.live is not None:
             self.refresh(now=True)
-            self.live.stop()
+            with suppress(OSError):
+                self.live.stop()
 
     def refresh(self, *, now: bool = False) -> None:
-        """Redraw the table, at most once a second."""
+        """Redraw the table, at most once a second; what cannot be shown stops nothing."""
         if self.live is None:
             return
         if now or time.perf_counter() - self.shown >= _REFRESH_SECONDS:
             self.shown = time.perf_counter()
             width = self.live.console.width
-            shown = table(cell_states(self.study), self._title(), width)
-            self.live.update(shown, refresh=True)
+            with suppress(RecordError, OSError):
+                shown = table(cell_states(self.study), self._title(), width)
+                self.live.update(shown, refresh=True)
 
     def done(self, text: str) -> None:
         """Count a cell that ended, and say how."""
@@ -56,7 +61,8 @@ class Screen:
         if self.live is not None:
             from rich.text import Text
 
-            self.live.console.print(Text(text))
+            with suppress(OSError):  # the terminal was closed
+                self.live.console.print(Text(text))
         else:
             say(text)
 
@@ -68,8 +74,3 @@ class Screen:
             return "?"
         seconds = (time.perf_counter() - self.start) / self.n_done * (self.n_cells - self.n_done)
         return f"{seconds / 60:.1f} min"
-
-
-def say(text: str) -> None:
-    """Print a line for the person who started the study."""
-    print(text, file=sys.stderr, flush=True)

@@ -14,6 +14,7 @@ from harness.records import (
     LOG_FILE,
     METRICS_FILE,
     RECORD_FILE,
+    RecordError,
     RunRecord,
     Status,
     printable,
@@ -30,6 +31,7 @@ _MARKS = {
     "interrupted": "yellow",
     "preempted": "yellow",
     "failed": "red",
+    "unreadable": "red",
     "diverged": "magenta",
     "planned": "dim",
 }
@@ -37,6 +39,8 @@ _MARKS = {
 
 _SEED_WIDTH = 14
 """Characters that a cell of the table needs to be read."""
+_SHORT = 60
+"""Characters of a message in the table; below it stands the whole."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,9 +50,12 @@ class CellState:
     arm: str
     seed: str
     state: str
-    """A status, ``planned`` (no record yet) or ``interrupted`` (running, but nobody runs it)."""
+    """A status, ``planned`` (no record yet), ``interrupted`` (running, but nobody runs it) or
+    ``unreadable``."""
     text: str
     """Loss, progress or what went wrong."""
+    code: str = ""
+    """The arm's own code, as hashes."""
 
 
 def cell_states(study: Path) -> list[CellState]:
@@ -57,32 +64,69 @@ def cell_states(study: Path) -> list[CellState]:
     planned = plan.cells if plan else []
     folders = {f"{c['arm']}/{c['cell']}": c for c in planned}
     files = [*study.glob(f"*/*/{CONFIG_FILE}"), *study.glob(f"*/*/{RECORD_FILE}")]
-    files.sort(key=lambda file: file.stat().st_mtime, reverse=True)
+    files.sort(key=_modified, reverse=True)
     others = dict.fromkeys(str(file.parent.relative_to(study)) for file in files)
     unplanned = [cell_state(study / path, {}) for path in others if path not in folders]
     return [
         *(cell_state(study / path, cell) for path, cell in folders.items()),
-        *sorted(unplanned, key=lambda s: (s.arm, [int(seed) for seed in s.seed.split("/")])),
+        *sorted(unplanned, key=lambda s: (s.arm, [int(n) for n in s.seed.split("/") if n != "?"])),
     ]
+
+
+def _modified(file: Path) -> float:
+    try:
+        return file.stat().st_mtime
+    except OSError:  # removed meanwhile
+        return 0.0
+
+
+def shown(states: list[CellState]) -> tuple[list[CellState], list[CellState]]:
+    """Separate the first of each arm and seed, which the table shows, from all others."""
+    first: dict[tuple[str, str], CellState] = {}
+    for state in states:
+        first.setdefault((state.arm, state.seed), state)
+    return list(first.values()), [s for s in states if first[s.arm, s.seed] is not s]
+
+
+def beside(states: list[CellState]) -> str:
+    """Return a line on the cells that the table does not show, empty if there are none."""
+    chosen, others = shown(states)
+    code = {(state.arm, state.seed): state.code for state in chosen}
+    edited = sum(bool(s.code) and s.code != code[s.arm, s.seed] for s in others)
+    counts = {"superseded (the arm's own code was edited)": edited,
+              "of the same arm and seed with other settings": len(others) - edited}  # fmt: skip
+    found = [f"{count} {what}" for what, count in counts.items() if count]
+    return f"not shown: {', '.join(found)}" if found else ""
 
 
 def cell_state(folder: Path, planned: dict[str, Any]) -> CellState:
     """Return the state of a cell; its entry in the plan, or its config, serves without a record."""
+    try:
+        return _read_state(folder, planned)
+    except (OSError, ValueError, KeyError, TypeError) as error:  # RecordError is a ValueError
+        seed = _seed(planned["seeds"].values()) if planned else "?"
+        return CellState(folder.parent.name, seed, "unreadable", printable(str(error)))
+
+
+def _read_state(folder: Path, planned: dict[str, Any]) -> CellState:
     if not (folder / RECORD_FILE).exists():
         seeds = planned["seeds"] if planned else _frozen_seeds(folder)
         return CellState(folder.parent.name, _seed(seeds.values()), "planned", "")
     record = read_record(folder)
     seeds = (record.seeds.init, record.seeds.data, record.seeds.loop)
     state, text = _describe(folder, record)
-    return CellState(record.arm, _seed(seeds), state, printable(text))
+    code = " ".join(map("=".join, sorted(record.provenance.sources.items())))
+    return CellState(record.arm, _seed(seeds), state, printable(text), code)
 
 
 def _frozen_seeds(folder: Path) -> dict[str, int]:
     import yaml
 
-    seeds: dict[str, int] = yaml.safe_load((folder / CONFIG_FILE).read_text(encoding="utf-8"))[
-        "seeds"
-    ]
+    file = folder / CONFIG_FILE
+    try:
+        seeds: dict[str, int] = yaml.safe_load(file.read_text(encoding="utf-8"))["seeds"]
+    except yaml.YAMLError as error:
+        raise RecordError(f"{file} is no YAML: remove it, a new start writes it again") from error
     return seeds
 
 
@@ -130,19 +174,28 @@ def last_line(folder: Path) -> str:
 
 def summary(states: list[CellState]) -> str:
     """Return the counts of all states, and a line for each cell that went wrong."""
-    counts = Counter(state.state for state in states)
-    shown = [f"{counts[name]} {name}" for name in _MARKS if counts[name]]
-    lines = [", ".join(shown) or "nothing has been trained"]
-    wrong = [s for s in states if s.state in ("failed", "diverged", "preempted", "interrupted")]
+    fine = ("complete", "running", "planned")
+    lines = [counts(states)]
+    wrong = [s for s in states if s.state not in fine]
     lines += [f"  {s.state}: {s.arm} seed {s.seed}: {s.text}" for s in wrong]
     return "\n".join(lines)
 
 
+def counts(states: list[CellState]) -> str:
+    """Return how many cells are in each state."""
+    found = Counter(state.state for state in states)
+    return ", ".join(f"{found[n]} {n}" for n in _MARKS if found[n]) or "nothing has been trained"
+
+
 def table(states: list[CellState], title: str, width: int) -> Table:
-    """Return arms x seeds as a rich table; arms x states where so many seeds find no room."""
+    """Return arms x seeds as a rich table; arms x states where so many seeds find no room.
+
+    Of several cells of one arm and seed, the first is shown: see `shown`.
+    """
     from rich.table import Table
     from rich.text import Text
 
+    states, _ = shown(states)
     seeds = list(dict.fromkeys(state.seed for state in states))
     grid = Table(title=Text(title), title_justify="left")
     if len(seeds) * _SEED_WIDTH > width:
@@ -151,7 +204,7 @@ def table(states: list[CellState], title: str, width: int) -> Table:
     for seed in seeds:
         grid.add_column(f"seed {seed}", overflow="fold")
     for arm in dict.fromkeys(state.arm for state in states):
-        row = {state.seed: state for state in reversed(states) if state.arm == arm}
+        row = {state.seed: state for state in states if state.arm == arm}
         cells = [row.get(seed) for seed in seeds]
         grid.add_row(
             Text(arm),
@@ -166,15 +219,15 @@ def _counted(grid: Table, states: list[CellState]) -> Table:
     arms: dict[str, list[CellState]] = {}
     for state in states:
         arms.setdefault(state.arm, []).append(state)
-    shown = [name for name in _MARKS if any(state.state == name for state in states)]
-    for name in ("arm", *shown, "mean loss", "now"):
+    names = [name for name in _MARKS if any(state.state == name for state in states)]
+    for name in ("arm", *names, "mean loss", "now"):
         grid.add_column(name, overflow="fold")
     for arm, row in arms.items():
-        counts = Counter(state.state for state in row)
+        found = Counter(state.state for state in row)
         done = [float(state.text) for state in row if state.state == "complete"]
         grid.add_row(
             Text(arm),
-            *(Text(str(counts[name] or ""), style=_MARKS[name]) for name in shown),
+            *(Text(str(found[name] or ""), style=_MARKS[name]) for name in names),
             f"{sum(done) / len(done):.4f}" if done else "",
             Text("; ".join(f"{s.seed}: {s.text}" for s in row if s.state == "running")),
         )
@@ -184,4 +237,5 @@ def _counted(grid: Table, states: list[CellState]) -> Table:
 def _short(state: CellState) -> str:
     if state.state in ("complete", "running"):
         return state.text
-    return f"{state.state} {state.text}"[:60].strip()
+    text = f"{state.state} {state.text}".strip()
+    return text if len(text) <= _SHORT else f"{text[: _SHORT - 2]} …"

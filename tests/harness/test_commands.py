@@ -59,6 +59,10 @@ def test_neither_help_nor_a_refused_config_imports_torch(tmp_path, arguments: li
         ["-m", "log.n_points=3,4"],  # the same cell twice
         ["-m", "seed=range(0)"],  # an empty sweep
         ["+study=demo", "study.arms=[foo]"],
+        ["study.arms=[baseline,no_dropout]"],  # a sweep, without -m
+        ["+study=demo", f"study_name={'a' * 300}"],
+        ["budget.hours=0"],
+        ["+intervention=qkv_bias", "+intervention=no_dropout"],
     ],
 )
 def test_bad_input_gives_one_line_exit_code_two_and_leaves_nothing_behind(

@@ -29,6 +29,9 @@ from harness.explain import CONF_DIR
         (["+intervention=[qkv_bias,qkv_bias]"], ["twice"]),
         (["+intervention=no_amp"], ["no_amp", "changes nothing", "scale=demo"]),
         (["model.n_layer=["], ["model.n_layer=["]),
+        (["data.document_separator=<|x|>"], ["""'data.document_separator="<|x|>"'"""]),
+        (["data.path=~/books"], ['"data.path=$HOME/books"']),
+        (["study_name=" + "a" * 201], ["at most 200"]),
     ],
 )  # fmt: skip
 def test_bad_input_is_refused_in_one_line_that_names_the_way_out(
@@ -225,3 +228,22 @@ def test_the_seeds_of_an_arm_share_the_work_and_change_nothing_else(seeds: list[
 
 def test_what_refers_to_the_seed_follows_it() -> None:
     assert load(["tracking.tags=['s${seed}']", "seed=7"]).tracking.tags == ["s7"]
+
+
+def test_a_forgotten_package_line_is_named(tmp_path) -> None:
+    search = overlay(tmp_path, "bare", "model: {qkv_bias: true}")
+    file = tmp_path / "intervention" / "bare.yaml"
+    file.write_text(file.read_text().removeprefix("# @package _global_\n"))
+    with pytest.raises(ConfigError, match="first line of an overlay must be: # @package _global_"):
+        load([search, "+intervention=bare"])
+
+
+def test_an_intervention_given_twice_is_told_of_stacks() -> None:
+    from hydra.errors import ConfigCompositionException
+
+    from harness.explain import explain
+
+    hydras = ConfigCompositionException("Multiple values for intervention. To override a value ...")
+    assert explain(hydras) == (
+        "intervention is given twice; a stack is one value: '+intervention=[a,b]'"
+    )

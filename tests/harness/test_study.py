@@ -1,5 +1,6 @@
 """Studies as a person runs them: several launchers, kills, changed plans, several devices."""
 
+import errno
 import hashlib
 import io
 import json
@@ -16,10 +17,11 @@ from rich.console import Console
 
 from harness import cell
 from harness.compose import load
-from harness.freeze import freeze, load_frozen
+from harness.freeze import freeze, load_frozen, locate
 from harness.lock import LOCK_FILE, CellBusy, living_owner, locked
 from harness.records import (
     Losses,
+    Provenance,
     RunRecord,
     Seeds,
     Status,
@@ -30,7 +32,7 @@ from harness.records import (
     write_record,
 )
 from harness.study.devices import plan_slots
-from harness.study.runner import over_budget
+from harness.study.outcome import over_budget, tidy, was_preempted, why
 from harness.study.view import cell_states, summary, table
 
 STUDY = ["+study=demo", "study.arms=[baseline,qkv_bias]", "study.seeds=2"]
@@ -187,6 +189,7 @@ def test_a_spent_budget_starts_no_new_cell(command, tmp_path, tiny) -> None:
     done = command("harness", *tiny, *STUDY, "budget.tokens=1", "hardware.slots=1")
     assert done.returncode == 1
     assert "stopping: budget.tokens=1 is spent (2560); 3 cells are not started" in done.stderr
+    assert "no result: budget.tokens=1 is spent (2560): raise it to go on" in done.stderr
     states = cell_states(tmp_path / "runs" / "demo")
     assert sorted(state.state for state in states) == ["complete", "planned", "planned", "planned"]
 
@@ -208,6 +211,9 @@ def test_a_plan_that_changed_under_a_study_is_refused_with_the_difference(
         assert done.stderr.count("\n") == 1
         assert words in done.stderr
         assert "study_name=NAME" in done.stderr
+        assert (
+            "the same command with -m study_name=demo '+intervention=...' in place" in done.stderr
+        )
     assert results(tmp_path / "runs") == before
 
 
@@ -233,9 +239,11 @@ def test_a_record_of_another_program_is_refused_in_one_line(
     command, tmp_path, tiny, content: str, words: str
 ) -> None:
     (freeze(load(tiny)) / "record.json").write_text(content)
-    for done in (command("harness", *tiny), command("harness.status", "runs/adhoc")):
-        assert (done.returncode, done.stderr.count("\n")) == (2, 1)
-        assert words in done.stderr
+    done = command("harness", *tiny)
+    assert (done.returncode, done.stderr.count("\n")) == (2, 1)
+    assert words in done.stderr
+    shown = command("harness.status", "runs/adhoc", COLUMNS="1000")
+    assert (shown.returncode, words in shown.stdout) == (0, True)
 
 
 def test_a_frozen_cell_that_never_started_is_planned_with_or_without_a_plan(tiny, tmp_path) -> None:
@@ -628,3 +636,198 @@ def test_a_cell_s_words_do_not_steer_the_terminal(study, command):
     shown = command("harness.status", str(study)).stdout
     assert "boom" in shown
     assert not set("\x1b\x07\u202e") & set(shown)
+
+
+@pytest.mark.slow
+def test_a_rehearsal_that_is_killed_from_outside_breaks_no_arm(command, tmp_path, tiny) -> None:
+    (tmp_path / "killing.py").write_text(
+        "import os, pathlib, signal, time\n"
+        "def kill_once(loss, logits_BTV, y_BT, model):\n"
+        "    flag = pathlib.Path('killed')\n"
+        "    if not flag.exists():\n"
+        "        flag.touch(); os.kill(os.getppid(), signal.SIGKILL); time.sleep(1)\n"
+        "    return loss\n"
+    )
+    search = overlay(tmp_path, "kill", "loss", "killing.kill_once")
+    done = command("harness", *tiny, search, "-m", "+intervention=baseline,kill",
+                   PYTHONPATH=str(tmp_path))  # fmt: skip
+    assert done.returncode == 0, done.stderr
+    assert "kill died in its first step, which is tried once more" in done.stderr
+    assert {status for status, *_ in results(tmp_path / "runs").values()} == {Status.COMPLETE}
+
+
+@pytest.mark.parametrize("file", ["record.json", "config.yaml"])
+def test_a_cell_that_cannot_be_read_is_shown_as_such_beside_the_others(tiny, file) -> None:
+    folder = freeze(load([*tiny, "seed=1"]))
+    (freeze(load(tiny)) / file).write_text("{")
+    states = cell_states(folder.parent.parent)
+    assert sorted(state.state for state in states) == ["planned", "unreadable"]
+    assert "1 planned" in summary(states)
+    assert "unreadable: baseline" in summary(states)
+
+
+def test_a_view_never_stops_a_study(tmp_path) -> None:
+    from rich.live import Live
+
+    from harness.study.screen import Screen
+
+    (tmp_path / "plan.json").write_text("{")
+    screen = Screen(tmp_path, 1, 1)
+    screen.live = Live(console=Console(file=io.StringIO()), auto_refresh=False)
+    screen.refresh(now=True)
+    assert screen.shown
+
+
+def shell(folder: Path, line: str) -> subprocess.CompletedProcess:
+    return subprocess.run(
+        ["bash", "-o", "pipefail", "-c", line],
+        cwd=folder, capture_output=True, text=True, timeout=300, check=False,
+    )  # fmt: skip
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("where", ["2>&-", "2>&1 | head -1", "2>&1 >&- | head -1"])
+def test_a_study_goes_on_when_nobody_listens(tmp_path, tiny, where: str) -> None:
+    sweep = " ".join([sys.executable, "-m harness -m seed=0,1,2 hardware.slots=1", *tiny])
+    done = shell(tmp_path, f"umask 002; {sweep} {where}")
+    assert done.returncode == 0
+    found = results(tmp_path / "runs").values()
+    assert [status for status, *_ in found] == [Status.COMPLETE] * 3
+    logs = list((tmp_path / "runs").rglob("log.txt"))
+    assert {log.stat().st_mode & 0o777 for log in logs} == {0o664}
+
+
+def test_help_into_a_closed_pipe_is_no_error(tmp_path) -> None:
+    done = shell(tmp_path, f"{sys.executable} -m harness --help | head -1")
+    assert (done.returncode, done.stderr, done.stdout.count("\n")) == (0, "", 1)
+
+
+@pytest.mark.slow
+def test_a_study_that_is_moved_while_it_runs_ends_with_a_line_for_each_cell(tmp_path, tiny) -> None:
+    launcher = launch(tmp_path, *tiny, *STUDY, "train.tokens=2560000", "hardware.slots=1")
+    wait_until(lambda: list(tmp_path.rglob("metrics.jsonl")))
+    (tmp_path / "runs" / "demo").rename(tmp_path / "elsewhere")
+    _, err = launcher.communicate(timeout=120)
+    assert launcher.returncode == 1
+    assert "Traceback" not in err
+    assert err.count("its folder is gone") == 3  # then the first three have failed alike
+
+
+def test_a_finished_study_on_a_read_only_file_system_is_left_as_it_is(tmp_path, monkeypatch):
+    def refuse(*_: object, **__: object) -> None:
+        raise OSError(errno.EROFS, "Read-only file system")
+
+    monkeypatch.setattr(Path, "unlink", refuse)
+    tidy(tmp_path)
+
+
+def test_the_error_of_an_earlier_try_is_not_that_of_this_one(tiny) -> None:
+    folder = freeze(load(tiny))
+    record = cell.run(folder)
+    record.status, record.error = Status.PREEMPTED, "stopped"
+    write_record(folder, record)
+    (folder / "log.txt").write_text("killed\n")
+    assert (why(folder, record.updated), was_preempted(folder, record.updated)) == ("stopped", True)
+    later = "9999-01-01T00:00:00+00:00"
+    assert (why(folder, later), was_preempted(folder, later)) == ("killed", False)
+
+
+def test_nobody_is_told_to_overwrite_again(monkeypatch) -> None:
+    from harness.exits import same_command
+
+    monkeypatch.setattr(sys, "argv", ["harness", "-m", "seed=0,1"])
+    assert same_command() == "the same command"
+    sys.argv.append("overwrite=true")
+    assert same_command() == "the same command, without overwrite=true,"
+
+
+def test_a_lock_from_the_future_ages_from_when_it_is_seen(tmp_path, monkeypatch) -> None:
+    path = tmp_path / LOCK_FILE
+    path.write_text(json.dumps({"host": "elsewhere", "pid": 1, "token": "x"}))
+    ahead = time.time() + 3600
+    os.utime(path, (ahead, ahead))
+    assert living_owner(tmp_path) == "elsewhere:1"
+    monkeypatch.setattr("harness.lock.STALE_SECONDS", 0.05)
+    wait_until(lambda: living_owner(tmp_path) is None)
+
+
+@pytest.mark.parametrize("content", ["5", '{"host": "a"}', "", "\udcff"])
+def test_a_lock_that_cannot_be_read_counts_by_its_age(tmp_path, content: str) -> None:
+    path = tmp_path / LOCK_FILE
+    path.write_text(content, errors="surrogateescape")
+    assert living_owner(tmp_path)
+    os.utime(path, (0, 0))
+    assert living_owner(tmp_path) is None
+
+
+@pytest.mark.parametrize("stack", ["[qkv_bias,no_dropout]", '"[qkv_bias,no_dropout]"'])
+def test_a_stack_among_the_arms_may_be_a_list(stack: str) -> None:
+    from omegaconf import OmegaConf
+
+    from hydra_plugins.study_plugins import StudySweeper
+
+    arms = ["baseline", ["qkv_bias", "no_dropout"] if stack[0] == "[" else stack.strip('"')]
+    planned = OmegaConf.create(
+        {"study": {"arms": arms, "seeds": 1, "baseline_seeds": None}, "hydra": {}}
+    )
+    jobs = StudySweeper(None).jobs(planned, [f"study.arms=[baseline,{stack}]"])
+    chosen = "study.arms=[baseline,qkv_bias+no_dropout]"
+    assert jobs == [
+        (chosen, "+intervention=[baseline]", "seed=0"),
+        (chosen, "+intervention=[qkv_bias,no_dropout]", "seed=0"),
+    ]
+
+
+def test_cells_that_one_arm_and_seed_name_alike_are_pointed_out(tiny, capsys) -> None:
+    from harness.study.plan import Cell, settle
+
+    configs = [load([*tiny, f"train.batch_size={size}"]) for size in (8, 16)]
+    settle([Cell(folder=locate(config), config=config) for config in configs], 2)
+    err = capsys.readouterr().err
+    assert err.startswith("warning: 2 cells of this sweep are all baseline seed 0 and differ in ")
+    assert "train.batch_size: " in err
+    assert err.count("\n") == 1
+    settle([Cell(folder=locate(c), config=c) for c in (load(tiny), load([*tiny, "seed=1"]))], 2)
+    assert not capsys.readouterr().err
+
+
+def test_status_counts_what_it_shows_and_lists_the_studies_of_a_folder(command, tmp_path) -> None:
+    study = tmp_path / "runs" / "edited"
+    for cell_id, source, status in (("a", "1", Status.COMPLETE), ("b", "2", Status.COMPLETE),
+                                    ("c", "2", Status.FAILED)):  # fmt: skip
+        seed = 1 if cell_id == "c" else 0
+        record = RunRecord(
+            study="edited", arm="mine", interventions=["mine"], cell=cell_id, n_steps=1,
+            seeds=Seeds(init=seed, data=seed, loop=seed), status=status,
+            losses=Losses(test=3.0), provenance=Provenance(sources={"f": source}),
+            error="a, b, c " * 20,
+        )  # fmt: skip
+        write_record(study / "mine" / cell_id, record)
+        os.utime(study / "mine" / cell_id / "record.json", (ord(cell_id), ord(cell_id)))
+    counted = "1 complete, 1 failed"
+    words = "not shown: 1 superseded (the arm's own code was edited)"
+    one = command("harness.status", "runs/edited").stdout
+    assert counted in one
+    assert words in one
+    assert "…" in one
+    all_of_them = command("harness.status", "runs", COLUMNS="200").stdout
+    assert all_of_them == f"runs/edited: {counted}; {words}\n"
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("arguments", [(), STUDY])
+def test_a_signal_to_the_whole_group_saves_every_cell_and_exits_130(
+    tmp_path, tiny, arguments
+) -> None:
+    launcher = launch(tmp_path, *tiny, *arguments, "train.tokens=2560000", "log.n_points=100",
+                      "checkpoint.every_steps=0", "hardware.slots=1")  # fmt: skip
+    wait_until(lambda: list(tmp_path.rglob("metrics.jsonl")))
+    os.kill(launcher.pid, signal.SIGTERM)  # as `timeout` does it
+    if arguments:
+        os.killpg(launcher.pid, signal.SIGTERM)
+    _, err = launcher.communicate(timeout=120)
+    assert launcher.returncode == 130, err
+    assert "run the same command again to go on" in err
+    records = list(tmp_path.rglob("record.json"))
+    assert {read_record(path).status for path in records} == {Status.PREEMPTED}
+    assert all(list(path.parent.glob("checkpoints/*.pt")) for path in records), err
