@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import json
 import math
-from collections.abc import Sequence
+import re
+from collections.abc import Iterable, Sequence
 from typing import TYPE_CHECKING, Any
 
 from analysis.escape import latex, markdown
@@ -119,12 +120,12 @@ def short_table(result: Comparison) -> tuple[list[str], list[list[str]]]:
 def markdown_table(header: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
     """Return a markdown table, padded so that it also reads well in a terminal.
 
-    The first and the last column are aligned left, all others right.
+    Columns of figures are aligned right, the first column and columns of words left.
     """
     table = [list(header), *[list(row) for row in rows]]
     table = [[markdown(cell) for cell in row] for row in table]
     widths = [max(3, *(len(row[i]) for row in table)) for i in range(len(header))]
-    left = {0, len(header) - 1}
+    left = {0, *(i for i in range(len(header)) if not _figures(row[i] for row in rows))}
 
     def line(cells: Sequence[str]) -> str:
         padded = [
@@ -135,6 +136,13 @@ def markdown_table(header: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
 
     rule = ["-" * width if i in left else "-" * (width - 1) + ":" for i, width in enumerate(widths)]
     return "\n".join([line(table[0]), line(rule), *map(line, table[1:])])
+
+
+def _figures(cells: Iterable[str]) -> bool:
+    """Tell whether a column holds figures: no word of letters alone, and not only dashes."""
+    filled = [cell for cell in cells if cell not in ("", DASH)]
+    words = {word for cell in filled for word in re.findall(r"\b[^\W\d_]+\b", cell)}
+    return bool(filled) and words <= {"inf", "nan"}
 
 
 def number(value: Any, digits: int, *, sign: bool = False) -> str:

@@ -160,3 +160,11 @@ def test_a_wrong_flag_is_refused_in_one_line(wrong, capsys):
     assert error.startswith("error: ")
     assert error.count("\n") == 1
     assert "--help" in error
+
+
+def test_columns_of_figures_are_aligned_right_wherever_they_stand():
+    from analysis.render import markdown_table
+
+    rows = [["a", "(baseline)", "[-inf, +0.1]"], ["b", "–", "–"]]
+    rule = markdown_table(["arm", "verdict", "95% CI"], rows).splitlines()[1]
+    assert rule == "| --- | ---------- | -----------: |"
