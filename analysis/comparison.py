@@ -22,6 +22,7 @@ from analysis.verdict import Judged, judge, verdicts
 from analysis.warn import all_warnings
 from harness.records import BASELINE, StudyPlan
 
+GIVEN_NOW = "given on this call"
 Source = pd.DataFrame | Runs | str | Path | Sequence[str | Path]
 
 
@@ -221,7 +222,7 @@ def _rope(
     rules: Rules, plans: dict[str, StudyPlan], band: NoiseBand | None, fitted: Estimate
 ) -> tuple[float | None, str]:
     if rules.rope is not None:
-        return rules.rope, "given on this call"
+        return rules.rope, GIVEN_NOW
     planned = _planned(None, plans, "rope")
     if planned is not None:
         return planned, "declared in the study's plan"

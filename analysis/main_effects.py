@@ -110,8 +110,13 @@ def analyse(
     effects = _effects(names, c[own], se[own], df, alpha)
     if higher_is_better:
         effects["verdict"] = effects["verdict"].replace({"better": "worse", "worse": "better"})
+    note = _note(len(done), sd, df, alone) + _no_design(names, on)
+    return ScreenResult(effects, sd, len(done), note, alpha)
+
+
+def _note(n: int, sd: float, df: int, alone: int) -> str:
     note = (
-        f"{len(done)} runs, residual sd {sd:.4g} on {df} df (noise and interactions). Holm's p, "
+        f"{n} runs, residual sd {sd:.4g} on {df} df (noise and interactions). Holm's p, "
         "pointwise intervals. Effects are averages over the other interventions on and off: "
         "confirm at 2 seeds or more against the baseline."
     )
@@ -119,7 +124,7 @@ def analyse(
         note += f" All are undecided: {df} df, and a verdict needs {FEWEST_DF:g}; run more seeds."
     if alone:
         note += f" {alone} run(s) alone at their seed say nothing beside the blocks of the others."
-    return ScreenResult(effects, sd, len(done), note + _no_design(names, on), alpha)
+    return note
 
 
 def _turned_on(done: pd.DataFrame, baseline: str) -> tuple[list[str], Array]:
