@@ -14,7 +14,7 @@ from analysis.runs import TAKEN_FROM
 from harness.records import now
 
 if TYPE_CHECKING:
-    from analysis.comparison import Comparison
+    from analysis.comparison import Comparison, Rules
 
 DASH = "–"
 
@@ -143,6 +143,19 @@ def _figures(cells: Iterable[str]) -> bool:
     filled = [cell for cell in cells if cell not in ("", DASH)]
     words = {word for cell in filled for word in re.findall(r"\b[^\W\d_]+\b", cell)}
     return bool(filled) and words <= {"inf", "nan"}
+
+
+def unit(rules: Rules, before: str = " ") -> str:
+    """Return the metric's unit after `before`: a loss has one, nothing is known of others.
+
+    Examples
+    --------
+    >>> from analysis.comparison import Rules
+    >>> unit(Rules(), ", "), unit(Rules(metric="val_acc"))
+    (', nats per token', '')
+    """
+    loss = rules.metric.endswith("loss") and not rules.higher_is_better
+    return f"{before}nats per token" if loss else ""
 
 
 def number(value: Any, digits: int, *, sign: bool = False) -> str:

@@ -26,7 +26,7 @@ def add_sources(parser: argparse.ArgumentParser) -> None:
 
 
 def add_columns(parser: argparse.ArgumentParser) -> None:
-    """Add how the runs are read: their columns, the baseline, the metric, repeats."""
+    """Add how the runs are read: columns, baseline, metric and its direction, repeats."""
     parser.add_argument(
         "--column",
         action="append",
@@ -47,6 +47,9 @@ def add_columns(parser: argparse.ArgumentParser) -> None:
         help="what to compare (default: %(default)s)",
     )
     parser.add_argument(
+        "--higher-is-better", action="store_true", help="the metric is an accuracy, not a loss"
+    )
+    parser.add_argument(
         "--allow-reruns", action="store_true", help="accept repeats of one arm with equal seeds"
     )
 
@@ -59,8 +62,9 @@ def add_decision(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--rope",
         type=float,
-        metavar="NATS",
-        help="practically relevant difference (default: the plan's, else one sd)",
+        metavar="SIZE",
+        help="practically relevant difference in the metric's unit (default: the plan's, else one "
+        "sd)",
     )
     parser.add_argument(
         "--variance",
@@ -68,9 +72,6 @@ def add_decision(parser: argparse.ArgumentParser) -> None:
         default="guarded",
         help="one variance that each difference's own may correct (default), one variance, or one "
         "for each arm squeezed to it without pairing",
-    )
-    parser.add_argument(
-        "--higher-is-better", action="store_true", help="the metric is an accuracy, not a loss"
     )
 
 

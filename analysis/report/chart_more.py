@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from analysis.comparison import Comparison
+from analysis.comparison import Comparison, Rules
 from analysis.noise_report import NoiseReport
 from analysis.planning import Plan
+from analysis.render import unit
 from analysis.report.cells import plain
 from analysis.report.charts import (
     Chart,
@@ -25,7 +26,7 @@ ABOUT_EQUAL = 1.05
 """Costs within this ratio are no ground to choose by."""
 
 
-def components_chart(report: NoiseReport) -> Chart | None:
+def components_chart(report: NoiseReport, rules: Rules) -> Chart | None:
     """Return each source's sd with its interval; None where nothing could be split."""
     if report.components is None:
         return None
@@ -37,7 +38,7 @@ def components_chart(report: NoiseReport) -> Chart | None:
         }
         for i, row in enumerate(report.components.table.to_dict("records"))
     ]
-    x = quantity("sd", "sd of one run, nats per token", scale={"zero": True})
+    x = quantity("sd", f"sd of one run{unit(rules, ', ')}", scale={"zero": True})
     order = arm_axis()
     layers = [
         {
@@ -67,15 +68,15 @@ def components_chart(report: NoiseReport) -> Chart | None:
     return Chart("components", "Sources of noise", summary, {"sd": spec}, {"sources": rows})
 
 
-def power_chart(result: Plan) -> Chart:
+def power_chart(result: Plan, rules: Rules) -> Chart:
     """Return the power to find the planned difference against the seeds of each arm."""
     rows: Rows = []
     for row in result.curve.to_dict("records"):
         for name, label in (("power", "sd as estimated"), ("power_cautious", "80% upper sd")):
             rows.append({"seeds": int(row["seeds"]), "power": float(row[name]), "noise": label})
     summary = (
-        f"{result.seeds} seeds per arm find {result.delta:.4g} nats with power {result.power:g}; "
-        f"{result.seeds_cautious} at the sd's 80% upper limit."
+        f"{result.seeds} seeds per arm find {result.delta:.4g}{unit(rules)} with power "
+        f"{result.power:g}; {result.seeds_cautious} at the sd's 80% upper limit."
     )
     datasets: dict[str, Rows] = {"power": rows, "goal": [{"goal": result.power}]}
     spec = layered(_power_layers(), height=240)
@@ -100,16 +101,16 @@ def cost_chart(result: Comparison) -> Chart | None:
         }
         for row in known.to_dict("records")
     ]
-    spec = layered(_cost_layers(title), height=280)
+    spec = layered(_cost_layers(title, unit(result.rules, ", ")), height=280)
     summary = "; ".join(
         f"{row['arm']}: {row['cost']:.4g}, {row['delta']:+.4f}" for row in rows[:40]
     )
     return Chart("cost", "Difference against cost", summary, {"cost": spec}, {"costs": rows})
 
 
-def _cost_layers(title: str) -> list[Spec]:
+def _cost_layers(title: str, of_metric: str) -> list[Spec]:
     x = quantity("cost", title, scale={"padding": 20}, axis={"format": "~g"})
-    y = quantity("delta", "difference, nats per token")
+    y = quantity("delta", f"difference{of_metric}")
     fields = tip(("arm", "arm", ""), ("cost", title, ".4g"), ("delta", "difference", "+.4f"))
     return [
         {

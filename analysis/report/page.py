@@ -10,6 +10,7 @@ from functools import lru_cache
 from importlib.resources import files
 from typing import TYPE_CHECKING, Any
 
+from analysis.render import unit
 from analysis.report import palette
 from analysis.report.bundle import javascript
 from analysis.report.cells import current, details, plain, samples
@@ -34,6 +35,7 @@ class Page:
     sections: list[Section]
     unknowns: list[str]
     created: str
+    unit: str
     themes: dict[str, dict[str, str]] = field(default_factory=lambda: palette.THEMES)
 
 
@@ -57,6 +59,7 @@ def render(evidence: Evidence, *, live: bool = False) -> str:
         sections=parts,
         unknowns=unknowns(evidence) + notes,
         created=f"{now()[:16].replace('T', ' ')} UTC",
+        unit="Losses in nats per token. " if evidence.cells or unit(evidence.rules) else "",
     )
     names = ("charts.js", "page.js", "cells.js", *(("live.js",) if live else ()))
     scripts = [*(_asset(name) for name in names), javascript()]

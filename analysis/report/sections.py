@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 
+from analysis.render import unit
 from analysis.report import chart_curves, chart_effects, chart_more, study_tables, verdict_tables
 from analysis.report.charts import Chart
 from analysis.report.evidence import Evidence
@@ -157,7 +158,7 @@ def _noise(evidence: Evidence) -> Section:
             f" Runs of one initialisation seed correlate {found.estimate:.2f}, 95% CI "
             f"[{found.ci_low:.2f}, {found.ci_high:.2f}]."
         )
-    chart = chart_more.components_chart(report)
+    chart = chart_more.components_chart(report, evidence.rules)
     return Section("noise", title, text.strip(), chart, [table for table in made if table])
 
 
@@ -182,8 +183,8 @@ def _plan(evidence: Evidence) -> Section:
     if result is None:
         return Section("plan", title, missing=_why(evidence, "plan"))
     text = (
-        f"To find a difference of {result.delta:.3g} nats per token with power {result.power:g} "
-        f"at family error {result.alpha:g}: {result.seeds} seeds per arm "
+        f"To find a difference of {result.delta:.3g}{unit(evidence.rules)} with power "
+        f"{result.power:g} at family error {result.alpha:g}: {result.seeds} seeds per arm "
         f"({result.seeds_cautious} at the 80% upper limit of the sd)."
     )
     rope = evidence.comparison.rope if evidence.comparison else None
@@ -192,8 +193,8 @@ def _plan(evidence: Evidence) -> Section:
             f" Planned for one sd of a run; the practical size {rope:.3g} is smaller, and the "
             "table of verdicts says what it would take."
         )
-    tables = [study_tables.plan_table(result)]
-    return Section("plan", title, text, chart_more.power_chart(result), tables)
+    tables = [study_tables.plan_table(result, evidence.rules)]
+    return Section("plan", title, text, chart_more.power_chart(result, evidence.rules), tables)
 
 
 def _cost(evidence: Evidence) -> Section:

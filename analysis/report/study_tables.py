@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+from analysis.comparison import Rules
 from analysis.noise_report import NoiseReport
 from analysis.planning import Plan
-from analysis.render import DASH, number
+from analysis.render import DASH, number, unit
 from analysis.report.cells import plain
 from analysis.report.evidence import Evidence
 from analysis.report.tables import Column, Item, Table, count, figure, words
@@ -88,7 +89,7 @@ def evaluation_table(report: NoiseReport) -> Table | None:
     return Table("evaluation", "What the choice of test sequences adds", columns, rows, (note,))
 
 
-def plan_table(result: Plan) -> Table:
+def plan_table(result: Plan, rules: Rules) -> Table:
     """Return power and cost of more seeds."""
     rows = [
         [
@@ -107,11 +108,13 @@ def plan_table(result: Plan) -> Table:
         Column("runs in all"),
         Column("power"),
         Column("power, cautious sd", help="at the sd's 80% upper confidence limit"),
-        Column(f"found with power {result.power:g}", help="smallest difference, nats per token"),
+        Column(
+            f"found with power {result.power:g}", help=f"smallest difference{unit(rules, ', ')}"
+        ),
         Column("hours"),
         Column("dollars"),
     ]
-    return Table("plan", f"To find {result.delta:.3g} nats per token", columns, rows)
+    return Table("plan", f"To find {result.delta:.3g}{unit(rules)}", columns, rows)
 
 
 def ledger_table(evidence: Evidence) -> Table:

@@ -348,3 +348,19 @@ def test_a_hostile_name_stays_one_cell_of_text_in_every_format():
     latex = table.to_latex()
     assert latex.count("\\end{tabular}") == 1
     assert not re.search(r"(?<!\\)[$%&#_~^]", latex.splitlines()[4].replace(" & ", ""))
+
+
+def test_an_accuracy_is_given_no_unit_of_a_loss(tmp_path):
+    frame = study({"a": 0.05}, n=4).rename(columns={"test_loss": "acc"})
+    frame["hours"] = [1.0 if arm == "a" else 2.0 for arm in frame["arm"]]
+    frame.to_csv(tmp_path / "mine.csv", index=False)
+    runs = read_runs([str(tmp_path / "mine.csv")], {"acc": "acc"})
+    found = gather(runs, Rules(metric="acc", higher_is_better=True))
+    assert found.title == "mine"
+    assert found.plan
+    assert found.noise
+    page = render(found)
+    data = re.search(r"<script[^>]*application/json[^>]*>(.*?)</script>", page, re.DOTALL)
+    shown = re.sub(r"<script.*?</script>", "", page, flags=re.DOTALL) + data.group(1)
+    assert "nats" not in shown
+    assert "gain per dollar" in shown
