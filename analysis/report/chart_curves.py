@@ -2,23 +2,30 @@
 
 from __future__ import annotations
 
+import math
 from typing import Any
 
 from analysis.report.charts import Chart, line_chart
 from analysis.report.evidence import Evidence
+from analysis.runs import named
 
 MOST_LINES = 8
 """Arms drawn at once: as many as there are colours and dash patterns."""
 
 
-def curve_variants(y_title: str) -> dict[str, Any]:
-    """Return the curve chart for as many arms as can be told apart."""
-    return {
+def curve_variants(y_title: str, top: float | None = None) -> dict[str, Any]:
+    """Return the curve chart for as many arms as can be told apart; `top` ends its loss axis."""
+    variants = {
         "linear": line_chart(MOST_LINES, y_title, log_x=False, log_y=False),
         "log loss": line_chart(MOST_LINES, y_title, log_x=False, log_y=True),
         "log tokens": line_chart(MOST_LINES, y_title, log_x=True, log_y=False),
         "log both": line_chart(MOST_LINES, y_title, log_x=True, log_y=True),
     }
+    for layer in [layer for spec in variants.values() for layer in spec["layer"]]:
+        if top is not None:
+            encoding = layer["encoding"]["y"]
+            encoding["scale"] = {**encoding["scale"], "domainMax": top}
+    return variants
 
 
 def curves_chart(evidence: Evidence) -> Chart:
@@ -27,4 +34,28 @@ def curves_chart(evidence: Evidence) -> Chart:
     ends = [
         f"{curve.arm} ends at {curve.mean[-1]:.4f}" for curve in next(iter(found.values()), [])[:40]
     ]
-    return Chart("curves", "Curves", "; ".join(ends), curve_variants("loss, nats per token"), {})
+    variants = curve_variants("loss, nats per token", _cut(evidence)[0])
+    return Chart("curves", "Curves", "; ".join(ends), variants, {})
+
+
+def cut_sentence(evidence: Evidence) -> str:
+    """Return which diverged arms leave the chart, where some do."""
+    top, beyond = _cut(evidence)
+    if top is None:
+        return ""
+    return (
+        f"The loss axis ends at {top:.4g}, the highest of the arms that did not diverge: "
+        f"{named(beyond)} went beyond it."
+    )
+
+
+def _cut(evidence: Evidence) -> tuple[float | None, list[str]]:
+    """Return where the loss axis ends, and the diverged arms that go beyond it."""
+    lost = {cell.record.arm for cell in evidence.cells if cell.status == "diverged"}
+    tops: dict[str, float] = {}
+    for curve in (curve for found in evidence.curves.by_metric.values() for curve in found):
+        high = max((value for value in curve.high if math.isfinite(value)), default=-math.inf)
+        tops[curve.arm] = max(high, tops.get(curve.arm, -math.inf))
+    top = max((high for arm, high in tops.items() if arm not in lost), default=math.inf)
+    beyond = sorted(arm for arm, high in tops.items() if arm in lost and high > top)
+    return (top, beyond) if beyond else (None, [])

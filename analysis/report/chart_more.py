@@ -5,8 +5,7 @@ from __future__ import annotations
 from analysis.comparison import Comparison, Rules
 from analysis.noise_report import NoiseReport
 from analysis.planning import Plan
-from analysis.render import unit
-from analysis.report.cells import plain
+from analysis.render import plain, unit
 from analysis.report.charts import (
     Chart,
     Rows,
@@ -98,6 +97,7 @@ def cost_chart(result: Comparison) -> Chart | None:
             "cost": float(row[name]),
             "delta": float(row["delta"]),
             "verdict": verdict_kind(str(row["verdict"])) or "undecided",
+            "base": row["arm"] == result.rules.baseline,
         }
         for row in known.to_dict("records")
     ]
@@ -115,6 +115,19 @@ def _cost_layers(title: str, of_metric: str) -> list[Spec]:
     return [
         {
             "data": data("costs"),
+            "transform": [{"filter": "datum.base"}],
+            "mark": {
+                "type": "point",
+                "shape": "stroke",
+                "size": 300,
+                "color": "$ink",
+                "strokeWidth": 2.5,
+            },
+            "encoding": {"x": x, "y": y, "tooltip": fields},
+        },
+        {
+            "data": data("costs"),
+            "transform": [{"filter": "!datum.base"}],
             "mark": {"type": "point", "filled": True, "size": 100, "opacity": 1},
             "encoding": {
                 "x": x,
@@ -124,13 +137,19 @@ def _cost_layers(title: str, of_metric: str) -> list[Spec]:
                 "tooltip": fields,
             },
         },
-        {
-            "name": "labels",
-            "data": data("costs"),
-            "mark": {"type": "text", "align": "left", "dx": 8, "color": "$ink"},
-            "encoding": {"x": x, "y": y, "text": {"field": "arm"}},
-        },
+        _labels("labels", "!datum.base", {"align": "left", "dx": 8}, (x, y)),
+        _labels("base label", "datum.base", {"align": "right", "dx": -12}, (x, y)),
     ]
+
+
+def _labels(name: str, keep: str, place: Spec, where: tuple[Spec, Spec]) -> Spec:
+    return {
+        "name": name,
+        "data": data("costs"),
+        "transform": [{"filter": keep}],
+        "mark": {"type": "text", "color": "$ink", **place},
+        "encoding": {"x": where[0], "y": where[1], "text": {"field": "arm"}},
+    }
 
 
 def _power_layers() -> list[Spec]:

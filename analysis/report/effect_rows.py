@@ -5,8 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from analysis.comparison import Comparison
-from analysis.render import unit
-from analysis.report.cells import plain
+from analysis.render import plain, unit
 from analysis.report.charts import Rows
 from analysis.report.palette import verdict_kind
 

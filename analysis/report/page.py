@@ -10,10 +10,10 @@ from functools import lru_cache
 from importlib.resources import files
 from typing import TYPE_CHECKING, Any
 
-from analysis.render import unit
+from analysis.render import plain, unit
 from analysis.report import palette
 from analysis.report.bundle import javascript
-from analysis.report.cells import current, details, plain, samples
+from analysis.report.cells import current, details, samples
 from analysis.report.chart_curves import MOST_LINES
 from analysis.report.curves import METRICS
 from analysis.report.evidence import Evidence
@@ -79,7 +79,7 @@ def embed(value: Any) -> str:
     Examples
     --------
     >>> embed({"a": "</script>"})
-    '{"a":"\\\\u003c/script>"}'
+    '{"a":"\\u003c/script>"}'
     """
     text = json.dumps(plain(value), separators=(",", ":"), allow_nan=False, ensure_ascii=False)
     for character in ("<", "\u2028", "\u2029"):

@@ -6,17 +6,10 @@ import math
 from typing import Any
 
 from analysis.comparison import Comparison
-from analysis.render import DASH, p_value, unit
+from analysis.render import DASH, digits, p_value, unit
 from analysis.report.palette import NAMES, SYMBOLS, verdict_kind
 from analysis.report.tables import Column, Item, Table, count, figure, words
 from analysis.stacking import Stacking
-
-
-def digits(result: Comparison) -> int:
-    """Return decimals enough to show a tenth of the sd, between 3 and 6."""
-    if not result.sd or result.sd <= 0:
-        return 4
-    return int(min(6, max(3, math.ceil(-math.log10(result.sd)) + 1)))
 
 
 def verdict_table(result: Comparison, cells: dict[str, str]) -> Table:
