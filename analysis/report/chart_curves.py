@@ -28,34 +28,39 @@ def curve_variants(y_title: str, top: float | None = None) -> dict[str, Any]:
     return variants
 
 
-def curves_chart(evidence: Evidence) -> Chart:
-    """Return the chart of the curves; its rows are chosen on the page."""
+def curves_chart(evidence: Evidence, metric: str = "") -> Chart:
+    """Return the chart of the curves; its rows, and then `metric`, are chosen on the page."""
     found = evidence.curves.by_metric
     ends = [
         f"{curve.arm} ends at {curve.mean[-1]:.4f}" for curve in next(iter(found.values()), [])[:40]
     ]
-    variants = curve_variants("loss, nats per token", _cut(evidence)[0])
+    variants = curve_variants("loss, nats per token", _cut(evidence, metric)[0])
     return Chart("curves", "Curves", "; ".join(ends), variants, {})
+
+
+def tops(evidence: Evidence) -> dict[str, float | None]:
+    """Return where each metric's axis ends, lest diverged arms stretch it; None: anywhere."""
+    return {metric: _cut(evidence, metric)[0] for metric in evidence.curves.by_metric}
 
 
 def cut_sentence(evidence: Evidence) -> str:
     """Return which diverged arms leave the chart, where some do."""
-    top, beyond = _cut(evidence)
-    if top is None:
+    beyond = {arm for metric in evidence.curves.by_metric for arm in _cut(evidence, metric)[1]}
+    if not beyond:
         return ""
     return (
-        f"The loss axis ends at {top:.4g}, the highest of the arms that did not diverge: "
-        f"{named(beyond)} went beyond it."
+        "The loss axis ends at the highest loss of the arms that did not diverge: "
+        f"{named(sorted(beyond))} went beyond it."
     )
 
 
-def _cut(evidence: Evidence) -> tuple[float | None, list[str]]:
-    """Return where the loss axis ends, and the diverged arms that go beyond it."""
+def _cut(evidence: Evidence, metric: str) -> tuple[float | None, list[str]]:
+    """Return where a metric's axis ends, and the diverged arms that go beyond it."""
     lost = {cell.record.arm for cell in evidence.cells if cell.status == "diverged"}
-    tops: dict[str, float] = {}
-    for curve in (curve for found in evidence.curves.by_metric.values() for curve in found):
-        high = max((value for value in curve.high if math.isfinite(value)), default=-math.inf)
-        tops[curve.arm] = max(high, tops.get(curve.arm, -math.inf))
-    top = max((high for arm, high in tops.items() if arm not in lost), default=math.inf)
-    beyond = sorted(arm for arm, high in tops.items() if arm in lost and high > top)
+    highest = {
+        curve.arm: max((value for value in curve.high if math.isfinite(value)), default=-math.inf)
+        for curve in evidence.curves.by_metric.get(metric, [])
+    }
+    top = max((high for arm, high in highest.items() if arm not in lost), default=math.inf)
+    beyond = sorted(arm for arm, high in highest.items() if arm in lost and high > top)
     return (top, beyond) if beyond else (None, [])

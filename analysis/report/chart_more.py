@@ -138,7 +138,7 @@ def _cost_layers(title: str, of_metric: str) -> list[Spec]:
             },
         },
         _labels("labels", "!datum.base", {"align": "left", "dx": 8}, (x, y)),
-        _labels("base label", "datum.base", {"align": "right", "dx": -12}, (x, y)),
+        _labels("base label", "datum.base", {"align": "left", "dx": -12, "dy": -10}, (x, y)),
     ]
 
 

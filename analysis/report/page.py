@@ -14,7 +14,7 @@ from analysis.render import plain, unit
 from analysis.report import palette
 from analysis.report.bundle import javascript
 from analysis.report.cells import current, details, samples
-from analysis.report.chart_curves import MOST_LINES
+from analysis.report.chart_curves import MOST_LINES, tops
 from analysis.report.curves import METRICS
 from analysis.report.evidence import Evidence
 from analysis.report.sections import Section, sections, unknowns
@@ -96,7 +96,12 @@ def _data(evidence: Evidence, parts: list[Section], shown: list[dict[str, Any]])
     return {
         "themes": palette.THEMES,
         "charts": charts,
-        "curves": {"metrics": METRICS, "by_metric": curves, "most": MOST_LINES},
+        "curves": {
+            "metrics": METRICS,
+            "by_metric": curves,
+            "most": MOST_LINES,
+            "tops": tops(evidence),
+        },
         "arms": evidence.arms,
         "samples": shown,
         **details(evidence.cells),

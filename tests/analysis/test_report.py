@@ -15,7 +15,7 @@ from analysis.comparison import Rules
 from analysis.errors import AnalysisError
 from analysis.report import palette, write_report
 from analysis.report.cells import current, read_lines, samples, tail
-from analysis.report.chart_curves import curves_chart
+from analysis.report.chart_curves import curves_chart, tops
 from analysis.report.curves import thin
 from analysis.report.evidence import gather
 from analysis.report.page import embed, render
@@ -334,12 +334,13 @@ def test_a_diverged_arm_does_not_stretch_the_loss_axis(tmp_path):
     write_record(place, record)
     calm = gather(read_runs([str(folder)]), Rules())
     assert all("domainMax" not in layer["encoding"]["y"]["scale"]
-               for layer in curves_chart(calm).variants["linear"]["layer"])  # fmt: skip
+               for layer in curves_chart(calm, "train_loss").variants["linear"]["layer"])  # fmt: skip
     file = place / "metrics.jsonl"
     rows = [json.loads(line) | {"train_loss": 2e11} for line in file.read_text().splitlines()]
     file.write_text("".join(json.dumps(row) + "\n" for row in rows))
     wild = gather(read_runs([str(folder)]), Rules())
-    for spec in curves_chart(wild).variants.values():
+    assert tops(wild)["val_loss"] is None
+    for spec in curves_chart(wild, "train_loss").variants.values():
         assert all(layer["encoding"]["y"]["scale"]["domainMax"] < 100 for layer in spec["layer"])
     text = next(part for part in sections(wild) if part.name == "curves").text
     assert "plain went beyond it" in text
