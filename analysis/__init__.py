@@ -16,10 +16,11 @@ if TYPE_CHECKING:
     from analysis.batch_fit import batch_size
     from analysis.comparison import Comparison, Rules, compare
     from analysis.errors import AnalysisError
+    from analysis.main_effects import analyse
     from analysis.noise_report import noise
     from analysis.planning import Pilot, pilot_of, plan
     from analysis.power import Design, seeds_needed
-    from analysis.screening import analyse, design
+    from analysis.screening import design
     from analysis.sequential import decide
     from analysis.sources import read_runs
     from analysis.stacking import stack
@@ -31,7 +32,7 @@ _HOME = {
     "Design": "power",
     "Pilot": "planning",
     "Rules": "comparison",
-    "analyse": "screening",
+    "analyse": "main_effects",
     "batch_size": "batch_fit",
     "compare": "comparison",
     "decide": "sequential",

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
+from collections import Counter
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
 
 import numpy as np
 import pandas as pd
@@ -14,7 +16,14 @@ from analysis.comparison import Source, check_rules, read_frame
 from analysis.errors import AnalysisError
 from analysis.fit import Array, clear_rounding
 from analysis.render import markdown_table, number
-from analysis.runs import complete
+from analysis.runs import complete, is_foreign, named
+from harness.records import BASELINE
+
+FEWEST_BATCHES = 3
+ADVICE = (
+    "a curve with an interval needs at least 3 batch sizes and 4 runs, e.g. python -m harness -m "
+    "'+intervention=baseline,batch_size_half,batch_size_double' 'seed=range(2)'"
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -37,6 +46,10 @@ class BatchFit:
     """Of a better curve than a parabola; None: no repeats at one batch, or only three batches."""
     points: pd.DataFrame
     """Columns batch_size, n, mean_loss, fitted."""
+    metric: str = "Loss"
+    higher_is_better: bool = False
+    left_out: tuple[str, ...] = ()
+    """Arms that change more than the batch size."""
 
     def to_markdown(self) -> str:
         """Return the fit for a person."""
@@ -49,11 +62,20 @@ class BatchFit:
             ]
             for row in self.points.to_dict("records")
         ]
-        table = markdown_table(["batch", "n", "mean loss", "fitted"], rows)
-        return "\n".join(["## Loss against batch size\n", table, "", *_sentences(self)]) + "\n"
+        table = markdown_table(["batch", "n", "mean", "fitted"], rows)
+        return (
+            "\n".join([f"## {self.metric} against batch size\n", table, "", *_sentences(self)])
+            + "\n"
+        )
 
 
-def fit_batch_size(batch_size: ArrayLike, loss: ArrayLike, confidence: float = 0.95) -> BatchFit:
+def fit_batch_size(
+    batch_size: ArrayLike,
+    loss: ArrayLike,
+    confidence: float = 0.95,
+    *,
+    higher_is_better: bool = False,
+) -> BatchFit:
     """Fit ``loss = c0 + c1 x + c2 x^2`` over ``x = ln(batch)`` and return its lowest point.
 
     The interval is Fieller's (1954, J. R. Stat. Soc. B 16:175) for the ratio -c1 / (2 c2): exact
@@ -67,6 +89,8 @@ def fit_batch_size(batch_size: ArrayLike, loss: ArrayLike, confidence: float = 0
         (N,) nats per token, at one token budget.
     confidence
         Of the interval.
+    higher_is_better
+        `loss` is an accuracy: return the highest point.
 
     Raises
     ------
@@ -81,12 +105,8 @@ def fit_batch_size(batch_size: ArrayLike, loss: ArrayLike, confidence: float = 0
     """
     B, y = np.asarray(batch_size, dtype=float), np.asarray(loss, dtype=float)
     n_batches = len(np.unique(B))
-    if n_batches < 3 or len(B) < 4:
-        raise AnalysisError(
-            f"{len(B)} run(s) at {n_batches} batch size(s): a curve with an interval needs at "
-            "least 3 batch sizes and 4 runs, e.g. python -m harness -m "
-            "'+intervention=baseline,batch_size_half,batch_size_double' 'seed=range(2)'"
-        )
+    if n_batches < FEWEST_BATCHES or len(B) < 4:
+        raise AnalysisError(f"{len(B)} run(s) at {n_batches} batch size(s): {ADVICE}")
     if not (B > 0).all():
         raise AnalysisError("a batch size is not above 0")
     centre = float(np.exp(np.log(B).mean()))
@@ -96,8 +116,9 @@ def fit_batch_size(batch_size: ArrayLike, loss: ArrayLike, confidence: float = 0
     c = inverse @ X.T @ y
     df = float(len(y) - 3)
     variance = clear_rounding(float(((y - X @ c) ** 2).sum() / df), float(np.abs(y).max()))
-    low, high = _fieller(c, np.asarray(inverse * variance), df, 1 - confidence)
-    best = float(centre * np.exp(-c[1] / (2 * c[2]))) if c[2] > 0 else None
+    down = -c if higher_is_better else c
+    low, high = _fieller(down, np.asarray(inverse * variance), df, 1 - confidence)
+    best = float(centre * np.exp(-c[1] / (2 * c[2]))) if down[2] > 0 else None
     frame = pd.DataFrame({"batch_size": B, "loss": y, "fitted": X @ c})
     points = frame.groupby("batch_size").agg(
         n=("loss", "size"), mean_loss=("loss", "mean"), fitted=("fitted", "mean")
@@ -113,11 +134,22 @@ def fit_batch_size(batch_size: ArrayLike, loss: ArrayLike, confidence: float = 0
         df,
         _lack_of_fit(frame),
         points.reset_index(),
+        higher_is_better=higher_is_better,
     )
 
 
-def batch_size(runs: Source, *, metric: str = "test_loss", confidence: float = 0.95) -> BatchFit:
+def batch_size(
+    runs: Source,
+    *,
+    metric: str = "test_loss",
+    confidence: float = 0.95,
+    baseline: str = BASELINE,
+    higher_is_better: bool = False,
+) -> BatchFit:
     """Fit the runs of a study that differ in nothing but the batch size.
+
+    Records say which those are. Of a table, the baseline if it ran at three batches or more; else
+    the baseline and the arms that alone have one batch size of their own.
 
     Parameters
     ----------
@@ -127,6 +159,10 @@ def batch_size(runs: Source, *, metric: str = "test_loss", confidence: float = 0
         Column to fit.
     confidence
         Of the best batch's interval.
+    baseline
+        Arm that the others change.
+    higher_is_better
+        The metric is an accuracy, not a loss.
 
     Raises
     ------
@@ -138,7 +174,44 @@ def batch_size(runs: Source, *, metric: str = "test_loss", confidence: float = 0
     if "batch_size" not in done:
         raise AnalysisError("no column 'batch_size': name it with --column batch_size=NAME")
     known = done.dropna(subset=["batch_size"])
-    return fit_batch_size(known["batch_size"], known["loss"], confidence)
+    if not len(known):
+        raise AnalysisError(
+            f"none of the {len(done)} complete runs has a known batch size: no arm changes it and "
+            f"nothing else; {ADVICE}"
+        )
+    kept = _one_recipe(known, baseline)
+    left_out = sorted(set(done["arm"]) - set(kept["arm"]))
+    try:
+        fit = fit_batch_size(
+            kept["batch_size"], kept["loss"], confidence, higher_is_better=higher_is_better
+        )
+    except AnalysisError as error:
+        raise AnalysisError(f"{error}{_left_out(left_out)}") from error
+    return replace(fit, metric=metric, left_out=tuple(left_out))
+
+
+def _one_recipe(known: pd.DataFrame, baseline: str) -> pd.DataFrame:
+    """Return the runs of arms that differ in the batch size alone, as far as a table shows it."""
+    sizes = {str(arm): set(group) for arm, group in known.groupby("arm")["batch_size"]}
+    own = sizes.get(baseline, set())
+    if not is_foreign(known) or len(sizes) == 1:
+        return known
+    if len(own) >= FEWEST_BATCHES:
+        return known[known["arm"] == baseline]
+    counts = Counter(size for found in sizes.values() for size in found)
+    alone = {
+        arm for arm, found in sizes.items() if len(found) == 1 and counts[next(iter(found))] == 1
+    }
+    return known[known["arm"].isin([baseline, *alone])]
+
+
+def _left_out(arms: Sequence[str]) -> str:
+    if not arms:
+        return ""
+    return (
+        f" (left out: {named(arms)}; only the baseline and arms that change nothing but the batch "
+        "size are fitted)"
+    )
 
 
 def _fieller(c: Array, cov: Array, df: float, alpha: float) -> tuple[float, float]:
@@ -176,7 +249,8 @@ def _sentences(fit: BatchFit) -> list[str]:
     percent = f"{100 * fit.confidence:g}%"
     tried = fit.points["batch_size"]
     if fit.best is None:
-        lines = ["The fitted curve has no minimum: try batches further apart."]
+        end = "maximum" if fit.higher_is_better else "minimum"
+        lines = [f"The fitted curve has no {end}: try batches further apart."]
     elif math.isinf(fit.ci_high):
         lines = [
             f"Best batch about {fit.best:.0f} sequences, but the runs do not bound it "
@@ -192,4 +266,6 @@ def _sentences(fit: BatchFit) -> list[str]:
     lines.append(f"Parabola over ln(batch), residual sd {fit.sd:.4f} on {fit.df:g} df.")
     if fit.lack_of_fit_p is not None and fit.lack_of_fit_p < 0.05:
         lines.append(f"A parabola does not fit well (lack of fit p = {fit.lack_of_fit_p:.3f}).")
+    if fit.left_out:
+        lines.append(_left_out(fit.left_out).strip(" ()").capitalize() + ".")
     return lines

@@ -16,12 +16,13 @@ from analysis.errors import AnalysisError
 from analysis.estimate import Estimate, estimate
 from analysis.ledger import Ledger, take_stock
 from analysis.rows import build_table
-from analysis.runs import Runs, complete, named, prepare
+from analysis.runs import Runs, complete, is_foreign, named, prepare
 from analysis.sources import read_runs
 from analysis.verdict import Judged, judge, verdicts
 from analysis.warn import all_warnings
 from harness.records import BASELINE, StudyPlan
 
+GIVEN_NOW = "given on this call"
 Source = pd.DataFrame | Runs | str | Path | Sequence[str | Path]
 
 
@@ -142,6 +143,8 @@ def read_frame(runs: Source, rules: Rules) -> tuple[pd.DataFrame, dict[str, Stud
     """Return the runs in the analysis's shape, and their plans; refuse what is refused."""
     given = _as_runs(runs)
     frame = prepare(given.frame, metric=rules.metric, allow_reruns=rules.allow_reruns)
+    if not is_foreign(frame) and (rules.baseline, rules.metric) != (BASELINE, "test_loss"):
+        frame["published_delta"] = np.nan  # a card's figure is the test loss minus its baseline's
     return frame, given.plans
 
 
@@ -221,7 +224,7 @@ def _rope(
     rules: Rules, plans: dict[str, StudyPlan], band: NoiseBand | None, fitted: Estimate
 ) -> tuple[float | None, str]:
     if rules.rope is not None:
-        return rules.rope, "given on this call"
+        return rules.rope, GIVEN_NOW
     planned = _planned(None, plans, "rope")
     if planned is not None:
         return planned, "declared in the study's plan"

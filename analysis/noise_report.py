@@ -23,6 +23,9 @@ from analysis.runs import complete
 ENOUGH = 4
 """With fewer baseline runs, the spread of all arms around their means is split instead."""
 
+PAIRING_NOTE = "No interval for an arm with fewer than 4 shared seeds."
+OWN_PAIRS = "The baseline's row compares its own runs, one with the next: its delta is noise."
+
 
 @dataclass(frozen=True, slots=True)
 class NoiseReport:
@@ -49,11 +52,14 @@ class NoiseReport:
         parts += ["", "### Pairing\n", _pairing_text(self.correlation)]
         if len(self.by_arm):
             parts += ["", _by_arm_text(self.by_arm)]
+            parts += ["", PAIRING_NOTE] if self.by_arm["ci_low"].isna().any() else []
         if len(self.evaluation):
             parts += [
                 "",
                 "### Evaluation sampling, run against run on the same sequences\n",
                 _evaluation_text(self.evaluation),
+                "",
+                OWN_PAIRS,
             ]
         parts += [f"- {note}" for note in self.notes]
         return "\n".join(parts) + "\n"

@@ -12,7 +12,7 @@ import pandas as pd
 from analysis.comparison import Rules, Source, compare
 from analysis.errors import AnalysisError
 from analysis.power import Design, upper_sd
-from analysis.render import markdown_table, number
+from analysis.render import markdown_table, number, unit
 
 
 @dataclass(frozen=True, slots=True)
@@ -30,6 +30,8 @@ class Pilot:
     usd: float | None = None
     """Of one run."""
     source: str = "given"
+    unit: str = " nats per token"
+    """Of `sd`, with a space before it."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -88,6 +90,7 @@ def pilot_of(runs: Source, rules: Rules | None = None, **changes: Any) -> Pilot:
         _mean(rows, "hours"),
         _mean(rows, "usd"),
         f"{int(rows['n'].sum())} runs of {len(rows)} arms",
+        unit(result.rules),
     )
 
 
@@ -182,7 +185,7 @@ def _lines(result: Plan) -> list[str]:
     df = f", df {pilot.df:g}" if math.isfinite(pilot.df) else ""
     lines = [
         f"## Plan: {result.n_arms} arm(s) against the baseline\n",
-        f"To find a difference of {result.delta:g} nats/token with power {result.power:g} at "
+        f"To find a difference of {result.delta:g}{pilot.unit} with power {result.power:g} at "
         f"family error {result.alpha:g}, run **{result.seeds} seeds per arm** and "
         f"{result.n_baseline} of the baseline"
         + (

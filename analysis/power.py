@@ -100,7 +100,7 @@ class Design:
             high *= 2
             if high > MOST_SEEDS:
                 raise AnalysisError(
-                    f"no number of seeds up to {MOST_SEEDS:,} finds {delta:g} nats/token with "
+                    f"no number of seeds up to {MOST_SEEDS:,} finds {delta:g} with "
                     f"power {power:g} at sd {self.sd:g}: ask for a larger difference"
                     + (", or run more baseline seeds" if self.n_baseline else "")
                 )
@@ -181,7 +181,7 @@ def _check(delta: float, sd: float, rho: float | None, power: float) -> None:
     if not (delta != 0 and math.isfinite(delta)):
         raise AnalysisError(f"the difference to find is {delta}: it must be a number other than 0")
     if not (sd > 0 and math.isfinite(sd)):
-        raise AnalysisError(f"the noise sd is {sd}: it must be above 0 nats per token")
+        raise AnalysisError(f"the noise sd is {sd}: it must be above 0")
     if rho is not None and not 0 <= rho < 1:
         raise AnalysisError(f"the seeds' correlation rho is {rho}: allowed are 0 up to below 1")
     if not 0 < power < 1:

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import json
 import math
-from collections.abc import Sequence
+import re
+from collections.abc import Iterable, Sequence
 from typing import TYPE_CHECKING, Any
 
 from analysis.escape import latex, markdown
@@ -13,7 +14,7 @@ from analysis.runs import TAKEN_FROM
 from harness.records import now
 
 if TYPE_CHECKING:
-    from analysis.comparison import Comparison
+    from analysis.comparison import Comparison, Rules
 
 DASH = "–"
 
@@ -85,12 +86,12 @@ def to_json(result: Comparison) -> str:
         "next_steps": result.next_steps,
         "runs": runs.to_dict("records"),
     }
-    return json.dumps(_finite(content), indent=1, allow_nan=False) + "\n"
+    return json.dumps(plain(content), indent=1, allow_nan=False) + "\n"
 
 
 def short_table(result: Comparison) -> tuple[list[str], list[list[str]]]:
     """Return the few columns that a person reads: header, and one list of cells a row."""
-    digits = _digits(result)
+    decimals = digits(result)
     published = result.table["published_delta"].notna().any()
     percent = f"{100 * (1 - result.alpha):g}%"
     header = ["arm", "n", "mean", "delta", f"{percent} CI", "p adj"]
@@ -103,13 +104,13 @@ def short_table(result: Comparison) -> tuple[list[str], list[list[str]]]:
         cells = [
             str(row["arm"]),
             str(row["n"]) if row["n"] else DASH,
-            number(row["mean_loss"], digits),
-            DASH if base else number(row["delta"], digits, sign=True),
-            _interval(row["ci_low"], row["ci_high"], digits),
+            number(row["mean_loss"], decimals),
+            DASH if base else number(row["delta"], decimals, sign=True),
+            _interval(row["ci_low"], row["ci_high"], decimals),
             p_value(row["p_adj"]),
         ]
         if single:
-            cells.append(number(row["breakeven_sd"], digits))
+            cells.append(number(row["breakeven_sd"], decimals))
         if published:
             cells.append(number(row["published_delta"], 3, sign=True))
         rows.append([*cells, "(baseline)" if base else str(row["verdict"])])
@@ -119,12 +120,12 @@ def short_table(result: Comparison) -> tuple[list[str], list[list[str]]]:
 def markdown_table(header: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
     """Return a markdown table, padded so that it also reads well in a terminal.
 
-    The first and the last column are aligned left, all others right.
+    Columns of figures are aligned right, the first column and columns of words left.
     """
     table = [list(header), *[list(row) for row in rows]]
     table = [[markdown(cell) for cell in row] for row in table]
     widths = [max(3, *(len(row[i]) for row in table)) for i in range(len(header))]
-    left = {0, len(header) - 1}
+    left = {0, *(i for i in range(len(header)) if not _figures(row[i] for row in rows))}
 
     def line(cells: Sequence[str]) -> str:
         padded = [
@@ -135,6 +136,26 @@ def markdown_table(header: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
 
     rule = ["-" * width if i in left else "-" * (width - 1) + ":" for i, width in enumerate(widths)]
     return "\n".join([line(table[0]), line(rule), *map(line, table[1:])])
+
+
+def _figures(cells: Iterable[str]) -> bool:
+    """Tell whether a column holds figures: no word of letters alone, and not only dashes."""
+    filled = [cell for cell in cells if cell not in ("", DASH)]
+    words = {word for cell in filled for word in re.findall(r"\b[^\W\d_]+\b", cell)}
+    return bool(filled) and words <= {"inf", "nan"}
+
+
+def unit(rules: Rules, before: str = " ") -> str:
+    """Return the metric's unit after `before`: a loss has one, nothing is known of others.
+
+    Examples
+    --------
+    >>> from analysis.comparison import Rules
+    >>> unit(Rules(), ", "), unit(Rules(metric="val_acc"))
+    (', nats per token', '')
+    """
+    loss = rules.metric.endswith("loss") and not rules.higher_is_better
+    return f"{before}nats per token" if loss else ""
 
 
 def number(value: Any, digits: int, *, sign: bool = False) -> str:
@@ -163,7 +184,7 @@ def _interval(low: Any, high: Any, digits: int) -> str:
     return f"[{low:+.{digits}f}, {high:+.{digits}f}]"
 
 
-def _digits(result: Comparison) -> int:
+def digits(result: Comparison) -> int:
     """Return decimals enough to show a tenth of the sd, between 4 and 6."""
     if not result.sd or result.sd <= 0:
         return 4
@@ -188,10 +209,10 @@ def _notes(result: Comparison) -> list[str]:
             "- **Break-even sd:** noise of one run below which the difference would count as real."
         )
     notes.append(f"- **Method:** {result.method}, because {result.why}.")
-    digits = _digits(result) + 1
+    decimals = digits(result) + 1
     if result.sd and result.estimate.obstacle is None:
         rho = "" if result.rho is None else f", correlation of same-seed runs {result.rho:.2f}"
-        notes.append(f"- **Noise:** sd of one run {result.sd:.{digits}f}{rho}.{_band(result)}")
+        notes.append(f"- **Noise:** sd of one run {result.sd:.{decimals}f}{rho}.{_band(result)}")
     if result.rope is not None:
         notes.append(f"- **Practical size:** {result.rope:.3g} ({result.rope_source}).")
     notes.append(f"- **Runs:** {result.ledger.sentence()}.")
@@ -216,25 +237,25 @@ def _band(result: Comparison) -> str:
     band = result.noise
     if band is None:
         return ""
-    digits = _digits(result)
+    decimals = digits(result)
     percent = f"{100 * (1 - band.alpha):g}%"
-    known = f"K = {band.K}, s = {band.sd:.{digits + 1}f}, df {band.df:.3g}"
+    known = f"K = {band.K}, s = {band.sd:.{decimals + 1}f}, df {band.df:.3g}"
     text = (
-        f" One more baseline run: {band.mean:.{digits}f} ± {band.half_width:.{digits}f} "
+        f" One more baseline run: {band.mean:.{decimals}f} ± {band.half_width:.{decimals}f} "
         f"({percent}; {known})"
     )
     if band.n_arms > 1:
-        text += f"; {band.n_arms} such runs at once: ± {band.half_width_arms:.{digits}f}"
+        text += f"; {band.n_arms} such runs at once: ± {band.half_width_arms:.{decimals}f}"
     text += "."
     return text + (f" Fewer than {FEWEST_DF:g} df make it wide." if band.df < FEWEST_DF else "")
 
 
-def _finite(value: Any) -> Any:
-    """Return plain JSON values: NaN and infinity become null."""
+def plain(value: Any) -> Any:
+    """Return plain JSON values: numpy's become Python's, NaN and infinity become None."""
     if isinstance(value, dict):
-        return {str(key): _finite(item) for key, item in value.items()}
+        return {str(key): plain(item) for key, item in value.items()}
     if isinstance(value, list | tuple):
-        return [_finite(item) for item in value]
+        return [plain(item) for item in value]
     if hasattr(value, "item"):
         value = value.item()
     if isinstance(value, float):

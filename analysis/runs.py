@@ -21,6 +21,7 @@ A run is a row. Columns (only `arm` and a loss are needed):
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterable
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -32,12 +33,24 @@ from analysis.errors import AnalysisError
 from harness.records import BASELINE, Status, StudyPlan
 
 SEEDS = ("init_seed", "data_seed", "loop_seed")
+INTERVENTIONS = "interventions"
+"""Column of lists of names; in a column `arm`, a comma is part of the name."""
+COLUMNS = (
+    *("run_id", "study", "arm", INTERVENTIONS, "seed", *SEEDS, "status"),
+    *("test_loss", "val_loss", "train_loss", "tokens", "hours", "usd", "n_params", "n_steps"),
+    *("step", "test_set", "init_shared", "batch_size", "published_delta"),
+)
+"""What the analysis reads; ``seed`` stands for all three seeds."""
+GIVEN = "given"
+"""Key in a frame's `attrs`: the foreign table's own columns."""
 TAKEN_FROM = "taken from"
 """Key in a frame's `attrs`: our column -> the foreign table's name for it, where it was guessed."""
 SUPERSEDED = "superseded"
 """Status of a run whose arm's own code was edited since and trained again."""
 STATUSES = (*(status.value for status in Status), SUPERSEDED)
 MOST_NAMED = 5
+STEPS = ("step", "_step", "global_step", "iteration", "iter", "epoch")
+"""Columns of tables that have one line a step instead of one a run."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -81,10 +94,11 @@ def prepare(
     runs = frame.reset_index(drop=True).copy()
     runs["arm"] = _arms(runs)
     if metric not in runs:
-        raise AnalysisError(
-            f"no column {metric!r} in the runs: choose one of {_listed(_numeric(runs))} "
-            "with --metric"
-        )
+        numbers = _numeric(runs)
+        advice = "nor any other column of numbers; a result for each run is needed"
+        if numbers:
+            advice = f"choose one of {_listed(numbers)} with --metric (and --higher-is-better)"
+        raise AnalysisError(f"no column {metric!r} in the runs: {advice}")
     runs["loss"] = _numbers(runs, metric)
     runs = with_names(runs)
     for seed in SEEDS:
@@ -116,13 +130,15 @@ def complete(runs: pd.DataFrame) -> pd.DataFrame:
     return done.sort_values(keys, key=_sortable, kind="stable").reset_index(drop=True)
 
 
-def arm_name(interventions: object) -> str:
+def arm_name(interventions: object, separators: str = "+,") -> str:
     """Return the name of an arm: sorted intervention names joined with ``+``.
 
     Parameters
     ----------
     interventions
-        A list of names, or text that separates them by ``+`` or ``,``; empty: the baseline.
+        A list of names, or text that separates them; empty: the baseline.
+    separators
+        Characters that separate names in a text.
 
     Examples
     --------
@@ -134,13 +150,18 @@ def arm_name(interventions: object) -> str:
     if interventions is None or (isinstance(interventions, float) and np.isnan(interventions)):
         return BASELINE
     if isinstance(interventions, str):
-        names: Iterable[object] = interventions.replace(",", "+").split("+")
+        names: Iterable[object] = re.split(f"[{re.escape(separators)}]", interventions)
     elif isinstance(interventions, Iterable):
         names = interventions
     else:
         names = [interventions]
     parts = sorted({str(name).strip() for name in names} - {"", BASELINE})
     return "+".join(parts) or BASELINE
+
+
+def is_foreign(runs: pd.DataFrame) -> bool:
+    """Tell whether none of the runs is from this project's records."""
+    return "folder" not in runs
 
 
 def named(runs: Iterable[object]) -> str:
@@ -151,14 +172,17 @@ def named(runs: Iterable[object]) -> str:
 
 
 def _arms(runs: pd.DataFrame) -> pd.Series:
-    source = "arm" if "arm" in runs else "interventions"
-    if source not in runs:
+    if "arm" in runs:
+        names = [arm_name(value, "+") for value in runs["arm"]]
+    elif INTERVENTIONS in runs:
+        names = [arm_name(value) for value in runs[INTERVENTIONS]]
+    else:
+        given = runs.attrs.get(GIVEN, runs.columns)
         raise AnalysisError(
-            f"no column 'arm' or 'interventions' among {_listed(runs.columns)}: name the column "
+            f"no column 'arm' or 'interventions' among {_listed(given)}: name the column "
             "that says what was changed, e.g. --column arm=NAME"
         )
-    values = runs[source].map(arm_name, na_action=None)
-    return values.astype(object)
+    return pd.Series(names, index=runs.index, dtype=object)
 
 
 def _numbers(runs: pd.DataFrame, column: str) -> pd.Series:
@@ -192,14 +216,17 @@ def _check_finite(runs: pd.DataFrame, metric: str) -> None:
     if len(bad):
         raise AnalysisError(
             f"{metric} is not a finite number in {len(bad)} run(s) called complete: "
-            f"{named(bad['run_id'])}; if they diverged, their status is 'diverged'"
+            f"{named(bad['run_id'])}; a run without a result is marked 'diverged' or 'failed' in "
+            "a column 'status'"
         )
 
 
 def _check_duplicates(runs: pd.DataFrame, allow_reruns: bool) -> None:
     names = runs["run_id"]
     if not names.is_unique:
-        raise AnalysisError(f"runs given twice: {named(names[names.duplicated()].unique())}")
+        raise AnalysisError(
+            f"runs given twice: {named(names[names.duplicated()].unique())}{_one_line_a_run(runs)}"
+        )
     done = runs[runs["status"] == "complete"]
     seeds = [seed for seed in SEEDS if seed in runs]
     if allow_reruns or not seeds:
@@ -209,9 +236,18 @@ def _check_duplicates(runs: pd.DataFrame, allow_reruns: bool) -> None:
     if len(again):
         raise AnalysisError(
             f"{len(again)} runs have the same arm and the same seeds as another: "
-            f"{named(again['run_id'])}; move what is not meant to count out of the folder (cells "
-            "of earlier code, say), or declare reruns with --allow-reruns"
+            f"{named(again['run_id'])}{_one_line_a_run(runs)}, or declare reruns with "
+            "--allow-reruns"
         )
+
+
+def _one_line_a_run(runs: pd.DataFrame) -> str:
+    """Return what to do about runs that are there twice."""
+    if not is_foreign(runs):
+        return "; move what is not meant to count out of the folder (cells of earlier code, say)"
+    steps = [str(name) for name in runs if str(name).lower() in STEPS]
+    why = f", its last ({steps[0]!r} looks like one line a step)" if steps else ""
+    return f"; keep one line a run{why}"
 
 
 def _check_test_set(runs: pd.DataFrame) -> None:
@@ -250,7 +286,13 @@ def _sortable(column: pd.Series) -> pd.Series:
 
 
 def _numeric(runs: pd.DataFrame) -> list[str]:
-    return [str(name) for name in runs.columns if pd.api.types.is_numeric_dtype(runs[name])]
+    """Return the columns that mostly hold numbers, which may still be text, seeds excepted."""
+    names = [name for name in runs.attrs.get(GIVEN, runs.columns) if name not in (*SEEDS, "seed")]
+    return [
+        str(name)
+        for name in names
+        if pd.to_numeric(runs[name].astype(str), errors="coerce").notna().mean() > 0.5
+    ]
 
 
 def _listed(names: Iterable[object]) -> str:

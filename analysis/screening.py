@@ -1,36 +1,30 @@
-"""Screen many interventions at once: fractional designs, the sweep to run, and its analysis.
+"""Screen many interventions at once: fractional designs, and the sweep to run.
 
 Every run turns on a balanced half of the interventions, so each run informs every effect. Two
 kinds of design, both of resolution IV (a main effect is not mixed with two-way interactions):
 
-- 8 runs for up to 4 factors, 16 for up to 8, 32 for up to 16: a regular fraction, the saturated
-  two-level design of half the runs folded over (Box, Hunter and Hunter 1978);
+- 4 runs for 2 factors, 8 for up to 4, 16 for up to 8, 32 for up to 16: a regular fraction, the
+  saturated two-level design of half the runs folded over (Box, Hunter and Hunter 1978);
 - 24 runs for up to 12 factors: the Plackett-Burman design of 12 runs (1946, Biometrika 33:305),
   folded over.
 
 Interventions that exclude each other share one factor with a level for each: at most three levels
-(none, A, B) by collapsing two two-level columns.
+(none, A, B) by collapsing two two-level columns, in a design large enough for it; see
+`analysis.factorial`.
 """
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-import numpy as np
-import pandas as pd
-from scipy import special
-
-from analysis.classic import holm
-from analysis.comparison import Source, check_rules, read_frame
-from analysis.dunnett import two_sided_p
 from analysis.errors import AnalysisError
-from analysis.fit import FEWEST_DF, NO_NOISE, Array
-from analysis.render import markdown_table, number, p_value
-from analysis.runs import arm_name, complete
+from analysis.factorial import factorial
+from analysis.fit import FEWEST_DF, Array
+from analysis.render import markdown_table
+from analysis.runs import arm_name
 
-PB12 = (1, 1, -1, 1, 1, 1, -1, -1, -1, 1, -1)
-"""First row of the Plackett-Burman design of 12 runs; the others are its cyclic shifts."""
 MOST_FACTORS = 16
 
 
@@ -39,7 +33,7 @@ class Screen:
     """A design: one arm a row."""
 
     arms: tuple[str, ...]
-    """What each run turns on."""
+    """What each run turns on; no two alike."""
     factors: tuple[str, ...]
     """Interventions, each one column."""
     matrix: Array
@@ -49,9 +43,8 @@ class Screen:
 
     def commands(self) -> str:
         """Return the shell command that runs the design; each seed is a block of all its runs."""
-        distinct = dict.fromkeys(self.arms)
         choices = ",".join(
-            arm if "+" not in arm else f"[{arm.replace('+', ',')}]" for arm in distinct
+            arm if "+" not in arm else f"[{arm.replace('+', ',')}]" for arm in self.arms
         )
         seeds = ",".join(str(seed) for seed in range(self.seeds))
         return f"python -m harness -m study_name=screen '+intervention={choices}' 'seed={seeds}'"
@@ -61,12 +54,26 @@ class Screen:
         rows = [
             [str(i + 1), *("x" if on else "" for on in row)] for i, row in enumerate(self.matrix)
         ]
-        table = markdown_table(["run", *self.factors, " "], [[*row, ""] for row in rows])
+        table = markdown_table(["run", *self.factors], rows)
+        runs = f"{len(self.arms)} runs"
+        if self.seeds > 1:
+            runs += f" at each of {self.seeds} seeds ({len(self.arms) * self.seeds} in all)"
         return (
-            f"## {self.kind}: {len(self.arms)} runs for {len(self.factors)} interventions\n\n"
+            f"## {self.kind}: {runs} for {len(self.factors)} interventions\n\n"
             f"{table}\n\nRun it, then analyse it:\n\n    {self.commands()}\n"
-            "    python -m analysis design --analyse runs/screen\n\n"
+            f"    python -m analysis design --analyse runs/screen\n\n{self._noise()}"
             "Confirm what comes out at 2 seeds or more against the baseline.\n"
+        )
+
+    def _noise(self) -> str:
+        """Return a warning where too little is left for the noise."""
+        df = (len(self.arms) - 1) * self.seeds - len(self.factors)
+        if df >= FEWEST_DF:
+            return ""
+        enough = math.ceil((FEWEST_DF + len(self.factors)) / (len(self.arms) - 1))
+        return (
+            f"These runs leave {df} df for the noise, and a verdict needs "
+            f"{FEWEST_DF:g}: --seeds {enough} has enough.\n"
         )
 
 
@@ -87,8 +94,8 @@ def design(
     Raises
     ------
     AnalysisError
-        Too few or too many interventions, a name twice, or exclusive groups that overlap or are
-        larger than two.
+        Too few or too many interventions, a name twice, exclusive groups that overlap or are larger
+        than two, or more exclusive pairs than there is a design for.
 
     Examples
     --------
@@ -97,145 +104,17 @@ def design(
     """
     names = list(dict.fromkeys(interventions))
     _check(names, interventions, exclusive)
-    pairs = [tuple(group) for group in exclusive]
-    lone = [name for name in names if not any(name in pair for pair in pairs)]
-    signs, kind = _two_level(len(names))
-    columns: dict[str, Array] = {}
-    order = [*(name for pair in pairs for name in pair), *lone]
-    for column, name in enumerate(order):
-        columns[name] = (signs[:, column] > 0).astype(float)
-    for first, second in pairs:
-        # Both columns on cannot be run: that quarter of the runs goes to neither.
-        both = columns[first] * columns[second]
-        columns[first], columns[second] = columns[first] - both, columns[second] - both
-    matrix = np.stack([columns[name] for name in names], axis=1)
+    order = [name for pair in exclusive for name in pair]
+    order += [name for name in names if name not in order]
+    pairs = [(2 * i, 2 * i + 1) for i in range(len(exclusive))]
+    columns, kind = factorial(len(names), pairs)
+    matrix = columns[:, [order.index(name) for name in names]]
     arms = tuple(arm_name([n for n, on in zip(names, row, strict=True) if on]) for row in matrix)
+    kind += " design, resolution IV or higher"
+    if pairs:
+        levels = ", ".join("/".join(pair) for pair in exclusive)
+        kind += f", its main effects still clear of two-way interactions with {levels} exclusive"
     return Screen(arms, tuple(names), matrix, kind, seeds)
-
-
-@dataclass(frozen=True, slots=True)
-class ScreenResult:
-    """Main effects of a screening design, sorted by size."""
-
-    effects: pd.DataFrame
-    """Columns intervention, effect, se, df, ci_low, ci_high (nats per token), p_raw, p_adj (Holm),
-    verdict."""
-    sd: float
-    n: int
-    note: str
-    alpha: float = 0.05
-
-    def to_markdown(self) -> str:
-        """Return the effects for a person."""
-        rows = [
-            [
-                row["intervention"],
-                number(row["effect"], 4, sign=True),
-                f"[{row['ci_low']:+.4f}, {row['ci_high']:+.4f}]",
-                p_value(row["p_adj"]),
-                row["verdict"],
-            ]
-            for row in self.effects.to_dict("records")
-        ]
-        interval = f"{100 * (1 - self.alpha):g}% CI"
-        header = ["intervention", "effect", interval, "p adj", "verdict"]
-        return "\n".join(["## Main effects\n", markdown_table(header, rows), "", self.note]) + "\n"
-
-
-def analyse(
-    runs: Source,
-    *,
-    metric: str = "test_loss",
-    alpha: float = 0.05,
-    higher_is_better: bool = False,
-) -> ScreenResult:
-    """Estimate the main effect of every intervention in a design's runs.
-
-    Least squares of the loss on what each run turned on; the residual holds the noise and all
-    interactions, so the test is careful where interventions interact. Intervals are pointwise.
-
-    Parameters
-    ----------
-    runs
-        As for `analysis.compare`; each arm's name says what was on.
-    metric
-        Column to analyse.
-    alpha
-        Family error of Holm's adjustment.
-    higher_is_better
-        The metric is an accuracy, not a loss.
-
-    Raises
-    ------
-    AnalysisError
-        Too few runs, or interventions that were always on together.
-    """
-    rules = check_rules(None, {"metric": metric, "alpha": alpha, "allow_reruns": True})
-    done = complete(read_frame(runs, rules)[0])
-    names, X = _columns(done)
-    df = len(done) - X.shape[1]
-    if df < 1 or not names:
-        raise AnalysisError(
-            f"{len(done)} complete runs cannot tell {len(names)} interventions apart from noise: "
-            f"at least {X.shape[1] + 1} are needed"
-        )
-    if np.linalg.matrix_rank(X) < X.shape[1]:
-        raise AnalysisError(
-            "some interventions were always on together: their effects cannot be told apart; run "
-            "the design as printed by python -m analysis design"
-        )
-    inverse = np.linalg.inv(X.T @ X)
-    y = done["loss"].to_numpy(dtype=float)
-    c = inverse @ X.T @ (y - y.mean())
-    sd = float(np.sqrt(((y - y.mean() - X @ c) ** 2).sum() / df))
-    if sd <= NO_NOISE * abs(float(y.mean())):
-        raise AnalysisError("the residual is zero: there is no noise to judge the effects by")
-    se = sd * np.sqrt(np.diag(inverse))
-    own = slice(1, 1 + len(names))
-    effects = _effects(names, c[own], se[own], df, alpha)
-    if higher_is_better:
-        effects["verdict"] = effects["verdict"].replace({"better": "worse", "worse": "better"})
-    note = (
-        f"{len(done)} runs, residual sd {sd:.4g} on {df} df (noise and interactions). Holm's p, "
-        "pointwise intervals. Effects are averages over the other interventions on and off: "
-        "confirm at 2 seeds or more against the baseline."
-    )
-    return ScreenResult(effects, sd, len(done), note, alpha)
-
-
-def _columns(done: pd.DataFrame) -> tuple[list[str], Array]:
-    """Return the interventions and the model's columns: mean, interventions, blocks of seeds."""
-    sets = [set(arm.split("+")) - {"baseline"} for arm in done["arm"]]
-    names = sorted(set().union(*sets)) if sets else []
-    columns = [np.ones(len(sets)), *(np.array([float(n in on) for on in sets]) for n in names)]
-    if "init_seed" in done:
-        seeds = done["init_seed"].astype(str)
-        sizes = seeds.value_counts()
-        if sizes.min() > 1:
-            columns += [(seeds == seed).to_numpy(dtype=float) for seed in sorted(sizes.index)[1:]]
-    return names, np.stack(columns, axis=1)
-
-
-def _effects(names: list[str], effect: Array, se: Array, df: int, alpha: float) -> pd.DataFrame:
-    p = two_sided_p(effect / se, df)
-    adjusted = holm(p)
-    half = float(special.stdtrit(df, 1 - alpha / 2)) * se
-    decided = (adjusted < alpha) & (df >= FEWEST_DF)
-    words = np.where(decided, np.where(effect < 0, "better", "worse"), "undecided")
-    table = pd.DataFrame(
-        {
-            "intervention": names,
-            "effect": effect,
-            "se": se,
-            "df": float(df),
-            "ci_low": effect - half,
-            "ci_high": effect + half,
-            "p_raw": p,
-            "p_adj": adjusted,
-            "verdict": words,
-        }
-    )
-    return table.sort_values("effect").reset_index(drop=True)
 
 
 def _check(names: list[str], given: Sequence[str], exclusive: Sequence[Sequence[str]]) -> None:
@@ -252,22 +131,3 @@ def _check(names: list[str], given: Sequence[str], exclusive: Sequence[Sequence[
     unknown = sorted(set(flat) - set(names))
     if unknown:
         raise AnalysisError(f"{unknown[0]!r} is exclusive but not among {', '.join(names)}")
-
-
-def _two_level(n_factors: int) -> tuple[Array, str]:
-    if 8 < n_factors <= 12:
-        rows = [np.roll(PB12, shift) for shift in range(11)]
-        half = np.column_stack([np.ones(12), np.vstack([*rows, -np.ones(11)])])
-        return np.vstack([half, -half])[:, :n_factors], "folded-over Plackett-Burman design"
-    n_runs = next(n for n in (8, 16, 32) if n_factors <= n // 2)
-    basic = int(np.log2(n_runs))
-    bits = np.array([[(run >> bit) & 1 for bit in range(basic)] for run in range(n_runs)])
-    # Products of an odd number of basic factors: no word of length three, so resolution IV.
-    odd = [m for m in range(1, n_runs) if bin(m).count("1") % 2 == 1]
-    odd.sort(key=lambda m: (bin(m).count("1"), m))
-    signs = []
-    for m in odd[:n_factors]:
-        chosen = [bit for bit in range(basic) if (m >> bit) & 1]
-        signs.append(np.prod(2 * bits[:, chosen] - 1, axis=1))
-    kind = f"2^({n_factors}-{n_factors - basic})" if n_factors > basic else f"2^{basic}"
-    return np.stack(signs, axis=1).astype(float), f"{kind} design, resolution IV or higher"

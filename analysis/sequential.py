@@ -17,6 +17,7 @@ import pandas as pd
 
 from analysis.comparison import Rules, check_rules
 from analysis.estimate import estimate
+from analysis.fit import FEWEST_DF
 from analysis.render import markdown_table, number, p_value
 from analysis.runs import complete, prepare
 from analysis.spending import conditional_power, spending
@@ -168,6 +169,7 @@ class _State:
     verdict: str = "undecided"
     stopped: bool = False
     conditional: float = float("nan")
+    df: float = float("nan")
 
 
 def _judge_look(
@@ -191,7 +193,7 @@ def _judge_look(
             continue
         state.look, state.alpha, state.n = look, alpha, int(fitted.fit.n[i + 1])
         state.p_adj, state.delta = float(judged.p_adj[i]), float(judged.delta[i])
-        state.verdict = words[i]
+        state.verdict, state.df = words[i], float(judged.df[i])
         state.stopped = words[i].startswith(("better", "worse"))
         if judged.se[i] > 0 and judged.df[i] > 0:
             state.conditional = conditional_power(
@@ -262,6 +264,8 @@ def _arm_row(arm: str, state: _State, have: int, next_n: int | None) -> dict[str
     notes = []
     if state.stopped and next_n is not None:
         notes.append("stopped early, biased outward")
+    if state.p_adj < state.alpha and state.df < FEWEST_DF and not state.stopped:
+        notes.append(f"p is below alpha, but a verdict needs {FEWEST_DF:g} df: {state.df:.2g}")
     if futile and decision != STOP:
         notes.append("futile: may be given up")
     return {

@@ -10,14 +10,14 @@ from typing import Any
 import pandas as pd
 
 from analysis.errors import AnalysisError
-from analysis.runs import TAKEN_FROM, Runs
+from analysis.runs import GIVEN, INTERVENTIONS, TAKEN_FROM, Runs, arm_name
 from harness.records import BASELINE, RECORD_FILE, REPORT_JOB
 
 TABLES = (".csv", ".tsv", ".parquet")
 WANDB = "wandb:"
 
 GUESSES = {
-    "arm": ("arm", "interventions", "intervention", "variant", "config", "group", "name"),
+    "arm": ("arm", INTERVENTIONS, "intervention", "variant", "config", "group", "name"),
     "test_loss": ("test_loss", "test/loss", "val_loss", "val/loss", "loss"),
     "init_seed": ("init_seed", "seed"),
     "data_seed": ("data_seed", "seed"),
@@ -39,7 +39,7 @@ STATES = {
     "pending": "running",
     "queued": "running",
 }
-TEXT = ("arm", "interventions", "run_id", "status", "study", "init_seed", "data_seed", "loop_seed")
+TEXT = ("arm", INTERVENTIONS, "run_id", "status", "study", "init_seed", "data_seed", "loop_seed")
 NUMBERS = {"tokens", "hours", "usd", "batch_size", "published_delta"}
 NOT_A_NUMBER = {"", "nan", "na", "n/a", "null", "none", "-"}
 
@@ -98,6 +98,7 @@ def read_table(source: str, columns: Mapping[str, str] | None = None) -> Runs:
         home, stem = path.parent, f"{path.stem}_results"
         raw = _from_parquet(path) if path.suffix.lower() == ".parquet" else _from_csv(path)
     frame = _mapped(raw, source, columns or {})
+    frame.attrs[GIVEN] = [name for name in raw.columns if name != "line"]
     if "status" in frame:
         frame["status"] = [_state(value) for value in frame["status"]]
     else:
@@ -198,13 +199,16 @@ def _mapped(raw: pd.DataFrame, source: str, columns: Mapping[str, str]) -> pd.Da
             names = ", ".join(str(name) for name in raw.columns if name != "line")
             raise AnalysisError(f"{source} has no column {theirs!r}: its columns are {names}")
         frame[ours] = raw[theirs]
+    known, lists = frame.copy(deep=False), columns.get("arm") == INTERVENTIONS
     for ours, guesses in GUESSES.items():
         if ours not in frame:
-            found = next((name for name in guesses if name in raw), None)
+            found = next((name for name in guesses if name in known), None)
             if found is not None:
-                frame[ours] = raw[found]
-                if found != ours:
-                    frame.attrs.setdefault(TAKEN_FROM, {})[ours] = found
+                frame[ours] = known[found]
+                frame.attrs.setdefault(TAKEN_FROM, {})[ours] = columns.get(found, found)
+                lists |= found == INTERVENTIONS
+    if lists:  # in a column of arms, a comma is part of the name
+        frame["arm"] = [arm_name(value) for value in frame["arm"]]
     return frame
 
 

@@ -1,4 +1,4 @@
-"""Trace every figure of ``results.json`` to the files it came from.
+"""Trace every figure of a study's results to the files it came from.
 
 Each check is a line: ``ok``, ``note`` (worth knowing) or ``FAIL`` (a figure cannot be trusted).
 """
@@ -6,21 +6,18 @@ Each check is a line: ``ok``, ``note`` (worth knowing) or ``FAIL`` (a figure can
 from __future__ import annotations
 
 import hashlib
-import json
-import math
 from collections import Counter
 from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
-from shlex import quote
 from typing import Any
 
 import numpy as np
 
-from analysis.comparison import Rules, compare
 from analysis.errors import AnalysisError
 from analysis.ledger import take_stock
 from analysis.record_source import read_records
+from analysis.result_checks import FAIL, NOTE, OK, TRACED, Check, results_checks, same
 from analysis.runs import named, prepare
 from harness.records import (
     CONFIG_FILE,
@@ -31,19 +28,6 @@ from harness.records import (
     read_record,
 )
 
-OK, NOTE, FAIL = "ok", "note", "FAIL"
-RESULTS = "results.json"
-FIGURES = ("mean_loss", "delta", "se", "df", "ci_low", "ci_high", "p_raw", "p_adj")
-
-
-@dataclass(frozen=True, slots=True)
-class Check:
-    """One thing that was looked at."""
-
-    status: str
-    what: str
-    detail: str = ""
-
 
 @dataclass(frozen=True, slots=True)
 class Verification:
@@ -51,6 +35,8 @@ class Verification:
 
     study: Path
     checks: tuple[Check, ...]
+    results: tuple[str, ...] = ()
+    """Result files that were held against the records."""
 
     @property
     def passed(self) -> bool:
@@ -65,8 +51,13 @@ class Verification:
             for check in sorted(self.checks, key=lambda check: order[check.status])
         ]
         failed = sum(check.status == FAIL for check in self.checks)
-        verdict = "every figure is traced" if self.passed else f"{failed} check(s) failed"
+        verdict = f"{failed} check(s) failed" if failed else self._traced()
         return "\n".join([f"## {self.study}: {verdict}\n", *lines]) + "\n"
+
+    def _traced(self) -> str:
+        if not self.results:
+            return "the records agree with their files; there are no results to trace"
+        return f"every figure in the tables of {', '.join(self.results)} is traced"
 
 
 def verify(study: str | Path) -> Verification:
@@ -95,7 +86,8 @@ def verify(study: str | Path) -> Verification:
     frame = prepare(runs.frame, allow_reruns=True)
     ledger = take_stock(frame, runs.plans)
     checks = [*_ledger_checks(ledger), *_file_checks(done), *_same_everywhere(done)]
-    return Verification(folder, (*checks, *_results_checks(folder)))
+    results = tuple(name for name in TRACED if (folder / name).exists())
+    return Verification(folder, (*checks, *results_checks(folder)), results)
 
 
 def _ledger_checks(ledger: Any) -> Iterable[Check]:
@@ -134,7 +126,7 @@ def _problems(home: Path, record: RunRecord) -> Iterable[str]:
         yield f"{CONFIG_FILE} is not the one that was run (sha256)"
     if not losses.exists():
         yield f"{TEST_LOSSES_FILE} is missing"
-    elif not _same(_mean(losses), record.losses.test):
+    elif not same(_mean(losses), record.losses.test):
         yield f"the mean of {TEST_LOSSES_FILE} is not the recorded test loss"
     patch = record.provenance.dirty_patch
     if record.provenance.git_dirty and not (patch and (home / patch).exists()):
@@ -155,9 +147,9 @@ def _same_everywhere(done: list[tuple[Path, RunRecord]]) -> Iterable[Check]:
     for what, status, name in kinds:
         counts = Counter(_text(getattr(record.provenance, name)) for _, record in done)
         if len(counts) == 1:
-            yield Check(OK, f"one {what}", next(iter(counts))[:60])
+            yield Check(OK, f"one {what}", _cut(next(iter(counts)), 60))
         elif counts:
-            seen = ", ".join(f"{value[:20]} ({n} runs)" for value, n in counts.most_common(4))
+            seen = ", ".join(f"{_cut(value, 20)} ({n} runs)" for value, n in counts.most_common(4))
             yield Check(status, f"{len(counts)} different values of {what}", seen)
     for target in sorted({target for _, record in done for target in record.provenance.sources}):
         sources = (record.provenance.sources.get(target) for _, record in done)
@@ -170,74 +162,14 @@ def _same_everywhere(done: list[tuple[Path, RunRecord]]) -> Iterable[Check]:
         yield Check(NOTE, "run with uncommitted changes (patch kept)", named(dirty))
 
 
-def _results_checks(folder: Path) -> Iterable[Check]:
-    """Recompute the table from the records and hold every figure against it."""
-    file = folder / RESULTS
-    if not file.exists():
-        yield Check(NOTE, f"no {RESULTS}", f"make it: python -m analysis {quote(str(folder))}")
-        return
-    try:
-        stored = json.loads(file.read_text(encoding="utf-8"))
-        references = tuple(
-            (row["arm"], row["mean_loss"])
-            for row in stored["table"]
-            if row["verdict"] == "reference"
-        )
-        rules = Rules(
-            baseline=stored["baseline"],
-            metric=stored["metric"],
-            alpha=stored["alpha"],
-            rope=stored["rope"],
-            variance=stored["variance"],
-            allow_reruns=True,
-            higher_is_better=stored["higher_is_better"],
-            references=references,
-        )
-        now = json.loads(compare(folder, rules).to_json())
-        yield from _row_checks(stored, now)
-        yield from _run_checks(stored, now)
-    except (KeyError, TypeError, json.JSONDecodeError) as error:
-        yield Check(FAIL, f"{RESULTS} cannot be read", str(error))
-
-
-def _row_checks(stored: dict[str, Any], now: dict[str, Any]) -> Iterable[Check]:
-    fresh = {row["arm"]: row for row in now["table"]}
-    wrong = []
-    for row in stored["table"]:
-        again = fresh.get(row["arm"])
-        if again is None:
-            wrong.append(f"{row['arm']} (no longer there)")
-            continue
-        wrong += [f"{row['arm']}: {name}" for name in FIGURES if not _same(row[name], again[name])]
-        wrong += [f"{row['arm']}: {name}" for name in ("n", "verdict") if row[name] != again[name]]
-    wrong += [
-        f"{arm} (not in the results)"
-        for arm in fresh
-        if arm not in {row["arm"] for row in stored["table"]}
-    ]
-    if wrong:
-        yield Check(FAIL, f"{RESULTS} differs from what the records give now", named(wrong))
-    else:
-        count = len(stored["table"]) * (len(FIGURES) + 2)
-        yield Check(OK, f"{count} figures of {RESULTS} recomputed from the records")
-
-
-def _run_checks(stored: dict[str, Any], now: dict[str, Any]) -> Iterable[Check]:
-    fresh = {run["run_id"]: run for run in now["runs"]}
-    wrong = [
-        run["run_id"]
-        for run in stored["runs"]
-        if run["status"] == "complete"
-        and not _same(run["loss"], fresh.get(run["run_id"], {}).get("loss"))
-    ]
-    if wrong:
-        yield Check(FAIL, "runs whose loss changed since the table was made", named(wrong))
-
-
 def _text(value: object) -> str:
     if isinstance(value, dict):
         return ", ".join(f"{name} {version}" for name, version in sorted(value.items()))
     return str(value)
+
+
+def _cut(text: str, length: int) -> str:
+    return text if len(text) <= length else f"{text[:length]}…"
 
 
 def _mean(file: Path) -> float | None:
@@ -245,9 +177,3 @@ def _mean(file: Path) -> float | None:
         return float(np.load(file).mean(dtype=np.float64))
     except (OSError, ValueError):
         return None
-
-
-def _same(a: float | None, b: float | None) -> bool:
-    if a is None or b is None:
-        return a is None and b is None
-    return math.isclose(a, b, rel_tol=1e-6, abs_tol=1e-9)

@@ -13,7 +13,7 @@ from analysis.estimate import Estimate
 from analysis.fit import DF_ROUNDING, FEWEST_DF
 from analysis.ledger import Ledger
 from analysis.record_source import SHARED_ENOUGH
-from analysis.runs import SEEDS, named
+from analysis.runs import SEEDS, is_foreign, named
 from analysis.verdict import UNDECIDED
 
 LARGE_RATIO = 4.0
@@ -57,8 +57,8 @@ def all_warnings(
     """
     alpha, rope, source = rule
     found = _obstacles(table, fitted) + _wild(done) + _variances(done, fitted)
-    found += _sequences(table, done, fitted) + _alone(table, fitted) + _unpaired(done, fitted)
-    found += _budgets(done, fitted) + _versions(done) + _ledger(ledger)
+    found += _equal_losses(table, done, fitted) + _alone(table, fitted) + _unpaired(done, fitted)
+    found += _budgets(done, fitted) + _versions(done) + _ledger(ledger, done)
     found += _rope(rope, source, fitted)
     _mark(table, OVERESTIMATED, _overestimated(table, fitted, alpha))
     _mark(
@@ -70,7 +70,7 @@ def all_warnings(
             f"{OVERESTIMATED} ({named(likely)}): the power at the estimated difference is below "
             "one half, so a difference that stands out tends to be exaggerated"
         )
-    return tuple(found), _next_steps(table, fitted, ledger, rope)
+    return tuple(found), _next_steps(table, done, fitted, ledger, rope)
 
 
 def _obstacles(table: pd.DataFrame, fitted: Estimate) -> list[str]:
@@ -142,7 +142,7 @@ def _variances(done: pd.DataFrame, fitted: Estimate) -> list[str]:
     ]
 
 
-def _sequences(table: pd.DataFrame, done: pd.DataFrame, fitted: Estimate) -> list[str]:
+def _equal_losses(table: pd.DataFrame, done: pd.DataFrame, fitted: Estimate) -> list[str]:
     """Return the arms whose losses equal the baseline's at every shared seed."""
     seeds = [name for name in SEEDS if name in done]
     if not seeds or fitted.obstacle:
@@ -221,12 +221,12 @@ def _versions(done: pd.DataFrame) -> list[str]:
     return [f"{named(mixed)}: the seeds ran with different versions of the own code"]
 
 
-def _ledger(ledger: Ledger) -> list[str]:
-    found = []
+def _ledger(ledger: Ledger, done: pd.DataFrame) -> list[str]:
+    found, again = [], "" if is_foreign(done) else "; run the study again to retry them"
     if ledger.diverged:
         found.append(f"diverged: {named(ledger.diverged)}")
     if ledger.failed:
-        found.append(f"failed: {named(ledger.failed)}; run the study again to retry them")
+        found.append(f"failed: {named(ledger.failed)}{again}")
     if ledger.superseded:
         found.append(
             f"left out: {named(ledger.superseded)}, since the arm's own code was edited and "
@@ -272,16 +272,18 @@ def _mark(table: pd.DataFrame, text: str, where: pd.Series) -> None:
 
 
 def _next_steps(
-    table: pd.DataFrame, fitted: Estimate, ledger: Ledger, rope: float | None
+    table: pd.DataFrame, done: pd.DataFrame, fitted: Estimate, ledger: Ledger, rope: float | None
 ) -> tuple[str, ...]:
     steps = []
     todo = ledger.missing + ledger.unfinished
     if todo:
         steps.append(f"{len(todo)} planned run(s) are not complete: {named(todo)}")
     if fitted.obstacle or table["df"].min() < FEWEST_DF - DF_ROUNDING:
+        how = "here, the command that trained these runs, with -m and 'seed=range(4)'"
+        how = "then add their rows, with a column seed, to the table" if is_foreign(done) else how
         steps.append(
             "run the baseline with at least 4 initialisation seeds, and each arm with the same "
-            "seeds: here, the command that trained these runs, with -m and 'seed=range(4)'"
+            f"seeds: {how}"
         )
         return tuple(steps)
     waiting = table[table["verdict"].str.startswith(UNDECIDED) & (table["n"] > 0)]

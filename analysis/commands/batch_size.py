@@ -18,6 +18,12 @@ def run(options: argparse.Namespace) -> int:
     """Print the fit."""
     from analysis.batch_fit import batch_size
 
-    fit = batch_size(shared.read(options), metric=options.metric, confidence=options.confidence)
+    fit = batch_size(
+        shared.read(options),
+        metric=options.metric,
+        confidence=options.confidence,
+        baseline=options.baseline,
+        higher_is_better=options.higher_is_better,
+    )
     print(fit.to_markdown(), end="")
     return 0

@@ -20,8 +20,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--delta",
         type=float,
         required=True,
-        metavar="NATS",
-        help="smallest difference worth finding",
+        metavar="SIZE",
+        help="smallest difference worth finding, in the metric's unit",
     )
     parser.add_argument(
         "--arms",
@@ -38,7 +38,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         metavar="RUNS",
         help="finished runs that show the noise and the cost",
     )
-    parser.add_argument("--sd", type=float, metavar="NATS", help="noise sd of one run")
+    parser.add_argument("--sd", type=float, metavar="SD", help="noise sd of one run")
     parser.add_argument(
         "--rho",
         type=float,
@@ -58,13 +58,14 @@ def run(options: argparse.Namespace) -> int:
     from dataclasses import replace
 
     from analysis.planning import Pilot, pilot_of, plan
+    from analysis.render import unit
 
     if options.sd is None and not options.runs:
         raise AnalysisError("the noise is not known: give --sd, or finished runs with --pilot")
     if options.runs:
         pilot = pilot_of(shared.read(options), shared.rules(options))
     else:
-        pilot = Pilot(options.sd, math.inf, None)
+        pilot = Pilot(options.sd, math.inf, None, unit=unit(shared.rules(options)))
     given = {"sd": options.sd, "rho": options.rho, "hours": options.hours, "usd": options.usd}
     pilot = replace(pilot, **{name: value for name, value in given.items() if value is not None})
     if options.sd is not None:

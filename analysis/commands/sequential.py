@@ -19,7 +19,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         help="seeds per arm at each look (default: the plan's)",
     )
     shared.add_decision(parser)
-    parser.epilog = "example: python -m analysis sequential runs/demo"
+    parser.epilog = "example: python -m analysis sequential runs/demo --looks 2 3"
 
 
 def run(options: argparse.Namespace) -> int:

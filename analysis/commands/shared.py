@@ -26,7 +26,7 @@ def add_sources(parser: argparse.ArgumentParser) -> None:
 
 
 def add_columns(parser: argparse.ArgumentParser) -> None:
-    """Add how the runs are read: their columns, the baseline, the metric, repeats."""
+    """Add how the runs are read: columns, baseline, metric and its direction, repeats."""
     parser.add_argument(
         "--column",
         action="append",
@@ -47,6 +47,9 @@ def add_columns(parser: argparse.ArgumentParser) -> None:
         help="what to compare (default: %(default)s)",
     )
     parser.add_argument(
+        "--higher-is-better", action="store_true", help="the metric is an accuracy, not a loss"
+    )
+    parser.add_argument(
         "--allow-reruns", action="store_true", help="accept repeats of one arm with equal seeds"
     )
 
@@ -59,8 +62,9 @@ def add_decision(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--rope",
         type=float,
-        metavar="NATS",
-        help="practically relevant difference (default: the plan's, else one sd)",
+        metavar="SIZE",
+        help="practically relevant difference in the metric's unit (default: the plan's, else one "
+        "sd)",
     )
     parser.add_argument(
         "--variance",
@@ -69,20 +73,42 @@ def add_decision(parser: argparse.ArgumentParser) -> None:
         help="one variance that each difference's own may correct (default), one variance, or one "
         "for each arm squeezed to it without pairing",
     )
-    parser.add_argument(
-        "--higher-is-better", action="store_true", help="the metric is an accuracy, not a loss"
-    )
 
 
 def read(options: argparse.Namespace) -> Runs:
     """Read the runs that were asked for."""
-    from analysis.sources import read_runs
+    from analysis.sources import TABLES, read_runs
+
+    columns = _columns(options)
+    tables = [s for s in options.runs if Path(s).suffix.lower() in TABLES]
+    if options.metric != "test_loss" and tables:
+        columns.setdefault(options.metric, options.metric)
+    return read_runs(options.runs, columns)
+
+
+def _columns(options: argparse.Namespace) -> dict[str, str]:
+    """Return our column -> the table's; refuse what would be read by nothing."""
+    from analysis.runs import COLUMNS
+    from analysis.sources import TABLES, WANDB
 
     columns = dict(pair(text, "--column") for text in options.column)
-    if options.metric != "test_loss":
-        tables = [s for s in options.runs if Path(s).suffix.lower() in (".csv", ".tsv", ".parquet")]
-        columns |= {options.metric: options.metric} if tables else {}
-    return read_runs(options.runs, columns)
+    known = dict.fromkeys([*COLUMNS, options.metric])
+    unknown = next((name for name in columns if name not in known), None)
+    if unknown is not None:
+        raise AnalysisError(
+            f"--column {unknown}={columns[unknown]}: no column of ours is called {unknown!r}; "
+            f"allowed are {', '.join(known)} (one a --column; another metric: name it with "
+            "--metric too)"
+        )
+    if columns and not any(
+        s.startswith(WANDB) or Path(s).suffix.lower() in TABLES for s in options.runs
+    ):
+        ours, theirs = next(iter(columns.items()))
+        raise AnalysisError(
+            f"--column {ours}={theirs}: {options.runs[0]} holds records, whose columns are known; "
+            "leave --column out, it is for tables (CSV, parquet, W&B)"
+        )
+    return columns
 
 
 def rules(options: argparse.Namespace) -> Rules:

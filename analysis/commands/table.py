@@ -53,10 +53,16 @@ def run(options: argparse.Namespace) -> int:
         shared.write(folder, dict(zip(names, contents, strict=True)))
         print(f"\nWritten: {folder}/{runs.stem}.{{md,csv,json,tex}}")
         after = _rules_of(folder / f"{runs.stem}.json")
-        changed = [f"{name} {before[name]}" for name in before if before[name] != after.get(name)]
+        changed = [
+            f"{name} {_short(before[name])}" for name in before if before[name] != after.get(name)
+        ]
         if changed:
             print(f"They replace those of other rules ({', '.join(changed)}); --out keeps both.")
     return 0
+
+
+def _short(value: object) -> str:
+    return f"{value:.3g}" if isinstance(value, float) else str(value)
 
 
 def _rules_of(file: Path) -> dict[str, object]:

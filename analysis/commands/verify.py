@@ -1,4 +1,4 @@
-"""Trace every figure of results.json to its records, and the records to their files."""
+"""Trace every figure of results.{json,md,csv,tex} to its records, those to their files."""
 
 from __future__ import annotations
 

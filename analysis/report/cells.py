@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import math
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -12,13 +11,14 @@ from typing import Any
 import pandas as pd
 
 from analysis.errors import AnalysisError
+from analysis.render import plain
 from analysis.runs import SUPERSEDED
 from harness.records import LOG_FILE, SAMPLES_FILE, RecordError, RunRecord, read_record
 
 LOG_CHARACTERS = 400_000
 """Of all log tails together; 6 to 25 lines a cell."""
 SAMPLE_CHARACTERS = 1_500_000
-"""Of all completions together; cells beyond it show their last completion only, then none."""
+"""Of all completions together; those of the cells beyond it are left out."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -171,16 +171,3 @@ def tail(file: Path, lines: int) -> str:
         handle.seek(max(0, size - 400 * lines))
         text = handle.read().decode("utf-8", errors="replace")
     return "\n".join(text.splitlines()[-lines:])
-
-
-def plain(value: Any) -> Any:
-    """Return plain JSON values: numpy's become Python's, NaN and infinity become None."""
-    if isinstance(value, dict):
-        return {str(key): plain(item) for key, item in value.items()}
-    if isinstance(value, list | tuple):
-        return [plain(item) for item in value]
-    if hasattr(value, "item"):
-        value = value.item()
-    if isinstance(value, float):
-        return value if math.isfinite(value) else None
-    return value if value is None or isinstance(value, str | int | bool) else str(value)

@@ -20,11 +20,11 @@ from analysis.report.charts import (
 from analysis.report.effect_rows import (
     Near,
     arm_rows,
+    axis_title,
     bands,
     baseline_mean,
     near_the_band,
     run_rows,
-    unit,
 )
 
 
@@ -69,7 +69,7 @@ def effects_chart(result: Comparison, arms: list[str]) -> Chart:
 
 
 def _noise_spec(result: Comparison, n_rows: int, near: Near) -> Spec:
-    x = quantity("loss", unit(result), scale=_scale(near))
+    x = quantity("loss", axis_title(result), scale=_scale(near))
     row = arm_axis()
     layers = [
         _stripe("bands", "datum.kind != 'practical size'", ("$band", 0.16), x),
@@ -115,7 +115,7 @@ def _run_dots(x: Spec, row: Spec) -> Spec:
 
 
 def _effects_spec(result: Comparison, n_rows: int, near: Near) -> Spec:
-    title = f"difference from {result.rules.baseline}, {unit(result)}"
+    title = f"difference from {result.rules.baseline}, {axis_title(result)}"
     x = quantity("delta", title, scale=_scale(near))
     row = arm_axis()
     layers = [

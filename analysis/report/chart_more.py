@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from analysis.comparison import Comparison
+from analysis.comparison import Comparison, Rules
 from analysis.noise_report import NoiseReport
 from analysis.planning import Plan
-from analysis.report.cells import plain
+from analysis.render import plain, unit
 from analysis.report.charts import (
     Chart,
     Rows,
@@ -25,7 +25,7 @@ ABOUT_EQUAL = 1.05
 """Costs within this ratio are no ground to choose by."""
 
 
-def components_chart(report: NoiseReport) -> Chart | None:
+def components_chart(report: NoiseReport, rules: Rules) -> Chart | None:
     """Return each source's sd with its interval; None where nothing could be split."""
     if report.components is None:
         return None
@@ -37,7 +37,7 @@ def components_chart(report: NoiseReport) -> Chart | None:
         }
         for i, row in enumerate(report.components.table.to_dict("records"))
     ]
-    x = quantity("sd", "sd of one run, nats per token", scale={"zero": True})
+    x = quantity("sd", f"sd of one run{unit(rules, ', ')}", scale={"zero": True})
     order = arm_axis()
     layers = [
         {
@@ -67,15 +67,15 @@ def components_chart(report: NoiseReport) -> Chart | None:
     return Chart("components", "Sources of noise", summary, {"sd": spec}, {"sources": rows})
 
 
-def power_chart(result: Plan) -> Chart:
+def power_chart(result: Plan, rules: Rules) -> Chart:
     """Return the power to find the planned difference against the seeds of each arm."""
     rows: Rows = []
     for row in result.curve.to_dict("records"):
         for name, label in (("power", "sd as estimated"), ("power_cautious", "80% upper sd")):
             rows.append({"seeds": int(row["seeds"]), "power": float(row[name]), "noise": label})
     summary = (
-        f"{result.seeds} seeds per arm find {result.delta:.4g} nats with power {result.power:g}; "
-        f"{result.seeds_cautious} at the sd's 80% upper limit."
+        f"{result.seeds} seeds per arm find {result.delta:.4g}{unit(rules)} with power "
+        f"{result.power:g}; {result.seeds_cautious} at the sd's 80% upper limit."
     )
     datasets: dict[str, Rows] = {"power": rows, "goal": [{"goal": result.power}]}
     spec = layered(_power_layers(), height=240)
@@ -97,23 +97,37 @@ def cost_chart(result: Comparison) -> Chart | None:
             "cost": float(row[name]),
             "delta": float(row["delta"]),
             "verdict": verdict_kind(str(row["verdict"])) or "undecided",
+            "base": row["arm"] == result.rules.baseline,
         }
         for row in known.to_dict("records")
     ]
-    spec = layered(_cost_layers(title), height=280)
+    spec = layered(_cost_layers(title, unit(result.rules, ", ")), height=280)
     summary = "; ".join(
         f"{row['arm']}: {row['cost']:.4g}, {row['delta']:+.4f}" for row in rows[:40]
     )
     return Chart("cost", "Difference against cost", summary, {"cost": spec}, {"costs": rows})
 
 
-def _cost_layers(title: str) -> list[Spec]:
+def _cost_layers(title: str, of_metric: str) -> list[Spec]:
     x = quantity("cost", title, scale={"padding": 20}, axis={"format": "~g"})
-    y = quantity("delta", "difference, nats per token")
+    y = quantity("delta", f"difference{of_metric}")
     fields = tip(("arm", "arm", ""), ("cost", title, ".4g"), ("delta", "difference", "+.4f"))
     return [
         {
             "data": data("costs"),
+            "transform": [{"filter": "datum.base"}],
+            "mark": {
+                "type": "point",
+                "shape": "stroke",
+                "size": 300,
+                "color": "$ink",
+                "strokeWidth": 2.5,
+            },
+            "encoding": {"x": x, "y": y, "tooltip": fields},
+        },
+        {
+            "data": data("costs"),
+            "transform": [{"filter": "!datum.base"}],
             "mark": {"type": "point", "filled": True, "size": 100, "opacity": 1},
             "encoding": {
                 "x": x,
@@ -123,13 +137,19 @@ def _cost_layers(title: str) -> list[Spec]:
                 "tooltip": fields,
             },
         },
-        {
-            "name": "labels",
-            "data": data("costs"),
-            "mark": {"type": "text", "align": "left", "dx": 8, "color": "$ink"},
-            "encoding": {"x": x, "y": y, "text": {"field": "arm"}},
-        },
+        _labels("labels", "!datum.base", {"align": "left", "dx": 8}, (x, y)),
+        _labels("base label", "datum.base", {"align": "left", "dx": -12, "dy": -10}, (x, y)),
     ]
+
+
+def _labels(name: str, keep: str, place: Spec, where: tuple[Spec, Spec]) -> Spec:
+    return {
+        "name": name,
+        "data": data("costs"),
+        "transform": [{"filter": keep}],
+        "mark": {"type": "text", "color": "$ink", **place},
+        "encoding": {"x": where[0], "y": where[1], "text": {"field": "arm"}},
+    }
 
 
 def _power_layers() -> list[Spec]:

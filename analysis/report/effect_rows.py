@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from analysis.comparison import Comparison
-from analysis.report.cells import plain
+from analysis.render import plain, unit
 from analysis.report.charts import Rows
 from analysis.report.palette import verdict_kind
 
@@ -98,7 +98,8 @@ def baseline_mean(result: Comparison) -> float:
     return float(table.loc[table["arm"] == result.rules.baseline, "mean_loss"].iloc[0])
 
 
-def unit(result: Comparison) -> str:
+def axis_title(result: Comparison) -> str:
     """Return the metric with its unit."""
+    of_metric = unit(result.rules, ", ")
     name = result.rules.metric
-    return f"{name.replace('_', ' ')}, nats per token" if name.endswith("loss") else name
+    return f"{name.replace('_', ' ')}{of_metric}" if of_metric else name

@@ -106,4 +106,4 @@ def _plan(runs: Runs, rules: Rules, result: Comparison) -> Plan:
 def _title(runs: Runs) -> str:
     if "study" in runs.frame and runs.frame["study"].notna().any():
         return " + ".join(sorted(set(runs.frame["study"].dropna().astype(str))))
-    return runs.stem
+    return runs.stem.removesuffix("_results")

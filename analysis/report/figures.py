@@ -86,7 +86,7 @@ def _curves(evidence: Evidence, metric: str) -> dict[str, Any]:
         for i, tokens in enumerate(found[arm].tokens)
     ]
     title = f"{METRICS[metric].capitalize()} along training"
-    variants = curves_chart(evidence).variants
+    variants = curves_chart(evidence, metric).variants
     return finished(Chart("curves", title, "", variants, {"curves": rows}))
 
 

@@ -10,10 +10,11 @@ from functools import lru_cache
 from importlib.resources import files
 from typing import TYPE_CHECKING, Any
 
+from analysis.render import plain, unit
 from analysis.report import palette
 from analysis.report.bundle import javascript
-from analysis.report.cells import current, details, plain, samples
-from analysis.report.chart_curves import MOST_LINES
+from analysis.report.cells import current, details, samples
+from analysis.report.chart_curves import MOST_LINES, tops
 from analysis.report.curves import METRICS
 from analysis.report.evidence import Evidence
 from analysis.report.sections import Section, sections, unknowns
@@ -34,6 +35,7 @@ class Page:
     sections: list[Section]
     unknowns: list[str]
     created: str
+    unit: str
     themes: dict[str, dict[str, str]] = field(default_factory=lambda: palette.THEMES)
 
 
@@ -57,6 +59,7 @@ def render(evidence: Evidence, *, live: bool = False) -> str:
         sections=parts,
         unknowns=unknowns(evidence) + notes,
         created=f"{now()[:16].replace('T', ' ')} UTC",
+        unit="Losses in nats per token. " if evidence.cells or unit(evidence.rules) else "",
     )
     names = ("charts.js", "page.js", "cells.js", *(("live.js",) if live else ()))
     scripts = [*(_asset(name) for name in names), javascript()]
@@ -76,7 +79,7 @@ def embed(value: Any) -> str:
     Examples
     --------
     >>> embed({"a": "</script>"})
-    '{"a":"\\\\u003c/script>"}'
+    '{"a":"\\u003c/script>"}'
     """
     text = json.dumps(plain(value), separators=(",", ":"), allow_nan=False, ensure_ascii=False)
     for character in ("<", "\u2028", "\u2029"):
@@ -93,7 +96,12 @@ def _data(evidence: Evidence, parts: list[Section], shown: list[dict[str, Any]])
     return {
         "themes": palette.THEMES,
         "charts": charts,
-        "curves": {"metrics": METRICS, "by_metric": curves, "most": MOST_LINES},
+        "curves": {
+            "metrics": METRICS,
+            "by_metric": curves,
+            "most": MOST_LINES,
+            "tops": tops(evidence),
+        },
         "arms": evidence.arms,
         "samples": shown,
         **details(evidence.cells),

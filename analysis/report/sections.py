@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 
+from analysis.render import digits, unit
 from analysis.report import chart_curves, chart_effects, chart_more, study_tables, verdict_tables
 from analysis.report.charts import Chart
 from analysis.report.evidence import Evidence
@@ -74,9 +75,11 @@ def unknowns(evidence: Evidence) -> list[str]:
             "Some cells ran from a working tree with uncommitted changes (see dirty.patch)."
         )
     if records and all(r.seeds.init == r.seeds.data == r.seeds.loop for r in records):
+        shuffled = any(r.fingerprints.data_shuffled is not False for r in records)
+        sources = "initialisation, data order" if shuffled else "initialisation"
         found.append(
-            "All three seeds move together, so the noise of initialisation, data order and "
-            "training loop cannot be told apart."
+            f"The seeds move together, so the noise of {sources} and training loop cannot be "
+            "told apart."
         )
     return found
 
@@ -131,7 +134,7 @@ def _curves(evidence: Evidence) -> Section:
     return Section(
         "curves",
         "Loss curves",
-        f"{text} {evidence.curves.note}",
+        f"{text} {evidence.curves.note} {chart_curves.cut_sentence(evidence)}".strip(),
         chart_curves.curves_chart(evidence),
     )
 
@@ -157,7 +160,7 @@ def _noise(evidence: Evidence) -> Section:
             f" Runs of one initialisation seed correlate {found.estimate:.2f}, 95% CI "
             f"[{found.ci_low:.2f}, {found.ci_high:.2f}]."
         )
-    chart = chart_more.components_chart(report)
+    chart = chart_more.components_chart(report, evidence.rules)
     return Section("noise", title, text.strip(), chart, [table for table in made if table])
 
 
@@ -165,12 +168,12 @@ def _stacks(evidence: Evidence) -> Section:
     title, result = "Stacks", evidence.stacking
     if result is None:
         return Section("stacks", title, missing=_why(evidence, "stacks"))
-    digits = verdict_tables.digits(evidence.comparison) if evidence.comparison else DEFAULT_DIGITS
+    decimals = digits(evidence.comparison) if evidence.comparison else DEFAULT_DIGITS
     found = []
     if len(result.interactions):
-        found.append(verdict_tables.stack_table(result, digits))
+        found.append(verdict_tables.stack_table(result, decimals))
     if len(result.leave_one_out):
-        found.append(verdict_tables.share_table(result, digits))
+        found.append(verdict_tables.share_table(result, decimals))
     text = ""
     if result.missing:
         text = f"To judge every stack, these still have to run alone: {', '.join(result.missing)}."
@@ -182,8 +185,8 @@ def _plan(evidence: Evidence) -> Section:
     if result is None:
         return Section("plan", title, missing=_why(evidence, "plan"))
     text = (
-        f"To find a difference of {result.delta:.3g} nats per token with power {result.power:g} "
-        f"at family error {result.alpha:g}: {result.seeds} seeds per arm "
+        f"To find a difference of {result.delta:.3g}{unit(evidence.rules)} with power "
+        f"{result.power:g} at family error {result.alpha:g}: {result.seeds} seeds per arm "
         f"({result.seeds_cautious} at the 80% upper limit of the sd)."
     )
     rope = evidence.comparison.rope if evidence.comparison else None
@@ -192,8 +195,8 @@ def _plan(evidence: Evidence) -> Section:
             f" Planned for one sd of a run; the practical size {rope:.3g} is smaller, and the "
             "table of verdicts says what it would take."
         )
-    tables = [study_tables.plan_table(result)]
-    return Section("plan", title, text, chart_more.power_chart(result), tables)
+    tables = [study_tables.plan_table(result, evidence.rules)]
+    return Section("plan", title, text, chart_more.power_chart(result, evidence.rules), tables)
 
 
 def _cost(evidence: Evidence) -> Section:
@@ -201,7 +204,7 @@ def _cost(evidence: Evidence) -> Section:
     if result is None or result.table["hours"].isna().all():
         why = _why(evidence, "cost") if result is None else "No run has a known cost."
         return Section("cost", "Cost", missing=why)
-    table = verdict_tables.cost_table(result, verdict_tables.digits(result))
+    table = verdict_tables.cost_table(result, digits(result))
     chart = chart_more.cost_chart(result)
     text = "" if chart else "Every arm costs about the same a run, so there is no chart of it."
     return Section("cost", "Cost", text if len(table.rows) > 1 else "", chart, [table])

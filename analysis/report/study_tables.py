@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from analysis.noise_report import NoiseReport
+from analysis.comparison import Rules
+from analysis.noise_report import OWN_PAIRS, PAIRING_NOTE, NoiseReport
 from analysis.planning import Plan
-from analysis.render import DASH, number
-from analysis.report.cells import plain
+from analysis.render import DASH, number, plain, unit
 from analysis.report.evidence import Evidence
 from analysis.report.tables import Column, Item, Table, count, figure, words
 from analysis.runs import SUPERSEDED
@@ -65,7 +65,9 @@ def pairing_table(report: NoiseReport) -> Table | None:
         )
     labels = ("arm", "shared seeds", "r with baseline", "95% CI")
     columns = [Column(label, numeric=label != "arm") for label in labels]
-    return Table("pairing", "Do runs of one seed move together?", columns, rows)
+    few = report.by_arm["ci_low"].isna().any()
+    notes = (PAIRING_NOTE,) if few else ()
+    return Table("pairing", "Do runs of one seed move together?", columns, rows, notes)
 
 
 def evaluation_table(report: NoiseReport) -> Table | None:
@@ -84,11 +86,11 @@ def evaluation_table(report: NoiseReport) -> Table | None:
     ]
     labels = ("arm", "pairs", "delta", "se of a pair", "sequences")
     columns = [Column(label, numeric=label != "arm") for label in labels]
-    note = "Alone it says only whether two checkpoints differ on this test set."
+    note = f"Alone it says only whether two checkpoints differ on this test set. {OWN_PAIRS}"
     return Table("evaluation", "What the choice of test sequences adds", columns, rows, (note,))
 
 
-def plan_table(result: Plan) -> Table:
+def plan_table(result: Plan, rules: Rules) -> Table:
     """Return power and cost of more seeds."""
     rows = [
         [
@@ -107,11 +109,13 @@ def plan_table(result: Plan) -> Table:
         Column("runs in all"),
         Column("power"),
         Column("power, cautious sd", help="at the sd's 80% upper confidence limit"),
-        Column(f"found with power {result.power:g}", help="smallest difference, nats per token"),
+        Column(
+            f"found with power {result.power:g}", help=f"smallest difference{unit(rules, ', ')}"
+        ),
         Column("hours"),
         Column("dollars"),
     ]
-    return Table("plan", f"To find {result.delta:.3g} nats per token", columns, rows)
+    return Table("plan", f"To find {result.delta:.3g}{unit(rules)}", columns, rows)
 
 
 def ledger_table(evidence: Evidence) -> Table:

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+from analysis.render import digits
 from analysis.report.evidence import Evidence
 from analysis.report.palette import SYMBOLS, verdict_kind
-from analysis.report.verdict_tables import digits
 from analysis.verdict import BETTER, SAME, UNDECIDED, WORSE
 from harness.records import BASELINE
+
+NO_RUN = "no complete run"
+"""How the verdict of an arm begins whose runs all diverged or failed."""
 
 
 def headline(evidence: Evidence) -> str:
@@ -30,10 +33,14 @@ def headline(evidence: Evidence) -> str:
         if counts[kind]
     ]
     total = sum(counts.values())
+    lost = int(result.table["verdict"].str.startswith(NO_RUN).sum())
+    without = f"{lost} {'arm' if lost == 1 else 'arms'} without a complete run"
     if not total:
-        return "The baseline alone: nothing to compare it with yet."
+        others = f" beside {without}" if lost else ""
+        return f"The baseline alone{others}: nothing to compare it with yet."
     arms = "arm" if total == 1 else "arms"
-    return f"Of {total} {arms} against {result.rules.baseline}: {', '.join(words)}."
+    more = f"; {without}" if lost else ""
+    return f"Of {total} {arms} against {result.rules.baseline}: {', '.join(words)}{more}."
 
 
 def tiles(evidence: Evidence) -> list[dict[str, str]]:

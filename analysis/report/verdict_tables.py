@@ -6,17 +6,10 @@ import math
 from typing import Any
 
 from analysis.comparison import Comparison
-from analysis.render import DASH, p_value
+from analysis.render import DASH, digits, p_value, unit
 from analysis.report.palette import NAMES, SYMBOLS, verdict_kind
 from analysis.report.tables import Column, Item, Table, count, figure, words
 from analysis.stacking import Stacking
-
-
-def digits(result: Comparison) -> int:
-    """Return decimals enough to show a tenth of the sd, between 3 and 6."""
-    if not result.sd or result.sd <= 0:
-        return 4
-    return int(min(6, max(3, math.ceil(-math.log10(result.sd)) + 1)))
 
 
 def verdict_table(result: Comparison, cells: dict[str, str]) -> Table:
@@ -29,13 +22,13 @@ def verdict_table(result: Comparison, cells: dict[str, str]) -> Table:
     cells
         Arm -> one of its cells, which a click on its name opens.
     """
-    percent = f"{100 * (1 - result.alpha):g}% CI"
+    percent, nats = f"{100 * (1 - result.alpha):g}% CI", unit(result.rules, ", ")
     columns = [
         Column("arm", numeric=False),
         Column("verdict", numeric=False),
         Column("n", help="complete runs"),
-        Column("mean", help="mean loss, nats per token"),
-        Column("delta", help=f"arm - {result.rules.baseline}, nats per token"),
+        Column("mean", help=f"mean {result.rules.metric}{nats}"),
+        Column("delta", help=f"arm - {result.rules.baseline}{nats}"),
         Column(percent, help="simultaneous over all arms; sorts by its lower end"),
         Column("p adj", help="adjusted for the number of arms (step-down Dunnett)"),
         Column("published", help="difference in the source that proposed it"),
@@ -57,7 +50,7 @@ def verdict_table(result: Comparison, cells: dict[str, str]) -> Table:
 def footnote(result: Comparison) -> str:
     """Return the method in one line, for under a table that is pasted elsewhere."""
     sign = "higher" if result.rules.higher_is_better else "lower"
-    text = f"delta = arm - {result.rules.baseline} in nats per token, {sign} is better; "
+    text = f"delta = arm - {result.rules.baseline}{unit(result.rules, ' in ')}, {sign} is better; "
     text += f"{result.method}; "
     if result.judged is not None:
         text += f"family error {result.alpha:g}, simultaneous intervals and step-down p (Dunnett); "
@@ -115,7 +108,10 @@ def cost_table(result: Comparison, decimals: int) -> Table:
         Column("hours in all"),
         Column("dollars a run"),
         Column("delta"),
-        Column("nats per dollar", help="improvement over the price of one run"),
+        Column(
+            f"{'nats' if unit(result.rules) else 'gain'} per dollar",
+            help="improvement over the price of one run",
+        ),
     ]
     dear = result.table["usd"].max() >= 1
     rows = []

@@ -1,4 +1,5 @@
 import numpy as np
+import pandas as pd
 import pytest
 from studies import put, record
 
@@ -69,3 +70,46 @@ def test_records_know_their_batch_size_and_other_changes_are_left_out(tmp_path, 
     assert 48 < fit.best < 192
     assert main(["batch-size", str(folder)]) == 0
     assert "Best batch" in capsys.readouterr().out
+
+
+def sized(arm, size, loss):
+    return [{"arm": arm, "batch_size": size, "test_loss": loss + i / 200} for i in range(2)]
+
+
+ARMS = [("baseline", 96, 3.69), ("half", 48, 3.75), ("double", 192, 3.75)]
+
+
+def test_an_arm_that_changes_something_else_is_left_out_of_a_table_and_said():
+    rows = [row for given in ARMS for row in sized(*given)]
+    alone = batch_size(pd.DataFrame(rows))
+    more = batch_size(pd.DataFrame(rows + sized("no_dropout", 96, 3.2)))
+    assert more.best == pytest.approx(alone.best)
+    assert "Left out: no_dropout; only the baseline and arms" in more.to_markdown()
+    assert "eft out" not in alone.to_markdown()
+
+
+def test_a_baseline_of_many_batches_is_fitted_alone():
+    rows = [row for _, size, loss in ARMS for row in sized("baseline", size, loss)]
+    fit = batch_size(pd.DataFrame(rows + sized("a", 384, 3.0)))
+    assert fit.left_out == ("a",)
+    assert list(fit.points["batch_size"]) == [48, 96, 192]
+
+
+def test_too_few_batches_of_one_recipe_name_what_was_left_out():
+    rows = [row for given in ARMS[:2] for row in sized(*given)] + sized("no_dropout", 96, 3.2)
+    with pytest.raises(AnalysisError, match=r"4 run.s. at 2 batch size.*left out: no_dropout"):
+        batch_size(pd.DataFrame(rows))
+
+
+def test_records_without_an_arm_that_changes_the_batch_are_told_so(tmp_path):
+    for seed in range(2):
+        put(tmp_path, record("baseline", seed, 3.7))
+    with pytest.raises(AnalysisError, match="none of the 2 complete runs has a known batch size"):
+        batch_size(tmp_path)
+
+
+def test_of_an_accuracy_the_highest_point_is_the_best_batch():
+    y = losses(97, 0.05, 0.01, np.random.default_rng(1))
+    up, down = fit_batch_size(BATCHES, -y, higher_is_better=True), fit_batch_size(BATCHES, y)
+    assert (up.best, up.ci_low, up.ci_high) == pytest.approx((down.best, down.ci_low, down.ci_high))
+    assert "no maximum" in fit_batch_size(BATCHES, y, higher_is_better=True).to_markdown()

@@ -160,3 +160,21 @@ def test_a_wrong_flag_is_refused_in_one_line(wrong, capsys):
     assert error.startswith("error: ")
     assert error.count("\n") == 1
     assert "--help" in error
+
+
+def test_columns_of_figures_are_aligned_right_wherever_they_stand():
+    from analysis.render import markdown_table
+
+    rows = [["a", "(baseline)", "[-inf, +0.1]"], ["b", "–", "–"]]
+    rule = markdown_table(["arm", "verdict", "95% CI"], rows).splitlines()[1]
+    assert rule == "| --- | ---------- | -----------: |"
+
+
+def test_noise_takes_the_direction_of_a_metric_and_old_rules_are_named_shortly(tmp_path, capsys):
+    table = tmp_path / "runs.csv"
+    study({"a": 0.05}, n=4).rename(columns={"test_loss": "acc"}).to_csv(table, index=False)
+    assert main(["noise", str(table), "--metric", "acc", "--higher-is-better"]) == 0
+    main([str(table), "--metric", "acc", "--rope", str(0.007 + 1e-17 + 0.1 - 0.1)])
+    capsys.readouterr()
+    main([str(table), "--metric", "acc", "--rope", "0.1"])
+    assert "(rope 0.007)" in capsys.readouterr().out

@@ -301,6 +301,10 @@ def test_published_deltas_stand_beside_single_interventions_only(tmp_path):
     table = compare(folder).table.set_index("arm")
     assert table.loc["clip", "published_delta"] == -0.014
     assert np.isnan(table.loc["a+clip", "published_delta"])
+    for other in ({"baseline": "a+clip"}, {"metric": "train_loss"}):
+        result = compare(folder, **other)
+        assert result.table["published_delta"].isna().all()
+        assert "published" not in result.to_markdown()
 
 
 def test_records_of_two_test_sets_are_refused(tmp_path):

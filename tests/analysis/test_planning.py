@@ -110,3 +110,16 @@ def test_the_command_says_what_is_missing(capsys):
     assert "--sd" in capsys.readouterr().err
     assert main(["plan", "--delta", "0.02", "--arms", "4", "--sd", "0.015"]) == 0
     assert "seeds per arm" in capsys.readouterr().out
+
+
+def test_a_metric_that_is_no_loss_has_no_unit(tmp_path, capsys):
+    table = tmp_path / "runs.csv"
+    study({"a": 0.05}, n=4).rename(columns={"test_loss": "acc"}).to_csv(table, index=False)
+    given = ["plan", "--delta", "0.02", "--arms", "1", "--pilot", str(table)]
+    assert main([*given, "--metric", "acc", "--higher-is-better"]) == 0
+    assert "difference of 0.02 with power" in capsys.readouterr().out
+    given = ["plan", "--delta", "0.02", "--arms", "1", "--sd", "0.01"]
+    assert main([*given, "--metric", "acc"]) == 0
+    assert "difference of 0.02 with power" in capsys.readouterr().out
+    assert main(given) == 0
+    assert "difference of 0.02 nats per token with power" in capsys.readouterr().out

@@ -15,14 +15,16 @@ from analysis.comparison import Rules
 from analysis.errors import AnalysisError
 from analysis.report import palette, write_report
 from analysis.report.cells import current, read_lines, samples, tail
+from analysis.report.chart_curves import curves_chart, tops
 from analysis.report.curves import thin
 from analysis.report.evidence import gather
 from analysis.report.page import embed, render
 from analysis.report.sections import sections, unknowns
+from analysis.report.summary import headline
 from analysis.report.tables import Column, Table, figure, words
 from analysis.runs import Runs
 from analysis.sources import read_runs
-from harness.records import read_record, write_record
+from harness.records import Status, read_record, write_record
 
 ARMS = {"baseline": 0.0, "good": -0.05, "plain": 0.0, "good+plain": -0.03}
 
@@ -293,8 +295,6 @@ def test_the_report_imports_neither_the_engine_nor_a_tracker():
 
 
 def test_diverged_failed_and_preempted_cells_are_shown_for_what_they_are(tmp_path):
-    from harness.records import Status, read_record, write_record
-
     folder = full_study(tmp_path / "mixed", ARMS, 3)
     for seed in range(3):
         place = folder / "plain" / cell_name("plain", seed)
@@ -314,6 +314,64 @@ def test_diverged_failed_and_preempted_cells_are_shown_for_what_they_are(tmp_pat
     statuses = [row[4].text for row in ledger.rows]
     assert {"complete", "diverged", "failed", "preempted"} == set(statuses)
     assert EVIL not in html
+    assert "; 1 arm without a complete run." in headline(evidence)
+
+
+def test_a_baseline_whose_arms_all_failed_is_not_called_lonely():
+    frame = study({"a": 0.0}, n=3)
+    frame.loc[frame["arm"] == "a", "status"] = "diverged"
+    found = headline(gather(Runs(frame.fillna({"status": "complete"})), Rules()))
+    assert found == (
+        "The baseline alone beside 1 arm without a complete run: nothing to compare it with yet."
+    )
+
+
+def test_a_diverged_arm_does_not_stretch_the_loss_axis(tmp_path):
+    folder = full_study(tmp_path / "wild", ARMS, 3)
+    place = folder / "plain" / cell_name("plain", 0)
+    record = read_record(place)
+    record.status, record.losses.test = Status.DIVERGED, None
+    write_record(place, record)
+    calm = gather(read_runs([str(folder)]), Rules())
+    assert all("domainMax" not in layer["encoding"]["y"]["scale"]
+               for layer in curves_chart(calm, "train_loss").variants["linear"]["layer"])  # fmt: skip
+    file = place / "metrics.jsonl"
+    rows = [json.loads(line) | {"train_loss": 2e11} for line in file.read_text().splitlines()]
+    file.write_text("".join(json.dumps(row) + "\n" for row in rows))
+    wild = gather(read_runs([str(folder)]), Rules())
+    assert tops(wild)["val_loss"] is None
+    for spec in curves_chart(wild, "train_loss").variants.values():
+        assert all(layer["encoding"]["y"]["scale"]["domainMax"] < 100 for layer in spec["layer"])
+    text = next(part for part in sections(wild) if part.name == "curves").text
+    assert "plain went beyond it" in text
+
+
+def test_the_baseline_has_no_verdict_s_mark_in_the_cost_chart(evidence):
+    chart = next(part.chart for part in sections(evidence) if part.name == "cost")
+    base = [row["arm"] for row in chart.datasets["costs"] if row["base"]]
+    assert base == ["baseline"]
+    marks = chart.variants["cost"]["layer"]
+    assert marks[0]["transform"] == [{"filter": "datum.base"}]
+    assert "shape" not in marks[0]["encoding"]
+
+
+def test_dashes_and_the_baseline_s_own_row_are_explained(evidence):
+    notes = {table.name: " ".join(table.notes) for part in sections(evidence)
+             for table in part.tables}  # fmt: skip
+    assert "fewer than 4 shared seeds" in notes["pairing"]
+    assert "compares its own runs" in notes["evaluation"]
+
+
+def test_an_order_that_is_not_shuffled_is_no_source_of_noise(tmp_path):
+    folder = full_study(tmp_path / "fixed", ARMS, 3)
+    told = " ".join(unknowns(gather(read_runs([str(folder)]), Rules())))
+    assert "the noise of initialisation, data order and training loop cannot" in told
+    for file in folder.rglob("record.json"):
+        record = read_record(file)
+        record.fingerprints.data_shuffled = False
+        write_record(file.parent, record)
+    told = " ".join(unknowns(gather(read_runs([str(folder)]), Rules())))
+    assert "the noise of initialisation and training loop cannot" in told
 
 
 @pytest.mark.parametrize(
@@ -348,3 +406,19 @@ def test_a_hostile_name_stays_one_cell_of_text_in_every_format():
     latex = table.to_latex()
     assert latex.count("\\end{tabular}") == 1
     assert not re.search(r"(?<!\\)[$%&#_~^]", latex.splitlines()[4].replace(" & ", ""))
+
+
+def test_an_accuracy_is_given_no_unit_of_a_loss(tmp_path):
+    frame = study({"a": 0.05}, n=4).rename(columns={"test_loss": "acc"})
+    frame["hours"] = [1.0 if arm == "a" else 2.0 for arm in frame["arm"]]
+    frame.to_csv(tmp_path / "mine.csv", index=False)
+    runs = read_runs([str(tmp_path / "mine.csv")], {"acc": "acc"})
+    found = gather(runs, Rules(metric="acc", higher_is_better=True))
+    assert found.title == "mine"
+    assert found.plan
+    assert found.noise
+    page = render(found)
+    data = re.search(r"<script[^>]*application/json[^>]*>(.*?)</script>", page, re.DOTALL)
+    shown = re.sub(r"<script.*?</script>", "", page, flags=re.DOTALL) + data.group(1)
+    assert "nats" not in shown
+    assert "gain per dollar" in shown

@@ -134,3 +134,24 @@ def test_the_family_error_of_the_whole_study_is_below_alpha():
         frame = study({f"a{i}": 0.0 for i in range(4)}, n=4, rng=rng)
         wrong += decide(frame, PLAN).table["verdict"].str.startswith(("better", "worse")).any()
     assert wrong <= 19  # 99.5% quantile at 0.05
+
+
+def test_a_small_p_without_degrees_of_freedom_gives_its_reason():
+    frame = study({"huge": -0.5}, n=2, sd=0.0005)
+    row = states(decide(frame, PLAN)).loc["huge"]
+    assert row["p_adj"] < row["alpha"]
+    assert (row["decision"], row["verdict"]) == ("continue", "undecided")
+    assert row["note"].startswith("p is below alpha, but a verdict needs 3 df: 1")
+
+
+def test_the_help_s_example_works_on_a_study_without_looks(tmp_path, capsys):
+    import argparse
+    import shlex
+
+    from analysis.commands import sequential
+
+    parser = argparse.ArgumentParser()
+    sequential.add_arguments(parser)
+    folder = on_disk(tmp_path / "runs", study({"a": -0.03}, n=3))
+    words = shlex.split(parser.epilog.removeprefix("example: python -m analysis "))
+    assert main([str(folder) if word == "runs/demo" else word for word in words]) == 0

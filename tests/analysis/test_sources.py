@@ -4,6 +4,7 @@ import pytest
 from studies import on_disk, study
 
 from analysis import AnalysisError, compare, read_runs
+from analysis.__main__ import main
 from analysis.runs import arm_name
 from analysis.sources import wandb_row
 
@@ -99,3 +100,93 @@ def test_seeds_are_one_whatever_their_type():
     frame = study({"a": -0.03}, n=3)
     mixed = frame.assign(init_seed=[0, 1, 2, "0", 1.0, "2"])
     pd.testing.assert_frame_equal(compare(frame).table, compare(mixed).table)
+
+
+@pytest.fixture
+def mine(tmp_path):
+    """Return the path of a foreign table: an accuracy, a lost run, no name of ours."""
+    rows = [("control", 0.0), ("rope, long", 0.05)]
+    lines = [f'"{arm}",{seed},{0.7 + up + seed / 1000 + (seed % 2) / 900},x'
+             for arm, up in rows for seed in range(4)]  # fmt: skip
+    table = tmp_path / "mine.csv"
+    table.write_text("\n".join(["recipe,rng,val_acc,note", *lines]) + "\n")
+    return table
+
+
+def asked(table, *more):
+    return main(
+        [str(table), "--column", "arm=recipe", "--baseline", "control", "--no-write", *more]
+    )
+
+
+ACC = ("--metric", "val_acc", "--higher-is-better")
+
+
+def test_a_mapped_seed_stands_for_all_three(mine, capsys):
+    assert asked(mine, *ACC, "--column", "seed=rng") == 0
+    assert "correlation of same-seed runs" in capsys.readouterr().out
+
+
+def test_a_metric_may_be_mapped_too(mine, capsys):
+    more = ("--column", "acc=val_acc", "--metric", "acc", "--higher-is-better")
+    assert asked(mine, *more) == 0
+    assert "## acc against control" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize("mapped", ["sed=rng", "arm=recipe,init_seed=rng"])
+def test_a_column_that_nothing_reads_is_refused(mine, capsys, mapped):
+    assert asked(mine, *ACC, "--column", mapped) == 2
+    error = capsys.readouterr().err
+    assert "no column of ours is called" in error
+    assert "allowed are run_id, study, arm" in error
+
+
+def test_columns_of_records_are_not_mapped(tmp_path, capsys):
+    folder = on_disk(tmp_path / "runs", study({"a": -0.03}, n=3))
+    assert main([str(folder), "--column", "arm=foo", "--no-write"]) == 2
+    assert "holds records, whose columns are known" in capsys.readouterr().err
+
+
+def test_a_comma_is_part_of_an_arm_s_name_but_not_of_a_list(mine, tmp_path, capsys):
+    asked(mine, *ACC)
+    assert "| rope, long |" in capsys.readouterr().out
+    lists = tmp_path / "lists.csv"
+    lists.write_text('interventions,test_loss\n,3.6\n"b, a",3.5\n')
+    assert list(compare([str(lists)]).table["arm"]) == ["a+b", "baseline"]
+
+
+def test_a_missing_metric_names_the_columns_of_numbers(mine, capsys):
+    assert asked(mine) == 2
+    assert "choose one of 'rng', 'val_acc' with --metric" in capsys.readouterr().err
+
+
+def test_a_missing_arm_names_the_table_s_own_columns(tmp_path):
+    table = tmp_path / "runs.csv"
+    table.write_text("model,seed,loss\nbase,1,2.5\n")
+    with pytest.raises(AnalysisError, match="among 'model', 'seed', 'loss': name"):
+        compare([str(table)])
+
+
+def test_runs_without_a_result_need_a_status(tmp_path):
+    table = tmp_path / "runs.csv"
+    table.write_text("arm,seed,loss\nbaseline,1,2.5\na,1,\n")
+    with pytest.raises(AnalysisError, match="'diverged' or 'failed' in a column 'status'"):
+        compare([str(table)])
+
+
+@pytest.mark.parametrize("seeds", ["seed", "run_id"])
+def test_a_table_with_a_line_a_step_is_told_so(tmp_path, seeds):
+    table = tmp_path / "long.csv"
+    table.write_text(f"arm,{seeds},step,loss\nbaseline,0,10,2.0\nbaseline,0,20,1.9\n")
+    with pytest.raises(AnalysisError, match=r"one line a run, its last .'step' looks like one"):
+        compare([str(table)])
+
+
+def test_advice_for_a_foreign_table_names_no_command_of_ours(tmp_path):
+    frame = study({"a": -0.05}, n=2).assign(status="complete")
+    frame.loc[len(frame)] = ["a", 2, 2, 2, np.nan, "failed"]
+    table = tmp_path / "runs.csv"
+    frame.to_csv(table, index=False)
+    text = compare([str(table)]).to_markdown()
+    assert "then add their rows, with a column seed, to the table" in text
+    assert "failed: line 6 (a).\n" in text

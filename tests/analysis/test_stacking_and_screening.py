@@ -7,6 +7,7 @@ from studies import study
 
 from analysis import AnalysisError, analyse, compare, design, stack
 from analysis.__main__ import main
+from analysis.factorial import aliases
 
 
 def test_an_interaction_is_the_stack_minus_the_sum_of_its_parts():
@@ -69,6 +70,7 @@ def test_a_study_without_stacks_is_told_so():
 def test_designs_are_balanced_and_clear_of_two_way_interactions(n):
     screen = design([f"f{i:02d}" for i in range(n)])
     signs = 2 * screen.matrix - 1
+    assert len(set(screen.arms)) == len(signs)
     assert (signs.sum(axis=0) == 0).all()
     assert signs.T @ signs == pytest.approx(len(signs) * np.eye(n))
     for i, j in itertools.combinations(range(n), 2):
@@ -144,3 +146,82 @@ def test_effects_that_cannot_be_told_apart_are_refused():
                           "test_loss": np.arange(8.0)})  # fmt: skip
     with pytest.raises(AnalysisError, match="always on together"):
         analyse(frame)
+
+
+@pytest.mark.parametrize("exclusive", [[], [["a", "b"]], [["a", "b"], ["c", "d"]]])
+@pytest.mark.parametrize("n", [2, 4, 6, 8, 11])
+def test_every_row_of_a_design_is_a_cell_and_no_main_effect_is_aliased(n, exclusive):
+    if n < 2 * len(exclusive):
+        return
+    screen = design(list("abcdefghijk")[:n], exclusive)
+    assert len(set(screen.arms)) == len(screen.arms) == len(screen.matrix)
+    assert aliases(screen.matrix) == []
+    assert f"{len(screen.arms)} runs for {n} interventions" in screen.to_markdown()
+
+
+@pytest.mark.parametrize("seed", [2, 3])
+def test_an_interaction_of_others_does_not_look_like_an_exclusive_pair(seed):
+    screen = design(list("abcdefgh"), [["a", "b"]])
+    rng = np.random.default_rng(seed)
+    on = pd.DataFrame(screen.matrix, columns=screen.factors)
+    loss = 3.7 - 0.05 * on["c"] - 0.05 * on["e"] - 0.10 * on["c"] * on["e"]
+    frame = pd.DataFrame({"arm": screen.arms, "test_loss": loss + rng.normal(0, 0.005, len(on))})
+    effects = analyse(frame).effects.set_index("intervention")
+    assert list(effects.loc[["a", "b"], "verdict"]) == ["undecided", "undecided"]
+    assert effects.loc[["a", "b"], "effect"].abs().max() < 0.01
+
+
+def test_too_many_exclusive_pairs_for_any_design_are_refused():
+    names = [f"f{i:02d}" for i in range(16)]
+    with pytest.raises(AnalysisError, match="screen fewer at once"):
+        design(names, [names[i : i + 2] for i in range(0, 16, 2)])
+
+
+def test_a_design_without_noise_names_the_seeds_that_have_it(capsys):
+    main(["design", "no_dropout", "qkv_bias"])
+    out = capsys.readouterr().out
+    assert "4 runs for 2" in out
+    assert "leave 1 df for the noise" in out
+    assert "--seeds 2 has enough" in out
+    assert "catalogue" not in out
+    main(["design", "no_dropout", "qkv_bias", "--seeds", "2"])
+    out = capsys.readouterr().out
+    assert "4 runs at each of 2 seeds (8 in all)" in out
+    assert "has enough" not in out
+
+
+def test_a_mistyped_intervention_is_pointed_out(capsys):
+    assert main(["design", "no_droput", "my_own_idea"]) == 0
+    out = capsys.readouterr().out
+    assert "no_droput (did you mean no_dropout?), my_own_idea. Overlays of your own need" in out
+
+
+def test_runs_of_no_screening_design_are_told_so():
+    text = analyse(study({"a": -0.05, "b": 0.0, "c": 0.0}, n=3)).to_markdown()
+    assert "no screening design: no run turns on two interventions" in text
+    frame = screened({}, 0.01)
+    assert "Warning" not in analyse(frame).to_markdown()
+    assert "main effects hold parts of interactions" in analyse(frame[:-2]).to_markdown()
+
+
+def test_one_degree_of_freedom_is_the_reason_for_undecided():
+    frame = pd.DataFrame({"arm": design(["a", "b"]).arms, "test_loss": [3.7, 3.6, 3.5, 3.41]})
+    assert "All are undecided: 1 df, and a verdict needs 3" in analyse(frame).note
+
+
+def test_one_run_alone_at_its_seed_does_not_undo_the_blocks():
+    parts = [screened({"f2": -0.05}, 0.01, seed).assign(init_seed=seed) for seed in range(3)]
+    frame = pd.concat([part.assign(test_loss=part["test_loss"] + i) for i, part in
+                       enumerate(parts)])  # fmt: skip
+    more = pd.concat([frame, pd.DataFrame([{"arm": "baseline", "init_seed": 9, "test_loss": 9.0}])])
+    assert analyse(more).sd == pytest.approx(analyse(frame).sd)
+    assert "1 run(s) alone at their seed" in analyse(more).note
+
+
+def test_another_baseline_is_no_intervention():
+    frame = screened({"f2": -0.05}, 0.01)
+    effects = analyse(frame).effects
+    renamed = frame.replace({"arm": {"baseline": "control"}})
+    pd.testing.assert_frame_equal(analyse(renamed, baseline="control").effects, effects)
+    with pytest.raises(AnalysisError, match="no complete run of baseline 'contrl'"):
+        analyse(renamed, baseline="contrl")

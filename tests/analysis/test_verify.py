@@ -51,6 +51,57 @@ def test_an_edited_result_is_found(folder):
     assert main(["verify", str(folder)]) == 1
 
 
+def test_the_heading_names_what_was_traced(folder):
+    names = "results.json, results.md, results.csv, results.tex"
+    assert f": every figure in the tables of {names} is traced" in verify(folder).to_markdown()
+    for name in names.split(", ")[1:]:
+        (folder / name).unlink()
+    assert "tables of results.json is traced" in verify(folder).to_markdown()
+    (folder / "results.json").unlink()
+    found = verify(folder)
+    assert found.passed
+    assert "agree with their files; there are no results to trace" in found.to_markdown()
+    assert "every figure" not in found.to_markdown()
+
+
+def test_tables_without_their_rules_cannot_be_traced(folder):
+    (folder / "results.json").unlink()
+    what = "no results.json, so results.md, results.csv, results.tex cannot be traced"
+    assert failures(folder) == [what]
+
+
+@pytest.mark.parametrize("name", ["results.md", "results.csv", "results.tex"])
+def test_a_falsified_mean_is_found_in_every_table(folder, name):
+    mean = compare(str(folder)).table.set_index("arm").loc["a", "mean_loss"]
+    written = str(mean) if name.endswith("csv") else f"{mean:.4f}"
+    text = (folder / name).read_text()
+    assert written in text
+    (folder / name).write_text(text.replace(written, f"{mean - 0.01:.4f}"))
+    assert failures(folder) == [f"{name} differs from what the records give now"]
+
+
+def test_an_edited_sentence_is_a_note(folder):
+    text = (folder / "results.md").read_text()
+    (folder / "results.md").write_text(text.replace("sd of one run", "sd of one run about"))
+    notes = [check.what for check in verify(folder).checks if check.status == "note"]
+    assert "results.md: the text beside its table is another one now" in notes
+
+
+def test_a_practical_size_of_this_call_and_the_plan_s_are_told_apart(folder):
+    assert main([str(folder), "--rope", "0.03"]) == 0
+    assert verify(folder).passed, verify(folder).to_markdown()
+    assert main([str(folder)]) == 0
+    write_plan(folder, StudyPlan(study="synthetic", rope=0.04))
+    assert "the practical size of results.json is not the plan's now" in failures(folder)
+
+
+def test_what_is_not_checked_is_said_and_long_values_are_marked(folder):
+    (folder / "report.html").write_text("")
+    found = verify(folder).to_markdown()
+    assert "- note: not checked: report.html: made anew by python -m analysis report" in found
+    assert f"- ok: one test set: {'t' * 60}…" in found
+
+
 def test_an_edited_config_is_found(folder):
     next(folder.rglob("config.yaml")).write_text("seed: 99\n")
     assert failures(folder) == ["config.yaml is not the one that was run (sha256)"]

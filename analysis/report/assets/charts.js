@@ -89,7 +89,11 @@ function chosenCurves(spec) {
     if (encoding) encoding.scale.range = used.map((slot) => encoding.scale.range[slot]);
   }
   const metric = byId("curve-metric").value, from = Number(byId("curve-part").value);
-  for (const layer of spec.layer) layer.encoding.y.title = `${DATA.curves.metrics[metric]}, nats per token`;
+  const top = DATA.curves.tops[metric];
+  for (const layer of spec.layer) {
+    layer.encoding.y.title = `${DATA.curves.metrics[metric]}, nats per token`;
+    if (top !== null) layer.encoding.y.scale.domainMax = top;
+  }
   const rows = [];
   for (const curve of DATA.curves.by_metric[metric] || []) {
     if (!slots.has(curve.arm)) continue;
