@@ -157,7 +157,7 @@ def _compare(frame: pd.DataFrame, plans: dict[str, StudyPlan], rules: Rules) -> 
     ledger = take_stock(frame, plans)
     table = build_table(frame, done, rules, (fitted, judged, words, alpha, rope))
     warnings, steps = all_warnings(table, done, fitted, ledger, (alpha, rope, rope_source))
-    warnings = looks + warnings
+    warnings = looks + _copies(frame, done) + warnings
     fit = fitted.fit
     return Comparison(
         table=table,
@@ -244,6 +244,16 @@ def _words(
     if judged is None:
         return ["undecided"] * (len(fitted.arms) - 1)
     return verdicts(judged, alpha, rope or 0.0, higher_is_better=rules.higher_is_better)
+
+
+def _copies(frame: pd.DataFrame, done: pd.DataFrame) -> tuple[str, ...]:
+    count = int((frame["status"] == "complete").sum()) - len(done)
+    if not count:
+        return ()
+    return (
+        f"{count} rerun(s) repeat a run of the same arm and seeds to the last digit: a trainer "
+        "that repeats itself says nothing new, so each such run counts once",
+    )
 
 
 def _at_looks(

@@ -110,9 +110,15 @@ def with_names(runs: pd.DataFrame) -> pd.DataFrame:
 
 
 def complete(runs: pd.DataFrame) -> pd.DataFrame:
-    """Return the complete runs, in an order that does not depend on the input's."""
+    """Return the complete runs, in an order that does not depend on the input's.
+
+    Runs equal in arm, seeds and loss to the last digit are one: a trainer that repeats itself
+    exactly says nothing new.
+    """
     keys = ["arm", *(seed for seed in SEEDS if seed in runs), "loss"]
     done = runs[runs["status"] == "complete"]
+    if len(keys) > 2:
+        done = done[~done.duplicated(keys) | done[keys].isna().any(axis=1)]
     return done.sort_values(keys, key=_sortable, kind="stable").reset_index(drop=True)
 
 
