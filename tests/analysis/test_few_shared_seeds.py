@@ -152,3 +152,15 @@ def test_a_model_without_a_spare_run_would_have_run_to_the_boundary():
     arm, seed = np.repeat([0, 1], 4), np.array([0, 1, 2, 3, 3, 4, 5, 6])
     assert fit_mixed(BASE + ARM, arm, seed).against_baseline().df[0] < 0.1
     assert fit_pooled(BASE + ARM, arm).against_baseline().df[0] == 6
+
+
+def test_adjusted_deltas_are_said_so_at_any_size_of_the_loss():
+    seeds = [[0, 1, 2, 3, 4, 5], [0, 1, 2, 3], [0, 1, 2, 3, 7, 8]]
+    effect = np.random.default_rng(0).normal(0, 1, 16)
+    small = [0.1 * x for x in effect]
+    frame = frame_of(seeds, 0.0)
+    for size in (3.7, 1e6):
+        loss = size + 2 * effect[:9][frame["init_seed"]] + small
+        assert "Delta is adjusted" in compare(frame.assign(test_loss=loss)).to_markdown()
+    whole = frame_of([[0, 1, 2, 3]] * 4, 1e6 + effect)
+    assert "Delta is adjusted" not in compare(whole).to_markdown()
