@@ -145,7 +145,7 @@ def seeds_needed(
     """Return the smallest number of seeds per arm that reaches a power; see `Design`.
 
     Of the model alone (``--variance pooled``); `analysis.plan` asks for the default rule, which
-    takes about one seed more below 8.
+    takes one or two seeds more.
 
     Parameters
     ----------
