@@ -204,6 +204,11 @@ def test_evaluation_sampling_reads_the_files_beside_the_records(tmp_path):
     assert table.loc["a", "se"] == pytest.approx(0.1 * 2**0.5 / 200**0.5, rel=0.15)
     text = report.to_markdown()
     assert "evaluation sampling" in text
+    assert "not known" in text
+    for record in folder.rglob("record.json"):
+        np.save(record.parent / "ids.npy", np.arange(200))
+    ids = next(folder.rglob("ids.npy"))
+    assert "not known" not in noise(folder, clusters=ids).to_markdown()
     assert "Correlation of runs" in text
 
 
