@@ -69,8 +69,12 @@ def noise_band(runs: pd.DataFrame, fitted: Estimate, alpha: float = 0.05) -> Noi
 
 def _nested(loss: np.ndarray, labels: list[object]) -> tuple[float, float, float, float]:
     fit = fit_mixed(loss, np.zeros(len(loss), dtype=int), seed_index(labels))
-    if fit.sd_total == 0:
-        return float(fit.means[0]), 0.0, float(len(loss) - 1), 0.0
+    if fit.var_resid == 0:  # reruns of a seed are equal: each seed is worth one run
+        n_seeds = len(set(labels))
+        sd = (
+            float(pd.Series(loss).groupby(seed_index(labels)).mean().std()) if fit.sd_total else 0.0
+        )
+        return float(fit.means[0]), sd, float(n_seeds - 1), sd * float(np.sqrt(1 + 1 / n_seeds))
     variance = float(fit.cov[0, 0]) + fit.var_init + fit.var_resid
     slopes = np.array([gradient[0, 0] + 1 for gradient in fit.gradients])
     df = float(2 * variance**2 / (slopes @ fit.W @ slopes))

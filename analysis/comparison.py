@@ -149,6 +149,7 @@ def read_frame(runs: Source, rules: Rules) -> tuple[pd.DataFrame, dict[str, Stud
 
 
 def _compare(frame: pd.DataFrame, plans: dict[str, StudyPlan], rules: Rules) -> Comparison:
+    _check_looks(rules, plans)
     done = complete(frame)
     fitted = estimate(done, rules.baseline, rules.variance)
     alpha = _planned(rules.alpha, plans, "alpha") or 0.05
@@ -156,11 +157,10 @@ def _compare(frame: pd.DataFrame, plans: dict[str, StudyPlan], rules: Rules) -> 
     rope, rope_source = _rope(rules, plans, band, fitted)
     judged = _judge(fitted, alpha, rope)
     words = _words(fitted, judged, alpha, rope, rules)
-    words, looks = _at_looks(frame, fitted, plans, rules, words)
+    words, looks = _at_looks(frame, fitted, plans, (rules, rope), words)
     ledger = take_stock(frame, plans)
     table = build_table(frame, done, rules, (fitted, judged, words, alpha, rope))
     warnings, steps = all_warnings(table, done, fitted, ledger, (alpha, rope, rope_source))
-    warnings = looks + warnings
     fit = fitted.fit
     return Comparison(
         table=table,
@@ -173,7 +173,7 @@ def _compare(frame: pd.DataFrame, plans: dict[str, StudyPlan], rules: Rules) -> 
         sd=fit.sd_total if fit else None,
         rho=fit.rho if fit and fit.method == "mixed" else None,
         ledger=ledger,
-        warnings=warnings,
+        warnings=looks + _copies(frame, done) + warnings,
         next_steps=steps,
         rules=rules,
         judged=judged,
@@ -235,6 +235,19 @@ def _rope(
     return None, "nothing to take it from: give --rope"
 
 
+def _check_looks(rules: Rules, plans: dict[str, StudyPlan]) -> None:
+    """Refuse another rule than the one that a study with looks has spent its alpha by."""
+    for plan in [plan for plan in plans.values() if plan.looks and len(plans) == 1]:
+        for name in ("alpha", "rope"):
+            given, fixed = getattr(rules, name), getattr(plan, name)
+            if None not in (given, fixed) and given != fixed:
+                raise AnalysisError(
+                    f"{name} is {given:g}, but the plan of {plan.study}, which has looks, fixed "
+                    f"{fixed:g} before the runs: leave it out, or try others with "
+                    "python -m analysis sequential"
+                )
+
+
 def _judge(fitted: Estimate, alpha: float, rope: float | None) -> Judged | None:
     if fitted.fit is None or fitted.obstacle is not None or len(fitted.arms) == 1:
         return None
@@ -249,14 +262,25 @@ def _words(
     return verdicts(judged, alpha, rope or 0.0, higher_is_better=rules.higher_is_better)
 
 
+def _copies(frame: pd.DataFrame, done: pd.DataFrame) -> tuple[str, ...]:
+    count = int((frame["status"] == "complete").sum()) - len(done)
+    text = (
+        f"{count} rerun(s) repeat a run to the last digit, which says nothing new: it counts once"
+    )
+    return (text,) if count else ()
+
+
 def _at_looks(
     frame: pd.DataFrame,
     fitted: Estimate,
     plans: dict[str, StudyPlan],
-    rules: Rules,
+    rule: tuple[Rules, float | None],
     words: list[str],
 ) -> tuple[list[str], tuple[str, ...]]:
-    """Return the verdicts of a study that is looked at while it runs, and what to say of it."""
+    """Return the verdicts of a study that is looked at while it runs, and what to say of it.
+
+    `rule` has the rules and the practical size that is printed: the verdicts' own.
+    """
     planned = [plan for plan in plans.values() if plan.looks]
     if not planned:
         return words, ()
@@ -265,7 +289,7 @@ def _at_looks(
         return words, ("several studies, one with looks: early looks are not accounted for",)
     from analysis.sequential import decide
 
-    decision = decide(frame, planned[0], rules)
+    decision = decide(frame, dataclasses.replace(planned[0], rope=rule[1]), rule[0])
     verdict = dict(zip(decision.table["arm"], decision.table["verdict"], strict=True))
     early = list(decision.table.loc[decision.table["note"].str.startswith("stopped"), "arm"])
     note = (

@@ -15,6 +15,7 @@ from dataclasses import dataclass
 
 import numpy as np
 import pandas as pd
+from numpy.typing import NDArray
 from scipy import special
 
 from analysis.errors import AnalysisError
@@ -31,7 +32,7 @@ class Components:
     """Sources of noise.
 
     ``table`` has the columns source, sd, ci_low, ci_high (nats per token), levels, df, share (of
-    the total variance) and note; the last row is the total.
+    the total variance) and note; the last row is the total, its levels are the runs.
     """
 
     table: pd.DataFrame
@@ -85,19 +86,18 @@ def variance_components(runs: pd.DataFrame, confidence: float = 0.95) -> Compone
             f"{len(runs)} complete run(s): repeats of one arm are needed to see noise, e.g. "
             "python -m harness -m '+intervention=baseline' 'seed=range(4)'"
         )
-    sources, residual, notes = _sources(runs, arm)
+    sources, residual = _sources(runs, arm)
     anova = _anova(runs["loss"].to_numpy(dtype=float), arm, sources)
     rows = _rows(anova, sources, residual, 1 - confidence)
-    table = pd.DataFrame(rows)
-    for name, note in notes.items():
-        table.loc[table["source"] == name, "note"] = note
-    return Components(table, len(runs), _describe(sources, residual))
+    return Components(pd.DataFrame(rows), len(runs), _describe(sources, residual))
 
 
-def _sources(
-    runs: pd.DataFrame, arm: np.ndarray
-) -> tuple[list[_Source], tuple[str, int], dict[str, str]]:
-    """Return the separable sources, the residual's name and levels, and notes."""
+def _sources(runs: pd.DataFrame, arm: np.ndarray) -> tuple[list[_Source], tuple[str, int]]:
+    """Return the separable sources, and the residual's name and levels.
+
+    A seed that is a function of another one, as data order = init // 2, goes before it: what is
+    left of the other is within it.
+    """
     varying: dict[str, np.ndarray] = {}
     for seed in SEEDS:
         idle = seed == "data_seed" and "data_shuffled" in runs and _never(runs["data_shuffled"])
@@ -120,7 +120,14 @@ def _sources(
         name, levels = " + ".join(name for name, _ in residual), max(n for _, n in residual)
     else:
         name, levels = "not explained by seeds" if kept else "run to run", len(runs)
-    return kept, (name, levels), {}
+    outer_first = sorted(kept, key=lambda source: sum(_follows(other, source) for other in kept))
+    return outer_first, (name, levels)
+
+
+def _follows(one: _Source, other: _Source) -> bool:
+    """Return whether the first one's seed is known once the other's is."""
+    pairs = set(zip(one.labels, other.labels, strict=True))
+    return len(pairs) == other.levels > one.levels
 
 
 def _merge(varying: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
@@ -139,8 +146,10 @@ def _merge(varying: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
 
 @dataclass(frozen=True, slots=True)
 class _Anova:
+    usable: NDArray[np.bool_]
+    """Which of the sources, the residual last, have degrees of freedom; only they follow."""
     ms: Array
-    """Mean squares of the K sources, the residual last."""
+    """(K,) mean squares."""
     df: Array
     inverse: Array
     """(K, K): rows give the components as combinations of `ms`."""
@@ -170,17 +179,21 @@ def _anova(loss: Array, arm: np.ndarray, sources: list[_Source]) -> _Anova:
     usable = df > 0
     keep = np.ix_(usable, usable)
     return _Anova(
-        ms[usable], df[usable], np.asarray(np.linalg.inv(expected[keep]), dtype=np.float64)
+        usable, ms[usable], df[usable], np.asarray(np.linalg.inv(expected[keep]), dtype=np.float64)
     )
 
 
 def _rows(
     anova: _Anova, sources: list[_Source], residual: tuple[str, int], alpha: float
 ) -> list[dict[str, object]]:
-    names = [(source.name, source.levels) for source in sources] + [residual]
-    if len(anova.df) < len(names):
+    every = [(source.name, source.levels) for source in sources] + [residual]
+    names = [name for name, usable in zip(every, anova.usable, strict=True) if usable]
+    lost = [
+        source.name for source, usable in zip(sources, anova.usable, strict=False) if not usable
+    ]
+    if not anova.usable[-1]:
         # Nothing is repeated below the last source: it and the residual are one.
-        names = [*names[: len(anova.df) - 1], (names[len(anova.df) - 1][0], residual[1])]
+        names[-1] = (names[-1][0], residual[1])
     total = anova.inverse.sum(axis=0)
     positive = np.maximum(anova.inverse @ anova.ms, 0.0)
     rows: list[dict[str, object]] = []
@@ -206,10 +219,10 @@ def _rows(
         {
             "source": TOTAL,
             **_sds(variance, interval),
-            "levels": int(anova.df.sum()) + 1,
+            "levels": residual[1],
             "df": df,
             "share": 1.0,
-            "note": "",
+            "note": f"these seeds cannot separate {' and '.join(lost)}" if lost else "",
         }
     )
     return rows

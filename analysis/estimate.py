@@ -9,9 +9,10 @@ import numpy as np
 import pandas as pd
 
 from analysis.errors import AnalysisError
-from analysis.fit import Fit, Index, fit_pooled, fit_squeezed
+from analysis.fit import FEWEST_DF, Fit, Index, fit_pooled, fit_squeezed
 from analysis.mixed import fit_mixed, seed_index
 from analysis.own import guard
+from analysis.pairing import pairing_df
 from analysis.record_source import SHARED_ENOUGH
 
 VARIANCES = ("guarded", "pooled", "squeezed")
@@ -71,7 +72,7 @@ def estimate(runs: pd.DataFrame, baseline: str, variance: str = "guarded") -> Es
         )
     if max(_distinct_inits(runs, index, i) for i in range(len(arms))) == 1:
         return _loop_only(arms, loss, index, shared)
-    if variance == "squeezed":
+    if variance == "squeezed" and (n[1:] > 1).any():
         return Estimate(
             arms,
             fit_squeezed(loss, index),
@@ -94,16 +95,37 @@ def _pooled_or_mixed(
     singles = bool((n[1:] == 1).all()) and len(arms) > 1
     labels = block_labels(runs, arms[0], pair=not singles)
     seed = seed_index(labels)
-    if seed.max() + 1 == len(runs):
-        fit = fit_pooled(loss, index)
+    lacking = _lacking(index, seed)
+    if lacking or seed.max() + 1 == len(runs):
+        fit, seed = fit_pooled(loss, index), np.arange(len(runs))
         if singles:
             method = f"t prediction interval of one run from K = {n[0]} baselines, df {n[0] - 1}"
             return Estimate(arms, fit, shared, method, "every other arm has a single run"), seed
         method = f"one-way means, pooled variance, df {fit.df_resid:g}"
-        return Estimate(arms, fit, shared, method, _why_pooled(runs)), seed
+        return Estimate(arms, fit, shared, method, lacking or _why_pooled(runs)), seed
     method = "mixed model loss ~ arm + (1 | init_seed), REML, Kenward-Roger se and df"
     why = "runs share initialisation seeds" + (" within the baseline only" if singles else "")
     return Estimate(arms, fit_mixed(loss, index, seed), shared, method, why), seed
+
+
+def _lacking(arm: Index, seed: Index) -> str:
+    """Return why the pairing of these runs cannot be estimated; empty: it can, or there is none.
+
+    Then REML often runs to a correlation of 1 with hardly a degree of freedom, while one-way means
+    are only cautious: shared seeds make differences quieter. Reruns of an arm's seed are not, and
+    stay with the mixed model; so do complete blocks, which are analysis of variance.
+    """
+    cells = set(zip(arm, seed, strict=True))
+    size = np.bincount(seed)
+    complete = len(cells) == len(size) * (arm.max() + 1)
+    left = pairing_df(arm, seed)
+    if len(cells) < len(arm) or complete or left >= FEWEST_DF or size.max() == 1:
+        return ""
+    return (
+        f"{(size > 1).sum()} initialisation seed(s) shared between arms leave {left} degree(s) of "
+        f"freedom to estimate the pairing ({FEWEST_DF:g} are needed), so it is not used: give all "
+        "arms the same seeds to use it"
+    )
 
 
 def _guarded(found: Estimate, loss: np.ndarray, index: np.ndarray, seed: Index) -> Estimate:

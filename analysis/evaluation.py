@@ -30,7 +30,7 @@ class PairedDifference:
     n: int
     """Sequences."""
     n_clusters: int
-    """Documents; equal to `n` where they are not known."""
+    """Documents; 0 where they are not known."""
 
 
 def paired_difference(
@@ -66,7 +66,7 @@ def paired_difference(
     difference = x - y
     mean = float(difference.mean())
     if clusters is None:
-        return PairedDifference(mean, float(difference.std(ddof=1) / len(x) ** 0.5), len(x), len(x))
+        return PairedDifference(mean, float(difference.std(ddof=1) / len(x) ** 0.5), len(x), 0)
     labels = np.asarray(clusters)
     if labels.shape != x.shape:
         raise AnalysisError(

@@ -110,6 +110,8 @@ class Fit:
         with np.errstate(divide="ignore", invalid="ignore"):
             df = np.where(spread > 0, 2 * variance**2 / spread, 0.0)
             correlation = np.clip(cov / np.outer(se, se), -1.0, 1.0)
+        if self.method == "squeezed":
+            df = np.clip(df, min(FEWEST_DF, self.df_resid), self.df_resid)
         return Contrasts(estimate, se, df, np.nan_to_num(correlation, nan=0.5))
 
 
@@ -166,8 +168,9 @@ def fit_pooled(loss: ArrayLike, arm: ArrayLike) -> Fit:
 def fit_squeezed(loss: ArrayLike, arm: ArrayLike) -> Fit:
     """Fit one-way means with a variance for each arm, squeezed towards the pooled one.
 
-    ``(d_t * s2_t + 4 * s2_pooled) / (d_t + 4)`` with ``d_t = n_t - 1``, on d_t + 4 degrees of
-    freedom, at most as many as the pooled variance has.
+    ``(d_t * s2_t + 4 * s2_pooled) / (d_t + 4)`` with ``d_t = n_t - 1``. All of them contain the
+    pooled one, so their covariance is that of one set of sums of squares; no contrast has more
+    degrees of freedom than the pooled variance.
 
     Parameters
     ----------
@@ -178,10 +181,11 @@ def fit_squeezed(loss: ArrayLike, arm: ArrayLike) -> Fit:
     y, index = np.asarray(loss, dtype=float), np.asarray(arm, dtype=np.intp)
     n, means, ss = sums_of_squares(y, index, len(pooled.n))
     squeezed = (ss + PRIOR_DF * pooled.var_resid) / (n - 1 + PRIOR_DF)
-    df = np.minimum(n - 1 + PRIOR_DF, max(pooled.df_resid, 1e-9))
+    of_ss = np.eye(len(n)) + PRIOR_DF / max(pooled.df_resid, 1e-9)
+    of_ss /= (n - 1 + PRIOR_DF)[:, None]
+    W = (of_ss * 2 * (n - 1) * squeezed**2) @ of_ss.T
     cov = np.diag(squeezed / n)
     gradients = tuple(row / n for row in np.eye(len(n)))
-    W = np.diag(2 * squeezed**2 / df)
     return Fit("squeezed", n, means, cov, cov, gradients, W, 0.0, pooled.var_resid, pooled.df_resid)
 
 

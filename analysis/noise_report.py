@@ -207,7 +207,7 @@ def _evaluation_text(evaluation: pd.DataFrame) -> str:
             number(row["delta"], 5, sign=True),
             number(row["se"], 5),
             str(row["n_sequences"]),
-            str(row["n_clusters"]) if row["n_clusters"] != row["n_sequences"] else "not known",
+            str(row["n_clusters"]) if row["n_clusters"] else "not known",
         ]
         for row in evaluation.to_dict("records")
     ]

@@ -63,10 +63,7 @@ class OwnNoise:
         mean = float(df_own @ ratio / df_own.sum())
         df_mean = common / float(np.mean(found.correlation**2))
         variance = h * ratio + u * mean + (1 - h - u)
-        unsure = h**2 / np.maximum(df_own, 1) + (2 * h * u + u**2) / df_mean
-        with np.errstate(divide="ignore"):
-            df = 1 / (unsure + (1 - (h + u) ** 2) / found.df)
-        df = np.maximum(np.minimum(df, found.df), np.minimum(found.df, FEWEST_DF))
+        df = _df((h, u), df_own, df_mean, found.df)
         return dataclasses.replace(found, se=found.se * np.sqrt(variance), df=df)
 
     def _own(self, weights: Array, fit: Fit) -> tuple[float, float]:
@@ -98,6 +95,37 @@ def _weight(df: Array, apart: float) -> Array:
         heard, heard + PRIOR_DF * apart**1.5, out=np.zeros_like(heard), where=heard > 0
     )
     return np.asarray(np.minimum(weight, MOST_WEIGHT))
+
+
+def _df(weights: tuple[Array, Array | float], own: Array, mean: float, model: Array) -> Array:
+    """Return the df of variances that weigh the own, the family's mean and the model's."""
+    h, u = weights
+    unsure = h**2 / np.maximum(own, 1) + (2 * h * u + u**2) / mean
+    with np.errstate(divide="ignore"):
+        df = 1 / (unsure + (1 - (h + u) ** 2) / model)
+    return np.asarray(np.maximum(np.minimum(df, model), np.minimum(model, FEWEST_DF)))
+
+
+def expected_df(own: float, model: float, apart: float, correlation_square: float) -> float:
+    """Return the df that guarded differences of equal variances may expect, for planning.
+
+    Parameters
+    ----------
+    own, model
+        Df of a difference's own variance and of the model's.
+    apart
+        Share of a run's noise that the seed does not explain.
+    correlation_square
+        Mean square of the differences' correlations, each with itself included.
+
+    Examples
+    --------
+    >>> round(expected_df(3, 24, 0.2, 0.34375), 1)
+    4.4
+    """
+    h = _weight(np.array([own]), apart)
+    u = float((1 - h[0]) * h[0])
+    return float(_df((h, u), np.array([own]), own / correlation_square, np.array([model]))[0])
 
 
 def guard(fit: Fit, loss: ArrayLike, arm: ArrayLike, seed: ArrayLike) -> Fit:

@@ -8,8 +8,10 @@ import numpy as np
 import pandas as pd
 from numpy.typing import ArrayLike
 from scipy import special
+from scipy.sparse import coo_array
+from scipy.sparse.csgraph import connected_components
 
-from analysis.fit import Array, sums, sums_of_squares
+from analysis.fit import Array, Index, sums, sums_of_squares
 from analysis.search import find_root
 
 MOST_SEEDS = 1500
@@ -28,6 +30,30 @@ class Correlation:
     """Of F: that seeds do not matter."""
     n_seeds: int
     n_runs: int
+
+
+def pairing_df(arm: Index, seed: Index) -> int:
+    """Return what is left of N runs beyond the arms and the seeds: N - rank[X Z].
+
+    Without it, nothing tells the seeds' noise from the rest. The rank is the number of arms and
+    seeds less that of the groups which shared seeds join.
+
+    Parameters
+    ----------
+    arm, seed
+        (N,) integers from 0 without gaps.
+
+    Examples
+    --------
+    Two arms of four seeds, one of them shared:
+
+    >>> pairing_df(np.array([0, 0, 0, 0, 1, 1, 1, 1]), np.array([0, 1, 2, 3, 3, 4, 5, 6]))
+    0
+    """
+    n_arms = int(arm.max()) + 1
+    size = n_arms + int(seed.max()) + 1
+    edges = coo_array((np.ones(len(arm)), (arm, n_arms + seed)), shape=(size, size))
+    return len(arm) - size + int(connected_components(edges, directed=False)[0])
 
 
 def seed_correlation(

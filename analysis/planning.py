@@ -22,7 +22,8 @@ class Pilot:
     sd: float
     """Of one run around its arm's mean, nats per token."""
     df: float
-    """Degrees of freedom behind `sd`; infinite where it is simply believed."""
+    """Degrees of freedom behind the noise of a difference, ``sd * sqrt(1 - rho)``; infinite where
+    it is simply believed."""
     rho: float | None
     """Correlation of same-seed runs; None: arms do not share seeds."""
     hours: float | None = None
@@ -47,7 +48,7 @@ class Plan:
     seeds: int
     """Seeds per arm, taking the sd at its word."""
     seeds_cautious: int
-    """The same at the sd's 80% upper confidence limit."""
+    """The same at the 80% upper confidence limit of the sd, its correlation taken as it is."""
     n_baseline: int
     """Baseline runs: as many as the arms where seeds are shared, else about n * sqrt(T)."""
     curve: pd.DataFrame
@@ -82,10 +83,13 @@ def pilot_of(runs: Source, rules: Rules | None = None, **changes: Any) -> Pilot:
             "initialisation seeds or more, or give --sd"
         )
     rows = result.table[result.table["n"] > 0]
-    rho = fit.rho if fit.method == "mixed" and fit.rho > 0 else None
+    rho, df = None, fit.df_resid
+    if fit.method == "mixed" and fit.var_resid > 0:
+        # Planning rests on the residual alone, sd^2 (1 - rho): its df are fewer than N - A.
+        rho, df = fit.rho, min(df, float(2 * fit.var_resid**2 / fit.W[-1, -1]))
     return Pilot(
         fit.sd_total,
-        fit.df_resid,
+        df,
         rho,
         _mean(rows, "hours"),
         _mean(rows, "usd"),
@@ -97,7 +101,11 @@ def pilot_of(runs: Source, rules: Rules | None = None, **changes: Any) -> Pilot:
 def plan(
     delta: float, pilot: Pilot, n_arms: int, *, alpha: float = 0.05, power: float = 0.8
 ) -> Plan:
-    """Return the seeds that find a difference with a power.
+    """Return the seeds that find a difference with a power, by the default rule of a comparison.
+
+    Each difference then answers for its own variance, which costs power with few seeds
+    (`analysis.power.Design`); in simulated studies the power came out within 0.04 of the one given
+    here, and 0.08 above it at rho 0.8 and four seeds.
 
     Parameters
     ----------
@@ -118,14 +126,16 @@ def plan(
     Examples
     --------
     >>> plan(0.025, Pilot(0.015, 7, 0.4), n_arms=8).seeds
-    6
+    8
     """
     if n_arms < 1:
         raise AnalysisError(
             f"the number of arms is {n_arms}: at least 1 is compared with the baseline"
         )
     cautious = upper_sd(pilot.sd, pilot.df) if math.isfinite(pilot.df) else pilot.sd
-    hopeful, wary = (Design(sd, pilot.rho, n_arms, None, alpha) for sd in (pilot.sd, cautious))
+    hopeful, wary = (
+        Design(sd, pilot.rho, n_arms, None, alpha, True) for sd in (pilot.sd, cautious)
+    )
     seeds, more = (_seeds(design, delta, power) for design in (hopeful, wary))
     rows = []
     for n in sorted({2, 3, 4, 5, 6, 8, seeds, more, 2 * seeds}):
@@ -181,8 +191,9 @@ def _mean(table: pd.DataFrame, column: str) -> float | None:
 
 def _lines(result: Plan) -> list[str]:
     pilot = result.pilot
-    rho = "seeds not shared" if not pilot.rho else f"correlation of same-seed runs {pilot.rho:.2f}"
-    df = f", df {pilot.df:g}" if math.isfinite(pilot.df) else ""
+    rho = f"correlation of same-seed runs {pilot.rho or 0:.2f}"
+    rho = "seeds not shared" if pilot.rho is None else rho
+    df = f", df {pilot.df:.3g}" if math.isfinite(pilot.df) else ""
     lines = [
         f"## Plan: {result.n_arms} arm(s) against the baseline\n",
         f"To find a difference of {result.delta:g}{pilot.unit} with power {result.power:g} at "
@@ -194,11 +205,12 @@ def _lines(result: Plan) -> list[str]:
             else "."
         ),
         f"Noise: sd {pilot.sd:.3g}{df}, {rho} (from {pilot.source}).",
+        "Power is that of the default rule, each difference answering for its own variance.",
     ]
-    if result.delta < pilot.sd:
+    if result.delta < pilot.sd * math.sqrt(1 - (pilot.rho or 0)):
         lines.append(
-            "The difference is below one sd of a run: at 8 seeds or fewer such a study "
-            "nearly always ends undecided."
+            "The difference is below one sd of a run beyond its seed's share: at 8 seeds or fewer "
+            "such a study nearly always ends undecided."
         )
     header = ["seeds", "runs", "power", "power, cautious sd", f"found with power {result.power:g}"]
     money = result.curve["usd"].notna().any()

@@ -15,6 +15,7 @@ from scipy import special
 
 from analysis.dunnett import Array, critical_value, sd_nodes
 from analysis.errors import AnalysisError
+from analysis.own import expected_df
 from analysis.search import find_root
 
 MOST_SEEDS = 100_000
@@ -50,6 +51,8 @@ class Design:
 
     Blocked (`rho` given): variance of a difference ``2 sd^2 (1 - rho) / n``, df ``T (n - 1)``.
     Unpaired: ``sd^2 (1/n + 1/K)``, df ``T (n - 1) + K - 1``. Verdicts by single-step Dunnett.
+    `guarded` lowers the df to those that the default rule may expect where all variances are equal
+    (`analysis.own`): with few seeds and a high rho much of the power is its price.
 
     Examples
     --------
@@ -68,6 +71,8 @@ class Design:
     """K, runs of the baseline in an unpaired design; None: as many as each arm has."""
     alpha: float = 0.05
     """Two-sided family error."""
+    guarded: bool = False
+    """Each difference answers for its own variance too, as by default in a comparison."""
 
     def power(self, delta: float, n: float) -> float:
         """Return the chance to find `delta` (nats per token) in one given arm at n seeds.
@@ -83,8 +88,17 @@ class Design:
             df = self.n_arms * (n - 1) + K - 1
         if df <= 0:
             return 0.0
+        if self.guarded and n > 1:
+            df = self._guarded_df(n, K, df, loading)
         critical = critical_value([loading] * self.n_arms, df, self.alpha)
         return float(power([abs(delta) / se], df, critical)[0])
+
+    def _guarded_df(self, n: float, K: float, df: float, loading: float) -> float:
+        own = n - 1
+        if not self.rho and K > 1:  # Welch's
+            own = (1 / n + 1 / K) ** 2 / (1 / (n**2 * (n - 1)) + 1 / (K**2 * (K - 1)))
+        square = (1 + (self.n_arms - 1) * loading**4) / self.n_arms
+        return expected_df(own, df, 1 - (self.rho or 0.0), square)
 
     def seeds_needed(self, delta: float, power: float = 0.8) -> int:
         """Return the smallest number of seeds per arm that finds `delta` with a power.
@@ -110,11 +124,6 @@ class Design:
             low, high = (low, middle) if self.power(delta, middle) >= power else (middle, high)
         return high
 
-    def exact_seeds(self, delta: float, power: float = 0.8) -> float:
-        """Return the fractional number of seeds at which the power is reached exactly."""
-        top = float(self.seeds_needed(delta, power))
-        return find_root(lambda n: self.power(delta, n) - power, 1.01, top)
-
     def detectable(self, n: int, power: float = 0.8) -> float:
         """Return the smallest difference, nats per token, that n seeds find with a power."""
         if n < 2:
@@ -134,6 +143,9 @@ def seeds_needed(
     **rule: float,
 ) -> int:
     """Return the smallest number of seeds per arm that reaches a power; see `Design`.
+
+    Of the model alone (``--variance pooled``); `analysis.plan` asks for the default rule, which
+    takes one or two seeds more.
 
     Parameters
     ----------

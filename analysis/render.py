@@ -230,7 +230,7 @@ def _adjusted(result: Comparison) -> bool:
     table = result.table[result.table["se"].notna()]
     base = result.table.loc[result.table["arm"] == result.rules.baseline, "mean_loss"].iloc[0]
     gap = (table["mean_loss"] - base - table["delta"]).abs()
-    return bool((gap > 1e-6 * abs(base)).any())
+    return bool((gap > 1e-6 * table["se"] + 1e-12 * abs(base)).any())
 
 
 def _band(result: Comparison) -> str:

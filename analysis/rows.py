@@ -143,7 +143,8 @@ def _seeds(fitted: Estimate, alpha: float, rope: float | None) -> float:
     if fit is None or fitted.obstacle or not rope or not fit.sd_total > 0:
         return np.nan
     rho = min(fit.rho, 0.999) if fit.method == "mixed" else None
-    design = Design(fit.sd_total, rho, max(len(fitted.arms) - 1, 1), None, alpha)
+    n_arms = max(len(fitted.arms) - 1, 1)
+    design = Design(fit.sd_total, rho, n_arms, None, alpha, guarded=fit.own is not None)
     try:
         return float(design.seeds_needed(rope))
     except AnalysisError:

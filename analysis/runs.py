@@ -124,10 +124,16 @@ def with_names(runs: pd.DataFrame) -> pd.DataFrame:
 
 
 def complete(runs: pd.DataFrame) -> pd.DataFrame:
-    """Return the complete runs, in an order that does not depend on the input's."""
+    """Return the complete runs, in an order that does not depend on the input's.
+
+    Runs equal in arm, seeds and loss are one: a trainer that repeats itself says nothing new.
+    """
     keys = ["arm", *(seed for seed in SEEDS if seed in runs), "loss"]
     done = runs[runs["status"] == "complete"]
-    return done.sort_values(keys, key=_sortable, kind="stable").reset_index(drop=True)
+    if len(keys) > 2:
+        done = done[~done.duplicated(keys) | done[keys].isna().any(axis=1)]
+    order = lambda c: c if c.name == "loss" else c.astype(str)  # noqa: E731
+    return done.sort_values(keys, key=order, kind="stable").reset_index(drop=True)
 
 
 def arm_name(interventions: object, separators: str = "+,") -> str:
@@ -236,8 +242,7 @@ def _check_duplicates(runs: pd.DataFrame, allow_reruns: bool) -> None:
     if len(again):
         raise AnalysisError(
             f"{len(again)} runs have the same arm and the same seeds as another: "
-            f"{named(again['run_id'])}{_one_line_a_run(runs)}, or declare reruns with "
-            "--allow-reruns"
+            f"{named(again['run_id'])}{_one_line_a_run(runs)}, or declare them with --allow-reruns"
         )
 
 
@@ -279,10 +284,6 @@ def _check_one_recipe(runs: pd.DataFrame) -> None:
                     f"{named(firsts)}): compare runs of one scale; name their folders instead of "
                     "the whole study's, and give each scale a study_name of its own"
                 )
-
-
-def _sortable(column: pd.Series) -> pd.Series:
-    return column if column.name == "loss" else column.astype(str)
 
 
 def _numeric(runs: pd.DataFrame) -> list[str]:

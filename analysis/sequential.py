@@ -112,8 +112,8 @@ def decide(
     Parameters
     ----------
     runs
-        One row a run (columns in `analysis.runs`). Runs of an arm count in the order of the
-        plan's cells, else of their seeds: the first ``looks[k]`` of them make look k.
+        One row a run (columns in `analysis.runs`). Complete and diverged runs of an arm count in
+        the order of the plan's cells, else of their seeds: the first ``looks[k]`` make look k.
     plan
         ``alpha``, ``looks`` and ``rope``; its cells name the arms and the order of the seeds.
     rules
@@ -141,8 +141,9 @@ def decide(
     baseline = rules.baseline
     alphas = spending(plan.looks, plan.alpha)
     runs = prepare(runs, metric=rules.metric, allow_reruns=rules.allow_reruns)
-    ranked = _ranked(runs, plan)
-    arms = _arms(ranked, plan, baseline)
+    # A run that failed, waits or was superseded takes no place: another has its seed, or will.
+    ranked = _ranked(pd.concat([complete(runs), runs[runs["status"] == "diverged"]]), plan)
+    arms = _arms(runs, plan, baseline)
     states = {arm: _State() for arm in arms}
     look = 0
     for k, (n, alpha) in enumerate(zip(plan.looks, alphas, strict=True)):

@@ -11,7 +11,7 @@ import numpy as np
 from scipy import special
 
 from analysis.classic import holm, paired, welch
-from analysis.dunnett import critical_value, one_factor_loadings, two_sided_p
+from analysis.dunnett import critical_value, one_factor_loadings
 from analysis.fit import Array, Fit, fit_pooled, fit_squeezed
 from analysis.mixed import fit_mixed
 from analysis.own import guard
@@ -111,8 +111,8 @@ def _fitted(study: Study, fit: Fit) -> Answer:
     t = np.abs(found.estimate) / found.se
     miss = np.abs(found.estimate - study.truth) / found.se
     pointwise = miss <= special.stdtrit(df, 1 - ALPHA / 2)
-    order = np.lexsort((-t, two_sided_p(t, df)))
     bounds = step_down_bounds(len(t), round(float(loadings.mean()), 2), df)
+    order = np.argsort(-t / bounds[0])
     rejected = np.empty(len(t), dtype=bool)
     rejected[order] = np.logical_and.accumulate(t[order] > bounds[np.arange(len(t)), order])
     return Answer(rejected, pointwise, bool((miss <= bounds[0]).all()))

@@ -138,14 +138,23 @@ def _interactions(context: _Context, stacks: list[str]) -> pd.DataFrame:
     table.insert(0, "stack", whole)
     table.insert(1, "delta", [deltas[at[arm]] for arm in whole])
     table.insert(2, "sum_of_parts", table["delta"] - table["estimate"])
-    table["verdict"] = [_additivity(row, context) for row in table.to_dict("records")]
+    alone = np.zeros_like(weights)
+    alone[:, 1:] = weights[:, 1:] < 0
+    alone[:, 0] = -alone.sum(axis=1)
+    sums = _contrast_table(context, alone)
+    signed = (sums["ci_low"] > 0) | (sums["ci_high"] < 0)
+    rows = zip(table.to_dict("records"), signed, strict=True)
+    table["verdict"] = [_additivity(row, context, sign) for row, sign in rows]
     return table
 
 
-def _additivity(row: dict[object, float], context: _Context) -> str:
+def _additivity(row: dict[object, float], context: _Context, signed: bool) -> str:
+    """Name an interaction; `signed` where the sum of the parts is clearly on one side of 0."""
     if row["df"] < FEWEST_DF - DF_ROUNDING or not row["se"] > 0:
         return UNDECIDED
     if row["p_adj"] < context.alpha:
+        if not signed:
+            return UNDECIDED
         return SUPER if row["estimate"] * row["sum_of_parts"] > 0 else SUB
     half = float(special.stdtrit(row["df"], 1 - context.alpha)) * row["se"]
     within = context.rope is not None and abs(row["estimate"]) + half < context.rope

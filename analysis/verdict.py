@@ -24,6 +24,8 @@ from analysis.power import power
 BETTER, WORSE = "better", "worse"
 SAME, UNDECIDED = "no practical difference", "undecided"
 SMALL = " (below practical size)"
+LEAST_DF = 0.5
+"""Below this an se says nothing, and t quantiles run out of digits: no figures are given."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,10 +44,11 @@ class Judged:
     inside_rope: tuple[bool, ...]
     """The pointwise interval of two one-sided tests lies within the practical size."""
     breakeven_sd: Array
-    """Noise sd of one run below which this difference would count as real."""
+    """Noise sd of one run below which the simultaneous interval would leave out 0.
+
+    A step-down verdict asks for less where other arms are clearer, never for more.
+    """
     power_at_rope: Array
-    power_at_estimate: Array
-    critical: Array
 
 
 def judge(fit: Fit, alpha: float, rope: float) -> Judged:
@@ -66,8 +69,7 @@ def judge(fit: Fit, alpha: float, rope: float) -> Judged:
     if fit.method == "squeezed":
         df = np.full_like(df, df.min())
     loadings = one_factor_loadings(contrasts.correlation)
-    ok = (se > 0) & (df > 0)
-    if not ok.all():
+    if not ((se > 0) & (df > LEAST_DF)).all():
         return _without_noise(delta, se, df)
     t = delta / se
     critical = critical_values(loadings, df, alpha)
@@ -83,8 +85,6 @@ def judge(fit: Fit, alpha: float, rope: float) -> Judged:
         inside_rope=tuple(bool(x) for x in (delta - half > -rope) & (delta + half < rope)),
         breakeven_sd=fit.sd_total * np.abs(t) / critical,
         power_at_rope=_powers(np.full_like(delta, rope) / se, df, critical),
-        power_at_estimate=_powers(np.abs(t), df, critical),
-        critical=critical,
     )
 
 
@@ -148,8 +148,6 @@ def _without_noise(delta: Array, se: Array, df: Array) -> Judged:
         nothing,
         nothing,
         (False,) * len(delta),
-        nothing,
-        nothing,
         nothing,
         nothing,
     )

@@ -79,8 +79,8 @@ def _obstacles(table: pd.DataFrame, fitted: Estimate) -> list[str]:
     fit = fitted.fit
     if fit is not None and fit.sd_total > 0 and fit.var_resid == 0:
         return [
-            "the differences between arms are the same at every seed: there is no residual "
-            "noise to judge them by, so nothing is decided"
+            "every loss is its arm's plus its seed's, to the last digit: there is no residual "
+            "noise to judge differences by, so nothing is decided; are some figures copies?"
         ]
     if fit is not None and fit.sd_total == 0:
         return [
@@ -244,9 +244,11 @@ def _rope(rope: float | None, source: str, fitted: Estimate) -> list[str]:
     fit = fitted.fit
     if rope is None or fit is None or fitted.obstacle or source.startswith("1 x"):
         return []
-    if rope < fit.sd_total:
+    noise = math.sqrt(fit.var_resid)
+    if rope < noise:
+        pairing = ", its seed's share left out" if fit.var_init else ""
         return [
-            f"the practical size {rope:.3g} is below one sd of a run ({fit.sd_total:.2g}): at "
+            f"the practical size {rope:.3g} is below one sd of a run ({noise:.2g}{pairing}): at "
             "8 seeds or fewer such a study nearly always ends undecided"
         ]
     return []
@@ -281,16 +283,14 @@ def _next_steps(
     if fitted.obstacle or table["df"].min() < FEWEST_DF - DF_ROUNDING:
         how = "here, the command that trained these runs, with -m and 'seed=range(4)'"
         how = "then add their rows, with a column seed, to the table" if is_foreign(done) else how
-        steps.append(
-            "run the baseline with at least 4 initialisation seeds, and each arm with the same "
-            f"seeds: {how}"
-        )
+        what = "the baseline with at least 4 initialisation seeds, and each arm with the same seeds"
+        if fitted.n_shared[0] >= 4:
+            what = "each arm with the baseline's seeds, at least 4 of them"
+        steps.append(f"run {what}: {how}")
         return tuple(steps)
     waiting = table[table["verdict"].str.startswith(UNDECIDED) & (table["n"] > 0)]
-    seeds = waiting["seeds_needed"].dropna()
-    if len(waiting) and len(seeds) and rope:
-        count = seeds.max()
-        have = int(waiting["n"].min())
+    count, have = waiting["seeds_needed"].max(), waiting["n"].min()
+    if rope and count > have:
         number = f"about {count:.0f} seeds per arm" if np.isfinite(count) else "too many seeds"
         steps.append(
             f"{len(waiting)} arm(s) undecided: {number} (now {have}) would find a difference of "

@@ -75,7 +75,7 @@ def power_chart(result: Plan, rules: Rules) -> Chart:
             rows.append({"seeds": int(row["seeds"]), "power": float(row[name]), "noise": label})
     summary = (
         f"{result.seeds} seeds per arm find {result.delta:.4g}{unit(rules)} with power "
-        f"{result.power:g}; {result.seeds_cautious} at the sd's 80% upper limit."
+        f"{result.power:g}; {result.seeds_cautious} at the noise's 80% upper limit."
     )
     datasets: dict[str, Rows] = {"power": rows, "goal": [{"goal": result.power}]}
     spec = layered(_power_layers(), height=240)

@@ -187,7 +187,7 @@ def _plan(evidence: Evidence) -> Section:
     text = (
         f"To find a difference of {result.delta:.3g}{unit(evidence.rules)} with power "
         f"{result.power:g} at family error {result.alpha:g}: {result.seeds} seeds per arm "
-        f"({result.seeds_cautious} at the 80% upper limit of the sd)."
+        f"({result.seeds_cautious} at the 80% upper limit of the noise)."
     )
     rope = evidence.comparison.rope if evidence.comparison else None
     if rope is not None and rope < result.delta:

@@ -108,7 +108,7 @@ def plan_table(result: Plan, rules: Rules) -> Table:
         Column("seeds per arm"),
         Column("runs in all"),
         Column("power"),
-        Column("power, cautious sd", help="at the sd's 80% upper confidence limit"),
+        Column("power, cautious sd", help="at the noise's 80% upper confidence limit"),
         Column(
             f"found with power {result.power:g}", help=f"smallest difference{unit(rules, ', ')}"
         ),

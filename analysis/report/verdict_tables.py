@@ -32,7 +32,7 @@ def verdict_table(result: Comparison, cells: dict[str, str]) -> Table:
         Column(percent, help="simultaneous over all arms; sorts by its lower end"),
         Column("p adj", help="adjusted for the number of arms (step-down Dunnett)"),
         Column("published", help="difference in the source that proposed it"),
-        Column("break-even sd", help="noise below which this difference would count as real"),
+        Column("break-even sd", help="noise of a run below which the interval would leave out 0"),
         Column("power", help="to find a difference of the practical size with these runs"),
         Column("seeds needed", help="per arm, to find a difference of the practical size"),
     ]

@@ -120,7 +120,27 @@ def test_constant_differences_at_every_seed_are_not_evidence():
     frame = study({"a": 0.0}, n=4)
     base = frame.loc[frame["arm"] == BASELINE, "test_loss"].to_numpy()
     frame.loc[frame["arm"] == "a", "test_loss"] = base - 0.001
-    assert row(compare(frame), "a").verdict == "undecided"
+    result = compare(frame)
+    assert row(result, "a").verdict == "undecided"
+    assert not any("run the baseline with at least 4" in step for step in result.next_steps)
+
+
+def test_the_practical_size_is_held_against_the_noise_that_pairing_leaves():
+    frame = study({"a": -0.01, "b": 0.0}, n=8, rho=0.9)
+    fit = compare(frame).estimate.fit
+    left = np.sqrt(fit.var_resid)
+    between = (left + fit.sd_total) / 2
+    assert not any("practical size" in text for text in compare(frame, rope=between).warnings)
+    assert any("practical size" in text for text in compare(frame, rope=left / 2).warnings)
+
+
+def test_seeds_that_are_already_there_are_no_next_step():
+    result = compare(study({"a": 0.0, "b": 0.005}, n=3, sd=0.01), rope=0.2)
+    far = compare(study({"a": 0.19, "b": 0.2}, n=3, sd=0.01), rope=0.2)
+    for found in (result, far):
+        assert not any("seeds per arm" in step for step in found.next_steps)
+    near = compare(study({"a": 0.0, "b": 0.005}, n=3, sd=0.01), rope=0.003)
+    assert any("seeds per arm (now 3)" in step for step in near.next_steps)
 
 
 def test_an_arm_with_the_baseline_s_own_losses_is_pointed_out():

@@ -68,6 +68,37 @@ def test_seeds_that_vary_together_are_one_row():
     assert table["sd"].iloc[0] == pytest.approx(frame["loss"].std())
 
 
+def test_a_data_seed_that_follows_the_init_seed_is_estimated_before_it():
+    rng = np.random.default_rng(4)
+    sums, studies = np.zeros(3), 200
+    for _ in range(studies):
+        init = np.repeat(np.arange(8), 3)
+        noise = [rng.normal(0, sd, size) for sd, size in ((3, 8), (5, 4), (1, 24))]
+        frame = pd.DataFrame(
+            {"arm": "baseline", "init_seed": init, "data_seed": init // 2, "loop_seed": [0, 1, 2] * 8,
+             "loss": noise[0][init] + noise[1][init // 2] + noise[2]}
+        )  # fmt: skip
+        table = by_source(frame)
+        assert list(table.index) == ["data order", "init", "loop", "total"]
+        assert list(table["df"][:3]) == [3, 4, 16]
+        assert list(table["levels"]) == [4, 8, 24, 24]
+        sums += table["sd"].to_numpy()[:3] ** 2
+    assert sums / studies == pytest.approx([25, 9, 1], rel=0.2)
+
+
+def test_what_the_seeds_cannot_separate_is_said_and_nothing_takes_its_name():
+    # In arms a and b the data seed is the arm's, in c the init seed's: nothing is left for it.
+    rows = [*zip("aabbcc", [0, 1, 0, 1, 2, 3], [0, 0, 1, 1, 0, 1], strict=True)]
+    frame = pd.DataFrame(rows * 3, columns=["arm", "init_seed", "data_seed"])
+    frame["loop_seed"] = np.repeat([0, 1, 2], 6)
+    frame["loss"] = np.random.default_rng(2).normal(0, 1, 18) + frame["init_seed"]
+    table = by_source(frame)
+    assert list(table.index) == ["init", "loop", "total"]
+    assert list(table["df"][:2]) == [2, 13]
+    assert table.loc["total", "note"] == "these seeds cannot separate data order"
+    assert table.loc["total", "levels"] == 18
+
+
 def test_a_data_seed_without_shuffling_is_no_source():
     frame = NESTED.assign(data_seed=[0, 1, 2, 3, 4, 5, 6, 7], data_shuffled=False)
     assert list(variance_components(frame).table["source"]) == ["init", "loop", "total"]
@@ -173,6 +204,11 @@ def test_evaluation_sampling_reads_the_files_beside_the_records(tmp_path):
     assert table.loc["a", "se"] == pytest.approx(0.1 * 2**0.5 / 200**0.5, rel=0.15)
     text = report.to_markdown()
     assert "evaluation sampling" in text
+    assert "not known" in text
+    for record in folder.rglob("record.json"):
+        np.save(record.parent / "ids.npy", np.arange(200))
+    ids = next(folder.rglob("ids.npy"))
+    assert "not known" not in noise(folder, clusters=ids).to_markdown()
     assert "Correlation of runs" in text
 
 

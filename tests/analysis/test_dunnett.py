@@ -114,6 +114,22 @@ def test_step_down_lies_between_raw_and_bonferroni_and_keeps_their_order(t, load
     assert (np.diff(adjusted[np.argsort(raw, kind="stable")]) >= -1e-12).all()
 
 
+@given(
+    t=st.lists(st.floats(0, 8), min_size=2, max_size=6),
+    df=st.lists(st.floats(3, 60), min_size=6, max_size=6),
+)
+@settings(max_examples=40, deadline=None)
+def test_an_arm_whose_interval_leaves_out_zero_is_below_alpha_whatever_the_df(t, df):
+    df, loadings = np.array(df[: len(t)]), [0.7] * len(t)
+    single = [tail_probability(value, loadings, own) for value, own in zip(t, df, strict=True)]
+    assert (step_down(t, loadings, df) <= np.array(single) + 1e-9).all()
+
+
+def test_little_df_beside_much_does_not_raise_the_other_s_p():
+    t, loadings, df = [3.72, 3.01, *[0.0] * 6], [0.63] * 8, [6.3, *[15.1] * 7]
+    assert step_down(t, loadings, df)[0] <= tail_probability(t[0], loadings, df[0])
+
+
 @given(st.lists(st.floats(0.05, 0.95), min_size=3, max_size=7))
 @settings(max_examples=40, deadline=None)
 def test_loadings_are_recovered_from_their_own_correlations(loadings):

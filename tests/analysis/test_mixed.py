@@ -124,7 +124,10 @@ def test_squeezed_variances_follow_their_formula():
     contrasts = fit_squeezed(y, arm).against_baseline()
     variance = s2.sum() / 3
     assert contrasts.se == pytest.approx([np.sqrt(variance)])
-    assert contrasts.df == pytest.approx([variance**2 / ((s2 / 3) ** 2 / 4).sum()])
+    # s2 = M ss with independent sums of squares of 2 df each
+    M = (np.eye(2) + 4 / 4) / 6
+    spread = (2 * 2 * (s2 * (M.sum(axis=0) / 3)) ** 2).sum()
+    assert contrasts.df == pytest.approx([min(2 * variance**2 / spread, 4.0)])
 
 
 def test_brown_forsythe_agrees_with_r(r_numbers):

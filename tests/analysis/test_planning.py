@@ -5,14 +5,18 @@ from studies import on_disk, study
 
 from analysis import AnalysisError, Pilot, pilot_of, plan, seeds_needed
 from analysis.__main__ import main
+from analysis.dunnett import critical_value
+from analysis.fit import fit_pooled
+from analysis.mixed import fit_mixed
+from analysis.own import guard
 from analysis.power import Design, power, upper_sd
+from analysis.simulate import Cell, simulate
 
 
 def test_seeds_of_two_groups_agree_with_power_t_test(r_numbers):
-    unpaired = Design(0.015, None, 1).exact_seeds(0.014)
-    assert unpaired == pytest.approx(r_numbers["power_t"]["unpaired"], abs=1e-4)
-    assert unpaired == pytest.approx(19.03024, abs=1e-4)
-    assert Design(0.015, 0.4, 1).exact_seeds(0.014) == pytest.approx(12.86408, abs=1e-4)
+    unpaired, blocked = Design(0.015, None, 1), Design(0.015, 0.4, 1)
+    assert unpaired.power(0.014, r_numbers["power_t"]["unpaired"]) == pytest.approx(0.8, abs=1e-6)
+    assert blocked.power(0.014, 12.86408) == pytest.approx(0.8, abs=1e-6)
     assert seeds_needed(0.014, 0.015, None, 1) == 20
 
 
@@ -43,6 +47,48 @@ def test_power_agrees_with_simulated_studies():
     se = np.sqrt(2 * (resid**2).sum(axis=(1, 2)) / (T * (n - 1)) / n)
     found = (means[:, 1] - means[:, 0] + delta) / se > critical
     assert Design(sd, rho, T).power(delta, n) == pytest.approx(found.mean(), abs=0.01)
+
+
+@pytest.mark.parametrize(
+    ("delta", "rho", "n_arms", "n"),
+    [(0.025, 0.4, 8, 6), (0.03, None, 4, 5), (0.015, 0.8, 4, 4), (0.04, 0.4, 4, 3)],
+)
+def test_power_of_the_default_rule_agrees_with_simulated_studies(delta, rho, n_arms, n):
+    rng = np.random.default_rng(1)
+    cell = Cell(n_arms, n, rho or 0.0)
+    critical, found, studies = {}, 0, 300
+    for _ in range(studies):
+        study = simulate(cell, rng, null=True)
+        loss = study.loss - delta * (study.arm == 1)
+        seed = study.seed if rho else np.arange(len(loss))
+        fit = fit_mixed(loss, study.arm, seed) if rho else fit_pooled(loss, study.arm)
+        contrast = guard(fit, loss, study.arm, seed).against_baseline()
+        df = round(float(contrast.df[0]), 1)
+        if df not in critical:
+            critical[df] = critical_value([0.5**0.5] * n_arms, df)
+        found += int(-contrast.estimate[0] / contrast.se[0] > critical[df])
+    design = Design(0.015, rho, n_arms, guarded=True)
+    assert design.power(delta, n) == pytest.approx(found / studies, abs=0.04 + 0.05)
+    assert design.power(delta, n) < Design(0.015, rho, n_arms).power(delta, n)
+
+
+@pytest.mark.parametrize("rho", [0.0, 0.8])
+def test_the_upper_limit_from_shared_seeds_covers_the_noise_of_differences(rho):
+    rng, covered, studies = np.random.default_rng(9), 0, 120
+    for _ in range(studies):
+        frame = study({"a": 0.0}, n=4, sd=0.01, rho=rho, rng=rng)
+        pilot = pilot_of(frame)
+        limit = upper_sd(pilot.sd, pilot.df) * np.sqrt(1 - (pilot.rho or 0.0))
+        covered += int(limit >= 0.01 * np.sqrt(1 - rho))
+    assert covered / studies == pytest.approx(0.8, abs=0.09)
+
+
+def test_a_pilot_of_shared_seeds_without_correlation_says_that_they_are_shared():
+    seeds = {"init_seed": [0, 1, 2, 3] * 2, "arm": ["baseline"] * 4 + ["a"] * 4}
+    frame = pd.DataFrame({**seeds, "test_loss": [1.0, 2.0, 3.0, 4.0, 4.0, 3.0, 2.0, 1.0]})
+    pilot = pilot_of(frame)
+    assert pilot.rho == 0
+    assert "correlation of same-seed runs 0.00" in plan(2.0, pilot, 2).to_markdown()
 
 
 def test_more_seeds_are_never_less_powerful_and_the_answer_is_the_smallest():

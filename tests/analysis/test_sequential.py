@@ -84,6 +84,20 @@ def test_a_diverged_run_does_not_hold_up_a_look():
     assert decide(frame, PLAN).look == 1
 
 
+@pytest.mark.parametrize("status", ["failed", "running", "preempted", "superseded"])
+def test_a_run_that_is_not_there_takes_no_place(status):
+    frame = study({"a": -0.5, "b": 0.0}, n=4, sd=0.002).assign(status="complete")
+    frame["run_id"] = range(len(frame))
+    gone = frame[(frame["arm"] == "a") & (frame["init_seed"] == 0)]
+    gone = gone.assign(status=status, test_loss=np.nan, run_id="gone")
+    first = decide(frame, PLAN)
+    second = decide(pd.concat([gone, frame]), PLAN)
+    assert (second.look, second.next_n) == (first.look, first.next_n) == (3, None)
+    pd.testing.assert_frame_equal(first.table, second.table)
+    alone = decide(gone.assign(arm="new"), PLAN).table
+    assert list(alone["arm"]) == ["new"]
+
+
 def test_conditional_power_agrees_with_simulated_brownian_motion():
     rng = np.random.default_rng(0)
     from analysis.dunnett import critical_value
@@ -116,6 +130,25 @@ def test_the_results_table_uses_the_sequential_verdicts(tmp_path):
     assert row.p_adj < 0.05
     assert row.verdict == "undecided"
     assert "each look's own alpha" in result.warnings[0]
+
+
+def test_the_printed_rule_is_the_one_that_decided(tmp_path):
+    frame = study({"a": -0.02, "b": 0.0}, n=8, sd=0.004, rho=0.0)
+    folder = on_disk(tmp_path / "runs", frame)
+    plan = read_plan(folder)
+    plan.looks, plan.alpha, plan.rope = [4, 8], 0.01, None
+    write_plan(folder, plan)
+    wide = compare(folder, rope=0.5)
+    assert (wide.alpha, wide.rope) == (0.01, 0.5)
+    assert wide.table.set_index("arm").loc["a", "verdict"] == "better (below practical size)"
+    assert wide.table.set_index("arm").loc["b", "verdict"] == "no practical difference"
+    with pytest.raises(AnalysisError, match=r"alpha is 0\.2, but the plan of .* fixed 0\.01"):
+        compare(folder, alpha=0.2)
+    plan.rope = 0.1
+    write_plan(folder, plan)
+    assert compare(folder, rope=0.1, alpha=0.01).rope == compare(folder).rope == 0.1
+    with pytest.raises(AnalysisError, match=r"rope is 0\.5"):
+        compare(folder, rope=0.5)
 
 
 def test_the_command_needs_looks(tmp_path, capsys):

@@ -29,6 +29,14 @@ def test_stacks_are_judged_against_the_sum(together, verdict):
     assert stack(frame, rope=0.01).interactions["verdict"].item() == verdict
 
 
+@pytest.mark.parametrize("sign", [1, -1])
+def test_parts_whose_sum_has_no_clear_sign_give_an_interaction_no_name(sign):
+    frame = study({"a": -0.05, "b": 0.05 + sign * 1e-4, "a+b": -0.2}, n=5, sd=0.002)
+    row = stack(frame).interactions.iloc[0]
+    assert row["p_adj"] < 0.001
+    assert row["verdict"] == "undecided"
+
+
 def test_noise_leaves_additivity_undecided():
     frame = study({"a": -0.05, "b": -0.04, "a+b": -0.08}, n=3, sd=0.05)
     assert stack(frame, rope=0.001).interactions["verdict"].item() == "undecided"
