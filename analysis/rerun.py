@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import shutil
 import subprocess
 import sys
@@ -12,7 +13,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from omegaconf import OmegaConf
+import yaml
 
 from analysis.errors import AnalysisError
 from harness.records import (
@@ -78,9 +79,9 @@ def rerun(cell: str | Path, n_steps: int, timeout_seconds: float = 3600.0) -> Re
 
 def _freeze_again(folder: Path, copy: Path) -> None:
     """Copy the cell's config, which nobody shall be sent this time, and its own sources."""
-    config = OmegaConf.load(folder / CONFIG_FILE)
-    OmegaConf.update(config, "tracking.backend", "none", force_add=True)
-    OmegaConf.save(config, copy / CONFIG_FILE)
+    config = (folder / CONFIG_FILE).read_text(encoding="utf-8")
+    config = re.sub(r"^(tracking:\n  backend: ).*$", r"\1none", config, flags=re.MULTILINE)
+    (copy / CONFIG_FILE).write_text(config, encoding="utf-8")
     if (folder / SOURCES_FOLDER).exists():
         shutil.copytree(folder / SOURCES_FOLDER, copy / SOURCES_FOLDER)
 
@@ -134,7 +135,8 @@ def curve(folder: Path) -> dict[int, float]:
 
 
 def _command(copy: Path) -> list[str]:
-    n = OmegaConf.select(OmegaConf.load(copy / CONFIG_FILE), "hardware.n_devices", default=1)
+    config = yaml.safe_load((copy / CONFIG_FILE).read_text(encoding="utf-8"))
+    n = config.get("hardware", {}).get("n_devices", 1)
     launcher = ["torch.distributed.run", "--standalone", f"--nproc_per_node={n}", "-m"]
     return [
         *(sys.executable, "-m"),
