@@ -31,8 +31,13 @@ def markdown(text: str) -> str:
     >>> markdown("a|b <img>, p <0.001")
     'a\\|b &lt;img>, p <0.001'
     """
+    return prose(text).replace("|", r"\|")
+
+
+def prose(text: str) -> str:
+    """Return the text for a paragraph of markdown: no code, tag or link in it works."""
     text = re.sub(r"<(?=[A-Za-z/!?])", "&lt;", printable(text))
-    return text.replace("|", r"\|").replace("`", r"\`").replace("](", r"]\(")
+    return text.replace("`", r"\`").replace("](", r"]\(")
 
 
 def latex(text: str) -> str:

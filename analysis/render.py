@@ -8,7 +8,7 @@ import re
 from collections.abc import Iterable, Sequence
 from typing import TYPE_CHECKING, Any
 
-from analysis.escape import latex, markdown
+from analysis.escape import latex, markdown, prose
 from analysis.fit import FEWEST_DF
 from analysis.runs import TAKEN_FROM
 from harness.records import now
@@ -27,8 +27,7 @@ def to_markdown(result: Comparison) -> str:
     notes += [f"- **Warning:** {warning}." for warning in result.warnings]
     notes += [f"- **Next:** {step}." for step in result.next_steps]
     return (
-        "\n".join([markdown(title), "", markdown_table(header, rows), "", *map(markdown, notes)])
-        + "\n"
+        "\n".join([prose(title), "", markdown_table(header, rows), "", *map(prose, notes)]) + "\n"
     )
 
 

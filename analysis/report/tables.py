@@ -9,7 +9,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-from analysis.escape import latex, markdown
+from analysis.escape import latex, markdown, prose
 from analysis.render import DASH, number
 
 
@@ -66,7 +66,7 @@ class Table:
             else None,
             disable_numparse=True,
         )
-        return "\n".join([body, *(f"\n{markdown(note)}" for note in self.notes)]) + "\n"
+        return "\n".join([body, *(f"\n{prose(note)}" for note in self.notes)]) + "\n"
 
     def to_csv(self) -> str:
         """Return the table as CSV: unrounded numbers where a column is numeric."""

@@ -11,7 +11,7 @@ from full_study import EVIL, cell_name, full_study
 from studies import study
 
 from analysis.__main__ import main
-from analysis.comparison import Rules
+from analysis.comparison import Rules, compare
 from analysis.errors import AnalysisError
 from analysis.report import palette, write_report
 from analysis.report.cells import current, read_lines, samples, tail
@@ -406,6 +406,17 @@ def test_a_hostile_name_stays_one_cell_of_text_in_every_format():
     latex = table.to_latex()
     assert latex.count("\\end{tabular}") == 1
     assert not re.search(r"(?<!\\)[$%&#_~^]", latex.splitlines()[4].replace(" & ", ""))
+
+
+def test_hostile_names_stay_text_in_notes_and_titles():
+    baseline = HOSTILE.replace("+", "")
+    frame = study({"a": -0.05}, n=4).replace({"arm": {"baseline": baseline}})
+    text = compare(frame, baseline=baseline).to_markdown()
+    assert "against a|b" in text  # a bar is only special in a table
+    assert not re.search(r"(?<!\\)`|<img|\]\(|[\x1b\u202e]", text)
+    note = Table("t", "T", [Column("n")], [[figure(1, 2)]], notes=("a\n\\input{x} <img>",))
+    assert "\n\\input" not in note.to_latex()
+    assert "<img" not in note.to_markdown()
 
 
 def test_an_accuracy_is_given_no_unit_of_a_loss(tmp_path):
