@@ -171,9 +171,20 @@ class _Runner:
     def _start(self, function: Callable[..., None], cell: Cell, *arguments: int) -> None:
         slot = self.free.pop(0)
         given = (cell.folder, slot, sys.orig_argv, *arguments)
-        process = self.context.Process(target=function, args=given)
         started = now()
-        process.start()
+        for patience in (0.1, 1.0, 0.0):
+            process = self.context.Process(target=function, args=given)
+            try:
+                process.start()
+            except (
+                EOFError,
+                ConnectionError,
+            ):  # the fork server is dying; the next start makes one
+                if not patience:
+                    raise
+                time.sleep(patience)
+            else:
+                break
         self.running.append(_Try(cell=cell, slot=slot, process=process, started=started))
 
     def _ended(self) -> list[_Try]:

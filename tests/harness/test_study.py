@@ -656,6 +656,38 @@ def test_a_rehearsal_that_is_killed_from_outside_breaks_no_arm(command, tmp_path
     assert {status for status, *_ in results(tmp_path / "runs").values()} == {Status.COMPLETE}
 
 
+@pytest.mark.parametrize(("deaths", "starts"), [(2, True), (3, False)])
+def test_a_fork_server_that_dies_while_it_is_asked_is_asked_again(
+    tiny, monkeypatch, deaths: int, starts: bool
+) -> None:
+    from harness.study import runner
+    from harness.study.plan import Cell
+
+    config = load(tiny)
+    cell_ = Cell(folder=locate(config), config=config)
+    tried: list[int] = []
+
+    class Process:
+        def __init__(self, **_: object) -> None:
+            pass
+
+        def start(self) -> None:
+            tried.append(len(tried))
+            if len(tried) <= deaths:
+                raise EOFError("unexpected EOF")
+
+    study = runner._Runner(plan_slots(config.hardware), screen=None)
+    monkeypatch.setattr(study, "context", type("Context", (), {"Process": Process}))
+    monkeypatch.setattr(runner.time, "sleep", lambda _: None)
+    if starts:
+        study._start(print, cell_)
+        assert len(study.running) == 1
+    else:
+        with pytest.raises(EOFError):
+            study._start(print, cell_)
+    assert len(tried) == 3
+
+
 @pytest.mark.parametrize("file", ["record.json", "config.yaml"])
 def test_a_cell_that_cannot_be_read_is_shown_as_such_beside_the_others(tiny, file) -> None:
     folder = freeze(load([*tiny, "seed=1"]))
