@@ -110,7 +110,7 @@ def plan(
     Parameters
     ----------
     delta
-        Smallest difference worth finding, nats per token.
+        Smallest difference worth finding, nats per token, of either sign.
     pilot
         Noise and cost; see `pilot_of`.
     n_arms
@@ -132,6 +132,7 @@ def plan(
         raise AnalysisError(
             f"the number of arms is {n_arms}: at least 1 is compared with the baseline"
         )
+    delta = abs(delta)
     cautious = upper_sd(pilot.sd, pilot.df) if math.isfinite(pilot.df) else pilot.sd
     hopeful, wary = (
         Design(sd, pilot.rho, n_arms, None, alpha, True) for sd in (pilot.sd, cautious)

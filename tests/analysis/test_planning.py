@@ -169,3 +169,8 @@ def test_a_metric_that_is_no_loss_has_no_unit(tmp_path, capsys):
     assert "difference of 0.02 with power" in capsys.readouterr().out
     assert main(given) == 0
     assert "difference of 0.02 nats per token with power" in capsys.readouterr().out
+
+
+def test_a_difference_has_the_same_plan_whatever_its_sign():
+    pilot = Pilot(0.015, 7, 0.4)
+    assert plan(-0.012, pilot, 8).to_markdown() == plan(0.012, pilot, 8).to_markdown()
