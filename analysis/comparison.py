@@ -14,7 +14,7 @@ import pandas as pd
 from analysis.band import NoiseBand, noise_band
 from analysis.errors import AnalysisError
 from analysis.estimate import Estimate, estimate
-from analysis.ledger import Ledger, take_stock
+from analysis.ledger import Ledger, require_baseline, take_stock
 from analysis.rows import build_table
 from analysis.runs import Runs, complete, is_foreign, named, prepare
 from analysis.sources import read_runs
@@ -150,7 +150,7 @@ def read_frame(runs: Source, rules: Rules) -> tuple[pd.DataFrame, dict[str, Stud
 
 def _compare(frame: pd.DataFrame, plans: dict[str, StudyPlan], rules: Rules) -> Comparison:
     _check_looks(rules, plans)
-    done = complete(frame)
+    done = require_baseline(frame, complete(frame), rules.baseline)
     fitted = estimate(done, rules.baseline, rules.variance)
     alpha = _planned(rules.alpha, plans, "alpha") or 0.05
     band = noise_band(done, fitted, alpha)

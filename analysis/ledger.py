@@ -6,6 +6,7 @@ from dataclasses import dataclass
 
 import pandas as pd
 
+from analysis.errors import AnalysisError
 from analysis.runs import SUPERSEDED
 from harness.records import StudyPlan
 
@@ -91,3 +92,22 @@ def _describe(cell: dict[str, object]) -> str:
 def _at_step(row: dict[str, object]) -> str:
     step, of = row.get("step"), row.get("n_steps")
     return f"{row['run_id']} at step {step} of {of}" if step and of else str(row["run_id"])
+
+
+def require_baseline(runs: pd.DataFrame, done: pd.DataFrame, baseline: str) -> pd.DataFrame:
+    """Return the complete runs.
+
+    Raises
+    ------
+    AnalysisError
+        The baseline was run and none of its runs is complete; the message says what became of them.
+    """
+    states = runs.loc[runs["arm"] == baseline, "status"].value_counts()
+    if len(states) and baseline not in set(done["arm"]):
+        became = ", ".join(f"{count} {status}" for status, count in states.items())
+        way = "finish it" if set(states.index) - {"diverged"} else "it needs another recipe"
+        raise AnalysisError(
+            f"no complete run of the baseline {baseline!r}: {became}; {way}, or name another with "
+            "--baseline"
+        )
+    return done

@@ -382,3 +382,17 @@ def test_a_baseline_that_no_arm_stays_near_is_pointed_out():
     assert not pointed_out(moved | {"e": 0.0, "d": 0.0})
     assert not pointed_out(dict.fromkeys("abcde", -0.3))
     assert not pointed_out(dict.fromkeys("abc", -0.025))
+
+
+@pytest.mark.parametrize(
+    ("status", "words"),
+    [
+        ("diverged", "4 diverged; it needs another recipe, or name another"),
+        ("preempted", "4 preempted; finish it, or name another"),
+    ],
+)
+def test_a_baseline_without_a_complete_run_says_what_became_of_it(status, words):
+    frame = study({"a": 0.0}, n=4)
+    frame["status"] = [status if arm == "baseline" else "complete" for arm in frame["arm"]]
+    with pytest.raises(AnalysisError, match=words):
+        compare(frame)
