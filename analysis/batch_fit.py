@@ -14,7 +14,7 @@ from scipy import special
 
 from analysis.comparison import Source, check_rules, read_frame
 from analysis.errors import AnalysisError
-from analysis.fit import Array, clear_rounding
+from analysis.fit import Array, clear_rounding, least_squares
 from analysis.render import markdown_table, number
 from analysis.runs import complete, is_foreign, named
 from harness.records import BASELINE
@@ -112,10 +112,8 @@ def fit_batch_size(
     centre = float(np.exp(np.log(B).mean()))
     x = np.log(B / centre)
     X = np.stack([np.ones_like(x), x, x**2], axis=1)
-    inverse = np.linalg.inv(X.T @ X)
-    c = inverse @ X.T @ y
-    df = float(len(y) - 3)
-    variance = clear_rounding(float(((y - X @ c) ** 2).sum() / df), float(np.abs(y).max()))
+    c, inverse, variance, df = least_squares(X, y)
+    variance = clear_rounding(variance, float(np.abs(y).max()))
     down = -c if higher_is_better else c
     low, high = _fieller(down, np.asarray(inverse * variance), df, 1 - confidence)
     best = float(centre * np.exp(-c[1] / (2 * c[2]))) if down[2] > 0 else None

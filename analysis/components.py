@@ -194,7 +194,6 @@ def _rows(
     if not anova.usable[-1]:
         # Nothing is repeated below the last source: it and the residual are one.
         names[-1] = (names[-1][0], residual[1])
-    total = anova.inverse.sum(axis=0)
     positive = np.maximum(anova.inverse @ anova.ms, 0.0)
     rows: list[dict[str, object]] = []
     for k, (name, levels) in enumerate(names):
@@ -211,21 +210,17 @@ def _rows(
                 "note": "; ".join(filter(None, [few, zero])),
             }
         )
-    variance = float(total @ anova.ms)
-    interval = mls_interval(total, anova.ms, anova.df, alpha)
-    spread = float(((total * anova.ms) ** 2 / anova.df).sum())
+    note = f"these seeds cannot separate {' and '.join(lost)}" if lost else ""
+    return [*rows, {**_total(anova, alpha), "levels": residual[1], "note": note}]
+
+
+def _total(anova: _Anova, alpha: float) -> dict[str, object]:
+    weights = anova.inverse.sum(axis=0)
+    variance = float(weights @ anova.ms)
+    interval = mls_interval(weights, anova.ms, anova.df, alpha)
+    spread = float(((weights * anova.ms) ** 2 / anova.df).sum())
     df = variance**2 / spread if spread > 0 else float(anova.df.sum())
-    rows.append(
-        {
-            "source": TOTAL,
-            **_sds(variance, interval),
-            "levels": residual[1],
-            "df": df,
-            "share": 1.0,
-            "note": f"these seeds cannot separate {' and '.join(lost)}" if lost else "",
-        }
-    )
-    return rows
+    return {"source": TOTAL, **_sds(variance, interval), "df": df, "share": 1.0}
 
 
 def _sds(variance: float, interval: tuple[float, float]) -> dict[str, float]:

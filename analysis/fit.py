@@ -139,6 +139,14 @@ def clear_rounding(variance: float, size: float) -> float:
     return variance if variance > (NO_NOISE * abs(size)) ** 2 else 0.0
 
 
+def least_squares(X: Array, y: Array) -> tuple[Array, Array, float, float]:
+    """Return coefficients (p,), inverse of X'X (p, p), residual variance and its df, of N rows."""
+    inverse: Array = np.asarray(np.linalg.inv(X.T @ X), dtype=np.float64)
+    c = inverse @ X.T @ y
+    df = float(len(y) - X.shape[1])
+    return c, inverse, float(((y - X @ c) ** 2).sum() / df), df
+
+
 def fit_pooled(loss: ArrayLike, arm: ArrayLike) -> Fit:
     """Fit one-way means with one variance; runs are independent.
 

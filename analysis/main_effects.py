@@ -13,7 +13,7 @@ from analysis.comparison import Source, check_rules, read_frame
 from analysis.dunnett import two_sided_p
 from analysis.errors import AnalysisError
 from analysis.factorial import aliases
-from analysis.fit import FEWEST_DF, NO_NOISE, Array
+from analysis.fit import FEWEST_DF, Array, clear_rounding, least_squares
 from analysis.render import markdown_table, number, p_value
 from analysis.runs import complete, named
 from harness.records import BASELINE
@@ -99,12 +99,11 @@ def analyse(
             "some interventions were always on together: their effects cannot be told apart; run "
             "the design as printed by python -m analysis design"
         )
-    inverse = np.linalg.inv(X.T @ X)
     y = done["loss"].to_numpy(dtype=float)
-    c = inverse @ X.T @ (y - y.mean())
-    sd = float(np.sqrt(((y - y.mean() - X @ c) ** 2).sum() / df))
-    if sd <= NO_NOISE * abs(float(y.mean())):
+    c, inverse, variance, _ = least_squares(X, y - y.mean())
+    if not clear_rounding(variance, float(y.mean())):
         raise AnalysisError("the residual is zero: there is no noise to judge the effects by")
+    sd = variance**0.5
     se = sd * np.sqrt(np.diag(inverse))
     own = slice(1, 1 + len(names))
     effects = _effects(names, c[own], se[own], df, alpha)

@@ -4,8 +4,8 @@
 
 Each line is a process of its own that trains a few steps on random tokens (`harness.trial`):
 the baseline in bfloat16 and in float16 with a loss scaler, compiled and not, and then every arm
-of the catalogue compiled in bfloat16. The first compiled line of a format may find a cold cache;
-the repeated one finds a warm one. MFU is against a matrix product measured in the same process.
+of the catalogue compiled in bfloat16. The first compiled line of a format finds a cold cache; the
+repeated one finds a warm one. MFU is against a matrix product measured in the same process.
 """
 
 from __future__ import annotations

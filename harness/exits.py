@@ -8,6 +8,8 @@ EXIT_BUSY = 75
 """Another process runs the cell; sysexits.h calls it EX_TEMPFAIL."""
 EXIT_STOPPED = 130
 """Asked to stop, as after Ctrl-C; the state is saved."""
+ONE_REQUEST_SECONDS = 2.0
+"""Signals so close together are one request: a process's, its group's, its launcher's."""
 
 
 class StudyFailed(Exception):  # noqa: N818 - an outcome: the failures have been listed

@@ -20,6 +20,7 @@ from torch import Tensor
 
 from harness import checkpoint
 from harness.data.tokenizer import get_tokenizer
+from harness.exits import ONE_REQUEST_SECONDS
 from harness.loop import Training, evaluate
 from harness.model import flops_per_token
 from harness.progress import Progress
@@ -33,9 +34,6 @@ log = logging.getLogger(__name__)
 
 STOP_SIGNALS = (signal.SIGTERM, signal.SIGINT, signal.SIGHUP)
 """Asked to, pressed Ctrl-C, closed the terminal; what ``nohup`` ignores stays ignored."""
-
-PATIENCE_SECONDS = 2.0
-"""A second signal so soon is the same wish: the group's, and the launcher's."""
 
 
 def evenly_spaced(n_times: int, n_steps: int) -> set[int]:
@@ -58,7 +56,7 @@ def graceful_stop(journal: Journal) -> Iterator[None]:
         now = time.monotonic()
         if not journal.stop_requested:
             journal.stop_requested, journal.asked_at = True, now
-        elif now > journal.asked_at + PATIENCE_SECONDS:
+        elif now > journal.asked_at + ONE_REQUEST_SECONDS:
             raise Preempted(f"stopped by a second {signal.Signals(number).name}")
 
     asked = [number for number in STOP_SIGNALS if signal.getsignal(number) is not signal.SIG_IGN]

@@ -17,7 +17,7 @@ from multiprocessing.connection import wait
 from multiprocessing.process import BaseProcess
 from pathlib import Path
 
-from harness.exits import EXIT_BUSY, StudyFailed, same_command
+from harness.exits import EXIT_BUSY, ONE_REQUEST_SECONDS, StudyFailed, same_command
 from harness.freeze import describe, finished_record
 from harness.lock import living_owner
 from harness.log import say
@@ -38,7 +38,6 @@ from harness.study.screen import Screen
 from harness.study.view import cell_state, summary
 
 POLL_SECONDS = 1.0
-ONE_REQUEST_SECONDS = 2.0
 ALIKE = 3
 """So many first cells that fail alike stop a study."""
 

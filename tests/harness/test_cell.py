@@ -438,36 +438,6 @@ def test_deterministic_mode_asks_torch_for_it_and_changes_no_bit_on_a_cpu(tiny) 
     assert strict.fingerprints == plain.fingerprints
 
 
-def test_editing_an_interventions_own_code_makes_another_cell(tiny, tmp_path, monkeypatch) -> None:
-    monkeypatch.syspath_prepend(tmp_path)
-    module = tmp_path / "own_ideas.py"
-    overlay = tmp_path / "conf" / "intervention" / "own.yaml"
-    overlay.parent.mkdir(parents=True)
-    overlay.write_text(
-        "# @package _global_\n"
-        "interventions: {own: {summary: s, source: t, event: loss,"
-        " fn: {_target_: own_ideas.scale, _partial_: true}}}\n"
-    )
-    search = f"hydra.searchpath=[file://{tmp_path / 'conf'}]"
-    module.write_text("def scale(loss, logits, y, model):\n    return loss * 1.0\n")
-    first = freeze(load([*tiny, search, "+intervention=own"]))
-    assert freeze(load([*tiny, search, "+intervention=own"])) == first
-    record = cell.run(first)
-    assert (first / "sources" / "own_ideas.py").read_text() == module.read_text()
-    module.write_text("def scale(loss, logits, y, model):\n    return loss * 0.5\n")
-    second = freeze(load([*tiny, search, "+intervention=own"]))
-    assert second != first
-    assert cell.run(second).provenance.sources.keys() == {"own_ideas.scale"}
-    assert read_record(second).provenance.sources != record.provenance.sources
-    del sys.modules["own_ideas"]
-    module.write_text("def skale(loss, logits, y, model):\n    return loss\n")
-    with pytest.raises(ValueError, match=r"own_ideas\.py defines no 'scale'; it has: skale"):
-        freeze(load([*tiny, search, "+intervention=own"]))
-    module.unlink()
-    with pytest.raises(ValueError, match=r"no module 'own_ideas'; put it into"):
-        freeze(load([*tiny, search, "+intervention=own"]))
-
-
 @pytest.fixture
 def own_idea(tmp_path, monkeypatch):
     """Return a module of one's own with a helper, and the overrides of its arm."""
@@ -488,6 +458,28 @@ def own_idea(tmp_path, monkeypatch):
     yield tmp_path, [f"hydra.searchpath=[file://{tmp_path / 'conf'}]", "+intervention=own"]
     for name in ("own_idea", "own_helper"):
         sys.modules.pop(name, None)
+
+
+def test_editing_an_interventions_own_code_makes_another_cell(tiny, own_idea) -> None:
+    folder, arm = own_idea
+    module = folder / "own_idea.py"
+    module.write_text("def scale(loss, logits, y, model):\n    return loss * 1.0\n")
+    first = freeze(load([*tiny, *arm]))
+    assert freeze(load([*tiny, *arm])) == first
+    record = cell.run(first)
+    assert (first / "sources" / "own_idea.py").read_text() == module.read_text()
+    module.write_text("def scale(loss, logits, y, model):\n    return loss * 0.5\n")
+    second = freeze(load([*tiny, *arm]))
+    assert second != first
+    assert cell.run(second).provenance.sources.keys() == {"own_idea.scale"}
+    assert read_record(second).provenance.sources != record.provenance.sources
+    del sys.modules["own_idea"]
+    module.write_text("def skale(loss, logits, y, model):\n    return loss\n")
+    with pytest.raises(ValueError, match=r"own_idea\.py defines no 'scale'; it has: skale"):
+        freeze(load([*tiny, *arm]))
+    module.unlink()
+    with pytest.raises(ValueError, match=r"no module 'own_idea'; put it into"):
+        freeze(load([*tiny, *arm]))
 
 
 @pytest.mark.parametrize("edited", ["own_idea", "own_helper"])
