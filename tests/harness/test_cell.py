@@ -4,6 +4,7 @@ import shutil
 import signal
 import subprocess
 import sys
+from contextlib import nullcontext
 from pathlib import Path
 
 import numpy as np
@@ -13,7 +14,7 @@ import torch
 from harness import cell, journal
 from harness.compose import load
 from harness.freeze import freeze, load_frozen
-from harness.loop import Diverged, accumulate_gradients, train
+from harness.loop import Diverged, Nobody, accumulate_gradients, train
 from harness.records import RunRecord, Status, canonical_hash, read_record
 
 
@@ -577,6 +578,40 @@ def test_a_cell_without_a_finite_step_at_its_end_has_diverged(tiny) -> None:
     assert record.status is Status.DIVERGED
     assert record.skipped_steps == record.step - 1 == 9
     assert record.losses.test is None
+
+
+@pytest.mark.parametrize(("lost", "diverges"), [(10, True), (2, True), (1, False)])
+def test_a_tenth_at_the_end_without_a_finite_step_is_a_divergence(
+    make_training, lost: int, diverges: bool
+) -> None:
+    """The weights are sound, and so is the test loss; but nothing was learnt any more."""
+    training = make_training([])
+
+    def poison(model: torch.nn.Module, step: int) -> None:
+        if step >= 10 - lost:
+            next(model.parameters()).grad[0, 0] = float("nan")
+
+    training.events.gradients_ready = poison
+    with pytest.raises(Diverged, match="up to step 10 of 10") if diverges else nullcontext():
+        train(training, Nobody())
+    assert training.skipped_in_a_row == lost
+
+
+def test_only_the_first_of_several_processes_writes_the_record(tiny, tmp_path, data_dir) -> None:
+    from harness.data.corpus import open_corpus
+    from harness.distributed import World
+    from harness.lock import NO_LOCK
+    from harness.setup import Setup, build_training, new_record
+
+    config = load(tiny)
+    folder, cpu = freeze(config), torch.device("cpu")
+    corpus, world = open_corpus(config.data, data_dir), World()
+    record = new_record(folder, config, corpus, cpu)
+    setup = Setup(folder, config, corpus, record, cpu, world, NO_LOCK)
+    for world.rank in (1, 0):
+        assert not (folder / "record.json").exists()
+        journal.Journal(setup, build_training(setup)).update_record()
+    assert (folder / "record.json").exists()
 
 
 def test_signals_at_once_are_one_wish(tiny, monkeypatch) -> None:
