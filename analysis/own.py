@@ -21,10 +21,12 @@ from numpy.typing import ArrayLike
 
 from analysis.fit import FEWEST_DF, Array, Contrasts, Fit, sums_of_squares
 
-PRIOR_DF = 6.0
+PRIOR_DF = 5.5
 """Df that the model's variance is worth against the own one where no noise is shared."""
 UNHEARD_DF = 0.95
 """Of the own variance's df: what of its word is chance. Chosen, as the others, by simulation."""
+GUESS_POWER = 3.0
+"""Of the share of noise that pairing removes: how soon the model's word becomes a guess."""
 MOST_WEIGHT = 0.75
 """Of the own variance: differences that trust themselves alone break Dunnett's common sd."""
 
@@ -58,12 +60,14 @@ class OwnNoise:
         if fit.var_resid == 0 or common == 0:
             return found
         apart = fit.var_resid / (fit.var_init + fit.var_resid)
-        h = _weight(df_own, apart)
-        u = (1 - h) * _weight(np.array([common]), apart)
+        h = _weight(df_own, found.df, apart)
+        u = (1 - h) * _weight(np.full_like(h, common), found.df, apart)
         mean = float(df_own @ ratio / df_own.sum())
-        df_mean = common / float(np.mean(found.correlation**2))
+        # Noise beyond the model's in all differences at once is the baseline's, which they share.
+        correlation = 1 - (1 - found.correlation) / max(mean, 1.0)
+        df_mean = common / float(np.mean(correlation**2))
         variance = h * ratio + u * mean + (1 - h - u)
-        df = _df((h, u), df_own, df_mean, found.df)
+        df = _df((h, u), df_own, df_mean, found.df, apart)
         return dataclasses.replace(found, se=found.se * np.sqrt(variance), df=df)
 
     def _own(self, weights: Array, fit: Fit) -> tuple[float, float]:
@@ -83,26 +87,36 @@ class OwnNoise:
         return float(found @ found) / trace, trace**2 / square
 
 
-def _weight(df: Array, apart: float) -> Array:
+def _weight(df: Array, model: Array, apart: float) -> Array:
     """Return the weight of an estimate on `df`; `apart` is the share of noise that pairing leaves.
 
     Arms' variances differ by a share of the whole noise. Where pairing removes most of that, the
     same unlikeness is larger beside what is left, and the model's word is worth less. One df says
-    little.
+    little, and no weight may leave fewer df than a verdict needs.
     """
     heard = np.maximum(df - UNHEARD_DF, 0.0)
     weight = np.divide(
         heard, heard + PRIOR_DF * apart**1.5, out=np.zeros_like(heard), where=heard > 0
     )
-    return np.asarray(np.minimum(weight, MOST_WEIGHT))
+    with np.errstate(divide="ignore", invalid="ignore"):
+        spare = (1 / FEWEST_DF - 1 / model) / (1 / df - 1 / model)
+    most = np.where(df < np.minimum(model, FEWEST_DF), np.sqrt(np.maximum(spare, 0.0)), 1.0)
+    return np.asarray(np.minimum(weight, np.minimum(most, MOST_WEIGHT)))
 
 
-def _df(weights: tuple[Array, Array | float], own: Array, mean: float, model: Array) -> Array:
-    """Return the df of variances that weigh the own, the family's mean and the model's."""
+def _df(
+    weights: tuple[Array, Array | float], own: Array, mean: float, model: Array, apart: float
+) -> Array:
+    """Return the df of variances that weigh the own, the family's mean and the model's.
+
+    Where pairing leaves hardly any noise and neither own nor mean is heard, the model's word for
+    one difference is a guess: in the limit of one df.
+    """
     h, u = weights
     unsure = h**2 / np.maximum(own, 1) + (2 * h * u + u**2) / mean
+    guess = ((1 - apart) ** GUESS_POWER * (1 - h - u)) ** 2
     with np.errstate(divide="ignore"):
-        df = 1 / (unsure + (1 - (h + u) ** 2) / model)
+        df = 1 / (unsure + (1 - (h + u) ** 2) / model + guess)
     return np.asarray(np.maximum(np.minimum(df, model), np.minimum(model, FEWEST_DF)))
 
 
@@ -123,9 +137,9 @@ def expected_df(own: float, model: float, apart: float, correlation_square: floa
     >>> round(expected_df(3, 24, 0.2, 0.34375), 1)
     4.4
     """
-    h = _weight(np.array([own]), apart)
-    u = float((1 - h[0]) * h[0])
-    return float(_df((h, u), np.array([own]), own / correlation_square, np.array([model]))[0])
+    df, df_model = np.array([own]), np.array([model])
+    h = _weight(df, df_model, apart)
+    return float(_df((h, (1 - h) * h), df, own / correlation_square, df_model, apart)[0])
 
 
 def guard(fit: Fit, loss: ArrayLike, arm: ArrayLike, seed: ArrayLike) -> Fit:
@@ -147,7 +161,7 @@ def guard(fit: Fit, loss: ArrayLike, arm: ArrayLike, seed: ArrayLike) -> Fit:
     >>> runs = y, np.repeat(arm, 4), np.arange(12)
     >>> pooled = fit_pooled(*runs[:2])
     >>> (guard(pooled, *runs).against_baseline().se / pooled.against_baseline().se).round(2)
-    array([1.08, 0.7 ])
+    array([1.08, 0.68])
     """
     y, arms = np.asarray(loss, dtype=float), np.asarray(arm, dtype=np.intp)
     seeds = np.asarray(seed, dtype=np.intp)

@@ -6,7 +6,7 @@ from studies import study
 from analysis import compare
 from analysis.fit import fit_pooled
 from analysis.mixed import fit_mixed
-from analysis.own import MOST_WEIGHT, PRIOR_DF, UNHEARD_DF, guard
+from analysis.own import GUESS_POWER, MOST_WEIGHT, PRIOR_DF, UNHEARD_DF, _weight, guard
 
 RNG = np.random.default_rng(20)
 
@@ -31,8 +31,10 @@ def test_with_shared_seeds_the_own_variance_is_that_of_the_paired_differences():
     u = (1 - h) * h
     wanted = h * ratio + u * ratio.mean() + (1 - h - u)
     assert (found.se / plain.se) ** 2 == pytest.approx(wanted, rel=1e-9)
-    spread = 5 / (1 / 3 + 0.25 * 2 / 3)
-    df = 1 / (h**2 / 5 + (2 * h * u + u**2) / spread + (1 - (h + u) ** 2) / 15)
+    shared = 1 - 0.5 / max(ratio.mean(), 1)
+    spread = 5 / (1 / 3 + shared**2 * 2 / 3)
+    guess = ((1 - apart) ** GUESS_POWER * (1 - h - u)) ** 2
+    df = 1 / (h**2 / 5 + (2 * h * u + u**2) / spread + (1 - (h + u) ** 2) / 15 + guess)
     assert found.df == pytest.approx(df, rel=1e-6)
     assert found.estimate == pytest.approx(plain.estimate)
 
@@ -71,6 +73,32 @@ def test_two_seeds_are_heard_where_pairing_leaves_little_noise_but_never_below_3
     differences = np.abs(np.diff(loss.reshape(5, 2) - loss.reshape(5, 2)[0], axis=1)[1:, 0])
     assert list(np.argsort(found.se)) == list(np.argsort(differences))
     assert np.all((found.df >= 3) & (found.df < plain.df))
+
+
+def test_two_seeds_of_which_pairing_leaves_little_noise_give_few_df():
+    loss, arm, seed = blocks(9, 2)
+    found = [
+        guard(fit_mixed(y, arm, seed), y, arm, seed).against_baseline().df.max()
+        for y in (loss, loss + np.array([0.0, 0.06])[seed])
+    ]
+    assert found[0] > 6
+    assert found[1] < 4
+
+
+def test_the_own_variance_has_no_more_weight_than_leaves_the_df_of_a_verdict():
+    own, model = np.array([1.2, 1.65, 2.9, 3.5]), np.array([8.0, 3.5, 3.1, 3.2])
+    h = _weight(own, model, apart=0.01)
+    df = 1 / (h**2 / own + (1 - h**2) / model)
+    assert df[:3] == pytest.approx(3.0)
+    assert h[3] == MOST_WEIGHT
+
+
+def test_noise_of_all_differences_at_once_is_the_baseline_s_and_has_few_df():
+    arm, seed = np.repeat(np.arange(9), 8), np.arange(72)
+    even = 3.7 + RNG.normal(0, 0.01, 72)
+    noisy = np.where(arm == 0, 3.7 + 4 * (even - 3.7), even)
+    df = [guard(fit_pooled(y, arm), y, arm, seed).against_baseline().df for y in (even, noisy)]
+    assert df[1].max() < 0.9 * df[0].min()
 
 
 @pytest.mark.parametrize("shared", [True, False])
