@@ -257,10 +257,10 @@ def test_of_two_versions_of_a_cell_the_table_shows_the_planned_or_else_the_lates
     for loss, cell_id in ((3.1, "c"), (3.2, "a"), (3.3, "b")):
         record = RunRecord(
             study="twice", arm="baseline", interventions=[], cell=cell_id,
-            seeds=Seeds(init=0, data=0, loop=0), status=Status.COMPLETE, losses=Losses(test=loss), n_steps=1,
+            seeds=Seeds(init=0, data=0, loop=0), status=Status.COMPLETE, losses=Losses(test=loss),
+            n_steps=1, started=f"2026-01-{int(10 * loss)}",
         )  # fmt: skip
         write_record(study / "baseline" / cell_id, record)
-        os.utime(study / "baseline" / cell_id / "record.json", (10 * loss, 10 * loss))
     assert "3.3000" in shown(study)
     cells = [{"arm": "baseline", "seeds": {"init": 0}, "cell": "a"}]
     write_plan(study, StudyPlan(study="twice", cells=cells))
@@ -832,12 +832,11 @@ def test_status_counts_what_it_shows_and_lists_the_studies_of_a_folder(command, 
             study="edited", arm="mine", interventions=["mine"], cell=cell_id, n_steps=1,
             seeds=Seeds(init=seed, data=seed, loop=seed), status=status,
             losses=Losses(test=3.0), provenance=Provenance(sources={"f": source}),
-            error="a, b, c " * 20,
+            error="a, b, c " * 20, started=f"2026-01-{ord(cell_id)}",
         )  # fmt: skip
         write_record(study / "mine" / cell_id, record)
-        os.utime(study / "mine" / cell_id / "record.json", (ord(cell_id), ord(cell_id)))
     counted = "1 complete, 1 failed"
-    words = "not shown: 1 superseded (the arm's own code was edited)"
+    words = "not shown: 1 superseded (the arm was edited and asked for again)"
     one = command("harness.status", "runs/edited").stdout
     assert counted in one
     assert words in one
