@@ -152,7 +152,8 @@ def _refuse_other_settings(frame: pd.DataFrame) -> None:
     done = frame[frame["status"] == "complete"]
     for _, same in done.groupby(["arm", *SEEDS]):
         if same["cell"].nunique() > 1:
-            first, second = same.drop_duplicates("cell").iloc[:2].to_dict("records")
+            unlike = same.sort_values("started").drop_duplicates("cell")
+            first, second = unlike.iloc[:2].to_dict("records")
             how = difference(Path(first["folder"]), Path(second["folder"]))
             raise AnalysisError(
                 f"{first['run_id']} and {second['run_id']} have the same arm and the same seeds, "

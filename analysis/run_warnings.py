@@ -134,9 +134,10 @@ def _ledger(ledger: Ledger, done: pd.DataFrame) -> list[str]:
         found.append(f"failed: {named(ledger.failed)}{again}")
     if ledger.superseded:
         found.append(
-            f"left out: {named(ledger.superseded)}. Edited since: {named(ledger.edits)}; the "
-            "version asked for last counts (to count another, bring it back and run its command "
-            "again: nothing is trained). Editing after a look makes a study exploratory"
+            f"left out: {named(ledger.superseded)}. Edited since: {named(ledger.edits)}. The "
+            "planned version counts, else the one asked for last: to count another, undo the edit "
+            "and run its command again, which trains nothing. Editing after a look makes a study "
+            "exploratory"
         )
     if ledger.unplanned:
         found.append(
