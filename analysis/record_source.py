@@ -55,7 +55,8 @@ def read_records(paths: list[Path]) -> Runs:
     tensors = [frozenset(map(hash, record.fingerprints.init.items())) for record in records]
     cards = {name: card for record in records for name, card in record.cards.items()}
     frame, plans = pd.DataFrame(rows), _plans(paths)
-    commands = {study: read_commands(study) for study in {file.parents[2] for file in files}}
+    studies = {file.resolve().parents[2] for file in files}
+    commands = {study: read_commands(study) for study in studies}
     frame["edit"] = _edits(records, files, plans, commands)
     frame.loc[frame["edit"].notna(), "status"] = SUPERSEDED
     frame["batch_size"] = _batch_sizes([row["changes"] for row in rows])
@@ -149,18 +150,18 @@ def _edits(
 
 def _refuse_other_settings(frame: pd.DataFrame) -> None:
     """Refuse complete runs of equal arm and seeds that are no repeats: their settings differ."""
-    done = frame[frame["status"] == "complete"]
-    for _, same in done.groupby(["arm", *SEEDS]):
-        if same["cell"].nunique() > 1:
-            unlike = same.sort_values("started").drop_duplicates("cell")
-            first, second = unlike.iloc[:2].to_dict("records")
-            how = difference(Path(first["folder"]), Path(second["folder"]))
-            raise AnalysisError(
-                f"{first['run_id']} and {second['run_id']} have the same arm and the same seeds, "
-                f"but other settings ({how or 'or another version of the harness'}), so they are "
-                "no repeats: give each setting an overlay or a study_name of its own, and move "
-                "what is not meant to count out of the folder"
-            )
+    done = frame[frame["status"] == "complete"].drop_duplicates(["arm", *SEEDS, "cell"])
+    unlike = done[done.duplicated(["arm", *SEEDS], keep=False)]
+    if len(unlike):
+        ordered = unlike.sort_values(["arm", *SEEDS, "started"])
+        first, second = ordered.iloc[:2].to_dict("records")
+        how = difference(Path(first["folder"]), Path(second["folder"]))
+        raise AnalysisError(
+            f"{first['run_id']} and {second['run_id']} have the same arm and the same seeds, but "
+            f"other settings ({how or 'or another version of the harness'}), so they are no "
+            "repeats: give each setting an overlay or a study_name of its own, and move what is "
+            "not meant to count out of the folder"
+        )
 
 
 def _waiting(study: Path, commands: dict[Path, Commands]) -> list[dict[str, Any]]:
