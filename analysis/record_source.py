@@ -104,6 +104,7 @@ def _row(record: RunRecord, folder: Path) -> dict[str, Any]:
         "data_shuffled": record.fingerprints.data_shuffled,
         "git_sha": record.provenance.git_sha,
         "version": _version(record),
+        "recipe": record.recipe,
         "started": record.started,
         "changes": record.changes,
         "folder": str(folder),

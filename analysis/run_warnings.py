@@ -25,7 +25,8 @@ def run_warnings(
 ) -> list[str]:
     """Return the warnings; parameters as in `analysis.warn.all_warnings`."""
     found = _equal_losses(table, done, fitted) + _unpaired(done, fitted) + _budgets(done, fitted)
-    return found + _versions(done) + _ledger(ledger, done) + _survivors(table, fitted)
+    found += _recipes(done, fitted) + _versions(done)
+    return found + _ledger(ledger, done) + _survivors(table, fitted)
 
 
 def repeats(runs: pd.DataFrame, done: pd.DataFrame) -> list[str]:
@@ -105,6 +106,26 @@ def _budgets(done: pd.DataFrame, fitted: Estimate) -> list[str]:
         f"{named(other)}: trained on another number of tokens than {fitted.arms[0]}, so the "
         "difference is the budget's as well"
     ]
+
+
+def _recipes(done: pd.DataFrame, fitted: Estimate) -> list[str]:
+    """Return the arms that were applied to other settings than the baseline's."""
+    if "recipe" not in done or is_foreign(done):
+        return []
+    base = set(done.loc[done["arm"] == fitted.arms[0], "recipe"].dropna())
+    apart = done["recipe"].notna() & ~done["recipe"].isin(base) & ~done["changes"].map(_is_of_data)
+    other = [arm for arm in fitted.arms[1:] if apart[done["arm"] == arm].any()]
+    if not (other and base):
+        return []
+    return [
+        f"{named(other)}: trained with other settings than {fitted.arms[0]}, the arm's own changes "
+        "aside, so the difference is that of those settings as well: see the cells' config.yaml"
+    ]
+
+
+def _is_of_data(changes: object) -> bool:
+    """Tell whether an arm changes its data, which its recipe then cannot leave out."""
+    return isinstance(changes, dict) and any(key.startswith(("data.", "eval.")) for key in changes)
 
 
 def _versions(done: pd.DataFrame) -> list[str]:

@@ -31,12 +31,13 @@ def note_command(study: Path, cells: list[dict[str, Any]]) -> None:
     cells
         As in a plan: ``{"arm": ..., "seeds": {...}, "cell": ...}``.
     """
-    earlier = read_commands(study)
-    if earlier and earlier[-1]["cells"] == cells:  # asked once more
-        return
     line = {"time": now("milliseconds"), "command": sys.orig_argv, "cells": cells}
-    with suppress(OSError), (study / COMMANDS_FILE).open("a", encoding="utf-8") as file:
-        file.write(json.dumps(line) + "\n")
+    with suppress(OSError):
+        earlier = read_commands(study)
+        if earlier and earlier[-1]["cells"] == cells:  # asked once more
+            return
+        with (study / COMMANDS_FILE).open("a", encoding="utf-8") as file:
+            file.write(json.dumps(line) + "\n")
 
 
 def read_commands(study: Path) -> list[dict[str, Any]]:

@@ -216,6 +216,20 @@ def test_an_arm_whose_seeds_had_other_arguments_fails(folder):
     assert "an arm's seeds ran with different settings or code" in failures(folder)
 
 
+@pytest.mark.parametrize(
+    ("recipe", "changes", "apart"),
+    [("r", {}, False), ("s", {}, True), ("s", {"data.name": ["a", "b"]}, False), (None, {}, False)],
+)
+def test_an_arm_that_was_applied_to_other_settings_is_pointed_out(tmp_path, recipe, changes, apart):
+    for seed in range(4):
+        put(tmp_path, record("baseline", seed, 3.7 + seed / 100, recipe="r"))
+        item = record("a", seed, 3.6 + seed / 110, recipe=recipe, changes=changes)
+        put(tmp_path, item)
+    warnings = compare(read_runs([str(tmp_path)])).warnings
+    words = "a: trained with other settings than baseline, the arm's own changes aside"
+    assert any(text.startswith(words) for text in warnings) == apart
+
+
 def test_cells_that_a_command_asked_for_and_that_never_started_are_missing(folder):
     (folder / "plan.json").unlink()
     cells = [{"arm": arm, "seeds": {"init": 60, "data": 60}, "cell": f"c{arm}"} for arm in "xyz"]
