@@ -16,6 +16,7 @@ from analysis.errors import AnalysisError
 from analysis.estimate import Estimate, estimate
 from analysis.ledger import Ledger, require_baseline, take_stock
 from analysis.rows import build_table
+from analysis.run_warnings import repeats, wrong_way
 from analysis.runs import Runs, complete, is_foreign, named, prepare
 from analysis.sources import read_runs
 from analysis.verdict import Judged, judge, verdicts
@@ -173,7 +174,12 @@ def _compare(frame: pd.DataFrame, plans: dict[str, StudyPlan], rules: Rules) -> 
         sd=fit.sd_total if fit else None,
         rho=fit.rho if fit and fit.method == "mixed" else None,
         ledger=ledger,
-        warnings=looks + _copies(frame, done) + warnings,
+        warnings=(
+            *looks,
+            *repeats(frame, done),
+            *wrong_way(rules.metric, higher_is_better=rules.higher_is_better),
+            *warnings,
+        ),
         next_steps=steps,
         rules=rules,
         judged=judged,
@@ -260,14 +266,6 @@ def _words(
     if judged is None:
         return ["undecided"] * (len(fitted.arms) - 1)
     return verdicts(judged, alpha, rope or 0.0, higher_is_better=rules.higher_is_better)
-
-
-def _copies(frame: pd.DataFrame, done: pd.DataFrame) -> tuple[str, ...]:
-    count = int((frame["status"] == "complete").sum()) - len(done)
-    text = (
-        f"{count} rerun(s) repeat a run to the last digit, which says nothing new: it counts once"
-    )
-    return (text,) if count else ()
 
 
 def _at_looks(

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 import pandas as pd
 
 from analysis.errors import AnalysisError
-from analysis.runs import SUPERSEDED
+from analysis.runs import NOT_STARTED, SUPERSEDED
 from harness.records import StudyPlan
 
 
@@ -20,14 +20,16 @@ class Ledger:
     counts: dict[str, int]
     """Status -> number of runs."""
     missing: tuple[str, ...]
-    """Planned cells without a run."""
+    """Cells that were planned, or asked for by a command, and never started."""
     unplanned: tuple[str, ...]
     """Complete runs that no plan has: the comparison is then exploratory."""
     diverged: tuple[str, ...]
     failed: tuple[str, ...]
     unfinished: tuple[str, ...]
     superseded: tuple[str, ...]
-    """Runs of an arm whose own code was edited since; they stand in no figure."""
+    """Runs of an arm that was edited since; they stand in no figure."""
+    edits: tuple[str, ...]
+    """What was edited, arm by arm."""
 
     def sentence(self) -> str:
         """Return the ledger as one line."""
@@ -57,7 +59,9 @@ def take_stock(runs: pd.DataFrame, plans: dict[str, StudyPlan]) -> Ledger:
     cells = [cell for plan in plans.values() for cell in plan.cells]
     known = set(runs["cell"].astype(str)) if "cell" in runs else set()
     planned = {str(cell.get("cell")) for cell in cells}
-    missing = tuple(_describe(cell) for cell in cells if str(cell.get("cell")) not in known)
+    waiting = [cell for cell in runs.attrs.get(NOT_STARTED, ()) if cell["cell"] not in planned]
+    unknown = [cell for cell in cells if str(cell.get("cell")) not in known]
+    missing = tuple(_describe(cell) for cell in [*unknown, *waiting])
     return Ledger(
         planned=len(cells) if cells else None,
         counts={str(name): int(count) for name, count in status.value_counts().items()},
@@ -70,7 +74,15 @@ def take_stock(runs: pd.DataFrame, plans: dict[str, StudyPlan]) -> Ledger:
         failed=tuple(runs.loc[status == "failed", "run_id"]),
         unfinished=tuple(runs.loc[status.isin(["running", "preempted"]), "run_id"]),
         superseded=tuple(runs.loc[status == SUPERSEDED, "run_id"]),
+        edits=_edits(runs[status == SUPERSEDED]),
     )
+
+
+def _edits(superseded: pd.DataFrame) -> tuple[str, ...]:
+    if "edit" not in superseded:
+        return ()
+    pairs = superseded[["arm", "edit"]].drop_duplicates()
+    return tuple(f"{arm} ({edit})" for arm, edit in zip(pairs["arm"], pairs["edit"], strict=True))
 
 
 def _unplanned(
@@ -85,8 +97,8 @@ def _unplanned(
 
 def _describe(cell: dict[str, object]) -> str:
     seeds = cell.get("seeds")
-    where = f" seeds {seeds}" if seeds else ""
-    return f"{cell.get('arm')}{where}"
+    values = dict.fromkeys(seeds.values()) if isinstance(seeds, dict) else {}
+    return " seed ".join([str(cell.get("arm")), *(["/".join(map(str, values))] if values else [])])
 
 
 def _at_step(row: dict[str, object]) -> str:

@@ -30,6 +30,8 @@ class ScreenResult:
     n: int
     note: str
     alpha: float = 0.05
+    only_seed: str | None = None
+    """The seed of all runs; None: there are several, or they are not known."""
 
     def to_markdown(self) -> str:
         """Return the effects for a person."""
@@ -45,7 +47,22 @@ class ScreenResult:
         ]
         interval = f"{100 * (1 - self.alpha):g}% CI"
         header = ["intervention", "effect", interval, "p adj", "verdict"]
-        return "\n".join(["## Main effects\n", markdown_table(header, rows), "", self.note]) + "\n"
+        parts = [
+            "## Main effects\n",
+            *self._one_seed(),
+            markdown_table(header, rows),
+            "",
+            self.note,
+        ]
+        return "\n".join(parts) + "\n"
+
+    def _one_seed(self) -> list[str]:
+        if self.only_seed is None:
+            return []
+        return [
+            f"**Warning:** all runs have seed {self.only_seed}, so how the effects vary with the "
+            "seed is not in their intervals: every verdict holds for this seed alone.\n"
+        ]
 
 
 def analyse(
@@ -110,7 +127,9 @@ def analyse(
     if higher_is_better:
         effects["verdict"] = effects["verdict"].replace({"better": "worse", "worse": "better"})
     note = _note(len(done), sd, df, alone) + _no_design(names, on)
-    return ScreenResult(effects, sd, len(done), note, alpha)
+    seeds = list(done["init_seed"].drop_duplicates()) if "init_seed" in done else []
+    only_seed = seeds[0] if len(seeds) == 1 else None
+    return ScreenResult(effects, sd, len(done), note, alpha, only_seed)
 
 
 def _note(n: int, sd: float, df: int, alone: int) -> str:

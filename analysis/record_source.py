@@ -9,7 +9,8 @@ from typing import Any
 import pandas as pd
 
 from analysis.errors import AnalysisError
-from analysis.runs import SEEDS, SUPERSEDED, Runs
+from analysis.runs import NOT_STARTED, SEEDS, SUPERSEDED, Runs
+from analysis.settings import difference
 from harness.records import (
     BASELINE,
     PLAN_FILE,
@@ -21,7 +22,9 @@ from harness.records import (
     read_plan,
     read_record,
 )
+from harness.versions import last_asked, read_commands, superseded_by
 
+Commands = list[dict[str, Any]]
 Tensors = frozenset[int]
 """A run's initial tensors, each as a hash of its name and its content."""
 
@@ -43,23 +46,25 @@ def read_records(paths: list[Path]) -> Runs:
     AnalysisError
         A path without records, a record that cannot be read.
     """
-    rows: list[dict[str, Any]] = []
-    tensors: list[Tensors] = []
-    cards: dict[str, dict[str, Any]] = {}
-    for file in _files(paths):
-        try:
-            record = read_record(file)
-        except RecordError as error:
-            raise AnalysisError(str(error)) from error
-        rows.append(_row(record, file.parent))
-        tensors.append(frozenset(hash(item) for item in record.fingerprints.init.items()))
-        cards.update(record.cards)
+    files = _files(paths)
+    try:
+        records = [read_record(file) for file in files]
+    except RecordError as error:
+        raise AnalysisError(str(error)) from error
+    rows = [_row(record, file.parent) for record, file in zip(records, files, strict=True)]
+    tensors = [frozenset(map(hash, record.fingerprints.init.items())) for record in records]
+    cards = {name: card for record in records for name, card in record.cards.items()}
     frame, plans = pd.DataFrame(rows), _plans(paths)
-    frame.loc[_superseded(frame, plans), "status"] = SUPERSEDED
+    studies = {file.resolve().parents[2] for file in files}
+    commands = {study: read_commands(study) for study in studies}
+    frame["edit"] = _edits(records, files, plans, commands)
+    frame.loc[frame["edit"].notna(), "status"] = SUPERSEDED
     frame["batch_size"] = _batch_sizes([row["changes"] for row in rows])
     frame["init_shared"] = _init_shared(rows, tensors)
     _name(frame)
+    _refuse_other_settings(frame)
     frame["published_delta"] = [_published(arm, cards) for arm in frame["arm"]]
+    frame.attrs[NOT_STARTED] = [cell for study in commands for cell in _waiting(study, commands)]
     return Runs(frame, plans, paths[0] if paths[0].is_dir() else paths[0].parent)
 
 
@@ -98,12 +103,19 @@ def _row(record: RunRecord, folder: Path) -> dict[str, Any]:
         "test_set": record.provenance.test_set_sha256,
         "data_shuffled": record.fingerprints.data_shuffled,
         "git_sha": record.provenance.git_sha,
-        "own_code": " ".join(map("=".join, sorted(record.provenance.sources.items()))),
+        "version": _version(record),
+        "recipe": record.recipe,
         "started": record.started,
         "changes": record.changes,
         "folder": str(folder),
         "error": record.error,
     }
+
+
+def _version(record: RunRecord) -> str | None:
+    """Return what the runs of an arm share; of an older record, its own code is all there is."""
+    code = " ".join(map("=".join, sorted(record.provenance.sources.items())))
+    return record.version or code or None
 
 
 def _name(frame: pd.DataFrame) -> None:
@@ -112,18 +124,53 @@ def _name(frame: pd.DataFrame) -> None:
         frame["run_id"] = frame["study"] + "/" + frame["run_id"]
 
 
-def _superseded(frame: pd.DataFrame, plans: dict[str, StudyPlan]) -> pd.Index:
-    """Return the rows whose arm was edited since: its own code is another in a later cell.
-
-    Of one study's cells of equal arm and seeds the planned one counts, else the latest.
-    """
+def _edits(
+    records: list[RunRecord],
+    files: list[Path],
+    plans: dict[str, StudyPlan],
+    commands: dict[Path, Commands],
+) -> list[str | None]:
+    """Return what was edited since in the arm of each superseded run; None: the run counts."""
     planned = {str(cell.get("cell")) for plan in plans.values() for cell in plan.cells}
-    ranked = frame.assign(
-        planned=frame["cell"].isin(planned),
-        started=frame["started"].fillna(""),
-    ).sort_values(["planned", "started"], kind="stable")
-    same = ranked.groupby(["study", "arm", *SEEDS], dropna=False, sort=False)
-    return ranked.index[ranked["own_code"] != same["own_code"].transform("last")]
+    asked = last_asked(command for of_study in commands.values() for command in of_study)
+    homes = {id(record): file.parent for record, file in zip(records, files, strict=True)}
+    found: dict[tuple[str | None, ...], str] = {}
+    edits: list[str | None] = []
+    for old, new in zip(records, superseded_by(records, planned, asked), strict=True):
+        if new is None:
+            edits.append(None)
+            continue
+        pair = (old.arm, old.version, new.version)
+        if pair not in found:
+            settings = difference(homes[id(old)], homes[id(new)])
+            code = "its code" * (old.provenance.sources != new.provenance.sources)
+            found[pair] = ", ".join(part for part in (settings, code) if part) or "its settings"
+        edits.append(found[pair])
+    return edits
+
+
+def _refuse_other_settings(frame: pd.DataFrame) -> None:
+    """Refuse complete runs of equal arm and seeds that are no repeats: their settings differ."""
+    done = frame[frame["status"] == "complete"].drop_duplicates(["arm", *SEEDS, "cell"])
+    unlike = done[done.duplicated(["arm", *SEEDS], keep=False)]
+    if len(unlike):
+        ordered = unlike.sort_values(["arm", *SEEDS, "started"])
+        first, second = ordered.iloc[:2].to_dict("records")
+        how = difference(Path(first["folder"]), Path(second["folder"]))
+        raise AnalysisError(
+            f"{first['run_id']} and {second['run_id']} have the same arm and the same seeds, but "
+            f"other settings ({how or 'or another version of the harness'}), so they are no "
+            "repeats: give each setting an overlay or a study_name of its own, and move what is "
+            "not meant to count out of the folder"
+        )
+
+
+def _waiting(study: Path, commands: dict[Path, Commands]) -> list[dict[str, Any]]:
+    """Return the cells of a study that were asked for last with their seeds and never started."""
+    asked = (cell for command in commands[study] for cell in command["cells"])
+    last = {(cell["arm"], *cell["seeds"].values()): cell for cell in asked}
+    homes = [(cell, study / cell["arm"] / cell["cell"]) for cell in last.values()]
+    return [cell for cell, home in homes if home.is_dir() and not (home / RECORD_FILE).exists()]
 
 
 def _init_shared(rows: list[dict[str, Any]], tensors: list[Tensors]) -> list[float | None]:

@@ -45,8 +45,10 @@ GIVEN = "given"
 """Key in a frame's `attrs`: the foreign table's own columns."""
 TAKEN_FROM = "taken from"
 """Key in a frame's `attrs`: our column -> the foreign table's name for it, where it was guessed."""
+NOT_STARTED = "not started"
+"""Key in a frame's `attrs`: cells that a command asked for and that have no record yet."""
 SUPERSEDED = "superseded"
-"""Status of a run whose arm's own code was edited since and trained again."""
+"""Status of a run whose arm was edited since and asked for again: see `harness.versions`."""
 STATUSES = (*(status.value for status in Status), SUPERSEDED)
 MOST_NAMED = 5
 STEPS = ("step", "_step", "global_step", "iteration", "iter", "epoch")
@@ -88,8 +90,7 @@ def prepare(
     Raises
     ------
     AnalysisError
-        A missing column, an unknown status, NaN in a complete run, duplicated runs, mixed test
-        sets, an arm of mixed sizes; the message names the runs.
+        A missing column, unknown status, NaN in a complete run, duplicates, mixed test sets, sizes.
     """
     runs = frame.reset_index(drop=True).copy()
     runs["arm"] = _arms(runs)
@@ -211,10 +212,9 @@ def _seed(value: object) -> str | None:
 def _check_status(runs: pd.DataFrame) -> None:
     unknown = runs[~runs["status"].astype(str).isin(STATUSES)]
     if len(unknown):
-        raise AnalysisError(
-            f"unknown status {_listed(sorted(set(unknown['status'].astype(str))))} of "
-            f"{named(unknown['run_id'])}: allowed are {', '.join(STATUSES)}"
-        )
+        words = _listed(sorted(set(unknown["status"].astype(str))))
+        allowed = f"{named(unknown['run_id'])}: allowed are {', '.join(STATUSES)}"
+        raise AnalysisError(f"unknown status {words} of {allowed}")
 
 
 def _check_finite(runs: pd.DataFrame, metric: str) -> None:
@@ -249,7 +249,7 @@ def _check_duplicates(runs: pd.DataFrame, allow_reruns: bool) -> None:
 def _one_line_a_run(runs: pd.DataFrame) -> str:
     """Return what to do about runs that are there twice."""
     if not is_foreign(runs):
-        return "; move what is not meant to count out of the folder (cells of earlier code, say)"
+        return "; move the copies that are not meant to count out of the folder"
     steps = [str(name) for name in runs if str(name).lower() in STEPS]
     why = f", its last ({steps[0]!r} looks like one line a step)" if steps else ""
     return f"; keep one line a run{why}"

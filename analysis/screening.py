@@ -62,6 +62,7 @@ class Screen:
             f"## {self.kind}: {runs} for {len(self.factors)} interventions\n\n"
             f"{table}\n\nRun it, then analyse it:\n\n    {self.commands()}\n"
             f"    python -m analysis design --analyse runs/screen\n\n{self._noise()}"
+            f"{'At one seed, its verdicts hold for that seed alone. ' * (self.seeds == 1)}"
             "Confirm what comes out at 2 seeds or more against the baseline.\n"
         )
 

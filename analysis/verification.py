@@ -18,6 +18,7 @@ from analysis.errors import AnalysisError
 from analysis.ledger import take_stock
 from analysis.record_source import read_records
 from analysis.result_checks import FAIL, NOTE, OK, TRACED, Check, results_checks, same
+from analysis.run_warnings import mixed_arms
 from analysis.runs import named, prepare
 from harness.records import (
     CONFIG_FILE,
@@ -86,6 +87,10 @@ def verify(study: str | Path) -> Verification:
     frame = prepare(runs.frame, allow_reruns=True)
     ledger = take_stock(frame, runs.plans)
     checks = [*_ledger_checks(ledger), *_file_checks(done), *_same_everywhere(done)]
+    if mixed := mixed_arms(frame[frame["status"] == "complete"]):
+        checks.append(
+            Check(FAIL, "an arm's seeds ran with different settings or code", named(mixed))
+        )
     results = tuple(name for name in TRACED if (folder / name).exists())
     return Verification(folder, (*checks, *results_checks(folder)), results)
 
@@ -99,7 +104,7 @@ def _ledger_checks(ledger: Any) -> Iterable[Check]:
         ("not finished", ledger.unfinished),
         ("failed, so excluded", ledger.failed),
         ("diverged, so excluded from means", ledger.diverged),
-        ("superseded by a later version of the arm's own code, so excluded", ledger.superseded),
+        ("superseded since the arm was edited, so excluded", ledger.superseded),
         ("run but not planned (exploratory)", ledger.unplanned),
     ):
         if runs:

@@ -12,8 +12,8 @@ from analysis.classic import brown_forsythe
 from analysis.estimate import Estimate
 from analysis.fit import DF_ROUNDING, FEWEST_DF
 from analysis.ledger import Ledger
-from analysis.record_source import SHARED_ENOUGH
-from analysis.runs import SEEDS, is_foreign, named
+from analysis.run_warnings import mark, run_warnings
+from analysis.runs import is_foreign, named
 from analysis.verdict import UNDECIDED
 
 LARGE_RATIO = 4.0
@@ -57,13 +57,9 @@ def all_warnings(
     """
     alpha, rope, source = rule
     found = _obstacles(table, fitted) + _wild(done) + _variances(done, fitted)
-    found += _equal_losses(table, done, fitted) + _alone(table, fitted) + _unpaired(done, fitted)
-    found += _budgets(done, fitted) + _versions(done) + _ledger(ledger, done)
+    found += _alone(table, fitted) + run_warnings(table, done, fitted, ledger)
     found += _rope(rope, source, fitted)
-    _mark(table, OVERESTIMATED, _overestimated(table, fitted, alpha))
-    _mark(
-        table, "mean of the runs that did not diverge", (table["n_diverged"] > 0) & (table["n"] > 0)
-    )
+    mark(table, OVERESTIMATED, _overestimated(table, fitted, alpha))
     likely = list(table.loc[table["warnings"].str.contains(OVERESTIMATED), "arm"])
     if likely:
         found.append(
@@ -142,30 +138,6 @@ def _variances(done: pd.DataFrame, fitted: Estimate) -> list[str]:
     ]
 
 
-def _equal_losses(table: pd.DataFrame, done: pd.DataFrame, fitted: Estimate) -> list[str]:
-    """Return the arms whose losses equal the baseline's at every shared seed."""
-    seeds = [name for name in SEEDS if name in done]
-    if not seeds or fitted.obstacle:
-        return []
-    base: dict[tuple[object, ...], float] = {}
-    equal: dict[str, bool] = {}
-    rows = [*zip(*(done[name] for name in ("arm", "loss", *seeds)), strict=True)]
-    for arm, loss, *key in rows:
-        if arm == fitted.arms[0] and None not in key:
-            base[tuple(key)] = loss
-    for arm, loss, *key in rows:
-        if arm != fitted.arms[0] and tuple(key) in base:
-            equal[arm] = equal.get(arm, True) and base[tuple(key)] == loss
-    same = [arm for arm, all_equal in equal.items() if all_equal]
-    if not same:
-        return []
-    _mark(table, "same losses as the baseline", table["arm"].isin(same))
-    return [
-        f"{named(same)}: the same losses as the baseline at the same seeds, to the last digit; "
-        "these runs change nothing and make the noise look smaller"
-    ]
-
-
 def _alone(table: pd.DataFrame, fitted: Estimate) -> list[str]:
     """Point out a baseline that hardly any arm stays near: its own bad luck would look the same."""
     t = (table["delta"] / table["se"]).abs().dropna().sort_values()
@@ -179,65 +151,6 @@ def _alone(table: pd.DataFrame, fitted: Estimate) -> list[str]:
         "unlucky or noisy baseline looks the same, and every difference rests on its "
         f"{runs} run(s): confirm with more baseline seeds"
     ]
-
-
-def _unpaired(done: pd.DataFrame, fitted: Estimate) -> list[str]:
-    """Return the arms that draw other initial weights than the baseline of the same seed."""
-    if "init_shared" not in done or fitted.obstacle:
-        return []
-    share = pd.to_numeric(done["init_shared"]).groupby(done["arm"]).max()
-    own = [arm for arm in fitted.arms[1:] if share.get(arm, np.nan) < SHARED_ENOUGH]
-    if not own:
-        return []
-    return [
-        f"{named(own)}: other initial weights than the baseline's at the same seed, so these "
-        "runs are not paired with it"
-    ]
-
-
-def _budgets(done: pd.DataFrame, fitted: Estimate) -> list[str]:
-    """Return the arms that trained on another number of tokens than the baseline."""
-    if "tokens" not in done:
-        return []
-    tokens = pd.to_numeric(done["tokens"]).groupby(done["arm"]).mean()
-    base = tokens.get(fitted.arms[0], np.nan)
-    other = [arm for arm in fitted.arms[1:] if abs(tokens.get(arm, np.nan) / base - 1) > 0.01]
-    if not other:
-        return []
-    return [
-        f"{named(other)}: trained on another number of tokens than {fitted.arms[0]}, so the "
-        "difference is the budget's as well"
-    ]
-
-
-def _versions(done: pd.DataFrame) -> list[str]:
-    """Return the arms whose runs had different versions of the arm's own code."""
-    if "own_code" not in done:
-        return []
-    counts = done["own_code"].groupby(done["arm"]).nunique()
-    mixed = list(counts.index[counts > 1])
-    if not mixed:
-        return []
-    return [f"{named(mixed)}: the seeds ran with different versions of the own code"]
-
-
-def _ledger(ledger: Ledger, done: pd.DataFrame) -> list[str]:
-    found, again = [], "" if is_foreign(done) else "; run the study again to retry them"
-    if ledger.diverged:
-        found.append(f"diverged: {named(ledger.diverged)}")
-    if ledger.failed:
-        found.append(f"failed: {named(ledger.failed)}{again}")
-    if ledger.superseded:
-        found.append(
-            f"left out: {named(ledger.superseded)}, since the arm's own code was edited and "
-            "trained again with these seeds; editing after a look makes a study exploratory"
-        )
-    if ledger.unplanned:
-        found.append(
-            f"exploratory: {len(ledger.unplanned)} complete run(s) are not in the plan "
-            f"({named(ledger.unplanned)}); adding seeds after a look raises the family error"
-        )
-    return found
 
 
 def _rope(rope: float | None, source: str, fitted: Estimate) -> list[str]:
@@ -266,11 +179,6 @@ def _overestimated(table: pd.DataFrame, fitted: Estimate, alpha: float) -> pd.Se
         t, half = abs(row["delta"]) / row["se"], (row["ci_high"] - row["ci_low"]) / 2
         marks.append(bool(power([t], row["df"], half / row["se"])[0] < 0.5))
     return pd.Series(marks, index=table.index)
-
-
-def _mark(table: pd.DataFrame, text: str, where: pd.Series) -> None:
-    old = table.loc[where, "warnings"]
-    table.loc[where, "warnings"] = [f"{before}; {text}" if before else text for before in old]
 
 
 def _next_steps(

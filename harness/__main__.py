@@ -26,6 +26,8 @@ from harness.log import open_streams, say
 from harness.records import Status
 from harness.study.devices import plan_slots, torchrun
 from harness.study.outcome import over_budget, written_since
+from harness.study.plan import Cell
+from harness.versions import note_command
 
 
 @hydra.main(config_path=str(CONF_DIR), config_name=CONFIG_NAME, version_base="1.3")
@@ -42,6 +44,8 @@ def run_one(_: DictConfig) -> None:
         if done is None and (over := over_budget(config.budget, folder.parent.parent)):
             raise ConfigError(f"{over}: raise it to train this cell")
         freeze(config, folder)
+        if not in_sweep:  # a sweep has noted all of its cells
+            note_command(folder.parent.parent, [Cell(folder=folder, config=config).entry])
     except ValueError as error:  # ConfigError, DataError, RecordError
         if in_sweep:
             raise

@@ -22,7 +22,7 @@ from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 from yaml import YAMLError
 
-from harness.config import VOCAB_SIZE, Config, ConfigError, Tokenizer
+from harness.config import VOCAB_SIZE, Config, ConfigError, Flat, Tokenizer, flatten
 from harness.explain import CONF_DIR, explain
 from harness.validate import validate
 
@@ -32,9 +32,6 @@ PROTECTED = ("data", "eval", "seeds", "hardware")
 
 NOT_COMPARED = ("interventions", "changes", "study", "study_name")
 SEED_KEYS = ("seed", "seeds.init", "seeds.data", "seeds.loop")
-
-Flat = dict[str, Any]
-"""Dotted key -> plain value."""
 
 ConfigStore.instance().store(name="schema", node=Config)
 OmegaConf.register_new_resolver(
@@ -247,15 +244,3 @@ def _check_conflicts(
                 f"the overlays {sorted(single)} set {key} differently ({wanted} and {found}): "
                 "leave one out"
             )
-
-
-def flatten(tree: dict[str, Any], prefix: str = "") -> Flat:
-    """Return nested mappings as one with dotted keys; lists are values."""
-    flat: Flat = {}
-    for key, value in tree.items():
-        path = f"{prefix}{key}"
-        if isinstance(value, dict) and value:
-            flat |= flatten(value, f"{path}.")
-        else:
-            flat[path] = value
-    return flat

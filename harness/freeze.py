@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import asdict
 from pathlib import Path
+from typing import Any
 
 from omegaconf import OmegaConf
 
@@ -75,8 +76,18 @@ def freeze(config: Config, folder: Path | None = None) -> Path:
 
 
 def _name(config: Config, corpus: Corpus, sources: dict[str, str]) -> str:
+    return canonical_hash(_identity(config, corpus, sources))
+
+
+def version(config: Config, corpus: Corpus, sources: dict[str, str]) -> str:
+    """Return the hash of the cell's science without its seeds."""
+    identity = _identity(config, corpus, sources)
+    return canonical_hash({key: part for key, part in identity.items() if key != "seeds"})
+
+
+def _identity(config: Config, corpus: Corpus, sources: dict[str, str]) -> dict[str, Any]:
     identity = scientific(config, corpus.dataset_sha256)
-    return canonical_hash(identity | {"sources": sources} if sources else identity)
+    return identity | {"sources": sources} if sources else identity
 
 
 def check_identity(config: Config, corpus: Corpus, folder: Path) -> None:

@@ -143,6 +143,10 @@ class RunRecord:
     """Dotted config key -> [baseline's value, this arm's value]."""
     cell: str
     """Hash of everything that can change the cell's numbers."""
+    version: str | None = None
+    """The same without the seeds: the cells of an arm that are to be averaged share it."""
+    recipe: str | None = None
+    """The same again without the arm's own part: what its interventions are applied to."""
     seeds: Seeds
     status: Status = Status.RUNNING
     step: int = 0
@@ -196,9 +200,9 @@ def printable(text: str) -> str:
     )
 
 
-def now() -> str:
-    """Return the present moment, ISO 8601 in UTC, to the second."""
-    return datetime.now(UTC).isoformat(timespec="seconds")
+def now(precision: str = "seconds") -> str:
+    """Return the present moment, ISO 8601 in UTC."""
+    return datetime.now(UTC).isoformat(timespec=precision)
 
 
 def canonical_hash(value: Any, *, length: int = 12) -> str:

@@ -13,16 +13,17 @@ import torch
 from harness import provenance
 from harness.allocator import keep_memory
 from harness.batches import Batches
-from harness.config import Config, ConfigError, HardwareConfig, baseline_model
+from harness.config import Config, ConfigError, HardwareConfig, baseline_model, recipe
 from harness.data.corpus import Corpus
 from harness.distributed import World
 from harness.events import Events
+from harness.freeze import version
 from harness.lock import Lock, NoLock
 from harness.loop import Training, largest_micro_batch
 from harness.model import build, build_slot, count_parameters, slot_factory
 from harness.precision import Precision
 from harness.randomness import initialise, parameter_hashes
-from harness.records import CONFIG_FILE, RunRecord, Seeds, now
+from harness.records import CONFIG_FILE, RunRecord, Seeds, canonical_hash, now
 from harness.study.devices import visible_gpus
 from harness.targets import source_hashes
 
@@ -149,7 +150,9 @@ def new_record(folder: Path, config: Config, corpus: Corpus, device: torch.devic
         record.provenance.packages |= {"cuda": str(torch.version.cuda), "cudnn": str(cudnn)}
     n_test_tokens = config.eval.test_sequences * config.model.block_size + 1
     test_tokens = corpus.tokens("test")[:n_test_tokens]
-    record.provenance.sources = source_hashes(config, folder)
+    sources = record.provenance.sources = source_hashes(config, folder)
+    record.version = version(config, corpus, sources)
+    record.recipe = canonical_hash(recipe(config, corpus.dataset_sha256))
     record.provenance.dataset_sha256 = corpus.dataset_sha256
     record.provenance.test_set_sha256 = hashlib.sha256(test_tokens.tobytes()).hexdigest()
     record.provenance.n_devices = config.hardware.n_devices

@@ -50,6 +50,7 @@ __all__ = [
     "DataConfig",
     "EvalConfig",
     "Event",
+    "Flat",
     "HardwareConfig",
     "LogConfig",
     "Matmul",
@@ -67,9 +68,14 @@ __all__ = [
     "TrainConfig",
     "WandbMode",
     "baseline_model",
+    "flatten",
     "plain",
+    "recipe",
     "scientific",
 ]
+
+Flat = dict[str, Any]
+"""Dotted key -> plain value."""
 
 
 class ConfigError(ValueError):
@@ -147,6 +153,34 @@ def scientific(config: Config, dataset_sha256: str) -> dict[str, Any]:
     }
     result: dict[str, Any] = plain(kept)
     return result
+
+
+def recipe(config: Config, dataset_sha256: str) -> Flat:
+    """Return the science that the arm's interventions are applied to: their changes undone.
+
+    Cells of one arm that share it differ in seeds or in the arm itself. Seeds are left out, and so
+    is what is None: that stands for a setting of the arm alone, too.
+    """
+    science = scientific(config, dataset_sha256)
+    undone = {key: plain(value) for key, (value, _) in config.changes.items()}
+    groups = science.keys() - {"seeds", "interventions"}
+    return {
+        key: value
+        for key, value in (flatten(science) | undone).items()
+        if key.split(".")[0] in groups and value is not None
+    }
+
+
+def flatten(tree: dict[str, Any], prefix: str = "") -> Flat:
+    """Return nested mappings as one with dotted keys; lists are values."""
+    flat: Flat = {}
+    for key, value in tree.items():
+        path = f"{prefix}{key}"
+        if isinstance(value, dict) and value:
+            flat |= flatten(value, f"{path}.")
+        else:
+            flat[path] = value
+    return flat
 
 
 def plain(value: Any) -> Any:

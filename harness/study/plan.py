@@ -9,11 +9,11 @@ from pathlib import Path
 from typing import Any
 
 from harness import provenance
-from harness.compose import Flat, flatten
-from harness.config import Autocast, Config, ConfigError, Matmul
+from harness.config import Autocast, Config, ConfigError, Flat, Matmul, flatten
 from harness.freeze import freeze
 from harness.log import say
 from harness.records import StudyPlan, canonical_hash, now, read_plan, write_plan
+from harness.versions import note_command
 
 
 @dataclass(kw_only=True, slots=True)
@@ -61,6 +61,8 @@ class Cell:
 def settle(cells: Sequence[Cell], n_jobs: int, looks: Sequence[int] = ()) -> None:
     """Check the cells of a sweep together, then freeze them and, of a saved study, the plan.
 
+    What the command asks for is noted in the study's folder.
+
     Raises
     ------
     ConfigError
@@ -80,6 +82,7 @@ def settle(cells: Sequence[Cell], n_jobs: int, looks: Sequence[int] = ()) -> Non
         cell.freeze()
     if new and not old:
         write_plan(study, new)
+    note_command(study, [cell.entry for cell in cells])
 
 
 def _refuse_twins(cells: Sequence[Cell], n_jobs: int) -> None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from collections import Counter
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -21,6 +21,7 @@ from harness.records import (
     read_plan,
     read_record,
 )
+from harness.versions import last_asked, read_commands, superseded_by
 
 if TYPE_CHECKING:
     from rich.table import Table
@@ -54,30 +55,30 @@ class CellState:
     ``unreadable``."""
     text: str
     """Loss, progress or what went wrong."""
-    code: str = ""
-    """The arm's own code, as hashes."""
+    cell: str = ""
+    record: RunRecord | None = None
+    superseded: bool = False
+    """Trained before its arm was edited; see `harness.versions`."""
 
 
 def cell_states(study: Path) -> list[CellState]:
     """Return the state of every cell: the plan's, then others by arm and seeds, latest first."""
-    plan = read_plan(study)
-    planned = plan.cells if plan else []
-    folders = {f"{c['arm']}/{c['cell']}": c for c in planned}
+    plan, asked = read_plan(study), last_asked(read_commands(study))
+    planned = {f"{c['arm']}/{c['cell']}": c for c in (plan.cells if plan else [])}
     files = [*study.glob(f"*/*/{CONFIG_FILE}"), *study.glob(f"*/*/{RECORD_FILE}")]
-    files.sort(key=_modified, reverse=True)
-    others = dict.fromkeys(str(file.parent.relative_to(study)) for file in files)
-    unplanned = [cell_state(study / path, {}) for path in others if path not in folders]
-    return [
-        *(cell_state(study / path, cell) for path, cell in folders.items()),
-        *sorted(unplanned, key=lambda s: (s.arm, [int(n) for n in s.seed.split("/") if n != "?"])),
-    ]
+    others = {str(file.parent.relative_to(study)) for file in files} - planned.keys()
+    unplanned = [cell_state(study / path, {}) for path in sorted(others)]
+    unplanned.sort(key=lambda s: asked.get(s.cell) or _started(s), reverse=True)
+    unplanned.sort(key=lambda s: (s.arm, [int(n) for n in s.seed.split("/") if n != "?"]))
+    states = [*(cell_state(study / path, cell) for path, cell in planned.items()), *unplanned]
+    records = [state.record for state in states if state.record]
+    newer = superseded_by(records, [str(c["cell"]) for c in planned.values()], asked)
+    old = {record.cell for record, new in zip(records, newer, strict=True) if new}
+    return [replace(state, superseded=state.cell in old) for state in states]
 
 
-def _modified(file: Path) -> float:
-    try:
-        return file.stat().st_mtime
-    except OSError:  # removed meanwhile
-        return 0.0
+def _started(state: CellState) -> str:
+    return (state.record and state.record.started) or ""
 
 
 def shown(states: list[CellState]) -> tuple[list[CellState], list[CellState]]:
@@ -90,10 +91,9 @@ def shown(states: list[CellState]) -> tuple[list[CellState], list[CellState]]:
 
 def beside(states: list[CellState]) -> str:
     """Return a line on the cells that the table does not show, empty if there are none."""
-    chosen, others = shown(states)
-    code = {(state.arm, state.seed): state.code for state in chosen}
-    edited = sum(bool(s.code) and s.code != code[s.arm, s.seed] for s in others)
-    counts = {"superseded (the arm's own code was edited)": edited,
+    _, others = shown(states)
+    edited = sum(state.superseded for state in others)
+    counts = {"superseded (the arm was edited and asked for again)": edited,
               "of the same arm and seed with other settings": len(others) - edited}  # fmt: skip
     found = [f"{count} {what}" for what, count in counts.items() if count]
     return f"not shown: {', '.join(found)}" if found else ""
@@ -105,18 +105,18 @@ def cell_state(folder: Path, planned: dict[str, Any]) -> CellState:
         return _read_state(folder, planned)
     except (OSError, ValueError, KeyError, TypeError) as error:  # RecordError is a ValueError
         seed = _seed(planned["seeds"].values()) if planned else "?"
-        return CellState(folder.parent.name, seed, "unreadable", printable(str(error)))
+        text = printable(str(error))
+        return CellState(folder.parent.name, seed, "unreadable", text, folder.name)
 
 
 def _read_state(folder: Path, planned: dict[str, Any]) -> CellState:
     if not (folder / RECORD_FILE).exists():
         seeds = planned["seeds"] if planned else _frozen_seeds(folder)
-        return CellState(folder.parent.name, _seed(seeds.values()), "planned", "")
+        return CellState(folder.parent.name, _seed(seeds.values()), "planned", "", folder.name)
     record = read_record(folder)
     seeds = (record.seeds.init, record.seeds.data, record.seeds.loop)
     state, text = _describe(folder, record)
-    code = " ".join(map("=".join, sorted(record.provenance.sources.items())))
-    return CellState(record.arm, _seed(seeds), state, printable(text), code)
+    return CellState(record.arm, _seed(seeds), state, printable(text), record.cell, record)
 
 
 def _frozen_seeds(folder: Path) -> dict[str, int]:

@@ -196,6 +196,48 @@ def test_arms_that_change_nothing_are_called_real_at_most_at_the_nominal_rate():
     assert wrong <= 8  # the 99.5% quantile at 0.05
 
 
+# -- what is said of the runs ------------------------------------------------------------------
+
+
+def lost(n_lost):
+    frame = study({"a": -0.05}, n=4).assign(status="complete")
+    dead = (frame["arm"] == "a") & (frame["init_seed"] < n_lost)
+    frame.loc[dead, ["status", "test_loss"]] = ["diverged", np.nan]
+    return compare(frame)
+
+
+def test_an_arm_of_which_some_runs_diverged_is_said_to_be_of_survivors():
+    result = lost(2)
+    (words,) = (text for text in result.warnings if "survivors" in text)
+    assert words.startswith("a: 2 of 4 runs diverged. Mean, interval and verdict are of the surv")
+    assert "Too few shared seeds are left for pairing" in words
+    assert row(result, "a").verdict.endswith("(2 of 4 diverged)")
+    assert row(result, "a").warnings == "mean of the runs that did not diverge"
+    assert row(result, "a").n_shared_init == 2
+    assert not any("survivors" in text for text in lost(0).warnings)
+    assert not any("survivors" in text for text in lost(4).warnings)
+
+
+def test_survivors_are_paired_where_other_arms_show_how_seeds_pair():
+    frame = study({"a": -0.05, "b": 0.0}, n=4, rho=0.9).assign(status="complete")
+    frame.loc[(frame["arm"] == "a") & (frame["init_seed"] < 2), "status"] = "diverged"
+    result = compare(frame)
+    assert "mixed model" in result.method
+    assert not any("pairing" in text for text in result.warnings)
+
+
+@pytest.mark.parametrize(
+    ("metric", "hint"),
+    [("val_acc", True), ("accuracy", True), ("eval/f1", True), ("win_rate", True), ("bleu4", True),
+     ("reward_loss", False), ("perplexity", False), ("accumulated_cost", False)],
+)  # fmt: skip
+def test_a_metric_that_is_better_when_higher_by_its_name_gets_a_hint(metric, hint):
+    frame = study({"a": -0.03}).rename(columns={"test_loss": metric})
+    for known in (False, True):
+        found = compare(frame, metric=metric, higher_is_better=known)
+        assert any("add --higher-is-better" in w for w in found.warnings) == (hint and not known)
+
+
 # -- what is refused ---------------------------------------------------------------------------
 
 

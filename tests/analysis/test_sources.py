@@ -78,6 +78,12 @@ def test_a_cell_s_file_and_its_study_give_one_run(tmp_path):
     assert len(read_runs([str(folder), str(file)]).frame) == 4
 
 
+def test_a_cell_may_be_read_from_within_its_folder(tmp_path, monkeypatch):
+    folder = on_disk(tmp_path / "runs", study({"a": 0.0}, n=2))
+    monkeypatch.chdir(next(folder.rglob("record.json")).parent)
+    assert [len(read_runs([path]).frame) for path in (".", "..", "record.json")] == [1, 2, 1]
+
+
 @pytest.mark.parametrize(
     ("given", "name"),
     [("b, a", "a+b"), ("a+b", "a+b"), (["b", "a"], "a+b"), ("", "baseline"), (None, "baseline"),

@@ -207,9 +207,21 @@ def test_a_mistyped_intervention_is_pointed_out(capsys):
 def test_runs_of_no_screening_design_are_told_so():
     text = analyse(study({"a": -0.05, "b": 0.0, "c": 0.0}, n=3)).to_markdown()
     assert "no screening design: no run turns on two interventions" in text
-    frame = screened({}, 0.01)
+    frame = screened({}, 0.01).drop(columns="init_seed")
     assert "Warning" not in analyse(frame).to_markdown()
     assert "main effects hold parts of interactions" in analyse(frame[:-2]).to_markdown()
+
+
+def test_a_design_at_one_seed_says_first_that_its_verdicts_hold_for_that_seed_alone():
+    assert "At one seed, its verdicts hold for that seed alone." in design(["a", "b"]).to_markdown()
+    assert "At one seed" not in design(["a", "b"], seeds=2).to_markdown()
+    one = screened({"f2": -0.05}, 0.01)
+    text = analyse(one).to_markdown()
+    warning = "**Warning:** all runs have seed 0,"
+    assert warning in text
+    assert text.index(warning) < text.index("| intervention")
+    two = pd.concat([one, screened({"f2": -0.05}, 0.01, 1).assign(init_seed=1)])
+    assert "Warning" not in analyse(two).to_markdown()
 
 
 def test_one_degree_of_freedom_is_the_reason_for_undecided():

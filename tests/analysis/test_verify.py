@@ -162,7 +162,85 @@ def test_cells_of_an_arms_earlier_code_are_left_out_and_listed(folder):
     assert "1 superseded" in result.ledger.sentence()
     assert any(f"left out: mine/{'1' * 16}" in text for text in result.warnings)
     notes = {check.what: check.detail for check in verify(folder).checks}
-    assert notes["superseded by a later version of the arm's own code, so excluded"]
+    assert notes["superseded since the arm was edited, so excluded"]
+
+
+def versions_of(folder, *versions, seed=60):
+    """Write cells of one arm and seed; each version: its eps, recipe and start."""
+    cells = []
+    for i, (eps, recipe, started) in enumerate(versions):
+        changes = {"recipe": recipe, "version": f"{recipe} {eps}", "started": started}
+        item = record("mine", seed, 3.6 + eps, cell=f"{seed}{i}" * 4, **changes)
+        home = put(folder, item)
+        text = {"interventions": {"mine": {"summary": started, "fn": {"eps": eps}}}}
+        (home / "config.yaml").write_text(json.dumps({**text, "optim": {"lr": len(recipe)}}))
+        cells.append({"arm": "mine", "seeds": {"init": seed}, "cell": item.cell})
+    return cells
+
+
+def test_cells_of_an_arms_earlier_arguments_are_left_out_and_the_edit_is_named(folder):
+    old, new = versions_of(folder, (0.1, "r", "2026-01"), (0.2, "r", "2026-02"))
+    for allow in (False, True):
+        result = compare(read_runs([str(folder)]), allow_reruns=allow)
+        row = result.table.set_index("arm").loc["mine"]
+        assert (row["n"], row["mean_loss"]) == (1, pytest.approx(3.8))
+    (words,) = (text for text in result.warnings if text.startswith("left out"))
+    assert f"left out: mine/{old['cell']}. Edited since: mine (interventions.mine.fn.eps" in words
+    assert "eps 0.1 -> 0.2). The planned version counts, else the one asked for last" in words
+    assert new["cell"] not in words
+
+
+def test_the_version_asked_for_last_counts_not_the_one_trained_last(folder):
+    old, new = versions_of(folder, (0.1, "r", "2026-01"), (0.2, "r", "2026-02"))
+    asked = [{"time": f"2026-0{i + 1}", "cells": [cell]} for i, cell in enumerate((old, new, old))]
+    lines = [*map(json.dumps, asked), '{"time": "2026-04", "cel']  # the last one is torn
+    (folder / "commands.jsonl").write_text("\n".join(lines))
+    status = read_runs([str(folder)]).frame.set_index("cell")["status"]
+    assert status[[old["cell"], new["cell"]]].tolist() == ["complete", "superseded"]
+
+
+@pytest.mark.parametrize("reruns", [(), ("--allow-reruns",)])
+def test_runs_of_other_settings_are_neither_superseded_nor_pooled(folder, reruns, capsys):
+    versions_of(folder, (0.1, "recipe", "2026-02"), (0.1, "another", "2026-01"))
+    assert main([str(folder), "--no-write", *reruns]) == 2
+    words = "have the same arm and the same seeds, but other settings (optim.lr 7 -> 6)"
+    assert words in capsys.readouterr().err
+
+
+def test_an_arm_whose_seeds_had_other_arguments_fails(folder):
+    versions_of(folder, (0.1, "r", "2026-01"), seed=60)
+    assert "an arm's seeds ran with different settings or code" not in failures(folder)
+    versions_of(folder, (0.2, "r", "2026-02"), seed=61)
+    warnings = compare(read_runs([str(folder)])).warnings
+    assert any(text.startswith("mine: the seeds ran with different settings") for text in warnings)
+    assert "an arm's seeds ran with different settings or code" in failures(folder)
+
+
+@pytest.mark.parametrize(
+    ("recipe", "changes", "apart"),
+    [("r", {}, False), ("s", {}, True), ("s", {"data.name": ["a", "b"]}, False), (None, {}, False)],
+)
+def test_an_arm_that_was_applied_to_other_settings_is_pointed_out(tmp_path, recipe, changes, apart):
+    for seed in range(4):
+        put(tmp_path, record("baseline", seed, 3.7 + seed / 100, recipe="r"))
+        item = record("a", seed, 3.6 + seed / 110, recipe=recipe, changes=changes)
+        put(tmp_path, item)
+    warnings = compare(read_runs([str(tmp_path)])).warnings
+    words = "a: trained with other settings than baseline, the arm's own changes aside"
+    assert any(text.startswith(words) for text in warnings) == apart
+
+
+def test_cells_that_a_command_asked_for_and_that_never_started_are_missing(folder):
+    (folder / "plan.json").unlink()
+    cells = [{"arm": arm, "seeds": {"init": 60, "data": 60}, "cell": f"c{arm}"} for arm in "xyz"]
+    line = {"time": "2026-01", "cells": [*cells, *versions_of(folder, (0.1, "r", "2026-01"))]}
+    (folder / "commands.jsonl").write_text(json.dumps(line) + "\n")
+    for cell in cells[:2]:  # the folder of the third was deleted: nobody waits for it
+        (folder / cell["arm"] / cell["cell"]).mkdir(parents=True)
+    result = compare(read_runs([str(folder)]))
+    assert result.ledger.missing == ("x seed 60", "y seed 60")
+    assert "2 not started" in result.ledger.sentence()
+    assert result.next_steps[0].startswith("2 planned run(s) are not complete: x seed 60, y")
 
 
 def test_the_planned_version_of_an_arms_code_counts_not_the_latest(folder):
@@ -182,7 +260,8 @@ def test_seeds_that_ran_with_different_versions_of_an_arms_code_are_pointed_out(
         item.provenance.sources = {"mine.f": str(seed)}
         put(folder, item)
     warnings = compare(read_runs([str(folder)])).warnings
-    assert "mine: the seeds ran with different versions of the own code" in warnings
+    assert any(text.startswith("mine: the seeds ran with different settings") for text in warnings)
+    assert "an arm's seeds ran with different settings or code" in failures(folder)
 
 
 def test_a_patch_that_is_gone_is_found(folder):

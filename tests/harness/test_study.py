@@ -5,6 +5,7 @@ import hashlib
 import io
 import json
 import os
+import re
 import signal
 import socket
 import subprocess
@@ -33,7 +34,7 @@ from harness.records import (
 )
 from harness.study.devices import plan_slots
 from harness.study.outcome import over_budget, tidy, was_preempted, why
-from harness.study.view import cell_states, summary, table
+from harness.study.view import beside, cell_states, summary, table
 
 STUDY = ["+study=demo", "study.arms=[baseline,qkv_bias]", "study.seeds=2"]
 
@@ -257,14 +258,63 @@ def test_of_two_versions_of_a_cell_the_table_shows_the_planned_or_else_the_lates
     for loss, cell_id in ((3.1, "c"), (3.2, "a"), (3.3, "b")):
         record = RunRecord(
             study="twice", arm="baseline", interventions=[], cell=cell_id,
-            seeds=Seeds(init=0, data=0, loop=0), status=Status.COMPLETE, losses=Losses(test=loss), n_steps=1,
+            seeds=Seeds(init=0, data=0, loop=0), status=Status.COMPLETE, losses=Losses(test=loss),
+            n_steps=1, started=f"2026-01-{int(10 * loss)}",
         )  # fmt: skip
         write_record(study / "baseline" / cell_id, record)
-        os.utime(study / "baseline" / cell_id / "record.json", (10 * loss, 10 * loss))
     assert "3.3000" in shown(study)
     cells = [{"arm": "baseline", "seeds": {"init": 0}, "cell": "a"}]
     write_plan(study, StudyPlan(study="twice", cells=cells))
     assert "3.2000" in shown(study)
+
+
+def test_a_version_of_an_arm_asked_for_again_is_the_one_shown(tiny, own_arm, tmp_path) -> None:
+    from harness.study.plan import Cell, settle
+
+    study, losses = tmp_path / "runs" / "adhoc", {}
+    for eps in ("0.1", "0.9", "0.1"):
+        config = load([*tiny, *own_arm(eps)])
+        one = Cell(folder=locate(config), config=config)
+        settle([one], 1)
+        losses[eps] = f"{cell.run(one.folder).losses.test:.4f}"
+        assert losses[eps] in shown(study)
+    assert losses["0.1"] != losses["0.9"]
+    assert "1 superseded (the arm was edited and asked for again)" in beside(cell_states(study))
+    lines = (study / "commands.jsonl").read_text().splitlines()
+    assert len(lines) == 3
+    settle([one], 1)
+    assert (study / "commands.jsonl").read_text().splitlines() == lines  # asked once more
+    assert [c["arm"] for c in json.loads(lines[-1])["cells"]] == ["own"]
+
+
+@pytest.fixture
+def own_arm(tmp_path, monkeypatch):
+    """Return what gives the overrides of an arm of one's own, its overlay edited to some eps."""
+    monkeypatch.syspath_prepend(tmp_path)
+    (tmp_path / "own_smoothing.py").write_text(
+        "from torch.nn.functional import cross_entropy\n"
+        "def smooth(loss, logits, y, model, eps):\n"
+        "    return cross_entropy(logits.flatten(0, 1), y.flatten(), label_smoothing=eps)\n"
+    )
+    search = overlay(tmp_path, "own", "loss", "own_smoothing.smooth, eps: 0")
+    file = tmp_path / "conf" / "intervention" / "own.yaml"
+
+    def edited(eps: str) -> list[str]:
+        file.write_text(re.sub(r"eps: [\d.]+", f"eps: {eps}", file.read_text()))
+        return [search, "+intervention=own"]
+
+    yield edited
+    sys.modules.pop("own_smoothing", None)
+
+
+@pytest.mark.slow
+def test_a_single_run_is_noted_too(command, tiny, tmp_path) -> None:
+    for _ in range(2):
+        assert command("harness", *tiny, "seed=3").returncode == 0
+    (line,) = (tmp_path / "runs" / "adhoc" / "commands.jsonl").read_text().splitlines()
+    (asked,) = json.loads(line)["cells"]
+    assert (asked["arm"], asked["seeds"]) == ("baseline", {"init": 3, "data": 3, "loop": 3})
+    assert json.loads(line)["command"][-1] == "seed=3"
 
 
 def shown(study: Path) -> str:
@@ -832,12 +882,11 @@ def test_status_counts_what_it_shows_and_lists_the_studies_of_a_folder(command, 
             study="edited", arm="mine", interventions=["mine"], cell=cell_id, n_steps=1,
             seeds=Seeds(init=seed, data=seed, loop=seed), status=status,
             losses=Losses(test=3.0), provenance=Provenance(sources={"f": source}),
-            error="a, b, c " * 20,
+            error="a, b, c " * 20, started=f"2026-01-{ord(cell_id)}",
         )  # fmt: skip
         write_record(study / "mine" / cell_id, record)
-        os.utime(study / "mine" / cell_id / "record.json", (ord(cell_id), ord(cell_id)))
     counted = "1 complete, 1 failed"
-    words = "not shown: 1 superseded (the arm's own code was edited)"
+    words = "not shown: 1 superseded (the arm was edited and asked for again)"
     one = command("harness.status", "runs/edited").stdout
     assert counted in one
     assert words in one

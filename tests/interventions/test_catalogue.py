@@ -8,6 +8,7 @@ import pytest
 import torch
 
 from harness.compose import load
+from harness.config import recipe
 from harness.journal import evenly_spaced
 from harness.loop import train
 from interventions.card import OVERLAYS, read_card, read_cards
@@ -37,6 +38,14 @@ def test_every_overlay_has_a_card_and_changes_the_config(name: str) -> None:
     assert len(card.summary) < 120
     assert (card.published_delta is None) == (card.published_where is None)
     assert load([*overrides(name), f"+intervention={name}"]).changes
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_every_overlay_is_applied_to_the_baselines_recipe(name: str) -> None:
+    arm = [*overrides(name), f"+intervention={name}"]
+    base = recipe(load(overrides(name)), "data")
+    assert recipe(load(arm), "data") == base
+    assert recipe(load([*arm, "train.tokens=614400"]), "data") != base
 
 
 @pytest.mark.parametrize("name", NAMES)

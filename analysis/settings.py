@@ -1,0 +1,50 @@
+"""What two cells of one arm were trained with: in words, from their frozen configs."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from analysis.runs import named
+from harness.records import CONFIG_FILE
+
+SCIENCE = (
+    *("model.", "train.", "optim.", "schedule.", "precision.", "data.", "interventions."),
+    "eval.test_sequences",
+)
+"""Keys that can change a cell's numbers begin so; its seeds' apart."""
+WORDS = ("summary", "source", "published_delta", "published_where", "declares", "control")
+"""What a card says; no part of the arm."""
+
+
+def difference(old: Path, new: Path) -> str:
+    """Return the settings in which two cells differ, each as ``key old -> new``.
+
+    Empty where there are none, or where they are not known.
+    """
+    before, after = _science(old), _science(new)
+    if not (before and after):
+        return ""
+    keys = [key for key in sorted(before | after) if before.get(key) != after.get(key)]
+    return named(f"{key} {before.get(key)} -> {after.get(key)}" for key in keys)
+
+
+def _science(cell: Path) -> dict[str, Any]:
+    try:
+        config = yaml.safe_load((cell / CONFIG_FILE).read_text(encoding="utf-8"))
+    except (OSError, ValueError, yaml.YAMLError):
+        return {}
+    return {
+        key: value
+        for key, value in _flat(config, "").items()
+        if key.startswith(SCIENCE) and key.split(".")[-1] not in WORDS
+    }
+
+
+def _flat(tree: Any, prefix: str) -> dict[str, Any]:
+    if not isinstance(tree, dict):
+        return {prefix: tree}
+    parts = (_flat(value, f"{prefix}.{key}" if prefix else str(key)) for key, value in tree.items())
+    return {key: value for part in parts for key, value in part.items()}
