@@ -28,18 +28,19 @@ def run(options: argparse.Namespace) -> int:
     """Draw what the runs allow; say what they do not."""
     from analysis import plots
     from analysis.comparison import compare
-    from analysis.components import variance_components
+    from analysis.noise_report import noise
+    from analysis.report.effect_rows import arm_order
 
     runs = shared.read(options)
-    result = compare(runs, shared.rules(options))
+    rules = shared.rules(options)
+    result = compare(runs, rules)
     done = result.runs[result.runs["status"] == "complete"]
-    base = done[done["arm"] == result.rules.baseline]
     figures: dict[str, Callable[[], Figure]] = {
         "noise_band": lambda: plots.noise_band_figure(result),
         "effects": lambda: plots.effects_figure(result),
-        "loss_curves": lambda: plots.loss_curves_figure(done),
+        "loss_curves": lambda: plots.loss_curves_figure(done, arm_order(result)),
         "components": lambda: plots.components_figure(
-            variance_components(base if len(base) >= 4 else done)
+            noise(runs, baseline=rules.baseline, metric=rules.metric), rules
         ),
     }
     folder = options.out or runs.home or Path()

@@ -22,8 +22,8 @@ from analysis.report.effect_rows import (
     arm_rows,
     axis_title,
     bands,
-    baseline_mean,
     near_the_band,
+    near_zero,
     run_rows,
 )
 
@@ -60,11 +60,9 @@ def effects_chart(result: Comparison, arms: list[str]) -> Chart:
         for row in rows[:40]
     )
     variants = {"all arms": _effects_spec(result, len(rows), None)}
-    near = near_the_band(result, rows)
+    near = near_zero(result, rows)
     if near is not None:
-        middle = baseline_mean(result)
-        inner = (near[0] - middle, near[1] - middle)
-        variants = {"near zero": _effects_spec(result, len(rows), inner), **variants}
+        variants = {"near zero": _effects_spec(result, len(rows), near), **variants}
     return Chart("effects", "Effects", summary, variants, datasets)
 
 

@@ -18,6 +18,7 @@ from analysis.report.cells import current, read_lines, samples, tail
 from analysis.report.chart_curves import curves_chart, tops
 from analysis.report.curves import thin
 from analysis.report.evidence import gather
+from analysis.report.figures import figure_specs
 from analysis.report.page import embed, render
 from analysis.report.sections import sections, unknowns
 from analysis.report.summary import headline
@@ -54,6 +55,18 @@ def test_the_command_writes_one_page_with_tables_and_figures(folder, tmp_path, c
     assert "good+plain" in svg
     assert "$" not in re.sub(r"<text.*?</text>", "", svg), "a colour's name was left"
     assert (tmp_path / "figures" / "noise_band.png").read_bytes()[:4] == b"\x89PNG"
+
+
+def test_a_figure_of_curves_says_which_line_is_which_arm(evidence):
+    import vl_convert
+
+    for name, spec in figure_specs(evidence).items():
+        if name.startswith("curves"):
+            svg = vl_convert.vegalite_to_svg(spec)
+            legend = svg[svg.index("role-legend") :]
+            assert all(f">{arm}</text>" in legend for arm in evidence.arms), name
+            dashes = re.findall(r'stroke-dasharray="(.*?)"', legend)
+            assert len(set(dashes)) == len(evidence.arms), "told apart without colour"
 
 
 def test_a_tables_report_carries_its_name_and_what_it_cannot_compare_is_said(tmp_path, capsys):
