@@ -38,7 +38,8 @@ if TYPE_CHECKING:
     from analysis.planning import Plan
 
 INK, GREY, LIGHT = "black", "0.45", "0.85"
-MARKERS = {BETTER: "v", WORSE: "^", SAME: "s", UNDECIDED: "o"}
+MARKERS = {BETTER: "D", WORSE: "P", SAME: "s", UNDECIDED: "o"}
+"""The shapes of the report's charts; none points up or down, which would depend on the metric."""
 STYLES = ("-", "--", "-.", ":")
 LINE = 22
 """Characters of an arm's name on one line."""
@@ -62,7 +63,7 @@ def noise_band_figure(result: Comparison) -> Figure:
     place = {arm: i for i, arm in enumerate(arm_order(result))}
     rows = sorted(arm_rows(result, place), key=lambda row: row["at"])
     runs = run_rows(result, place)
-    figure, axes = _figure(max(6.4, 3.6 + 0.75 * len(rows)), 4.2)
+    figure, axes = _figure(max(6.4, 3.6 + _long(len(rows), 0.75, 12)), 4.2)
     _stripes(axes, result)
     rng = np.random.default_rng(0)
     for x, row in enumerate(rows):
@@ -93,7 +94,7 @@ def effects_figure(result: Comparison) -> Figure:
     rows = [row for row in arm_rows(result, place) if row["ci_low"] is not None]
     if not rows:
         raise AnalysisError("no arm has an interval: run more seeds before plotting effects")
-    figure, axes = _figure(8.0, 1.4 + 0.42 * len(rows))
+    figure, axes = _figure(8.0, 1.4 + _long(len(rows), 0.42, 8))
     if result.rope:
         axes.axvspan(-result.rope, result.rope, color=LIGHT, lw=0, label=_size(result))
     axes.axvline(0, color=INK, lw=0.8)
@@ -189,7 +190,7 @@ def loss_curves_figure(
     chosen = [arm for arm in arms or found if arm in found][: len(STYLES)]
     if not chosen:
         raise AnalysisError(
-            f"no metrics.jsonl with {metric!r} among the runs: {', '.join(METRICS)}"
+            f"no run has a metrics.jsonl with {metric!r} (known: {', '.join(METRICS)})"
         )
     figure, axes = _figure(6.4, 4.0)
     for arm, style in zip(chosen, STYLES, strict=False):
@@ -213,7 +214,7 @@ def _stripes(axes: Axes, result: Comparison) -> None:
     if result.noise is not None:
         known = f"{_percent(result)}, K = {result.noise.K}"
         looks["one more run"] = ("0.80", f"one more baseline run ({known})")
-        looks["all arms at once"] = ("0.92", f"{result.noise.n_arms} more at once")
+        looks["all arms at once"] = ("0.92", f"{result.noise.n_arms} such runs at once")
     for band in reversed(bands(result)):
         if band["kind"] in looks:
             shade, label = looks[band["kind"]]
@@ -250,6 +251,11 @@ def _figure(width: float, height: float) -> tuple[Figure, Axes]:
     axes = figure.add_subplot()
     axes.spines[["top", "right"]].set_visible(False)
     return figure, axes
+
+
+def _long(n_rows: int, row: float, most: float) -> float:
+    """Return the inches of all rows: many are drawn closer, down to 0.3."""
+    return n_rows * max(0.3, min(row, most / n_rows))
 
 
 def _percent(result: Comparison) -> str:

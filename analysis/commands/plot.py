@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import warnings
 from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -52,7 +53,9 @@ def run(options: argparse.Namespace) -> int:
             continue
         try:
             folder.mkdir(parents=True, exist_ok=True)
-            figure.savefig(folder / f"{name}.png")
+            with warnings.catch_warnings():
+                warnings.filterwarnings("ignore", "Glyph")  # a box stands for it
+                figure.savefig(folder / f"{name}.png")
         except OSError as error:
             raise AnalysisError(f"cannot write {folder / name}.png: {error.strerror}") from error
         print(f"Written: {folder / name}.png")

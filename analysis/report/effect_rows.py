@@ -71,10 +71,10 @@ def bands(result: Comparison) -> Rows:
     """Return the noise bands and the practical size as stripes of loss."""
     middle, rows = baseline_mean(result), []
     if result.noise is not None:
-        for kind, half in (
-            ("one more run", result.noise.half_width),
-            ("all arms at once", result.noise.half_width_arms),
-        ):
+        widths = {"one more run": result.noise.half_width}
+        if result.noise.n_arms > 1:
+            widths["all arms at once"] = result.noise.half_width_arms
+        for kind, half in widths.items():
             low, high = result.noise.mean - half, result.noise.mean + half
             rows.append({"kind": kind, "low": low, "high": high})
     if result.rope:

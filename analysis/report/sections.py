@@ -128,8 +128,8 @@ def _curves(evidence: Evidence) -> Section:
     if not evidence.curves.by_metric:
         return Section("curves", "Loss curves", missing="No cell has logged a metric.")
     text = (
-        "Mean over the seeds of an arm; the band runs from the lowest seed to the highest. Drag to "
-        "move, Shift and wheel to zoom, double-click to start over."
+        "Mean over the seeds of an arm that did not diverge; the band runs from the lowest seed to "
+        "the highest. Drag to move, Shift and wheel to zoom, double-click to start over."
     )
     return Section(
         "curves",

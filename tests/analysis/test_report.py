@@ -341,10 +341,11 @@ def test_a_baseline_whose_arms_all_failed_is_not_called_lonely():
 
 def test_a_diverged_arm_does_not_stretch_the_loss_axis(tmp_path):
     folder = full_study(tmp_path / "wild", ARMS, 3)
-    place = folder / "plain" / cell_name("plain", 0)
-    record = read_record(place)
-    record.status, record.losses.test = Status.DIVERGED, None
-    write_record(place, record)
+    for seed in range(3):
+        place = folder / "plain" / cell_name("plain", seed)
+        record = read_record(place)
+        record.status, record.losses.test = Status.DIVERGED, None
+        write_record(place, record)
     calm = gather(read_runs([str(folder)]), Rules())
     assert all("domainMax" not in layer["encoding"]["y"]["scale"]
                for layer in curves_chart(calm, "train_loss").variants["linear"]["layer"])  # fmt: skip
@@ -357,6 +358,26 @@ def test_a_diverged_arm_does_not_stretch_the_loss_axis(tmp_path):
         assert all(layer["encoding"]["y"]["scale"]["domainMax"] < 100 for layer in spec["layer"])
     text = next(part for part in sections(wild) if part.name == "curves").text
     assert "plain went beyond it" in text
+
+
+def test_a_diverged_run_is_in_no_curve_of_an_arm_with_others(tmp_path):
+    folder = full_study(tmp_path / "partly", ARMS, 3)
+    place = folder / "plain" / cell_name("plain", 0)
+    record = read_record(place)
+    record.status, record.losses.test = Status.DIVERGED, None
+    write_record(place, record)
+    curves = gather(read_runs([str(folder)]), Rules()).curves.by_metric["train_loss"]
+    assert {curve.arm: curve.n for curve in curves} == dict.fromkeys(ARMS, 3) | {"plain": 2}
+
+
+def test_names_in_the_cost_chart_do_not_lie_over_each_other(tmp_path):
+    arms = {"baseline": 0.0} | {f"arm_{i}": 0.001 * i for i in range(30)} | {"far": 0.9}
+    evidence = gather(read_runs([str(full_study(tmp_path / "many", arms, 2))]), Rules())
+    chart = next(part.chart for part in sections(evidence) if part.name == "cost")
+    named = [row["label"] for row in chart.datasets["costs"] if row["label"]]
+    assert "far" in named
+    assert len(named) < 10
+    assert chart.key == (f"Without a name, for want of room: {len(arms) - len(named)} arms.",)
 
 
 def test_the_baseline_has_no_verdict_s_mark_in_the_cost_chart(evidence):
