@@ -71,7 +71,7 @@ def test_the_power_curve_crosses_the_power_at_the_planned_seeds():
 def test_loss_curves_average_the_seeds(folder):
     figure = loss_curves_figure(compare(folder).runs, ["a"])
     assert list(figure.axes[0].lines[0].get_ydata()) == pytest.approx([3.9, 3.8, 3.7, 3.6, 3.5])
-    with pytest.raises(AnalysisError, match="no run has .*val_loss, train_loss"):
+    with pytest.raises(AnalysisError, match=r"no run has .*val_loss, train_loss"):
         loss_curves_figure(compare(folder).runs, ["a"], "accuracy")
 
 
