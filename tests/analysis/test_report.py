@@ -1,4 +1,5 @@
 import json
+import math
 import re
 import shutil
 import subprocess
@@ -13,6 +14,7 @@ from studies import study
 from analysis.__main__ import main
 from analysis.comparison import Rules, compare
 from analysis.errors import AnalysisError
+from analysis.render import markdown_table
 from analysis.report import palette, write_report
 from analysis.report.cells import current, read_lines, samples, tail
 from analysis.report.chart_curves import curves_chart, tops
@@ -22,7 +24,7 @@ from analysis.report.figures import figure_specs
 from analysis.report.page import embed, render
 from analysis.report.sections import sections, unknowns
 from analysis.report.summary import headline
-from analysis.report.tables import Column, Table, figure, words
+from analysis.report.tables import Column, Table, count, figure, words
 from analysis.runs import Runs
 from analysis.sources import read_runs
 from harness.records import Status, read_record, write_record
@@ -257,7 +259,7 @@ def test_a_table_has_one_content_in_all_formats():
     )  # fmt: skip
     assert r"a_b\|c" in table.to_markdown()
     assert table.to_csv() == "arm,loss\na_b|c,1.23456\nd,–\n"
-    assert r"a\_b|c & 1.23 \\" in table.to_latex()
+    assert r"a\_b\textbar{}c & 1.23 \\" in table.to_latex()
 
 
 @pytest.mark.parametrize("theme", palette.THEMES)
@@ -440,6 +442,25 @@ def test_a_hostile_name_stays_one_cell_of_text_in_every_format():
     latex = table.to_latex()
     assert latex.count("\\end{tabular}") == 1
     assert not re.search(r"(?<!\\)[$%&#_~^]", latex.splitlines()[4].replace(" & ", ""))
+
+
+def test_a_latex_row_cannot_be_an_argument_of_the_row_before_and_has_minus_signs():
+    text = compare(study({"[a]": -0.5, "*b": 0.5}, n=4)).to_latex()
+    rows = [line for line in text.splitlines() if line.endswith(r"\\")]
+    assert not any(row.startswith(("[", "*")) for row in rows)
+    assert re.search(r"^\{\}\[a\] & 4 & [\d.]+ & \$-0\.\d+\$ & \$\[-0\.\d+, -0\.\d+\]\$ & \$<0.001\$",
+                     text, re.MULTILINE)  # fmt: skip
+    assert r"$\infty$" in Table("t", "T", [Column("n")], [[count(math.inf)]]).to_latex()
+
+
+def test_columns_line_up_with_letters_that_take_two_places():
+    table = markdown_table(
+        ["arm", "n"], [["日本語の名前", "3"], ["e\u0301te\u0301", "4"], ["plain", "5"]]
+    )
+    ends = [line.rstrip().endswith("|") for line in table.splitlines()]
+    shown = [len(line) for line in table.splitlines()]
+    assert all(ends)
+    assert shown == [shown[0], shown[0], shown[0] - 6, shown[0] + 2, shown[0]]
 
 
 def test_hostile_names_stay_text_in_notes_and_titles():
