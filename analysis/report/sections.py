@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 
+from analysis.noise_report import band_text
 from analysis.render import digits, unit
 from analysis.report import chart_curves, chart_effects, chart_more, study_tables, verdict_tables
 from analysis.report.charts import Chart
@@ -104,7 +105,7 @@ def _band(evidence: Evidence) -> Section:
     if evidence.comparison is None:
         return Section("noise_band", title, missing="Needs complete runs of the baseline.")
     chart = chart_effects.noise_band_chart(evidence.comparison, evidence.arms)
-    text = study_tables.band_sentence(evidence.noise)
+    text = band_text(evidence.noise.band if evidence.noise else None)
     return Section("noise_band", title, text, chart)
 
 

@@ -332,6 +332,15 @@ def test_diverged_failed_and_preempted_cells_are_shown_for_what_they_are(tmp_pat
     assert "; 1 arm without a complete run." in headline(evidence)
 
 
+def test_the_key_names_what_is_drawn_and_nothing_else(tmp_path, html):
+    marks = set(re.findall(r'class="key (\w+)"', html))
+    assert marks == {"dot", "tick", "ci", "inner", "outer", "rope"}
+    alone = gather(Runs(study({}, n=3), home=tmp_path), Rules())
+    assert set(re.findall(r'class="key (\w+)"', render(alone))) == {"dot", "tick", "inner", "rope"}
+    chart = next(part.chart for part in sections(alone) if part.name == "noise_band")
+    assert not any(word in " ".join(chart.key) for word in ("Bar", "lighter"))
+
+
 def test_a_baseline_whose_arms_all_failed_is_not_called_lonely():
     frame = study({"a": 0.0}, n=3)
     frame.loc[frame["arm"] == "a", "status"] = "diverged"
