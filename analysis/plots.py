@@ -68,7 +68,7 @@ def noise_band_figure(result: Comparison) -> Figure:
     rng = np.random.default_rng(0)
     for x, row in enumerate(rows):
         losses = np.array([run["loss"] for run in runs if run["at"] == row["at"]])
-        jitter = rng.uniform(-0.12, 0.12, len(losses)) if len(losses) > 1 else np.zeros(1)
+        jitter = rng.uniform(-0.12, 0.12, len(losses)) if len(losses) > 1 else np.zeros(len(losses))
         face = "white" if x else INK
         axes.scatter(x + jitter, losses, s=26, facecolor=face, edgecolor=INK, zorder=3, lw=0.9)
         axes.hlines(row["mean"], x - 0.25, x + 0.25, color=INK, lw=1.6, zorder=4)

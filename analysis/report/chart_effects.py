@@ -238,4 +238,4 @@ def _effects_key(result: Comparison) -> tuple[str, ...]:
 def _rope_key(result: Comparison) -> list[str]:
     if not result.rope:
         return []
-    return [f"Brown, dashed edge: the practical size, ±{result.rope:.3g}."]
+    return [f"Dashed edge: the practical size, ±{result.rope:.3g}."]

@@ -119,7 +119,7 @@ def cost_chart(result: Comparison) -> Chart | None:
         f"{row['arm']}: {row['cost']:.4g}, {row['delta']:+.4f}" for row in rows[:40]
     )
     unnamed = sum(not row["label"] for row in rows)
-    key = (f"Without a name, for want of room: {unnamed} arms.",) if unnamed else ()
+    key = (f"Names left out for want of room: {unnamed}.",) if unnamed else ()
     return Chart("cost", "Difference against cost", summary, {"cost": spec}, {"costs": rows}, key)
 
 

@@ -17,7 +17,10 @@ PIXELS = 2.0
 
 
 def figure_files(evidence: Evidence) -> dict[str, str | bytes]:
-    """Return file name -> content: each chart in its first view, light, on white."""
+    """Return file name -> content: each chart in its first view, light, on white.
+
+    Only the curves are drawn over the logarithm of the loss: nobody can zoom in on a file.
+    """
     import vl_convert
 
     files: dict[str, str | bytes] = {}
@@ -91,7 +94,8 @@ def _curves(evidence: Evidence, metric: str) -> dict[str, Any]:
         for i, tokens in enumerate(found[arm].tokens)
     ]
     title = f"{METRICS[metric].capitalize()} along training"
-    variants = curves_chart(evidence, metric).variants
+    view = "log loss" if all(row["low"] > 0 for row in rows) else "linear"
+    variants = {view: curves_chart(evidence, metric).variants[view]}
     key = "Line: the mean of an arm's seeds. Band: from the lowest seed to the highest."
     if len(arms) < len(found):
         key += f" The first {len(arms)} of {len(found)} arms."

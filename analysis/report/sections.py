@@ -207,7 +207,8 @@ def _cost(evidence: Evidence) -> Section:
         return Section("cost", "Cost", missing=why)
     table = verdict_tables.cost_table(result, digits(result))
     chart = chart_more.cost_chart(result)
-    text = "" if chart else "Every arm costs about the same a run, so there is no chart of it."
+    alike = "Every arm costs about the same a run, so there is no chart of it."
+    text = " ".join(chart.key) if chart else alike
     return Section("cost", "Cost", text if len(table.rows) > 1 else "", chart, [table])
 
 

@@ -114,6 +114,12 @@ def test_any_name_of_an_arm_can_be_drawn(tmp_path):
         assert axes.bbox.width > 0.3 * figure.bbox.width
 
 
+def test_a_published_figure_stands_without_a_run():
+    result = compare(study({"a": -0.05}, n=3), references=(("published", 3.7),))
+    names = [t.get_text() for t in noise_band_figure(result).axes[0].get_xticklabels()]
+    assert sorted(names) == ["a", "baseline", "published"]
+
+
 def test_curves_are_of_the_arms_asked_for_in_that_order(folder):
     runs = compare(folder).runs
     axes = loss_curves_figure(runs, ["b", "none", "baseline"]).axes[0]

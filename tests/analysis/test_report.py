@@ -64,6 +64,7 @@ def test_a_figure_of_curves_says_which_line_is_which_arm(evidence):
 
     for name, spec in figure_specs(evidence).items():
         if name.startswith("curves"):
+            assert spec["layer"][0]["encoding"]["y"]["scale"]["type"] == "log"
             svg = vl_convert.vegalite_to_svg(spec)
             legend = svg[svg.index("role-legend") :]
             assert all(f">{arm}</text>" in legend for arm in evidence.arms), name
@@ -388,7 +389,7 @@ def test_names_in_the_cost_chart_do_not_lie_over_each_other(tmp_path):
     named = [row["label"] for row in chart.datasets["costs"] if row["label"]]
     assert "far" in named
     assert len(named) < 10
-    assert chart.key == (f"Without a name, for want of room: {len(arms) - len(named)} arms.",)
+    assert chart.key == (f"Names left out for want of room: {len(arms) - len(named)}.",)
 
 
 def test_the_baseline_has_no_verdict_s_mark_in_the_cost_chart(evidence):
