@@ -25,8 +25,8 @@ from analysis.report.palette import verdict_kind
 POINT: Spec = {"type": "point", "filled": True, "size": 100, "opacity": 1}
 ABOUT_EQUAL = 1.05
 """Costs within this ratio are no ground to choose by."""
-LABEL = (0.2, 0.06)
-"""Room for an arm's name in the cost chart, as parts of its width and height."""
+LETTER, LINE, LONGEST = 0.011, 0.06, 24
+"""In the cost chart: a letter as a part of its width, a line of its height; letters of a name."""
 
 
 def components_chart(report: NoiseReport, rules: Rules) -> Chart | None:
@@ -43,6 +43,8 @@ def components_chart(report: NoiseReport, rules: Rules) -> Chart | None:
     ]
     x = quantity("sd", f"sd of one run{unit(rules, ', ')}", scale={"zero": True})
     order = arm_axis()
+    ends = (("ci_low", "from", ".5f"), ("ci_high", "to", ".5f"))
+    fields = tip(("arm", "source", ""), ("sd", "sd", ".5f"), *ends)
     layers = [
         {
             "data": data("sources"),
@@ -51,23 +53,8 @@ def components_chart(report: NoiseReport, rules: Rules) -> Chart | None:
         },
         {
             "data": data("sources"),
-            "mark": {
-                "type": "point",
-                "filled": True,
-                "size": 100,
-                "color": "$accent",
-                "opacity": 1,
-            },
-            "encoding": {
-                "y": order,
-                "x": x,
-                "tooltip": tip(
-                    ("arm", "source", ""),
-                    ("sd", "sd", ".5f"),
-                    ("ci_low", "from", ".5f"),
-                    ("ci_high", "to", ".5f"),
-                ),
-            },
+            "mark": {**POINT, "color": "$accent"},
+            "encoding": {"y": order, "x": x, "tooltip": fields},
         },
     ]
     summary = "; ".join(
@@ -130,11 +117,12 @@ def _label_apart(rows: Rows) -> None:
     )
     named: Rows = []
     for row in sorted(rows, key=lambda row: not row["base"]):
-        free = all(
-            abs(row["cost"] - other["cost"]) > LABEL[0] * width
-            or abs(row["delta"] - other["delta"]) > LABEL[1] * height
-            for other in named
-        )
+        free = True
+        for other in named:
+            left = min(row, other, key=lambda r: r["cost"])
+            room = LETTER * (min(len(left["arm"]), LONGEST) + 3)
+            beside = abs(row["cost"] - other["cost"]) > room * width
+            free &= beside or abs(row["delta"] - other["delta"]) > LINE * height
         row["label"] = row["arm"] if free else ""
         named += [row] if free else []
 
