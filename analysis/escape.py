@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Iterable
 
 from harness.records import printable
 
@@ -19,8 +20,12 @@ _LATEX = {
     "^": r"\textasciicircum{}",
     "<": r"\textless{}",
     ">": r"\textgreater{}",
+    "|": r"\textbar{}",
     "–": "--",
+    "∞": r"$\infty$",
 }
+_SIGNED = re.compile(r"[<+-]\d[\d.]*|\[[+-]?\d[\d.]*, [+-]?\d[\d.]*\]")
+"""Figures with a sign and intervals, whose minus is no hyphen."""
 
 
 def markdown(text: str) -> str:
@@ -38,6 +43,21 @@ def prose(text: str) -> str:
     """Return the text for a paragraph of markdown: no code, tag or link in it works."""
     text = re.sub(r"<(?=[A-Za-z/!?])", "&lt;", printable(text))
     return text.replace("`", r"\`").replace("](", r"]\(")
+
+
+def latex_row(cells: Iterable[str]) -> str:
+    r"""Return one row of a LaTeX tabular.
+
+    Examples
+    --------
+    >>> print(latex_row(["a_b", "-0.5", "[-0.7, +0.1]", "<0.001", "3"]))
+    a\_b & $-0.5$ & $[-0.7, +0.1]$ & $<0.001$ & 3 \\
+    >>> print(latex_row(["[a]"]))  # the row before would take [a] for its argument
+    {}[a] \\
+    """
+    texts = [f"${cell}$" if _SIGNED.fullmatch(cell) else latex(cell) for cell in cells]
+    guard = "{}" if texts[0].startswith(("[", "*")) else ""
+    return f"{guard}{' & '.join(texts)} \\\\"
 
 
 def latex(text: str) -> str:

@@ -45,7 +45,7 @@ class NoiseReport:
 
     def to_markdown(self) -> str:
         """Return the report for a person."""
-        parts = ["## Noise\n", _band_text(self.band)]
+        parts = ["## Noise\n", band_text(self.band)]
         if self.components is not None:
             parts += ["", f"### Sources, from the runs of {self.of}\n", _components_text(self)]
             parts += ["", f"Design: {self.components.design}."]
@@ -122,20 +122,25 @@ def noise(
     )
 
 
-def _band_text(band: NoiseBand | None) -> str:
+def band_text(band: NoiseBand | None) -> str:
+    """Return the noise band in words."""
     if band is None:
         return (
             "No noise band: the baseline needs two runs or more with different initialisation "
             "seeds (8 make a useful band): "
             "python -m harness -m '+intervention=baseline' 'seed=range(8)'"
         )
-    percent = f"{100 * (1 - band.alpha):g}%"
-    return (
-        f"One more baseline run falls in {band.mean:.4f} ± {band.half_width:.4f} with {percent} "
-        f"probability (K = {band.K} runs, s = {band.sd:.5f}, df {band.df:.3g}). "
-        f"{band.n_arms} single run(s) of arms that change nothing all fall within "
-        f"± {band.half_width_arms:.4f} (Dunnett)."
+    text = (
+        f"One more baseline run falls in {band.mean:.4f} ± {band.half_width:.4f} with "
+        f"{100 * (1 - band.alpha):g}% probability (K = {band.K} runs, s = {band.sd:.5f}, "
+        f"df {band.df:.3g}; s is the sd of the baseline's own runs)."
     )
+    if band.n_arms > 1:
+        text += (
+            f" {band.n_arms} single runs that change nothing all fall within "
+            f"± {band.half_width_arms:.4f} (Dunnett)."
+        )
+    return text
 
 
 def _components_text(report: NoiseReport) -> str:

@@ -1,34 +1,48 @@
 """Figures: what a study shows, for people. Each function returns a matplotlib figure.
 
-Legible in greyscale: what differs, differs in shape or hatching too. Units stand on the axes.
+They draw what the report's charts draw: the rows of `analysis.report.effect_rows` and the curves of
+`analysis.report.curves`. Legible in greyscale: what differs, differs in shape or hatching too.
 Save one with ``figure.savefig("noise.png")``. pyplot is not used, so nothing has to be closed.
 """
 
 from __future__ import annotations
 
-import json
 from collections.abc import Sequence
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pandas as pd
 
+from analysis.comparison import Comparison, Rules
 from analysis.errors import AnalysisError
-from harness.records import METRICS_FILE
+from analysis.render import unit
+from analysis.report.cells import current, read_cells
+from analysis.report.curves import METRICS, read_curves
+from analysis.report.effect_rows import (
+    arm_order,
+    arm_rows,
+    axis_title,
+    bands,
+    near_the_band,
+    near_zero,
+    run_rows,
+)
+from analysis.verdict import BETTER, SAME, UNDECIDED, WORSE
+from harness.records import printable
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
-    from analysis.comparison import Comparison
-    from analysis.components import Components
+    from analysis.noise_report import NoiseReport
     from analysis.planning import Plan
 
-UNIT = "nats/token"
 INK, GREY, LIGHT = "black", "0.45", "0.85"
-MARKERS = {"better": "v", "worse": "^", "no practical difference": "s", "undecided": "o"}
+MARKERS = {BETTER: "D", WORSE: "P", SAME: "s", UNDECIDED: "o"}
+"""The shapes of the report's charts; none points up or down, which would depend on the metric."""
 STYLES = ("-", "--", "-.", ":")
+LINE = 22
+"""Characters of an arm's name on one line."""
 
 
 def noise_band_figure(result: Comparison) -> Figure:
@@ -46,79 +60,67 @@ def noise_band_figure(result: Comparison) -> Figure:
     ...                       "test_loss": [3.69, 3.70, 3.68, 3.71, 3.60, 3.62]})
     >>> figure = noise_band_figure(analysis.compare(frame))
     """
-    baseline = result.rules.baseline
-    done = result.runs[result.runs["status"] == "complete"]
-    arms = [baseline, *(a for a in result.table["arm"] if a != baseline and a in set(done["arm"]))]
-    figure, axes = _figure(max(5.0, 1.6 + 0.75 * len(arms)), 4.2)
-    band = result.noise
-    if band is not None:
-        for half, color, label in (
-            (band.half_width_arms, "0.92", f"{band.n_arms} more runs"),
-            (band.half_width, "0.80", "one more baseline run"),
-        ):
-            axes.axhspan(band.mean - half, band.mean + half, color=color, lw=0, label=label)
+    place = {arm: i for i, arm in enumerate(arm_order(result))}
+    rows = sorted(arm_rows(result, place), key=lambda row: row["at"])
+    runs = run_rows(result, place)
+    figure, axes = _figure(max(6.4, 3.6 + _long(len(rows), 0.75, 12)), 4.2)
+    _stripes(axes, result)
     rng = np.random.default_rng(0)
-    for x, arm in enumerate(arms):
-        losses = done.loc[done["arm"] == arm, "loss"].to_numpy(dtype=float)
-        jitter = rng.uniform(-0.12, 0.12, len(losses)) if len(losses) > 1 else np.zeros(1)
-        face = INK if arm == baseline else "white"
+    for x, row in enumerate(rows):
+        losses = np.array([run["loss"] for run in runs if run["at"] == row["at"]])
+        jitter = rng.uniform(-0.12, 0.12, len(losses)) if len(losses) > 1 else np.zeros(len(losses))
+        face = "white" if x else INK
         axes.scatter(x + jitter, losses, s=26, facecolor=face, edgecolor=INK, zorder=3, lw=0.9)
-        axes.hlines(losses.mean(), x - 0.25, x + 0.25, color=INK, lw=1.6, zorder=4)
-    _intervals(axes, result, arms)
-    axes.set_xticks(range(len(arms)), [_wrap(arm) for arm in arms], rotation=35, ha="right")
-    axes.set_ylabel(_label(result))
-    if band is not None:
-        axes.legend(
-            loc="best",
-            frameon=True,
-            framealpha=0.9,
-            fontsize=8,
-            title=f"{_percent(result)} band, K = {band.K}",
-            title_fontsize=8,
-        )
+        axes.hlines(row["mean"], x - 0.25, x + 0.25, color=INK, lw=1.6, zorder=4)
+    sides = [(x + 0.34, r["low"], r["high"]) for x, r in enumerate(rows) if r["low"] is not None]
+    if sides:
+        label = f"{_percent(result)} simultaneous interval"
+        axes.vlines(*zip(*sides, strict=True), color=GREY, lw=1.4, label=label)
+    near = near_the_band(result, rows)
+    if near is not None:
+        axes.set_ylim(near)
+        for x, row in enumerate(rows):
+            _off_scale(axes, row["mean"], near, x, across=False)
+    axes.set_xticks(range(len(rows)), [_name(row["arm"]) for row in rows], rotation=35, ha="right")
+    axes.set_ylabel(_text(axis_title(result)))
     axes.set_title("Every run, and where noise alone would put it", loc="left", fontsize=10)
+    _legend(axes)
     return figure
 
 
 def effects_figure(result: Comparison) -> Figure:
     """Each arm's difference from the baseline with its simultaneous interval, over +-ROPE."""
-    rows = result.table[result.table["ci_low"].notna()].iloc[::-1]
-    if not len(rows):
+    place = {arm: i for i, arm in enumerate(arm_order(result))}
+    rows = [row for row in arm_rows(result, place) if row["ci_low"] is not None]
+    if not rows:
         raise AnalysisError("no arm has an interval: run more seeds before plotting effects")
-    figure, axes = _figure(6.4, 1.4 + 0.42 * len(rows))
+    figure, axes = _figure(8.0, 1.4 + _long(len(rows), 0.42, 8))
     if result.rope:
-        axes.axvspan(
-            -result.rope, result.rope, color=LIGHT, lw=0, label=f"practical size ±{result.rope:.3g}"
-        )
+        axes.axvspan(-result.rope, result.rope, color=LIGHT, lw=0, label=_size(result))
     axes.axvline(0, color=INK, lw=0.8)
-    for y, row in enumerate(rows.to_dict("records")):
-        word = next((w for w in MARKERS if str(row["verdict"]).startswith(w)), "undecided")
-        filled = word in ("better", "worse")
+    near = near_zero(result, rows)
+    for y, row in enumerate(rows):
+        look = _effect_look(row["verdict"])
         axes.hlines(y, row["ci_low"], row["ci_high"], color=INK, lw=1.4)
-        axes.plot(
-            row["delta"],
-            y,
-            MARKERS[word],
-            color=INK,
-            ms=7,
-            mfc=INK if filled else "white",
-            zorder=3,
-        )
-        if np.isfinite(row["published_delta"]):
-            axes.plot(row["published_delta"], y, "x", color=GREY, ms=7, mew=1.6, zorder=2)
-    axes.set_yticks(range(len(rows)), [_wrap(arm) for arm in rows["arm"]])
-    axes.set_ylim(-0.6, len(rows) - 0.4)
-    axes.set_xlabel(
-        f"{_label(result)} minus {result.rules.baseline}'s; {_percent(result)} "
-        "simultaneous intervals"
-    )
-    _effect_legend(axes, rows)
+        axes.plot(row["delta"], y, ms=7, zorder=3, **look)
+        if row["published"] is not None:
+            axes.plot(row["published"], y, "x", color=GREY, ms=7, mew=1.6, zorder=2)
+        if near is not None:
+            axes.set_xlim(near)
+            _off_scale(axes, row["delta"], near, y, across=True)
+    axes.set_yticks(range(len(rows)), [_name(row["arm"]) for row in rows])
+    axes.set_ylim(len(rows) - 0.4, -0.6)
+    title = f"difference from {_name(result.rules.baseline)}, {_text(axis_title(result))}"
+    axes.set_xlabel(f"{title}\n{_percent(result)} simultaneous intervals")
+    _legend(axes, _effect_handles(rows))
     return figure
 
 
-def components_figure(components: Components) -> Figure:
+def components_figure(report: NoiseReport, rules: Rules) -> Figure:
     """Sd of each source of noise with its interval; the total is hatched."""
-    rows = components.table.iloc[::-1].to_dict("records")
+    if report.components is None:
+        raise AnalysisError("; ".join(report.notes))
+    rows = report.components.table.iloc[::-1].to_dict("records")
     figure, axes = _figure(6.0, 1.2 + 0.45 * len(rows))
     for y, row in enumerate(rows):
         total = row["source"] == "total"
@@ -134,7 +136,7 @@ def components_figure(components: Components) -> Figure:
         axes.hlines(y, row["ci_low"], row["ci_high"], color=INK, lw=1.4)
         axes.vlines([row["ci_low"], row["ci_high"]], y - 0.12, y + 0.12, color=INK, lw=1.4)
     axes.set_yticks(range(len(rows)), [f"{row['source']} (df {row['df']:.3g})" for row in rows])
-    axes.set_xlabel(f"sd of the loss, {UNIT}, with 95% interval")
+    axes.set_xlabel(f"sd of one run{unit(rules, ', ')}, with 95% interval")
     axes.set_xlim(left=0)
     return figure
 
@@ -164,7 +166,8 @@ def power_figure(plan: Plan) -> Figure:
         textcoords="offset points",
         fontsize=8,
     )
-    axes.set(xlabel="seeds per arm", ylabel=f"power to find {plan.delta:g} {UNIT}", ylim=(0, 1.02))
+    power = f"power to find {plan.delta:g}{plan.pilot.unit}"
+    axes.set(xlabel="seeds per arm", ylabel=power, ylim=(0, 1.02))
     axes.legend(frameon=False, fontsize=8, loc="lower right")
     return figure
 
@@ -177,63 +180,68 @@ def loss_curves_figure(
     Parameters
     ----------
     runs
-        Runs with columns ``arm`` and ``folder``; each folder holds ``metrics.jsonl``.
+        Runs with columns ``arm``, ``status`` and ``folder``, which holds ``metrics.jsonl``.
     arms
         Which ones, at most four to stay legible; None: the first four.
     metric
-        Key of ``metrics.jsonl`` in nats per token, e.g. ``val_loss``.
+        ``train_loss`` or ``val_loss``.
     """
-    chosen = list(arms or dict.fromkeys(runs["arm"]))[: len(STYLES)]
+    found = {c.arm: c for c in read_curves(current(read_cells(runs))).by_metric.get(metric, [])}
+    chosen = [arm for arm in arms or found if arm in found][: len(STYLES)]
+    if not chosen:
+        raise AnalysisError(
+            f"no run has a metrics.jsonl with {metric!r} (known: {', '.join(METRICS)})"
+        )
     figure, axes = _figure(6.4, 4.0)
-    drawn = 0
     for arm, style in zip(chosen, STYLES, strict=False):
-        folders = runs.loc[runs["arm"] == arm, "folder"] if "folder" in runs else []
-        curves = [curve for curve in (_curve(Path(f), metric) for f in folders) if len(curve)]
-        if not curves:
-            continue
-        table = pd.concat(curves, axis=1).interpolate(limit_area="inside")
-        tokens = table.index.to_numpy(dtype=float)
-        axes.fill_between(
-            tokens, table.min(axis=1), table.max(axis=1), color=GREY, alpha=0.25, lw=0
-        )
-        axes.plot(
-            tokens, table.mean(axis=1), style, color=INK, lw=1.3, label=f"{arm} (n = {len(curves)})"
-        )
-        drawn += 1
-    if not drawn:
-        raise AnalysisError(f"no metrics.jsonl with {metric!r} among the runs of {chosen}")
-    axes.set(xlabel="training tokens", ylabel=f"{metric.replace('_', ' ')}, {UNIT}")
+        curve = found[arm]
+        axes.fill_between(curve.tokens, curve.low, curve.high, color=GREY, alpha=0.25, lw=0)
+        label = f" {_name(arm)} (n = {curve.n})"  # matplotlib hides a label that begins with "_"
+        axes.plot(curve.tokens, curve.mean, style, color=INK, lw=1.3, label=label)
+    axes.set(
+        xlabel="training tokens", ylabel=f"{METRICS[metric]}{unit(Rules(metric=metric), ', ')}"
+    )
+    axes.xaxis.set_major_formatter("{x:,.0f}")
     axes.legend(
         frameon=False, fontsize=8, title="mean; band: lowest to highest seed", title_fontsize=8
     )
     return figure
 
 
-def _intervals(axes: Axes, result: Comparison, arms: list[str]) -> None:
-    """Draw simultaneous intervals beside the dots, and the practical size around the baseline."""
-    rows = {row["arm"]: row for row in result.table.to_dict("records")}
-    centre = float(rows[arms[0]]["mean_loss"])
-    for x, arm in enumerate(arms[1:], start=1):
-        low, high = float(rows[arm]["ci_low"]), float(rows[arm]["ci_high"])
-        if np.isfinite(low):
-            axes.vlines(x + 0.34, centre + low, centre + high, color=GREY, lw=1.4)
-    if result.rope:
-        label = f"practical size ±{result.rope:.3g}"
-        axes.axhline(centre - result.rope, color=INK, lw=0.8, ls="--", label=label)
-        axes.axhline(centre + result.rope, color=INK, lw=0.8, ls="--")
+def _stripes(axes: Axes, result: Comparison) -> None:
+    """Draw the noise band, the widest first, and the ends of the practical size."""
+    looks: dict[str, tuple[str, str]] = {}
+    if result.noise is not None:
+        known = f"{_percent(result)}, K = {result.noise.K}"
+        looks["one more run"] = ("0.80", f"one more baseline run ({known})")
+        looks["all arms at once"] = ("0.92", f"{result.noise.n_arms} such runs at once")
+    for band in reversed(bands(result)):
+        if band["kind"] in looks:
+            shade, label = looks[band["kind"]]
+            axes.axhspan(band["low"], band["high"], color=shade, lw=0, label=label)
+        else:
+            axes.axhline(band["low"], color=INK, lw=0.8, ls="--", label=_size(result))
+            axes.axhline(band["high"], color=INK, lw=0.8, ls="--")
 
 
-def _curve(folder: Path, metric: str) -> pd.Series:
-    file = folder / METRICS_FILE
-    points: dict[int, float] = {}
-    for line in file.read_text(encoding="utf-8").splitlines() if file.exists() else []:
-        try:
-            row = json.loads(line)
-        except json.JSONDecodeError:
-            continue  # the last line of a run that is being written
-        if row.get(metric) is not None:
-            points[int(row["tokens"])] = float(row[metric])
-    return pd.Series(points, dtype=float)
+def _size(result: Comparison) -> str:
+    return f"practical size ±{result.rope:.3g}"
+
+
+def _off_scale(axes: Axes, value: float, near: tuple[float, float], row: int, across: bool) -> None:
+    """Write a figure that lies outside the view at the edge where it would be."""
+    if near[0] <= value <= near[1]:
+        return
+    above = value > near[1]
+    edge, back = near[above], -4 if above else 4
+    text = f"{('←→' if across else '↓↑')[above]} {value:.3f}"
+    look: dict[str, Any] = {"textcoords": "offset points", "fontsize": 8}
+    if across:
+        axes.annotate(text, (edge, row), (back, 5), ha="right" if above else "left", **look)
+    else:
+        axes.annotate(
+            text, (row, edge), (0, back), ha="center", va="top" if above else "bottom", **look
+        )
 
 
 def _figure(width: float, height: float) -> tuple[Figure, Axes]:
@@ -245,39 +253,48 @@ def _figure(width: float, height: float) -> tuple[Figure, Axes]:
     return figure, axes
 
 
-def _label(result: Comparison) -> str:
-    name = result.rules.metric
-    return f"{name.replace('_', ' ')}, {UNIT}" if name.endswith("loss") else name
+def _long(n_rows: int, row: float, most: float) -> float:
+    """Return the inches of all rows: many are drawn closer, down to 0.3."""
+    return n_rows * max(0.3, min(row, most / n_rows))
 
 
 def _percent(result: Comparison) -> str:
     return f"{100 * (1 - result.alpha):g}%"
 
 
-def _wrap(arm: str) -> str:
-    return arm if len(arm) < 22 else arm.replace("+", "+\n")
+def _text(text: str) -> str:
+    """Return text that matplotlib does not take for mathematics."""
+    return printable(text).replace("$", r"\$")
 
 
-def _effect_legend(axes: Axes, rows: pd.DataFrame) -> None:
+def _name(arm: str) -> str:
+    """Return an arm's name on at most two lines; of a longer one the middle is left out."""
+    if len(arm) <= LINE:
+        return _text(arm)
+    at = max(arm.rfind("+", 0, LINE), arm.rfind("_", 0, LINE)) + 1 or LINE
+    rest = arm[at:] if len(arm) - at <= LINE else f"…{arm[1 - LINE :]}"
+    return f"{_text(arm[:at])}\n{_text(rest)}"
+
+
+def _effect_look(verdict: str) -> dict[str, Any]:
+    face = INK if verdict in (BETTER, WORSE) else "white"
+    return {"marker": MARKERS[verdict], "color": INK, "mfc": face, "ls": ""}
+
+
+def _effect_handles(rows: list[dict[str, Any]]) -> list[Any]:
     from matplotlib.lines import Line2D
 
-    shown = [w for w in MARKERS if rows["verdict"].str.startswith(w).any()]
-    handles: list[Any] = [
-        Line2D(
-            [],
-            [],
-            color=INK,
-            marker=MARKERS[w],
-            ls="",
-            ms=6,
-            mfc=INK if w in ("better", "worse") else "white",
-            label=w,
-        )
-        for w in shown
-    ]
-    if rows["published_delta"].notna().any():
+    shown = {row["verdict"] for row in rows}
+    handles = [Line2D([], [], ms=6, label=w, **_effect_look(w)) for w in MARKERS if w in shown]
+    if any(row["published"] is not None for row in rows):
         handles.append(Line2D([], [], color=GREY, marker="x", ls="", ms=6, label="published"))
-    handles += axes.get_legend_handles_labels()[0]
-    axes.legend(
-        handles=handles, fontsize=8, frameon=False, loc="upper left", bbox_to_anchor=(1.0, 1.0)
-    )
+    return handles
+
+
+def _legend(axes: Axes, handles: Sequence[Any] = ()) -> None:
+    """Draw a legend right of the axes, of the handles and of what was drawn with a label."""
+    handles = [*handles, *axes.get_legend_handles_labels()[0]]
+    if handles:
+        axes.legend(
+            handles=handles, fontsize=8, frameon=False, loc="upper left", bbox_to_anchor=(1.0, 1.0)
+        )

@@ -5,10 +5,11 @@ from __future__ import annotations
 import json
 import math
 import re
+import unicodedata
 from collections.abc import Iterable, Sequence
 from typing import TYPE_CHECKING, Any
 
-from analysis.escape import latex, markdown, prose
+from analysis.escape import latex_row, markdown, prose
 from analysis.fit import FEWEST_DF
 from analysis.runs import TAKEN_FROM
 from harness.records import now
@@ -32,16 +33,16 @@ def to_markdown(result: Comparison) -> str:
 
 
 def to_latex(result: Comparison) -> str:
-    """Return the short table as a LaTeX tabular; needs the booktabs package."""
+    """Return the short table as a LaTeX tabular."""
     header, rows = short_table(result)
-    body = [" & ".join(latex(cell) for cell in row) + r" \\" for row in rows]
     lines = [
         rf"% {result.method}; alpha {result.alpha:g}",
+        "% Needs the package booktabs; names beyond Latin letters need XeLaTeX or LuaLaTeX.",
         r"\begin{tabular}{l" + "r" * (len(header) - 2) + "l}",
         r"\toprule",
-        " & ".join(latex(cell) for cell in header) + r" \\",
+        latex_row(header),
         r"\midrule",
-        *body,
+        *map(latex_row, rows),
         r"\bottomrule",
         r"\end{tabular}",
     ]
@@ -123,18 +124,22 @@ def markdown_table(header: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
     """
     table = [list(header), *[list(row) for row in rows]]
     table = [[markdown(cell) for cell in row] for row in table]
-    widths = [max(3, *(len(row[i]) for row in table)) for i in range(len(header))]
+    widths = [max(3, *(_width(row[i]) for row in table)) for i in range(len(header))]
     left = {0, *(i for i in range(len(header)) if not _figures(row[i] for row in rows))}
 
     def line(cells: Sequence[str]) -> str:
-        padded = [
-            cell.ljust(width) if i in left else cell.rjust(width)
-            for i, (cell, width) in enumerate(zip(cells, widths, strict=True))
-        ]
+        room = [" " * (width - _width(cell)) for cell, width in zip(cells, widths, strict=True)]
+        padded = [cell + room[i] if i in left else room[i] + cell for i, cell in enumerate(cells)]
         return "| " + " | ".join(padded) + " |"
 
     rule = ["-" * width if i in left else "-" * (width - 1) + ":" for i, width in enumerate(widths)]
     return "\n".join([line(table[0]), line(rule), *map(line, table[1:])])
+
+
+def _width(text: str) -> int:
+    """Return the columns that a text takes in a terminal: some letters take two, accents none."""
+    wide = sum(unicodedata.east_asian_width(c) in "WF" for c in text)
+    return len(text) + wide - sum(bool(unicodedata.combining(c)) for c in text)
 
 
 def _figures(cells: Iterable[str]) -> bool:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import warnings
 from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -28,18 +29,19 @@ def run(options: argparse.Namespace) -> int:
     """Draw what the runs allow; say what they do not."""
     from analysis import plots
     from analysis.comparison import compare
-    from analysis.components import variance_components
+    from analysis.noise_report import noise
+    from analysis.report.effect_rows import arm_order
 
     runs = shared.read(options)
-    result = compare(runs, shared.rules(options))
+    rules = shared.rules(options)
+    result = compare(runs, rules)
     done = result.runs[result.runs["status"] == "complete"]
-    base = done[done["arm"] == result.rules.baseline]
     figures: dict[str, Callable[[], Figure]] = {
         "noise_band": lambda: plots.noise_band_figure(result),
         "effects": lambda: plots.effects_figure(result),
-        "loss_curves": lambda: plots.loss_curves_figure(done),
+        "loss_curves": lambda: plots.loss_curves_figure(done, arm_order(result)),
         "components": lambda: plots.components_figure(
-            variance_components(base if len(base) >= 4 else done)
+            noise(runs, baseline=rules.baseline, metric=rules.metric), rules
         ),
     }
     folder = options.out or runs.home or Path()
@@ -51,7 +53,9 @@ def run(options: argparse.Namespace) -> int:
             continue
         try:
             folder.mkdir(parents=True, exist_ok=True)
-            figure.savefig(folder / f"{name}.png")
+            with warnings.catch_warnings():
+                warnings.filterwarnings("ignore", "Glyph")  # a box stands for it
+                figure.savefig(folder / f"{name}.png")
         except OSError as error:
             raise AnalysisError(f"cannot write {folder / name}.png: {error.strerror}") from error
         print(f"Written: {folder / name}.png")

@@ -22,10 +22,13 @@ from analysis.report.effect_rows import (
     arm_rows,
     axis_title,
     bands,
-    baseline_mean,
     near_the_band,
+    near_zero,
     run_rows,
 )
+
+ROPE = {"color": "$rope", "fillOpacity": 0.28, "stroke": "$rope", "strokeDash": [5, 4]}
+"""Look of the practical size: its edge tells it from the noise band without colour."""
 
 
 def noise_band_chart(result: Comparison, arms: list[str]) -> Chart:
@@ -60,21 +63,19 @@ def effects_chart(result: Comparison, arms: list[str]) -> Chart:
         for row in rows[:40]
     )
     variants = {"all arms": _effects_spec(result, len(rows), None)}
-    near = near_the_band(result, rows)
+    near = near_zero(result, rows)
     if near is not None:
-        middle = baseline_mean(result)
-        inner = (near[0] - middle, near[1] - middle)
-        variants = {"near zero": _effects_spec(result, len(rows), inner), **variants}
-    return Chart("effects", "Effects", summary, variants, datasets)
+        variants = {"near zero": _effects_spec(result, len(rows), near), **variants}
+    return Chart("effects", "Effects", summary, variants, datasets, _effects_key(result))
 
 
 def _noise_spec(result: Comparison, n_rows: int, near: Near) -> Spec:
     x = quantity("loss", axis_title(result), scale=_scale(near))
     row = arm_axis()
     layers = [
-        _stripe("bands", "datum.kind != 'practical size'", ("$band", 0.16), x),
-        _stripe("bands", "datum.kind == 'practical size'", ("$rope", 0.28), x),
-        _interval_bars(x, row),
+        _stripe("bands", "datum.kind != 'practical size'", {"color": "$band", "opacity": 0.16}, x),
+        _stripe("bands", "datum.kind == 'practical size'", ROPE, x),
+        *([] if result.judged is None else [_interval_bars(x, row)]),
         {
             "data": data("arms"),
             "mark": {"type": "tick", "color": "$ink", "thickness": 2, "size": 18, "clip": True},
@@ -119,7 +120,7 @@ def _effects_spec(result: Comparison, n_rows: int, near: Near) -> Spec:
     x = quantity("delta", title, scale=_scale(near))
     row = arm_axis()
     layers = [
-        _stripe("rope", "true", ("$rope", 0.28), x),
+        _stripe("rope", "true", ROPE, x),
         {
             "data": data("zero"),
             "mark": {"type": "rule", "color": "$ink", "strokeDash": [4, 3]},
@@ -176,12 +177,12 @@ def _scale(near: Near) -> Spec:
     return {"domain": list(near), "nice": False} if near else {}
 
 
-def _stripe(dataset: str, keep: str, look: tuple[str, float], x: Spec) -> Spec:
-    """Return upright stripes over all rows; `look` is colour and opacity."""
+def _stripe(dataset: str, keep: str, look: Spec, x: Spec) -> Spec:
+    """Return upright stripes over all rows."""
     return {
         "data": data(dataset),
         "transform": [{"filter": keep}],
-        "mark": {"type": "rect", "color": look[0], "opacity": look[1], "clip": True},
+        "mark": {"type": "rect", "clip": True, **look},
         "encoding": {"x": {**x, "field": "low"}, "x2": {"field": "high"}},
     }
 
@@ -208,16 +209,33 @@ def _noise_summary(result: Comparison) -> str:
     band = result.noise
     if band is None:
         return "One dot a run; the baseline has too few runs for a noise band."
-    return (
-        f"One dot a run. One more baseline run would fall in {band.mean:.4f} ± "
-        f"{band.half_width:.4f}; {band.n_arms} at once in ± {band.half_width_arms:.4f}."
-    )
+    text = f"One more baseline run would fall in {band.mean:.4f} ± {band.half_width:.4f}"
+    several = f"; {band.n_arms} at once in ± {band.half_width_arms:.4f}" if band.n_arms > 1 else ""
+    return f"One dot a run. {text}{several}."
 
 
 def _noise_key(result: Comparison) -> tuple[str, ...]:
-    arms = 1 if result.noise is None else result.noise.n_arms
-    return (
-        "Dot: a run. Tick: an arm's mean. Bar: its simultaneous interval.",
-        f"Grey: where one more baseline run falls, and (lighter) {arms} of them at once. "
-        "Brown: the practical size.",
-    )
+    """Return what the marks of the noise band mean, as far as they are drawn."""
+    text = []
+    if result.noise is not None:
+        n_arms = result.noise.n_arms
+        several = f", and (lighter) {n_arms} of them at once" if n_arms > 1 else ""
+        text.append(f"Grey: where one more baseline run falls{several}.")
+    text += _rope_key(result)
+    dots = "Dot: a run. Tick: an arm's mean."
+    if result.judged is not None:
+        dots += " Bar: its simultaneous interval."
+    return (dots, " ".join(text))
+
+
+def _effects_key(result: Comparison) -> tuple[str, ...]:
+    text = [f"Line: the simultaneous {100 * (1 - result.alpha):g}% interval.", *_rope_key(result)]
+    if result.table["published_delta"].notna().any():
+        text.append("Grey tick: the published difference.")
+    return (" ".join(text),)
+
+
+def _rope_key(result: Comparison) -> list[str]:
+    if not result.rope:
+        return []
+    return [f"Dashed edge: the practical size, ±{result.rope:.3g}."]

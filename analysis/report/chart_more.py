@@ -7,6 +7,7 @@ from analysis.noise_report import NoiseReport
 from analysis.planning import Plan
 from analysis.render import plain, unit
 from analysis.report.charts import (
+    LINE_LEGEND,
     Chart,
     Rows,
     Spec,
@@ -21,8 +22,11 @@ from analysis.report.charts import (
 )
 from analysis.report.palette import verdict_kind
 
+POINT: Spec = {"type": "point", "filled": True, "size": 100, "opacity": 1}
 ABOUT_EQUAL = 1.05
 """Costs within this ratio are no ground to choose by."""
+LETTER, LINE, LONGEST = 0.011, 0.06, 24
+"""In the cost chart: a letter as a part of its width, a line of its height; letters of a name."""
 
 
 def components_chart(report: NoiseReport, rules: Rules) -> Chart | None:
@@ -39,6 +43,8 @@ def components_chart(report: NoiseReport, rules: Rules) -> Chart | None:
     ]
     x = quantity("sd", f"sd of one run{unit(rules, ', ')}", scale={"zero": True})
     order = arm_axis()
+    ends = (("ci_low", "from", ".5f"), ("ci_high", "to", ".5f"))
+    fields = tip(("arm", "source", ""), ("sd", "sd", ".5f"), *ends)
     layers = [
         {
             "data": data("sources"),
@@ -47,24 +53,16 @@ def components_chart(report: NoiseReport, rules: Rules) -> Chart | None:
         },
         {
             "data": data("sources"),
-            "mark": {"type": "point", "filled": True, "size": 100, "color": "$accent"},
-            "encoding": {
-                "y": order,
-                "x": x,
-                "tooltip": tip(
-                    ("arm", "source", ""),
-                    ("sd", "sd", ".5f"),
-                    ("ci_low", "from", ".5f"),
-                    ("ci_high", "to", ".5f"),
-                ),
-            },
+            "mark": {**POINT, "color": "$accent"},
+            "encoding": {"y": order, "x": x, "tooltip": fields},
         },
     ]
     summary = "; ".join(
         f"{row['arm']}: sd {row['sd']:.5f}" for row in rows if row["sd"] is not None
     )
     spec = layered(layers, height=height_of(len(rows)))
-    return Chart("components", "Sources of noise", summary, {"sd": spec}, {"sources": rows})
+    key = (f"Line: the 95% interval. From the runs of {report.of}.",)
+    return Chart("components", "Sources of noise", summary, {"sd": spec}, {"sources": rows}, key)
 
 
 def power_chart(result: Plan, rules: Rules) -> Chart:
@@ -79,7 +77,8 @@ def power_chart(result: Plan, rules: Rules) -> Chart:
     )
     datasets: dict[str, Rows] = {"power": rows, "goal": [{"goal": result.power}]}
     spec = layered(_power_layers(), height=240)
-    return Chart("plan", "What more seeds would buy", summary, {"power": spec}, datasets)
+    title = "What more seeds would buy"
+    return Chart("plan", title, summary, {"power": spec}, datasets, (summary,))
 
 
 def cost_chart(result: Comparison) -> Chart | None:
@@ -101,11 +100,31 @@ def cost_chart(result: Comparison) -> Chart | None:
         }
         for row in known.to_dict("records")
     ]
+    _label_apart(rows)
     spec = layered(_cost_layers(title, unit(result.rules, ", ")), height=280)
     summary = "; ".join(
         f"{row['arm']}: {row['cost']:.4g}, {row['delta']:+.4f}" for row in rows[:40]
     )
-    return Chart("cost", "Difference against cost", summary, {"cost": spec}, {"costs": rows})
+    unnamed = sum(not row["label"] for row in rows)
+    key = (f"Names left out for want of room: {unnamed}.",) if unnamed else ()
+    return Chart("cost", "Difference against cost", summary, {"cost": spec}, {"costs": rows}, key)
+
+
+def _label_apart(rows: Rows) -> None:
+    """Name each point, the baseline first, unless its name would lie over one that is there."""
+    width, height = (
+        (max(r[k] for r in rows) - min(r[k] for r in rows)) or 1.0 for k in ("cost", "delta")
+    )
+    named: Rows = []
+    for row in sorted(rows, key=lambda row: not row["base"]):
+        free = True
+        for other in named:
+            left = min(row, other, key=lambda r: r["cost"])
+            room = LETTER * (min(len(left["arm"]), LONGEST) + 3)
+            beside = abs(row["cost"] - other["cost"]) > room * width
+            free &= beside or abs(row["delta"] - other["delta"]) > LINE * height
+        row["label"] = row["arm"] if free else ""
+        named += [row] if free else []
 
 
 def _cost_layers(title: str, of_metric: str) -> list[Spec]:
@@ -128,7 +147,7 @@ def _cost_layers(title: str, of_metric: str) -> list[Spec]:
         {
             "data": data("costs"),
             "transform": [{"filter": "!datum.base"}],
-            "mark": {"type": "point", "filled": True, "size": 100, "opacity": 1},
+            "mark": POINT,
             "encoding": {
                 "x": x,
                 "y": y,
@@ -147,8 +166,8 @@ def _labels(name: str, keep: str, place: Spec, where: tuple[Spec, Spec]) -> Spec
         "name": name,
         "data": data("costs"),
         "transform": [{"filter": keep}],
-        "mark": {"type": "text", "color": "$ink", **place},
-        "encoding": {"x": where[0], "y": where[1], "text": {"field": "arm"}},
+        "mark": {"type": "text", "color": "$ink", "limit": 160, **place},
+        "encoding": {"x": where[0], "y": where[1], "text": {"field": "label"}},
     }
 
 
@@ -156,7 +175,7 @@ def _power_layers() -> list[Spec]:
     x = quantity("seeds", "seeds per arm", axis={"tickMinStep": 1})
     y = quantity("power", "power", scale={"domain": [0, 1]})
     kinds = ["sd as estimated", "80% upper sd"]
-    legend = {"title": None, "orient": "top"}
+    legend = {"title": None, "orient": "top", **LINE_LEGEND}
     colour = {
         "field": "noise",
         "type": "nominal",

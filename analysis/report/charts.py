@@ -165,7 +165,8 @@ def line_chart(n_arms: int, y_title: str, *, log_x: bool, log_y: bool) -> Spec:
         "mark": {"type": "point", "size": 60, "opacity": 0, "clip": True},
         "encoding": {"x": x, "y": y, "color": colour, "strokeDash": dash, "tooltip": POINT_TIP},
     }
-    return layered([band, line, points], height=340)
+    # The line comes first: a first layer without a legend would take away everybody's.
+    return layered([line, band, points], height=340)
 
 
 def _line_looks(n_arms: int) -> tuple[Spec, Spec]:

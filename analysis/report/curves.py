@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from analysis.report.cells import Cell, read_lines
-from harness.records import METRICS_FILE
+from harness.records import METRICS_FILE, Status
 
 METRICS = {"val_loss": "validation loss", "train_loss": "training loss"}
 MOST_POINTS = 30_000
@@ -43,10 +43,14 @@ def read_curves(cells: Sequence[Cell]) -> Curves:
     """Read the metrics of all cells and average them over the seeds of each arm.
 
     A point is shown where all seeds that have come so far were logged; its band is the lowest and
-    the highest seed.
+    the highest seed. Diverged runs are shown only of an arm that has no others: like its mean in
+    the table, its curve is that of the runs that survived.
     """
     by_arm: defaultdict[str, list[list[dict[str, Any]]]] = defaultdict(list)
+    survived = {cell.record.arm for cell in cells if cell.status != Status.DIVERGED}
     for cell in cells:
+        if cell.status == Status.DIVERGED and cell.record.arm in survived:
+            continue
         rows = read_lines(cell.folder / METRICS_FILE)
         if rows:
             by_arm[cell.record.arm].append(rows)

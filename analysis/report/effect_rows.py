@@ -16,6 +16,12 @@ FAR = 3.0
 """A second view near the band is offered where an arm is this many band widths away."""
 
 
+def arm_order(result: Comparison) -> list[str]:
+    """Return all arms, the baseline first, the others as in the table."""
+    base = result.rules.baseline
+    return [base, *(name for name in result.table["arm"].astype(str) if name != base)]
+
+
 def arm_rows(result: Comparison, place: dict[str, int]) -> Rows:
     """Return each arm's mean, difference, interval and verdict; `place` is its row."""
     middle = baseline_mean(result)
@@ -65,10 +71,10 @@ def bands(result: Comparison) -> Rows:
     """Return the noise bands and the practical size as stripes of loss."""
     middle, rows = baseline_mean(result), []
     if result.noise is not None:
-        for kind, half in (
-            ("one more run", result.noise.half_width),
-            ("all arms at once", result.noise.half_width_arms),
-        ):
+        widths = {"one more run": result.noise.half_width}
+        if result.noise.n_arms > 1:
+            widths["all arms at once"] = result.noise.half_width_arms
+        for kind, half in widths.items():
             low, high = result.noise.mean - half, result.noise.mean + half
             rows.append({"kind": kind, "low": low, "high": high})
     if result.rope:
@@ -90,6 +96,12 @@ def near_the_band(result: Comparison, rows: Rows) -> tuple[float, float] | None:
     ends = [row[k] for row in inside for k in ("delta", "ci_low", "ci_high") if row[k] is not None]
     reach = 1.05 * max([half, *map(abs, ends)])
     return middle - reach, middle + reach
+
+
+def near_zero(result: Comparison, rows: Rows) -> tuple[float, float] | None:
+    """Return the same as differences from the baseline."""
+    near, middle = near_the_band(result, rows), baseline_mean(result)
+    return None if near is None else (near[0] - middle, near[1] - middle)
 
 
 def baseline_mean(result: Comparison) -> float:

@@ -13,6 +13,7 @@ from analysis.noise_report import NoiseReport, noise
 from analysis.planning import Plan, pilot_of, plan
 from analysis.report.cells import Cell, current, read_cells
 from analysis.report.curves import Curves, read_curves
+from analysis.report.effect_rows import arm_order
 from analysis.runs import Runs, with_names
 from analysis.stacking import Stacking, stack
 
@@ -39,12 +40,11 @@ class Evidence:
     @property
     def arms(self) -> list[str]:
         """Arms, the baseline first, the others from the lowest loss to the highest."""
-        base = self.rules.baseline
         if self.comparison is None:
+            base = self.rules.baseline
             others = sorted(set(self.runs.frame["arm"].astype(str)) - {base})
             return [base, *others]
-        names = [str(arm) for arm in self.comparison.table["arm"]]
-        return [name for name in names if name == base] + [name for name in names if name != base]
+        return arm_order(self.comparison)
 
 
 def gather(runs: Runs, rules: Rules) -> Evidence:

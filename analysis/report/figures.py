@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from analysis.report.chart_curves import MOST_LINES, curves_chart
+from analysis.report.chart_curves import MOST_LINES, curves_chart, cut_sentence
 from analysis.report.charts import Chart, Rows
 from analysis.report.curves import METRICS
 from analysis.report.evidence import Evidence
@@ -17,7 +17,10 @@ PIXELS = 2.0
 
 
 def figure_files(evidence: Evidence) -> dict[str, str | bytes]:
-    """Return file name -> content: each chart in its first view, light, on white."""
+    """Return file name -> content: each chart in its first view, light, on white.
+
+    Only the curves are drawn over the logarithm of the loss: nobody can zoom in on a file.
+    """
     import vl_convert
 
     files: dict[str, str | bytes] = {}
@@ -47,7 +50,12 @@ def finished(chart: Chart) -> dict[str, Any]:
     painted: dict[str, Any] = paint(spec)
     painted["layer"] = [part for part in painted["layer"] if part.get("name") != "hover"]
     return painted | {
-        "title": {"text": chart.title, "subtitle": list(chart.key), "anchor": "start"},
+        "title": {
+            "text": chart.title,
+            "subtitle": list(chart.key),
+            "anchor": "start",
+            "offset": 12,
+        },
         "width": WIDTH,
         "autosize": {"type": "pad"},
         "background": LIGHT["card"],
@@ -86,8 +94,13 @@ def _curves(evidence: Evidence, metric: str) -> dict[str, Any]:
         for i, tokens in enumerate(found[arm].tokens)
     ]
     title = f"{METRICS[metric].capitalize()} along training"
-    variants = curves_chart(evidence, metric).variants
-    return finished(Chart("curves", title, "", variants, {"curves": rows}))
+    view = "log loss" if all(row["low"] > 0 for row in rows) else "linear"
+    variants = {view: curves_chart(evidence, metric).variants[view]}
+    key = "Line: the mean of an arm's seeds. Band: from the lowest seed to the highest."
+    if len(arms) < len(found):
+        key += f" The first {len(arms)} of {len(found)} arms."
+    lines = tuple(line for line in (key, cut_sentence(evidence)) if line)
+    return finished(Chart("curves", title, "", variants, {"curves": rows}, lines))
 
 
 def _config() -> dict[str, Any]:
@@ -98,7 +111,8 @@ def _config() -> dict[str, Any]:
         "axis": {**text, "gridColor": LIGHT["line"], "domainColor": LIGHT["line"],
                  "tickColor": LIGHT["line"], "labelFontSize": 12, "titleFontSize": 12,
                  "titleFontWeight": "normal"},
-        "legend": {"labelColor": LIGHT["ink"], "labelFontSize": 12},
+        "axisX": {"tickCount": 8},
+        "legend": {"labelColor": LIGHT["ink"], "labelFontSize": 12, "labelLimit": 200},
         "title": {"color": LIGHT["ink"], "fontSize": 15, "subtitleColor": LIGHT["muted"],
                   "subtitleFontSize": 12, "subtitlePadding": 6},
     }  # fmt: skip

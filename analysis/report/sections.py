@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 
+from analysis.noise_report import band_text
 from analysis.render import digits, unit
 from analysis.report import chart_curves, chart_effects, chart_more, study_tables, verdict_tables
 from analysis.report.charts import Chart
@@ -104,7 +105,7 @@ def _band(evidence: Evidence) -> Section:
     if evidence.comparison is None:
         return Section("noise_band", title, missing="Needs complete runs of the baseline.")
     chart = chart_effects.noise_band_chart(evidence.comparison, evidence.arms)
-    text = study_tables.band_sentence(evidence.noise)
+    text = band_text(evidence.noise.band if evidence.noise else None)
     return Section("noise_band", title, text, chart)
 
 
@@ -128,8 +129,8 @@ def _curves(evidence: Evidence) -> Section:
     if not evidence.curves.by_metric:
         return Section("curves", "Loss curves", missing="No cell has logged a metric.")
     text = (
-        "Mean over the seeds of an arm; the band runs from the lowest seed to the highest. Drag to "
-        "move, Shift and wheel to zoom, double-click to start over."
+        "Mean over the seeds of an arm that did not diverge; the band runs from the lowest seed to "
+        "the highest. Drag to move, Shift and wheel to zoom, double-click to start over."
     )
     return Section(
         "curves",
@@ -206,7 +207,8 @@ def _cost(evidence: Evidence) -> Section:
         return Section("cost", "Cost", missing=why)
     table = verdict_tables.cost_table(result, digits(result))
     chart = chart_more.cost_chart(result)
-    text = "" if chart else "Every arm costs about the same a run, so there is no chart of it."
+    alike = "Every arm costs about the same a run, so there is no chart of it."
+    text = " ".join(chart.key) if chart else alike
     return Section("cost", "Cost", text if len(table.rows) > 1 else "", chart, [table])
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from analysis.comparison import Rules
 from analysis.noise_report import OWN_PAIRS, PAIRING_NOTE, NoiseReport
 from analysis.planning import Plan
-from analysis.render import DASH, number, plain, unit
+from analysis.render import DASH, plain, unit
 from analysis.report.evidence import Evidence
 from analysis.report.tables import Column, Item, Table, count, figure, words
 from analysis.runs import SUPERSEDED
@@ -152,23 +152,3 @@ def ledger_table(evidence: Evidence) -> Table:
 def _seed(value: object) -> Item:
     known = isinstance(value, int)
     return Item(str(value) if known else DASH, float(value) if isinstance(value, int) else None)
-
-
-def band_sentence(report: NoiseReport | None) -> str:
-    """Return the noise band in words."""
-    band = report.band if report else None
-    if band is None:
-        return (
-            "No noise band: the baseline needs two runs or more with different initialisation "
-            "seeds; eight make a useful one."
-        )
-    return (
-        f"One more baseline run falls in {band.mean:.4f} ± {band.half_width:.4f} with "
-        f"{100 * (1 - band.alpha):g}% probability (K = {band.K} runs, s = {band.sd:.5f}, "
-        f"df {band.df:.3g}; s is the sd of the baseline's own runs)."
-    ) + (
-        f" {band.n_arms} runs that change nothing all fall within "
-        f"± {number(band.half_width_arms, 4)}."
-        if band.n_arms > 1
-        else ""
-    )

@@ -60,7 +60,9 @@ def tiles(evidence: Evidence) -> list[dict[str, str]]:
             )
         if result.noise is not None:
             band = f"± {result.noise.half_width:.{decimals}f}"
-            tiles.append(_tile("noise band", band, f"one more baseline run, K = {result.noise.K}"))
+            tiles.append(
+                _tile("noise band", band, f"one more baseline run, K\u00a0=\u00a0{result.noise.K}")
+            )
         if result.rope is not None:
             tiles.append(_tile("practical size", f"{result.rope:.3g}", result.rope_source))
     hours = sum(cell.record.cost.train_seconds for cell in evidence.cells) / 3600

@@ -9,7 +9,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-from analysis.escape import latex, markdown, prose
+from analysis.escape import latex, latex_row, markdown, prose
 from analysis.render import DASH, number
 
 
@@ -84,8 +84,8 @@ class Table:
         """Return a booktabs tabular."""
         align = "".join("r" if column.numeric else "l" for column in self.columns)
         lines = [rf"\begin{{tabular}}{{{align}}}", r"\toprule"]
-        lines.append(_latex_row([column.label for column in self.columns]))
-        lines += [r"\midrule", *(_latex_row(row) for row in self.texts()), r"\bottomrule"]
+        lines.append(latex_row([column.label for column in self.columns]))
+        lines += [r"\midrule", *(latex_row(row) for row in self.texts()), r"\bottomrule"]
         return (
             "\n".join([*lines, r"\end{tabular}", *(f"% {latex(note)}" for note in self.notes)])
             + "\n"
@@ -110,7 +110,3 @@ def count(value: Any) -> Item:
 def words(text: Any, kind: str = "", symbol: str = "", opens: str = "") -> Item:
     """Return text that sorts by itself."""
     return Item(str(text), str(text), kind, symbol, opens)
-
-
-def _latex_row(texts: Sequence[str]) -> str:
-    return " & ".join(map(latex, texts)) + r" \\"

@@ -37,6 +37,13 @@ FLAGS = [
 ]
 LONG = "good+a_long_name_that_a_phone_has_no_room_for+same"
 ARMS = {"baseline": 0.0, "good": -0.08, "same": 0.0, "bad": 0.9, "good+same": -0.05, LONG: -0.02}
+CUT_OFF = """[...document.querySelectorAll('.plot svg')].flatMap((svg) => {
+  const edge = svg.getBoundingClientRect();
+  return [...svg.querySelectorAll('.role-axis-title text')].filter((text) => {
+    const box = text.getBoundingClientRect();
+    return box.left < edge.left - 1 || box.right > edge.right + 1;
+  }).map((text) => text.textContent);
+})"""
 SCREENSHOTS = os.environ.get("REPORT_SCREENSHOTS")
 """Folder to keep the screenshots in; otherwise they go to pytest's temporary folder."""
 
@@ -225,6 +232,7 @@ def test_nothing_is_wider_than_the_screen(page, name, width, tmp_path):
         figure.scroll_into_view_if_needed()
         figure.locator("svg").wait_for()
     assert page.evaluate("document.documentElement.scrollWidth") <= width
+    assert page.evaluate(CUT_OFF) == []
     page.evaluate("scrollTo(0, 0)")
     folder = Path(SCREENSHOTS) if SCREENSHOTS else tmp_path
     page.screenshot(path=folder / f"report-{name}.png", full_page=True)

@@ -1,3 +1,4 @@
+import argparse
 import doctest
 import importlib
 import pkgutil
@@ -8,7 +9,9 @@ import pytest
 
 import analysis
 import analysis.commands
+from analysis.__main__ import build_parser
 from analysis.commands import COMMANDS
+from analysis.verdict import BETTER, SAME, SMALL, UNDECIDED, WORSE
 
 MODULES = [
     "harness.records",
@@ -43,3 +46,21 @@ def test_the_page_on_statistics_names_every_command():
     page = (ROOT / "docs" / "statistics.md").read_text()
     assert [name for name in COMMANDS if name != "table" and not re.search(rf"\b{name}\b", page)
             and name not in ("report", "watch")] == []  # fmt: skip
+
+
+@pytest.mark.parametrize("page", ["README.md", "docs/statistics.md"])
+def test_every_verdict_is_explained(page):
+    text = (ROOT / page).read_text()
+    verdicts = [f"`{word}`" for word in (BETTER, WORSE, SAME, UNDECIDED, "no complete run")]
+    assert [
+        word for word in [*verdicts, SMALL.strip(), "(k of n diverged)"] if word not in text
+    ] == []
+
+
+def test_the_page_on_statistics_names_every_option_and_no_other():
+    text = (ROOT / "docs" / "statistics.md").read_text()
+    text = text[text.index("## Options") : text.index("## Noise")]
+    kinds = argparse._SubParsersAction
+    commands = next(a for a in build_parser()._actions if isinstance(a, kinds)).choices.values()
+    known = {name for c in commands for a in c._actions for name in a.option_strings}
+    assert set(re.findall(r"--[a-z][a-z-]+", text)) == {name for name in known if name[:2] == "--"}

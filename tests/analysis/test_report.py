@@ -1,4 +1,5 @@
 import json
+import math
 import re
 import shutil
 import subprocess
@@ -13,15 +14,17 @@ from studies import study
 from analysis.__main__ import main
 from analysis.comparison import Rules, compare
 from analysis.errors import AnalysisError
+from analysis.render import markdown_table
 from analysis.report import palette, write_report
 from analysis.report.cells import current, read_lines, samples, tail
 from analysis.report.chart_curves import curves_chart, tops
 from analysis.report.curves import thin
 from analysis.report.evidence import gather
+from analysis.report.figures import figure_specs
 from analysis.report.page import embed, render
 from analysis.report.sections import sections, unknowns
 from analysis.report.summary import headline
-from analysis.report.tables import Column, Table, figure, words
+from analysis.report.tables import Column, Table, count, figure, words
 from analysis.runs import Runs
 from analysis.sources import read_runs
 from harness.records import Status, read_record, write_record
@@ -54,6 +57,19 @@ def test_the_command_writes_one_page_with_tables_and_figures(folder, tmp_path, c
     assert "good+plain" in svg
     assert "$" not in re.sub(r"<text.*?</text>", "", svg), "a colour's name was left"
     assert (tmp_path / "figures" / "noise_band.png").read_bytes()[:4] == b"\x89PNG"
+
+
+def test_a_figure_of_curves_says_which_line_is_which_arm(evidence):
+    import vl_convert
+
+    for name, spec in figure_specs(evidence).items():
+        if name.startswith("curves"):
+            assert spec["layer"][0]["encoding"]["y"]["scale"]["type"] == "log"
+            svg = vl_convert.vegalite_to_svg(spec)
+            legend = svg[svg.index("role-legend") :]
+            assert all(f">{arm}</text>" in legend for arm in evidence.arms), name
+            dashes = re.findall(r'stroke-dasharray="(.*?)"', legend)
+            assert len(set(dashes)) == len(evidence.arms), "told apart without colour"
 
 
 def test_a_tables_report_carries_its_name_and_what_it_cannot_compare_is_said(tmp_path, capsys):
@@ -244,7 +260,7 @@ def test_a_table_has_one_content_in_all_formats():
     )  # fmt: skip
     assert r"a_b\|c" in table.to_markdown()
     assert table.to_csv() == "arm,loss\na_b|c,1.23456\nd,–\n"
-    assert r"a\_b|c & 1.23 \\" in table.to_latex()
+    assert r"a\_b\textbar{}c & 1.23 \\" in table.to_latex()
 
 
 @pytest.mark.parametrize("theme", palette.THEMES)
@@ -317,6 +333,15 @@ def test_diverged_failed_and_preempted_cells_are_shown_for_what_they_are(tmp_pat
     assert "; 1 arm without a complete run." in headline(evidence)
 
 
+def test_the_key_names_what_is_drawn_and_nothing_else(tmp_path, html):
+    marks = set(re.findall(r'class="key (\w+)"', html))
+    assert marks == {"dot", "tick", "ci", "inner", "outer", "rope"}
+    alone = gather(Runs(study({}, n=3), home=tmp_path), Rules())
+    assert set(re.findall(r'class="key (\w+)"', render(alone))) == {"dot", "tick", "inner", "rope"}
+    chart = next(part.chart for part in sections(alone) if part.name == "noise_band")
+    assert not any(word in " ".join(chart.key) for word in ("Bar", "lighter"))
+
+
 def test_a_baseline_whose_arms_all_failed_is_not_called_lonely():
     frame = study({"a": 0.0}, n=3)
     frame.loc[frame["arm"] == "a", "status"] = "diverged"
@@ -328,10 +353,11 @@ def test_a_baseline_whose_arms_all_failed_is_not_called_lonely():
 
 def test_a_diverged_arm_does_not_stretch_the_loss_axis(tmp_path):
     folder = full_study(tmp_path / "wild", ARMS, 3)
-    place = folder / "plain" / cell_name("plain", 0)
-    record = read_record(place)
-    record.status, record.losses.test = Status.DIVERGED, None
-    write_record(place, record)
+    for seed in range(3):
+        place = folder / "plain" / cell_name("plain", seed)
+        record = read_record(place)
+        record.status, record.losses.test = Status.DIVERGED, None
+        write_record(place, record)
     calm = gather(read_runs([str(folder)]), Rules())
     assert all("domainMax" not in layer["encoding"]["y"]["scale"]
                for layer in curves_chart(calm, "train_loss").variants["linear"]["layer"])  # fmt: skip
@@ -344,6 +370,26 @@ def test_a_diverged_arm_does_not_stretch_the_loss_axis(tmp_path):
         assert all(layer["encoding"]["y"]["scale"]["domainMax"] < 100 for layer in spec["layer"])
     text = next(part for part in sections(wild) if part.name == "curves").text
     assert "plain went beyond it" in text
+
+
+def test_a_diverged_run_is_in_no_curve_of_an_arm_with_others(tmp_path):
+    folder = full_study(tmp_path / "partly", ARMS, 3)
+    place = folder / "plain" / cell_name("plain", 0)
+    record = read_record(place)
+    record.status, record.losses.test = Status.DIVERGED, None
+    write_record(place, record)
+    curves = gather(read_runs([str(folder)]), Rules()).curves.by_metric["train_loss"]
+    assert {curve.arm: curve.n for curve in curves} == dict.fromkeys(ARMS, 3) | {"plain": 2}
+
+
+def test_names_in_the_cost_chart_do_not_lie_over_each_other(tmp_path):
+    arms = {"baseline": 0.0} | {f"arm_{i}": 0.001 * i for i in range(30)} | {"far": 0.9}
+    evidence = gather(read_runs([str(full_study(tmp_path / "many", arms, 2))]), Rules())
+    chart = next(part.chart for part in sections(evidence) if part.name == "cost")
+    named = [row["label"] for row in chart.datasets["costs"] if row["label"]]
+    assert "far" in named
+    assert len(named) < 10
+    assert chart.key == (f"Names left out for want of room: {len(arms) - len(named)}.",)
 
 
 def test_the_baseline_has_no_verdict_s_mark_in_the_cost_chart(evidence):
@@ -406,6 +452,25 @@ def test_a_hostile_name_stays_one_cell_of_text_in_every_format():
     latex = table.to_latex()
     assert latex.count("\\end{tabular}") == 1
     assert not re.search(r"(?<!\\)[$%&#_~^]", latex.splitlines()[4].replace(" & ", ""))
+
+
+def test_a_latex_row_cannot_be_an_argument_of_the_row_before_and_has_minus_signs():
+    text = compare(study({"[a]": -0.5, "*b": 0.5}, n=4)).to_latex()
+    rows = [line for line in text.splitlines() if line.endswith(r"\\")]
+    assert not any(row.startswith(("[", "*")) for row in rows)
+    assert re.search(r"^\{\}\[a\] & 4 & [\d.]+ & \$-0\.\d+\$ & \$\[-0\.\d+, -0\.\d+\]\$ & \$<0.001\$",
+                     text, re.MULTILINE)  # fmt: skip
+    assert r"$\infty$" in Table("t", "T", [Column("n")], [[count(math.inf)]]).to_latex()
+
+
+def test_columns_line_up_with_letters_that_take_two_places():
+    table = markdown_table(
+        ["arm", "n"], [["日本語の名前", "3"], ["e\u0301te\u0301", "4"], ["plain", "5"]]
+    )
+    ends = [line.rstrip().endswith("|") for line in table.splitlines()]
+    shown = [len(line) for line in table.splitlines()]
+    assert all(ends)
+    assert shown == [shown[0], shown[0], shown[0] - 6, shown[0] + 2, shown[0]]
 
 
 def test_hostile_names_stay_text_in_notes_and_titles():

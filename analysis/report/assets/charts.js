@@ -50,8 +50,9 @@ async function draw(figure) {
   spec.datasets = datasets;
   if (narrow) spec.layer = spec.layer.filter((layer) => layer.name !== "labels");
   if (narrow) for (const layer of spec.layer)
-    for (const channel of ["y", "color", "shape", "strokeDash"]) {
+    for (const channel of ["x", "y", "color", "shape", "strokeDash"]) {
       const encoding = layer.encoding[channel];
+      if (channel === "x" && encoding && encoding.title) encoding.title = encoding.title.split(", ");
       if (encoding && encoding.axis) encoding.axis.labelLimit = 120;
       if (encoding && encoding.legend) encoding.legend.columns = 1;
     }
