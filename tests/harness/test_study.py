@@ -823,6 +823,55 @@ def test_cells_that_one_arm_and_seed_name_alike_are_pointed_out(tiny, capsys) ->
     assert not capsys.readouterr().err
 
 
+@pytest.mark.parametrize(
+    ("n_arms", "n", "n_baseline", "shared"),
+    [(1, 3, 3, True), (1, 4, 4, True), (1, 3, 3, False), (1, 3, 2, True), (2, 2, 2, True),
+     (2, 3, 3, True), (3, 2, 2, True), (3, 1, 1, True), (3, 1, 3, True), (3, 1, 4, True)],
+)  # fmt: skip
+def test_the_runner_knows_which_studies_the_analysis_must_leave_undecided(
+    n_arms: int, n: int, n_baseline: int, shared: bool
+) -> None:
+    from analysis import compare
+    from harness.study.plan import FEWEST_DF, degrees_of_freedom, seeds_for_verdicts
+    from tests.analysis.studies import study as simulated
+
+    deltas = {f"arm{i}": -0.5 for i in range(n_arms)}
+    runs = simulated(deltas, n, n_baseline=n_baseline, shared=shared)
+    df = degrees_of_freedom(list(zip(runs["arm"], map(str, runs["init_seed"]), strict=True)))
+    verdicts = set(compare(runs, rope=0.01).table.query("arm != 'baseline'")["verdict"])
+    assert verdicts == {"better" if df >= FEWEST_DF else "undecided"}
+    enough = simulated(deltas, seeds_for_verdicts(n_arms + 1))
+    assert "undecided" not in set(compare(enough, rope=0.01).table["verdict"])
+
+
+def test_one_initialisation_alone_leaves_no_degrees_of_freedom() -> None:
+    from harness.study.plan import degrees_of_freedom
+
+    assert degrees_of_freedom([(arm, "0") for arm in ("baseline", "mine") for _ in range(5)]) == 0
+
+
+def test_a_sweep_that_can_only_end_undecided_is_told_before_it_trains(tiny, capsys) -> None:
+    from harness.study.plan import Cell, settle
+
+    def warning(arms: list[str], n_seeds: int, *study: str) -> str:
+        configs = [load([*tiny, *study, f"study_name=s{n_seeds}{len(arms)}{len(study)}",
+                         f"+intervention={arm}", f"seed={seed}"])
+                   for arm in arms for seed in range(n_seeds)]  # fmt: skip
+        settle([Cell(folder=locate(config), config=config) for config in configs], len(configs))
+        return capsys.readouterr().err
+
+    two = ["baseline", "qkv_bias"]
+    assert warning(two, 3) == (
+        "warning: expect no verdict but undecided: the 6 runs of 2 arms leave 2 of the 3 degrees "
+        "of freedom that it needs; 4 seeds of every arm are enough: 'seed=range(4)'\n"
+    )
+    assert warning(two, 3, "study.arms=[baseline,qkv_bias]").endswith("enough: study.seeds=4\n")
+    assert not warning(two, 4)
+    assert not warning(["baseline"], 1)
+    assert "0 of the 3" in warning([*two, "no_dropout"], 1)
+    assert not warning([*two, "[no_dropout,qkv_bias]"], 1)  # a screening design
+
+
 def test_status_counts_what_it_shows_and_lists_the_studies_of_a_folder(command, tmp_path) -> None:
     study = tmp_path / "runs" / "edited"
     for cell_id, source, status in (("a", "1", Status.COMPLETE), ("b", "2", Status.COMPLETE),
