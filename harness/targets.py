@@ -9,8 +9,10 @@ from __future__ import annotations
 
 import ast
 import hashlib
+import re
 import sys
 import sysconfig
+import traceback
 from collections.abc import Callable
 from difflib import get_close_matches
 from functools import lru_cache
@@ -19,6 +21,9 @@ from importlib.util import find_spec, spec_from_file_location
 from pathlib import Path
 from typing import Any
 
+from hydra.errors import InstantiationException
+
+from harness.allocator import out_of_memory
 from harness.config import Config, ConfigError
 from harness.records import SOURCES_FOLDER, write_atomic
 
@@ -73,6 +78,35 @@ def use_kept_sources(folder: Path) -> list[str]:
     if not kept.specs:
         sys.meta_path.remove(kept)
     return sorted(kept.specs)
+
+
+def failure(error: BaseException, folder: Path) -> str:
+    """Return what went wrong in a cell and, if its own code raised it, which line to fix."""
+    if isinstance(error, InstantiationException):  # Hydra's, around what went wrong in a target
+        while error.__cause__ is not None:
+            error = error.__cause__
+    text, line = f"{type(error).__name__}: {error}", _own_line(error, folder)
+    return f"{text}; fix {line} and run it again" if line and not out_of_memory(error) else text
+
+
+def line_to_fix(text: str) -> str:
+    """Return the line of own code that a `failure` names, empty if it names none."""
+    found = re.search(r"; fix (.+:\d+) and run it again$", text)
+    return found[1] if found else ""
+
+
+def _own_line(error: BaseException, folder: Path) -> str:
+    """Return the last line of the cell's own code that an error passed, as FILE:LINE.
+
+    Of code that was edited since it was frozen, no line: the next cell has another.
+    """
+    own = {file.name.removesuffix(".py") for file in (folder / SOURCES_FOLDER).glob("*.py")}
+    lines = [
+        f"{frame.f_code.co_filename}:{number}"
+        for frame, number in traceback.walk_tb(error.__traceback__)
+        if frame.f_globals.get("__name__") in own
+    ]
+    return lines[-1] if lines and not lines[-1].startswith(str(folder.absolute())) else ""
 
 
 class _Kept:

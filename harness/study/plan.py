@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from collections import Counter
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -14,7 +14,15 @@ from harness.compose import Flat, flatten
 from harness.config import Autocast, Config, ConfigError, Matmul
 from harness.freeze import freeze
 from harness.log import say
-from harness.records import BASELINE, StudyPlan, canonical_hash, now, read_plan, write_plan
+from harness.records import (
+    BASELINE,
+    METRICS_FILE,
+    StudyPlan,
+    canonical_hash,
+    now,
+    read_plan,
+    write_plan,
+)
 from harness.study.view import cell_states, shown
 
 FEWEST_DF = 3
@@ -66,6 +74,9 @@ class Cell:
 def settle(cells: Sequence[Cell], n_jobs: int, looks: Sequence[int] = ()) -> None:
     """Check the cells of a sweep together, then freeze them and, of a saved study, the plan.
 
+    An arm's cells may still be planned anew, and a study while it has none but such arms, as long
+    as none of them has logged a loss: nobody has seen what the change would be made for.
+
     Raises
     ------
     ConfigError
@@ -78,12 +89,14 @@ def settle(cells: Sequence[Cell], n_jobs: int, looks: Sequence[int] = ()) -> Non
     _warn_of_namesakes(cells)
     study = cells[0].folder.parent.parent
     new = _plan(cells, looks) if cells[0].config.study.arms else None
-    old = read_plan(study) if new else None
+    seen = {path.parent.parent.name for path in study.glob(f"*/*/{METRICS_FILE}")}
+    old = read_plan(study) if new and seen else None
     if old and new:
-        _hold_against(old, new)
+        _hold_against(old, new, seen)
+        new = replace(old, cells=new.cells)
     for cell in cells:
         cell.freeze()
-    if new and not old:
+    if new and new != old:
         write_plan(study, new)
     _warn_of_no_verdict(study, planned=new is not None)
 
@@ -167,9 +180,9 @@ def _plan(cells: Sequence[Cell], looks: Sequence[int]) -> StudyPlan:
     )
 
 
-def _hold_against(old: StudyPlan, new: StudyPlan) -> None:
+def _hold_against(old: StudyPlan, new: StudyPlan, seen: set[str]) -> None:
     """Refuse another plan than the study's, with the difference and the ways on."""
-    differences = _differences(old, new)
+    differences = _differences(old, new, seen)
     if differences:
         raise ConfigError(
             f"the plan of study {new.study} was fixed on {old.created} and differs: "
@@ -185,13 +198,16 @@ def _hold_against(old: StudyPlan, new: StudyPlan) -> None:
         )
 
 
-def _differences(old: StudyPlan, new: StudyPlan) -> list[str]:
+def _differences(old: StudyPlan, new: StudyPlan, seen: set[str]) -> list[str]:
+    """Say how the plans differ; how the cells of arms that nobody has `seen` are made, is open."""
     found = [
         f"{name} was {getattr(old, name)}, now {getattr(new, name)}"
         for name in ("alpha", "rope", "looks")
         if getattr(old, name) != getattr(new, name)
     ]
-    before, after = ({_key(c): c["cell"] for c in plan.cells} for plan in (old, new))
+    before, after = (
+        {_key(c): c["cell"] if c["arm"] in seen else "" for c in plan.cells} for plan in (old, new)
+    )
     groups = {
         "not planned before": after.keys() - before.keys(),
         "planned but missing now": before.keys() - after.keys(),

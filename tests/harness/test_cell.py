@@ -527,6 +527,40 @@ def test_a_second_run_of_a_cell_has_the_same_curve_and_is_sent_nowhere(tiny, com
     assert sorted((folder / "wandb").iterdir()) == sent
 
 
+def test_an_error_of_ones_own_code_names_the_line_to_fix(tiny, own_idea) -> None:
+    folder, arm = own_idea
+    helper = folder / "own_helper.py"
+    helper.write_text("class Factor:\n    def __rmul__(self, other):\n        return other @ other.nose\nFACTOR = Factor()\n")
+    (folder / "own_idea.py").write_text((folder / "own_idea.py").read_text().replace("loss * FACTOR", "FACTOR.__rmul__(loss)"))
+    frozen = freeze(load([*tiny, *arm]))
+    assert cell.rehearse(frozen, 1) == 1
+    wanted = f"'nose'; fix {helper}:3 and run it again"
+    assert read_record(frozen).error.endswith(wanted)
+    assert cell.run(frozen).error.endswith(wanted)
+
+
+@pytest.mark.parametrize(
+    ("line", "words"),
+    [("import nose_", "ModuleNotFoundError: No module named 'nose_'; fix {}:1 and run it again"),
+     ("raise MemoryError", "MemoryError: ")],
+)  # fmt: skip
+def test_an_error_while_own_code_is_imported_is_told_as_it_is(tiny, own_idea, line, words) -> None:
+    folder, arm = own_idea
+    helper = folder / "own_helper.py"
+    helper.write_text(line)
+    assert cell.run(freeze(load([*tiny, *arm]))).error == words.format(helper)
+
+
+def test_an_error_of_own_code_that_was_edited_meanwhile_names_no_line(tiny, own_idea) -> None:
+    folder, arm = own_idea
+    helper = folder / "own_helper.py"
+    helper.write_text("FACTOR = None\n")
+    idea = folder / "own_idea.py"
+    frozen = freeze(load([*tiny, *arm]))
+    idea.write_text(idea.read_text().replace("FACTOR\n", "FACTOR\n\n"))
+    assert "fix" not in cell.run(frozen).error
+
+
 def test_a_source_with_a_typo_is_one_line(tiny, own_idea) -> None:
     folder, arm = own_idea
     (folder / "own_idea.py").write_text("def scale(:\n")

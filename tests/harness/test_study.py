@@ -764,6 +764,64 @@ def test_the_error_of_an_earlier_try_is_not_that_of_this_one(tiny) -> None:
     assert (why(folder, later), was_preempted(folder, later)) == ("killed", False)
 
 
+@pytest.mark.parametrize(
+    ("error", "advice"),
+    [("boom; fix /my/idea.py:3 and run it again",
+      "fix /my/idea.py:3, then run the same command again"),
+     ("boom", "run the same command to retry")],
+)  # fmt: skip
+def test_a_failed_study_says_what_to_fix_before_it_is_run_again(tiny, error, advice) -> None:
+    from harness.exits import StudyFailed
+    from harness.study.plan import Cell
+    from harness.study.runner import require_results
+
+    config = load(tiny)
+    folder = freeze(config)
+    record = cell.run(folder)
+    record.status, record.error = Status.FAILED, error
+    write_record(folder, record)
+    with pytest.raises(StudyFailed, match=f"1 of 1 cells have no result: {advice}"):
+        require_results([Cell(folder=folder, config=config)])
+
+
+def planned(tiny, *overrides: str) -> list:
+    """Settle a saved study of two arms, as its sweeper does; return its cells."""
+    from harness.study.plan import Cell, settle
+
+    arms = {"baseline": [], "qkv_bias": [*overrides]}
+    configs = [load([*tiny, "study.arms=[baseline,qkv_bias]", f"+intervention={arm}", *more])
+               for arm, more in arms.items()]  # fmt: skip
+    cells = [Cell(folder=locate(config), config=config) for config in configs]
+    settle(cells, len(cells))
+    return cells
+
+
+def test_an_arm_is_planned_anew_until_it_has_logged_a_loss(tiny) -> None:
+    from harness.records import read_plan
+
+    baseline, arm = planned(tiny)
+    study = baseline.folder.parent.parent
+    first = read_plan(study)
+    cell.run(baseline.folder)
+    (arm.folder / "log.txt").write_text("it failed in its first step\n")
+    *_, again = planned(tiny, "optim.lr=0.01")  # as own code does that was fixed
+    second = read_plan(study)
+    assert [entry["cell"] for entry in second.cells] == [baseline.folder.name, again.folder.name]
+    assert second.created == first.created
+    cell.run(again.folder)
+    with pytest.raises(ValueError, match="1 cells configured differently \\(qkv_bias seed 0"):
+        planned(tiny)
+    assert read_plan(study) == second
+
+
+def test_a_study_without_a_loss_may_still_change_its_plan(tiny) -> None:
+    from harness.records import read_plan
+
+    study = planned(tiny)[0].folder.parent.parent
+    planned([*tiny, "study.alpha=0.01"])
+    assert read_plan(study).alpha == 0.01
+
+
 def test_nobody_is_told_to_overwrite_again(monkeypatch) -> None:
     from harness.exits import same_command
 
