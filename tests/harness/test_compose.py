@@ -1,8 +1,10 @@
+from pathlib import Path
+
 import pytest
 
 from harness.compose import load
 from harness.config import Autocast, Config, ConfigError, Matmul, baseline_model
-from harness.explain import CONF_DIR
+from harness.explain import COMMANDS, CONF_DIR
 
 
 @pytest.mark.parametrize(
@@ -32,6 +34,8 @@ from harness.explain import CONF_DIR
         (["data.document_separator=<|x|>"], ["""'data.document_separator="<|x|>"'"""]),
         (["data.path=~/books"], ['"data.path=$HOME/books"']),
         (["study_name=" + "a" * 201], ["at most 200"]),
+        (["statsu"], ["'statsu' is no setting, key=value", "did you mean: python -m harness.status"]),
+        (["nose"], ["'nose' is no setting, key=value", "see: python -m harness --help"]),
     ],
 )  # fmt: skip
 def test_bad_input_is_refused_in_one_line_that_names_the_way_out(
@@ -43,6 +47,12 @@ def test_bad_input_is_refused_in_one_line_that_names_the_way_out(
     assert "\n" not in message
     for word in words:
         assert word in message
+
+
+def test_every_command_beside_the_engine_s_own_can_be_suggested() -> None:
+    modules = (CONF_DIR.parent / "harness").glob("*.py")
+    runnable = {path.stem for path in modules if '__name__ == "__main__"' in path.read_text()}
+    assert {*COMMANDS, "__main__"} == runnable
 
 
 def overlay(folder, name: str, body: str) -> str:
@@ -58,6 +68,22 @@ def test_anyones_overlay_works_from_outside_the_repository(tmp_path) -> None:
     config = load([search, "+intervention=[narrow,qkv_bias]"])
     assert config.arm == "narrow+qkv_bias"
     assert config.changes == {"model.n_embd": [128, 64], "model.qkv_bias": [False, True]}
+
+
+@pytest.mark.parametrize("folder", [".", "my_conf", "my/conf"])
+def test_an_unknown_overlay_that_lies_near_by_is_told_of_the_search_path(
+    tmp_path, monkeypatch, folder: str
+) -> None:
+    (tmp_path / folder).mkdir(parents=True, exist_ok=True)
+    overlay(tmp_path / folder, "narrow", "model: {n_embd: 64}")
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(ConfigError, match="unknown intervention 'narrow'; allowed: ") as caught:
+        load(["+intervention=[narrow,qkv_bias]"])
+    search = f"hydra.searchpath=[file://{folder}]"
+    assert str(caught.value).endswith(
+        f"; {Path(folder, 'intervention', 'narrow.yaml')} needs '{search}' in the command"
+    )
+    assert load([search, "+intervention=[narrow,qkv_bias]"]).arm == "narrow+qkv_bias"
 
 
 @pytest.mark.parametrize("arm", ["slip", "[qkv_bias,slip]"])
