@@ -457,8 +457,8 @@ def own_idea(tmp_path, monkeypatch):
         "def scale(loss, logits, y, model):\n    return loss * FACTOR\n"
     )
     yield tmp_path, [f"hydra.searchpath=[file://{tmp_path / 'conf'}]", "+intervention=own"]
-    for name in ("own_idea", "own_helper"):
-        sys.modules.pop(name, None)
+    for name in [name for name in sys.modules if name.startswith("own_")]:
+        del sys.modules[name]
 
 
 def test_editing_an_interventions_own_code_makes_another_cell(tiny, own_idea) -> None:
@@ -500,6 +500,53 @@ def test_a_frozen_cell_trains_with_the_sources_it_was_frozen_with(
     assert record.losses.test == pytest.approx(plain.losses.test, abs=1e-5)  # times 1, not 0
     assert {path.name for path in (frozen / "sources").iterdir()} == {
         "own_idea.py", "own_helper.py"}  # fmt: skip
+
+
+@pytest.mark.parametrize("target", ["own_package.scale", "own_package.inner.scale"])
+@pytest.mark.parametrize("edited", ["__init__", "inner", "deep/__init__", "deep/part"])
+def test_a_package_s_sources_are_all_that_it_imports(
+    tiny, own_idea, target: str, edited: str, capsys
+) -> None:
+    folder, arm = own_idea
+    package = folder / "own_package"
+    (package / "deep").mkdir(parents=True)
+    (package / "__init__.py").write_text("from .inner import scale\n")
+    (package / "inner.py").write_text(
+        "from .deep import FACTOR\n"
+        "def scale(loss, logits, y, model):\n    return loss * FACTOR\n"
+    )
+    (package / "deep" / "__init__.py").write_text("from .part import FACTOR\n")
+    (package / "deep" / "part.py").write_text("FACTOR = 1.0\n")
+    (package / "part.py").write_text("raise RuntimeError('beside, and not imported')\n")
+    overlay = folder / "conf" / "intervention" / "own.yaml"
+    overlay.write_text(overlay.read_text().replace("own_idea.scale", target))
+    frozen = freeze(load([*tiny, *arm]))
+    assert {path.name for path in (frozen / "sources").iterdir()} == {
+        "own_package.__init__.py", "own_package.inner.py", "own_package.deep.__init__.py",
+        "own_package.deep.part.py"}  # fmt: skip
+    with (package / f"{edited}.py").open("a") as file:
+        file.write("FACTOR = 0.0\nscale = None\n")
+    assert freeze(load([*tiny, *arm])) != frozen
+    record = cell.run(frozen)
+    assert " was edited since this cell was frozen" in capsys.readouterr().err
+    assert record.losses.test == pytest.approx(run(tiny)[1].losses.test, abs=1e-5)
+
+
+def test_a_package_is_not_run_to_find_its_sources(tiny, own_idea) -> None:
+    folder, arm = own_idea
+    package = folder / "own_folder" / "own_deeper" / "own_package"  # two without __init__.py
+    package.mkdir(parents=True)
+    (package / "__init__.py").write_text("raise RuntimeError('this was run')\n")
+    (package / "idea.py").write_text("def scale(loss, logits, y, model):\n    return loss\n")
+    overlay = folder / "conf" / "intervention" / "own.yaml"
+    target = "own_folder.own_deeper.own_package.idea.scale"
+    overlay.write_text(overlay.read_text().replace("own_idea.scale", target))
+    frozen = freeze(load([*tiny, *arm]))
+    assert {path.name for path in (frozen / "sources").iterdir()} == {
+        f"{target.removesuffix('.idea.scale')}.__init__.py", f"{target.removesuffix('.scale')}.py"
+    }  # fmt: skip
+    shutil.rmtree(package)
+    assert "RuntimeError: this was run" in cell.run(frozen).error  # with what it keeps
 
 
 def test_a_cell_that_is_about_to_begin_keeps_its_config(tiny) -> None:
