@@ -30,7 +30,9 @@ def explain(error: Exception) -> str:
         name = file.removesuffix(".yaml")
         options = error.options or sorted(path.stem for path in (CONF_DIR / group).glob("*.yaml"))
         hint = _searchpath(Path(group, f"{name}.yaml")) or _HINTS.get(group, "")
-        return f"unknown {group or 'config'} {name!r}; allowed: {', '.join(options) or 'none'}{hint}"
+        return (
+            f"unknown {group or 'config'} {name!r}; allowed: {', '.join(options) or 'none'}{hint}"
+        )
     if isinstance(error, OverrideParseException):
         if "=" not in (word := error.override or ""):
             return f"{word!r} is no setting, key=value; {_command(word)}"

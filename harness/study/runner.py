@@ -115,7 +115,9 @@ def require_results(cells: Sequence[Cell]) -> None:
     say(f"{summary(states)}\n{cells[0].folder.parent.parent}")
     without = [cell for cell in cells if not result(cell.folder)]
     if without:
-        raise StudyFailed(f"{len(without)} of {len(cells)} cells have no result: {_advice(without)}")
+        raise StudyFailed(
+            f"{len(without)} of {len(cells)} cells have no result: {_advice(without)}"
+        )
 
 
 def _advice(without: Sequence[Cell]) -> str:

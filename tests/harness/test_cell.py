@@ -512,8 +512,7 @@ def test_a_package_s_sources_are_all_that_it_imports(
     (package / "deep").mkdir(parents=True)
     (package / "__init__.py").write_text("from .inner import scale\n")
     (package / "inner.py").write_text(
-        "from .deep import FACTOR\n"
-        "def scale(loss, logits, y, model):\n    return loss * FACTOR\n"
+        "from .deep import FACTOR\ndef scale(loss, logits, y, model):\n    return loss * FACTOR\n"
     )
     (package / "deep" / "__init__.py").write_text("from .part import FACTOR\n")
     (package / "deep" / "part.py").write_text("FACTOR = 1.0\n")
@@ -577,8 +576,12 @@ def test_a_second_run_of_a_cell_has_the_same_curve_and_is_sent_nowhere(tiny, com
 def test_an_error_of_ones_own_code_names_the_line_to_fix(tiny, own_idea) -> None:
     folder, arm = own_idea
     helper = folder / "own_helper.py"
-    helper.write_text("class Factor:\n    def __rmul__(self, other):\n        return other @ other.nose\nFACTOR = Factor()\n")
-    (folder / "own_idea.py").write_text((folder / "own_idea.py").read_text().replace("loss * FACTOR", "FACTOR.__rmul__(loss)"))
+    helper.write_text(
+        "class Factor:\n    def __rmul__(self, other):\n        return other @ other.nose\nFACTOR = Factor()\n"
+    )
+    (folder / "own_idea.py").write_text(
+        (folder / "own_idea.py").read_text().replace("loss * FACTOR", "FACTOR.__rmul__(loss)")
+    )
     frozen = freeze(load([*tiny, *arm]))
     assert cell.rehearse(frozen, 1) == 1
     wanted = f"'nose'; fix {helper}:3 and run it again"

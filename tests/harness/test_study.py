@@ -577,6 +577,18 @@ def test_a_clusters_settings_lie_on_its_plugins_schema_without_a_warning(command
     assert "partion" in typo.stderr
 
 
+@pytest.mark.parametrize(
+    ("seconds", "text"), [(0.2, "0 s"), (119, "119 s"), (200, "3.3 min"), (8000, "2.2 h")]
+)
+def test_what_is_left_is_told_in_the_unit_that_suits_it(tmp_path, monkeypatch, seconds, text):
+    from harness.study import screen
+
+    watched = screen.Screen(tmp_path, n_cells=2, n_slots=1)
+    watched.n_done = 1
+    monkeypatch.setattr(screen.time, "perf_counter", lambda: watched.start + seconds)
+    assert watched._left() == text
+
+
 def test_so_many_seeds_that_they_find_no_room_are_counted() -> None:
     import io
 
