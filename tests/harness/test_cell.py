@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 import torch
 
-from harness import cell, journal
+from harness import cell, journal, loop
 from harness.compose import load
 from harness.freeze import freeze, load_frozen
 from harness.loop import Diverged, Nobody, accumulate_gradients, train
@@ -437,6 +437,28 @@ def test_deterministic_mode_asks_torch_for_it_and_changes_no_bit_on_a_cpu(tiny) 
         torch.use_deterministic_algorithms(False)
     assert strict.status is Status.COMPLETE
     assert strict.fingerprints == plain.fingerprints
+
+
+@pytest.mark.parametrize("compiled", [True, False])
+def test_the_time_of_the_compiler_is_paid_but_is_no_speed(tiny, monkeypatch, compiled) -> None:
+    clock, original = [0.0], accumulate_gradients
+
+    def step(training, number):
+        clock[0] += 1001.0 if number == 0 else 1.0
+        return original(training, number)
+
+    monkeypatch.setattr(loop, "accumulate_gradients", step)
+    monkeypatch.setattr(journal.time, "perf_counter", lambda: clock[0])
+    monkeypatch.setattr(torch, "compile", lambda model: model)
+    hardware = [f"hardware.compile={compiled}", "hardware.usd_per_hour=3600",
+                "hardware.peak_flops=1e6"]  # fmt: skip
+    folder, record = run([*tiny, *hardware])
+    cost = record.cost
+    assert (cost.train_seconds, cost.usd) == (1010, 1010)
+    assert cost.tokens_per_second == (256 if compiled else pytest.approx(2560 / 1010, abs=0.1))
+    assert cost.mfu == pytest.approx(cost.flops / 2560 * cost.tokens_per_second / 1e6)
+    *_, last = lines(folder / "metrics.jsonl")
+    assert last["tokens_per_second"] == cost.tokens_per_second
 
 
 @pytest.fixture
