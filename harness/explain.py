@@ -46,6 +46,9 @@ def explain(error: Exception) -> str:
         )
     if text.startswith("Multiple values for intervention"):
         return "intervention is given twice; a stack is one value: '+intervention=[a,b]'"
+    if text.startswith("Could not override"):  # Hydra's hint cannot be pasted into a shell
+        added = text.rpartition(" use ")[2].replace("'", "").replace(" ", "")
+        return f"{added[1:].partition('=')[0]} is added with a plus: '{added}'"
     if isinstance(error, YAMLError):
         return f"not valid YAML: {' '.join(str(error).split())}"
     if isinstance(error.__cause__, OmegaConfBaseException):

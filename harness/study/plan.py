@@ -12,19 +12,23 @@ from typing import Any
 from harness import provenance
 from harness.compose import Flat, flatten
 from harness.config import Autocast, Config, ConfigError, Matmul
-from harness.freeze import freeze
+from harness.freeze import freeze, load_frozen
 from harness.log import say
 from harness.records import (
     BASELINE,
     METRICS_FILE,
+    RECORD_FILE,
     StudyPlan,
     canonical_hash,
     now,
     read_plan,
     write_plan,
 )
+from harness.study.outcome import result
 from harness.study.view import cell_states, shown
 
+SETTINGS = ("interventions", "model", "data", "train", "optim", "schedule", "precision", "eval")
+"""The groups that can change a cell's numbers."""
 FEWEST_DF = 3
 """Degrees of freedom below which the analysis gives no verdict."""
 
@@ -107,25 +111,42 @@ def _refuse_twins(cells: Sequence[Cell], n_jobs: int) -> None:
     twins = [cell for cell in cells if counts[cell.folder] > 1]
     if twins or n_jobs > len(cells):
         cell = twins[0] if twins else cells[0]
-        raise ConfigError(
-            f"two cells of this sweep are the same one ({cell.name}): "
-            "sweep over something that changes the training, for example 'seed=range(3)'"
-        )
+        advice = "sweep over something that changes the training, for example 'seed=range(3)'"
+        if cell.config.study.arms:
+            advice = "name each arm of study.arms once"
+        raise ConfigError(f"two cells of this sweep are the same one ({cell.name}): {advice}")
 
 
 def _warn_of_namesakes(cells: Sequence[Cell]) -> None:
     """Point out cells of equal arm and seeds that differ in a setting, which names no arm."""
     named: dict[str, list[Flat]] = {}
-    for cell in cells:
-        named.setdefault(cell.name, []).append(flatten(asdict(cell.config)))
+    for cell in [*cells, *_finished_before(cells)]:
+        groups = asdict(cell.config)
+        settings = flatten({name: groups[name] for name in SETTINGS})
+        same = named.setdefault(cell.name, [])
+        if settings not in same:  # else own code was edited
+            same.append(settings)
     name, same = max(named.items(), key=lambda item: len(item[1]))
     keys = sorted(key for key in same[0] if any(key in o and o[key] != same[0][key] for o in same))
     if len(same) > 1:
         say(
-            f"warning: {len(same)} cells of this sweep are all {name} and differ in "
-            f"{', '.join(keys)}: the table compares arms; an overlay in conf/intervention "
-            "makes one of each value"
+            f"warning: {len(same)} cells of study {cells[0].config.study_name} are all {name} and "
+            f"differ in {', '.join(keys)}: the table compares arms; study_name=NAME keeps settings "
+            "apart, an overlay in conf/intervention makes an arm of each"
         )
+
+
+def _finished_before(cells: Sequence[Cell]) -> list[Cell]:
+    """Return the study's finished cells of the same arms and first seeds with other settings."""
+    first = [cell for cell in cells if cell.config.seeds == cells[0].config.seeds]
+    mine = {cell.folder for cell in cells}
+    found = []
+    for arm in sorted({cell.folder.parent for cell in first}):
+        for folder in {file.parent for file in arm.glob(f"*/{RECORD_FILE}")} - mine:
+            record = result(folder)
+            if record and asdict(record.seeds) == asdict(cells[0].config.seeds):
+                found.append(Cell(folder=folder, config=load_frozen(folder)))
+    return found
 
 
 def _warn_of_no_verdict(study: Path, *, planned: bool) -> None:

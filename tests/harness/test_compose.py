@@ -264,6 +264,18 @@ def test_a_forgotten_package_line_is_named(tmp_path) -> None:
         load([search, "+intervention=bare"])
 
 
+def test_a_group_without_its_plus_is_told_of_it() -> None:
+    from hydra.errors import ConfigCompositionException
+
+    from harness.explain import explain
+
+    hydras = ConfigCompositionException(
+        "Could not override 'intervention'. No match in the defaults list.\n"
+        "To append to your default list use +intervention=['a', 'b']"
+    )
+    assert explain(hydras) == "intervention is added with a plus: '+intervention=[a,b]'"
+
+
 def test_an_intervention_given_twice_is_told_of_stacks() -> None:
     from hydra.errors import ConfigCompositionException
 

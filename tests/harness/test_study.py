@@ -886,10 +886,19 @@ def test_cells_that_one_arm_and_seed_name_alike_are_pointed_out(tiny, capsys) ->
     configs = [load([*tiny, f"train.batch_size={size}"]) for size in (8, 16)]
     settle([Cell(folder=locate(config), config=config) for config in configs], 2)
     err = capsys.readouterr().err
-    assert err.startswith("warning: 2 cells of this sweep are all baseline seed 0 and differ in ")
-    assert "train.batch_size: " in err
+    words = (
+        "warning: 2 cells of study adhoc are all baseline seed 0 and differ in train.batch_size: "
+    )
+    assert err.startswith(words)
     assert err.count("\n") == 1
     settle([Cell(folder=locate(c), config=c) for c in (load(tiny), load([*tiny, "seed=1"]))], 2)
+    assert not capsys.readouterr().err
+    cell.run(locate(configs[0]))
+    capsys.readouterr()
+    settle([Cell(folder=locate(configs[1]), config=configs[1])], 1)
+    assert capsys.readouterr().err.startswith(words)
+    elsewhere = load([*tiny, "train.batch_size=16", "study_name=other"])
+    settle([Cell(folder=locate(elsewhere), config=elsewhere)], 1)
     assert not capsys.readouterr().err
 
 
@@ -940,6 +949,14 @@ def test_a_sweep_that_can_only_end_undecided_is_told_before_it_trains(tiny, caps
     assert not warning(["baseline"], 1)
     assert "0 of the 3" in warning([*two, "no_dropout"], 1)
     assert not warning([*two, "[no_dropout,qkv_bias]"], 1)  # a screening design
+
+
+def test_an_arm_that_is_planned_twice_is_refused(tiny) -> None:
+    from harness.study.plan import Cell, settle
+
+    configs = [load([*tiny, "study.arms=[baseline,baseline]"]) for _ in range(2)]
+    with pytest.raises(ValueError, match=r"\(baseline seed 0\): name each arm of study.arms once"):
+        settle([Cell(folder=locate(config), config=config) for config in configs], 2)
 
 
 def test_status_counts_what_it_shows_and_lists_the_studies_of_a_folder(command, tmp_path) -> None:
