@@ -46,7 +46,7 @@ def explain(error: Exception) -> str:
         )
     if text.startswith("Multiple values for intervention"):
         return "intervention is given twice; a stack is one value: '+intervention=[a,b]'"
-    if text.startswith("Could not override"):  # Hydra's hint cannot be pasted into a shell
+    if "No match in the defaults list" in text:  # Hydra's hint cannot be pasted into a shell
         added = text.rpartition(" use ")[2].replace("'", "").replace(" ", "")
         return f"{added[1:].partition('=')[0]} is added with a plus: '{added}'"
     if isinstance(error, YAMLError):
@@ -60,6 +60,8 @@ def explain(error: Exception) -> str:
     if key is None:
         return text or type(error).__name__
     name = key.removeprefix("full_key:").strip()
+    if "is not a ListConfig" in text:
+        return f"{name} is a list: '{name}=[a,b]'"
     siblings = f"; {_siblings(name)}" if " not in '" in text else ""
     if name == "intervention":
         siblings = "; the first line of an overlay must be: # @package _global_"

@@ -34,6 +34,7 @@ from harness.explain import COMMANDS, CONF_DIR
         (["data.document_separator=<|x|>"], ["""'data.document_separator="<|x|>"'"""]),
         (["data.path=~/books"], ['"data.path=$HOME/books"']),
         (["study_name=" + "a" * 201], ["at most 200"]),
+        (["sample.prompts=hello"], ["'sample.prompts=[a,b]'"]),
         (["statsu"], ["'statsu' is no setting, key=value", "did you mean: python -m harness.status"]),
         (["nose"], ["'nose' is no setting, key=value", "see: python -m harness --help"]),
     ],
