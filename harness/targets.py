@@ -13,7 +13,7 @@ import re
 import sys
 import sysconfig
 import traceback
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from difflib import get_close_matches
 from functools import lru_cache
 from importlib.machinery import ModuleSpec
@@ -110,7 +110,21 @@ def _own_line(error: BaseException, folder: Path) -> str:
         for frame, number in traceback.walk_tb(error.__traceback__)
         if frame.f_globals.get("__name__") in own
     ]
-    return lines[-1] if lines and not lines[-1].startswith(str(folder.absolute())) else ""
+    line = lines[-1] if lines else _definition(error, own)
+    return "" if line.startswith(str(folder.absolute())) else line
+
+
+def _definition(error: BaseException, own: Iterable[str]) -> str:
+    """Return where own code defines what was called with other arguments than it takes."""
+    called = re.match(r"(\w+)[\w.]*\(\) (takes|missing|got) ", str(error))
+    if called is None or not isinstance(error, TypeError):
+        return ""
+    for module in own:
+        if file := _origin(module):
+            for node in _parse(file, module).body:
+                if getattr(node, "name", "") == called[1]:
+                    return f"{file}:{node.lineno}"
+    return ""
 
 
 class _Kept:

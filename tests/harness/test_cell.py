@@ -611,6 +611,15 @@ def test_an_error_of_ones_own_code_names_the_line_to_fix(tiny, own_idea) -> None
     assert cell.run(frozen).error.endswith(wanted)
 
 
+def test_own_code_that_takes_other_arguments_is_named(tiny, own_idea) -> None:
+    folder, arm = own_idea
+    idea = folder / "own_idea.py"
+    idea.write_text("import torch\ndef scale(loss):\n    return loss\n")
+    error = cell.run(freeze(load([*tiny, *arm]))).error
+    assert error.startswith("TypeError: scale() takes 1 positional argument but 4 were given")
+    assert error.endswith(f"; fix {idea}:2 and run it again")
+
+
 @pytest.mark.parametrize(
     ("line", "words"),
     [("import nose_", "ModuleNotFoundError: No module named 'nose_'; fix {}:1 and run it again"),

@@ -153,6 +153,12 @@ def test_an_overlay_without_its_own_card_is_refused(tmp_path) -> None:
         load([overlay(tmp_path, "mine", card), "+intervention=mine"])
 
 
+def test_an_event_without_its_function_is_refused(tmp_path) -> None:
+    card = "interventions: {mine: {summary: s, source: t, event: loss}}"
+    with pytest.raises(ConfigError, match="'mine' names the event loss, but no function"):
+        load([overlay(tmp_path, "mine", card), "+intervention=mine"])
+
+
 def test_broken_yaml_is_named(tmp_path) -> None:
     with pytest.raises(ConfigError, match=r"not valid YAML.*broken\.yaml"):
         load([overlay(tmp_path, "broken", "model: {a: b: c"), "+intervention=broken"])
