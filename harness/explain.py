@@ -39,6 +39,9 @@ def explain(error: Exception) -> str:
         reason = error.message.splitlines()[0]
         return f"cannot read {word!r}: {reason}; {_quoted(word)}"
     text = str(error)
+    if text.startswith("provider=hydra.searchpath"):
+        missing = text.rpartition("path=")[2].removesuffix(" is not available.")
+        return f"hydra.searchpath: there is no folder {missing}, seen from {Path.cwd()}"
     if "Ambiguous value" in text or "requires --multirun" in text:
         return (
             f"{text.splitlines()[0].rstrip(':')}: several values are a sweep, add -m; "
