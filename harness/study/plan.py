@@ -5,9 +5,13 @@ from __future__ import annotations
 import math
 from collections import Counter
 from collections.abc import Sequence
+from contextlib import suppress
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
+
+from omegaconf.errors import OmegaConfBaseException
+from yaml import YAMLError
 
 from harness import provenance
 from harness.compose import Flat, flatten
@@ -145,7 +149,8 @@ def _finished_before(cells: Sequence[Cell]) -> list[Cell]:
         for folder in {file.parent for file in arm.glob(f"*/{RECORD_FILE}")} - mine:
             record = result(folder)
             if record and asdict(record.seeds) == asdict(cells[0].config.seeds):
-                found.append(Cell(folder=folder, config=load_frozen(folder)))
+                with suppress(OSError, YAMLError, OmegaConfBaseException):  # of another version
+                    found.append(Cell(folder=folder, config=load_frozen(folder)))
     return found
 
 
@@ -154,8 +159,10 @@ def _warn_of_no_verdict(study: Path, *, planned: bool) -> None:
     runs = [(s.arm, s.seed.split("/")[0]) for s in shown(cell_states(study))[0] if s.seed != "?"]
     arms = {arm for arm, _ in runs}
     screening = len(set(runs)) == len(arms) and any("+" in arm for arm in arms)
+    if screening or BASELINE not in arms or len(arms) == 1:
+        return
     df = degrees_of_freedom(runs)
-    if df >= FEWEST_DF or BASELINE not in arms or len(arms) == 1 or screening:
+    if df >= FEWEST_DF:
         return
     n_seeds = seeds_for_verdicts(len(arms))
     option = f"study.seeds={n_seeds}" if planned else f"'seed=range({n_seeds})'"

@@ -897,6 +897,8 @@ def test_cells_that_one_arm_and_seed_name_alike_are_pointed_out(tiny, capsys) ->
     capsys.readouterr()
     settle([Cell(folder=locate(configs[1]), config=configs[1])], 1)
     assert capsys.readouterr().err.startswith(words)
+    (locate(configs[0]) / "config.yaml").write_text("of_another_version: 1\n")
+    settle([Cell(folder=locate(configs[1]), config=configs[1])], 1)
     elsewhere = load([*tiny, "train.batch_size=16", "study_name=other"])
     settle([Cell(folder=locate(elsewhere), config=elsewhere)], 1)
     assert not capsys.readouterr().err
