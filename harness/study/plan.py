@@ -94,7 +94,6 @@ def settle(cells: Sequence[Cell], n_jobs: int, looks: Sequence[int] = ()) -> Non
     if not cells:
         raise ConfigError("an empty sweep: name at least one arm and one seed")
     _refuse_twins(cells, n_jobs)
-    _warn_of_namesakes(cells)
     study = cells[0].folder.parent.parent
     new = _plan(cells, looks) if cells[0].config.study.arms else None
     seen = {path.parent.parent.name for path in study.glob(f"*/*/{METRICS_FILE}")}
@@ -102,6 +101,7 @@ def settle(cells: Sequence[Cell], n_jobs: int, looks: Sequence[int] = ()) -> Non
     if old and new:
         _hold_against(old, new, seen)
         new = replace(old, cells=new.cells)
+    _warn_of_namesakes(cells)
     for cell in cells:
         cell.freeze()
     if new and new != old:
