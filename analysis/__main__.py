@@ -5,7 +5,9 @@ from __future__ import annotations
 import argparse
 import os
 import sys
+from difflib import get_close_matches
 from importlib import import_module
+from pathlib import Path
 from typing import NoReturn
 
 from analysis.commands import COMMANDS
@@ -27,6 +29,11 @@ def main(arguments: list[str] | None = None) -> int:
     given = list(sys.argv[1:] if arguments is None else arguments)
     parser = build_parser()
     if given and given[0] not in (*COMMANDS, "-h", "--help"):
+        near = get_close_matches(given[0], COMMANDS, n=1)
+        if near and not given[0].startswith("-") and not Path(given[0]).exists():
+            parser.error(
+                f"{given[0]!r} is no command and no file; did you mean: {parser.prog} {near[0]}"
+            )
         given.insert(0, DEFAULT)
     if not given:
         parser.print_help()

@@ -57,7 +57,7 @@ from harness.setup import (
     new_record,
     settle_process,
 )
-from harness.targets import use_kept_sources
+from harness.targets import failure, use_kept_sources
 
 log = logging.getLogger(__name__)
 
@@ -131,7 +131,7 @@ def _to_an_end(setup: Setup) -> None:
     except LockLost:
         raise
     except Exception as error:
-        record.status, record.error = Status.FAILED, f"{type(error).__name__}: {error}"
+        record.status, record.error = Status.FAILED, failure(error, setup.folder)
         log.exception("%s failed", setup.folder)
     record.finished = now()
     if record.status is not Status.FAILED:  # else the others may wait in the middle of something
@@ -245,7 +245,7 @@ def rehearse(folder: Path, n_cells: int) -> int:
         train(training, Nobody())
         evaluate(training, corpus.tokens("test"), 1)
     except Exception as error:
-        record.status, record.error = Status.FAILED, f"{type(error).__name__}: {error}"
+        record.status, record.error = Status.FAILED, failure(error, folder)
         traceback.print_exc()
         return _enter_failure(folder, record)
     return 0

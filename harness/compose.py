@@ -210,6 +210,11 @@ def _changes(baseline: Flat, other: Flat) -> dict[str, list[Any]]:
 def _check_effect(config: Config, single: dict[str, dict[str, list[Any]]]) -> None:
     for name, changes in single.items():
         card = config.interventions[name]
+        if card.event and not card.fn:
+            raise ConfigError(
+                f"intervention {name!r} names the event {card.event.name}, but no function to "
+                "call there: add fn to its card"
+            )
         if not changes and card.fn is None and not card.control:
             raise ConfigError(
                 f"intervention {name!r} changes nothing here: scale={config.scale_name} has its "

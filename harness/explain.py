@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from contextlib import suppress
+from difflib import get_close_matches
 from pathlib import Path
 
 from hydra.errors import MissingConfigException, OverrideParseException
@@ -13,6 +14,8 @@ from yaml import YAMLError
 from harness.config import CardConfig, Config
 
 CONF_DIR = Path(__file__).resolve().parent.parent / "conf"
+COMMANDS = ("cell", "prepare", "status", "sync", "throughput")
+"""Of ``python -m harness.COMMAND``."""
 _HINTS = {
     "intervention": "; see: python -m interventions",
     "hydra/launcher": "; a cluster's needs its extra: pip install 'llm-interventions[slurm,ray]'",
@@ -23,18 +26,22 @@ _HINTS = {
 def explain(error: Exception) -> str:
     """Return one line for an error of Hydra or OmegaConf: what, where, what is allowed."""
     if isinstance(error, MissingConfigException) and error.missing_cfg_file:
-        group, _, name = str(error.missing_cfg_file).rpartition("/")
-        hint = _HINTS.get(group, "")
-        folder = CONF_DIR / group
-        options = error.options or sorted(file.stem for file in folder.glob("*.yaml"))
-        allowed = ", ".join(options) or "none"
+        group, _, file = str(error.missing_cfg_file).rpartition("/")
+        name = file.removesuffix(".yaml")
+        options = error.options or sorted(path.stem for path in (CONF_DIR / group).glob("*.yaml"))
+        hint = _searchpath(Path(group, f"{name}.yaml")) or _HINTS.get(group, "")
         return (
-            f"unknown {group or 'config'} {name.removesuffix('.yaml')!r}; allowed: {allowed}{hint}"
+            f"unknown {group or 'config'} {name!r}; allowed: {', '.join(options) or 'none'}{hint}"
         )
     if isinstance(error, OverrideParseException):
+        if "=" not in (word := error.override or ""):
+            return f"{word!r} is no setting, key=value; {_command(word)}"
         reason = error.message.splitlines()[0]
-        return f"cannot read {error.override!r}: {reason}; {_quoted(error.override or '')}"
+        return f"cannot read {word!r}: {reason}; {_quoted(word)}"
     text = str(error)
+    if text.startswith("provider=hydra.searchpath"):
+        missing = text.rpartition("path=")[2].removesuffix(" is not available.")
+        return f"hydra.searchpath: there is no folder {missing}, seen from {Path.cwd()}"
     if "Ambiguous value" in text or "requires --multirun" in text:
         return (
             f"{text.splitlines()[0].rstrip(':')}: several values are a sweep, add -m; "
@@ -42,6 +49,9 @@ def explain(error: Exception) -> str:
         )
     if text.startswith("Multiple values for intervention"):
         return "intervention is given twice; a stack is one value: '+intervention=[a,b]'"
+    if "No match in the defaults list" in text:  # Hydra's hint cannot be pasted into a shell
+        added = text.rpartition(" use ")[2].replace("'", "").replace(" ", "")
+        return f"{added[1:].partition('=')[0]} is added with a plus: '{added}'"
     if isinstance(error, YAMLError):
         return f"not valid YAML: {' '.join(str(error).split())}"
     if isinstance(error.__cause__, OmegaConfBaseException):
@@ -53,10 +63,27 @@ def explain(error: Exception) -> str:
     if key is None:
         return text or type(error).__name__
     name = key.removeprefix("full_key:").strip()
+    if "is not a ListConfig" in text:
+        return f"{name} is a list: '{name}=[a,b]'"
     siblings = f"; {_siblings(name)}" if " not in '" in text else ""
     if name == "intervention":
         siblings = "; the first line of an overlay must be: # @package _global_"
     return f"{text} (at {name}){siblings}"
+
+
+def _searchpath(file: Path) -> str:
+    """Say how Hydra finds a person's own file that lies in a folder near by."""
+    found = [path for depth in ("", "*/", "*/*/") for path in sorted(Path().glob(f"{depth}{file}"))]
+    if not found:
+        return ""
+    folder = found[0].parents[len(file.parents) - 1].as_posix()
+    return f"; {found[0]} needs 'hydra.searchpath=[file://{folder}]' in the command"
+
+
+def _command(word: str) -> str:
+    """Name the command that was perhaps meant."""
+    near = get_close_matches(word, COMMANDS, n=1)
+    return f"did you mean: python -m harness.{near[0]}" if near else "see: python -m harness --help"
 
 
 def _quoted(override: str) -> str:

@@ -90,6 +90,9 @@ class Journal:
             evenly_spaced(config.sample.n_times, n_steps) if chosen is None else set(chosen)
         )
         self.clock = Stopwatch(self.record.cost.train_seconds, training.device)
+        self.compiling = config.hardware.compile
+        self.speed_since = (0.0, 0)
+        """Seconds and step from which on the speed is measured."""
         self.stop_requested, self.asked_at = False, 0.0
         if self.is_main:
             self.progress = Progress(self.record.arm, n_steps, training.step)
@@ -100,6 +103,9 @@ class Journal:
     def step_done(self, loss: Tensor, grad_norm: Tensor, lr: float) -> None:
         """Log, validate, sample and save where this step is due."""
         step, config = self.training.step, self.training.config
+        if self.compiling:  # in its first step, once more in every process
+            loss.item()
+            self.compiling, self.speed_since = False, (self.clock.seconds, step)
         self.losses.append(loss)
         if step in self.log_steps | self.val_steps:
             metrics = self._measure(grad_norm, lr)
@@ -146,6 +152,7 @@ class Journal:
         t.count_skipped()
         record.skipped_steps = t.skipped_steps
         record.cost.train_seconds = round(self.clock.seconds, 3)
+        record.cost.tokens_per_second = self._tokens_per_second()
         fill_cost(record, t)
         if self.is_main:
             self.lock.check()
@@ -169,6 +176,13 @@ class Journal:
             self.record.cost.train_seconds = saved["train_seconds"]
             log.info("going on from step %d", self.training.step)
 
+    def _tokens_per_second(self) -> float:
+        """Return the speed, without the step that compiled unless there is no other."""
+        t, seconds = self.training, self.clock.seconds
+        since = self.speed_since if t.step > self.speed_since[1] else (0.0, 0)
+        tokens = (t.step - since[1]) * t.config.tokens_per_step
+        return round(tokens / max(seconds - since[0], 1e-9), 1)
+
     def _measure(self, grad_norm: Tensor, lr: float) -> dict[str, Any]:
         t = self.training
         t.count_skipped()
@@ -184,7 +198,7 @@ class Journal:
             "grad_norm": finite(grad_norm.item()),
             "skipped_steps": t.skipped_steps,
             "train_seconds": round(self.clock.seconds, 3),
-            "tokens_per_second": round(done / max(self.clock.seconds, 1e-9), 1),
+            "tokens_per_second": self._tokens_per_second(),
         }
 
     def _val_loss(self) -> float | None:
@@ -230,12 +244,11 @@ def rows_of(path: Path) -> Iterator[dict[str, Any]]:
 def fill_cost(record: RunRecord, training: Training) -> None:
     """Enter what the tokens so far cost."""
     cost, hardware = record.cost, training.config.hardware
-    cost.flops = flops_per_token(training.model, training.config.model) * record.tokens
+    per_token = flops_per_token(training.model, training.config.model)
+    cost.flops = per_token * record.tokens
     n_devices = training.world.size
-    if cost.train_seconds > 0:
-        cost.tokens_per_second = round(record.tokens / cost.train_seconds, 1)
-        if hardware.peak_flops:
-            cost.mfu = cost.flops / (cost.train_seconds * n_devices * hardware.peak_flops)
+    if hardware.peak_flops and cost.tokens_per_second:
+        cost.mfu = per_token * cost.tokens_per_second / (n_devices * hardware.peak_flops)
     if hardware.usd_per_hour is not None:
         cost.usd = cost.train_seconds / 3600 * hardware.usd_per_hour * n_devices
     if training.device.type == "cuda":

@@ -15,6 +15,14 @@ def wants_bar() -> bool:
     return sys.stderr is not None and sys.stderr.isatty()
 
 
+def duration(seconds: float) -> str:
+    """Return a time in the unit that suits it: ``12 s``, ``3.5 min``, ``40.2 h``."""
+    for unit, size in (("h", 3600), ("min", 60)):
+        if seconds >= 2 * size:
+            return f"{seconds / size:.1f} {unit}"
+    return f"{seconds:.0f} s"
+
+
 class Progress:
     """Shows loss, tokens per second and time left."""
 

@@ -78,7 +78,8 @@ class Cost:
     """What the cell took. Seconds are of training alone, without evaluation and start-up."""
 
     train_seconds: float = 0.0
-    tokens_per_second: float | None = None
+    """With `Provenance.compile`, those of the compiler, in each process's first step, included."""
+    tokens_per_second: float | None = None  # without that step
     flops: float | None = None
     """Floating-point operations of training, forward and backward."""
     mfu: float | None = None

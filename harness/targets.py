@@ -9,9 +9,11 @@ from __future__ import annotations
 
 import ast
 import hashlib
+import re
 import sys
 import sysconfig
-from collections.abc import Callable
+import traceback
+from collections.abc import Callable, Iterable
 from difflib import get_close_matches
 from functools import lru_cache
 from importlib.machinery import ModuleSpec
@@ -19,11 +21,15 @@ from importlib.util import find_spec, spec_from_file_location
 from pathlib import Path
 from typing import Any
 
+from hydra.errors import InstantiationException
+
+from harness.allocator import out_of_memory
 from harness.config import Config, ConfigError
 from harness.records import SOURCES_FOLDER, write_atomic
 
 OURS = "harness."
 """Our own code is in the record's provenance, not in the cell's identity."""
+PACKAGE_FILE = "__init__.py"
 
 
 def source_hashes(config: Config, folder: Path | None = None) -> dict[str, str]:
@@ -39,7 +45,7 @@ def source_hashes(config: Config, folder: Path | None = None) -> dict[str, str]:
     """
     found = {}
     for target in sorted(_targets(config)):
-        kept = _closure(target, _kept_in(folder)) if folder else {}
+        kept = _closure(target, _kept_files(folder).get) if folder else {}
         files = kept or _files(target)
         if target.startswith(OURS):
             continue
@@ -54,25 +60,71 @@ def keep_sources(config: Config, folder: Path) -> None:
         if not target.startswith(OURS):
             for name, path in _files(target).items():
                 if not _installed(path):
-                    write_atomic(folder / SOURCES_FOLDER / f"{name}.py", path.read_bytes())
+                    kept = f"{name}.__init__.py" if path.name == PACKAGE_FILE else f"{name}.py"
+                    write_atomic(folder / SOURCES_FOLDER / kept, path.read_bytes())
 
 
 def use_kept_sources(folder: Path) -> list[str]:
     """Import the cell's own modules as they were frozen; return the names of those edited since."""
     kept = _Kept()
     sys.meta_path.insert(0, kept)
-    for file in sorted((folder / SOURCES_FOLDER).glob("*.py")):  # a package before its modules
-        name = file.name.removesuffix(".py")
+    files = _kept_files(folder)
+    for name, file in sorted(files.items()):  # a package before its modules
         live = _origin(name)
         if live is None or live.read_bytes() != file.read_bytes():
-            inside = [str(live.parent)] if live and live.name == "__init__.py" else None
+            package = file.name.endswith(PACKAGE_FILE)
+            inside = ([str(live.parent)] if live else []) if package else None
             kept.specs[name] = spec_from_file_location(
                 name, file, submodule_search_locations=inside
             )
-            sys.modules.pop(name, None)
     if not kept.specs:
         sys.meta_path.remove(kept)
+    for name in files if kept.specs else ():  # they may have imported each other
+        sys.modules.pop(name, None)
     return sorted(kept.specs)
+
+
+def failure(error: BaseException, folder: Path) -> str:
+    """Return what went wrong in a cell and, if its own code raised it, which line to fix."""
+    if isinstance(error, InstantiationException):  # Hydra's, around what went wrong in a target
+        while error.__cause__ is not None:
+            error = error.__cause__
+    text, line = f"{type(error).__name__}: {error}", _own_line(error, folder)
+    return f"{text}; fix {line} and run it again" if line and not out_of_memory(error) else text
+
+
+def line_to_fix(text: str) -> str:
+    """Return the line of own code that a `failure` names, empty if it names none."""
+    found = re.search(r"; fix (.+:\d+) and run it again$", text)
+    return found[1] if found else ""
+
+
+def _own_line(error: BaseException, folder: Path) -> str:
+    """Return the last line of the cell's own code that an error passed, as FILE:LINE.
+
+    Of code that was edited since it was frozen, no line: the next cell has another.
+    """
+    own = _kept_files(folder)
+    lines = [
+        f"{frame.f_code.co_filename}:{number}"
+        for frame, number in traceback.walk_tb(error.__traceback__)
+        if frame.f_globals.get("__name__") in own
+    ]
+    line = lines[-1] if lines else _definition(error, own)
+    return "" if line.startswith(str(folder.absolute())) else line
+
+
+def _definition(error: BaseException, own: Iterable[str]) -> str:
+    """Return where own code defines what was called with other arguments than it takes."""
+    called = re.match(r"(\w+)[\w.]*\(\) (takes|missing|got) ", str(error))
+    if called is None or not isinstance(error, TypeError):
+        return ""
+    for module in own:
+        if file := _origin(module):
+            for node in _parse(file, module).body:
+                if getattr(node, "name", "") == called[1]:
+                    return f"{file}:{node.lineno}"
+    return ""
 
 
 class _Kept:
@@ -115,10 +167,11 @@ def _files(target: str) -> dict[str, Path]:
         raise ConfigError(f"_target_={target}: {path} defines no {name!r}; it has: {close}")
     if target.startswith(OURS) or _installed(path):
         return {module: path}
-    root = path.parents[module.count(".") + (path.name == "__init__.py")]
+    root = path.parents[module.count(".") + (path.name == PACKAGE_FILE)]
 
     def beside(module: str) -> Path | None:
-        places = [root / f"{module.replace('.', '/')}{end}" for end in (".py", "/__init__.py")]
+        place = root / module.replace(".", "/")
+        places = (place / PACKAGE_FILE, place.with_name(f"{place.name}.py"))
         return next((place for place in places if place.is_file()), None)
 
     return _closure(target, beside)
@@ -132,19 +185,19 @@ def _closure(target: str, find: Callable[[str], Path | None]) -> dict[str, Path]
     found: dict[str, Path] = {}
     while waiting:
         module = waiting.pop()
-        file = find(module)
+        file = find(module) if module else None
         if file is not None and module not in found and not module.startswith(OURS):
             found[module] = file
-            waiting += sorted(_imports(_parse(file, target), module))
+            inside = f"{module}.__init__" if file.name.endswith(PACKAGE_FILE) else module
+            package = module.rpartition(".")[0]  # imported first
+            waiting += [package, *sorted(_imports(_parse(file, target), inside))]
     return found
 
 
-def _kept_in(folder: Path) -> Callable[[str], Path | None]:
-    def kept(module: str) -> Path | None:
-        file = folder / SOURCES_FOLDER / f"{module}.py"
-        return file if file.is_file() else None
-
-    return kept
+def _kept_files(folder: Path) -> dict[str, Path]:
+    """Return module -> file of the sources that a cell keeps."""
+    files = (folder / SOURCES_FOLDER).glob("*.py")
+    return {file.name.removesuffix(".py").removesuffix(".__init__"): file for file in files}
 
 
 def _installed(path: Path) -> bool:
@@ -165,10 +218,18 @@ def _locate(target: str) -> tuple[str, str]:
 
 
 def _spec(module: str) -> ModuleSpec | None:
-    try:
-        return find_spec(module)
-    except (ImportError, ValueError):
+    """Find a module as an import would, without running the package that it is in."""
+    package = module.rpartition(".")[0]
+    above = _spec(package) if package else None
+    inside = above.submodule_search_locations if above else None
+    if package and inside is None:
         return None
+    finders = (getattr(finder, "find_spec", None) for finder in sys.meta_path)
+    try:
+        found = (find(module, inside) for find in finders if find)
+        return next((spec for spec in found if spec is not None), None)
+    except KeyError:  # a folder without __init__.py looks for the folder above, which has no code
+        return find_spec(module)
 
 
 def _origin(module: str) -> Path | None:

@@ -18,6 +18,7 @@ from typing import TYPE_CHECKING
 
 from harness.config import Autocast, Config, ConfigError, Matmul, PrecisionConfig
 from harness.exits import EXIT_REFUSED
+from harness.progress import duration
 
 if TYPE_CHECKING:
     from harness.trial import Trial
@@ -121,21 +122,22 @@ def count_cells(config: Config) -> int:
     return sum(seeds) or 1
 
 
-def cell_hours(config: Config, trial: Trial) -> float:
-    """Return the hours that one cell trains and evaluates on one device."""
+def cell_seconds(config: Config, trial: Trial) -> float:
+    """Return the seconds that one cell trains and evaluates on one device."""
     evaluation = config.eval
     n_sequences = evaluation.n_val * evaluation.val_sequences + evaluation.test_sequences
     evaluating = n_sequences * config.model.block_size / trial.eval_tokens_per_second
-    return (config.train.tokens / trial.tokens_per_second + evaluating) / 3600
+    return config.train.tokens / trial.tokens_per_second + evaluating
 
 
 def bill(config: Config, trial: Trial) -> str:
-    """Return hours and dollars of the study, and how they grow."""
-    n_cells, hours = count_cells(config), cell_hours(config, trial)
+    """Return time and dollars of the study, and how they grow."""
+    n_cells, seconds = count_cells(config), cell_seconds(config, trial)
     rate = config.hardware.usd_per_hour
-    price = f", ${n_cells * hours * rate:,.2f}" if rate is not None else ""
+    price = f", ${n_cells * seconds / 3600 * rate:,.2f}" if rate is not None else ""
     lines = [
-        f"{n_cells} cells x {hours:.3g} h = {n_cells * hours:.3g} device-hours{price}"
+        f"{n_cells} cell{'s' * (n_cells > 1)} x {duration(seconds)} = "
+        f"{duration(n_cells * seconds)} of one device{price}"
         + ("" if rate is not None else " (set hardware.usd_per_hour for dollars)")
     ]
     if config.study.arms:

@@ -1,19 +1,40 @@
-"""The plan of a study: fixed before its first run, never changed afterwards."""
+"""The plan of a study: fixed before the first loss is seen, never changed afterwards."""
 
 from __future__ import annotations
 
+import math
 from collections import Counter
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass
+from contextlib import suppress
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
+from omegaconf.errors import OmegaConfBaseException
+from yaml import YAMLError
+
 from harness import provenance
 from harness.config import Autocast, Config, ConfigError, Flat, Matmul, flatten
-from harness.freeze import freeze
+from harness.freeze import freeze, load_frozen
 from harness.log import say
-from harness.records import StudyPlan, canonical_hash, now, read_plan, write_plan
+from harness.records import (
+    BASELINE,
+    METRICS_FILE,
+    RECORD_FILE,
+    StudyPlan,
+    canonical_hash,
+    now,
+    read_plan,
+    write_plan,
+)
+from harness.study.outcome import result
+from harness.study.view import cell_states, shown
 from harness.versions import note_command
+
+SETTINGS = ("interventions", "model", "data", "train", "optim", "schedule", "precision", "eval")
+"""The groups that can change a cell's numbers."""
+FEWEST_DF = 3
+"""Degrees of freedom below which the analysis gives no verdict."""
 
 
 @dataclass(kw_only=True, slots=True)
@@ -61,6 +82,8 @@ class Cell:
 def settle(cells: Sequence[Cell], n_jobs: int, looks: Sequence[int] = ()) -> None:
     """Check the cells of a sweep together, then freeze them and, of a saved study, the plan.
 
+    An arm's cells may still be planned anew, and a study while it has none but such arms, as long
+    as none of them has logged a loss: nobody has seen what the change would be made for.
     What the command asks for is noted in the study's folder.
 
     Raises
@@ -72,17 +95,20 @@ def settle(cells: Sequence[Cell], n_jobs: int, looks: Sequence[int] = ()) -> Non
     if not cells:
         raise ConfigError("an empty sweep: name at least one arm and one seed")
     _refuse_twins(cells, n_jobs)
-    _warn_of_namesakes(cells)
     study = cells[0].folder.parent.parent
     new = _plan(cells, looks) if cells[0].config.study.arms else None
-    old = read_plan(study) if new else None
+    seen = {path.parent.parent.name for path in study.glob(f"*/*/{METRICS_FILE}")}
+    old = read_plan(study) if new and seen else None
     if old and new:
-        _hold_against(old, new)
+        _hold_against(old, new, seen)
+        new = replace(old, cells=new.cells)
+    _warn_of_namesakes(cells)
     for cell in cells:
         cell.freeze()
-    if new and not old:
+    if new and new != old:
         write_plan(study, new)
     note_command(study, [cell.entry for cell in cells])
+    _warn_of_no_verdict(study, planned=new is not None)
 
 
 def _refuse_twins(cells: Sequence[Cell], n_jobs: int) -> None:
@@ -91,25 +117,83 @@ def _refuse_twins(cells: Sequence[Cell], n_jobs: int) -> None:
     twins = [cell for cell in cells if counts[cell.folder] > 1]
     if twins or n_jobs > len(cells):
         cell = twins[0] if twins else cells[0]
-        raise ConfigError(
-            f"two cells of this sweep are the same one ({cell.name}): "
-            "sweep over something that changes the training, for example 'seed=range(3)'"
-        )
+        advice = "sweep over something that changes the training, for example 'seed=range(3)'"
+        if cell.config.study.arms:
+            advice = "name each arm of study.arms once"
+        raise ConfigError(f"two cells of this sweep are the same one ({cell.name}): {advice}")
 
 
 def _warn_of_namesakes(cells: Sequence[Cell]) -> None:
     """Point out cells of equal arm and seeds that differ in a setting, which names no arm."""
     named: dict[str, list[Flat]] = {}
-    for cell in cells:
-        named.setdefault(cell.name, []).append(flatten(asdict(cell.config)))
+    for cell in [*cells, *_finished_before(cells)]:
+        groups = asdict(cell.config)
+        settings = flatten({name: groups[name] for name in SETTINGS})
+        same = named.setdefault(cell.name, [])
+        if settings not in same:  # else own code was edited
+            same.append(settings)
     name, same = max(named.items(), key=lambda item: len(item[1]))
     keys = sorted(key for key in same[0] if any(key in o and o[key] != same[0][key] for o in same))
     if len(same) > 1:
         say(
-            f"warning: {len(same)} cells of this sweep are all {name} and differ in "
-            f"{', '.join(keys)}: the table compares arms; an overlay in conf/intervention "
-            "makes one of each value"
+            f"warning: {len(same)} cells of study {cells[0].config.study_name} are all {name} and "
+            f"differ in {', '.join(keys)}: the table compares arms; study_name=NAME keeps settings "
+            "apart, an overlay in conf/intervention makes an arm of each"
         )
+
+
+def _finished_before(cells: Sequence[Cell]) -> list[Cell]:
+    """Return the study's finished cells of the same arms and first seeds with other settings."""
+    first = [cell for cell in cells if cell.config.seeds == cells[0].config.seeds]
+    mine = {cell.folder for cell in cells}
+    found = []
+    for arm in sorted({cell.folder.parent for cell in first}):
+        for folder in {file.parent for file in arm.glob(f"*/{RECORD_FILE}")} - mine:
+            record = result(folder)
+            if record and asdict(record.seeds) == asdict(cells[0].config.seeds):
+                with suppress(OSError, YAMLError, OmegaConfBaseException):  # of another version
+                    found.append(Cell(folder=folder, config=load_frozen(folder)))
+    return found
+
+
+def _warn_of_no_verdict(study: Path, *, planned: bool) -> None:
+    """Point out, before the hours are spent, a study whose arms can only end as undecided."""
+    runs = [(s.arm, s.seed.split("/")[0]) for s in shown(cell_states(study))[0] if s.seed != "?"]
+    arms = {arm for arm, _ in runs}
+    screening = len(set(runs)) == len(arms) and any("+" in arm for arm in arms)
+    if screening or BASELINE not in arms or len(arms) == 1:
+        return
+    df = degrees_of_freedom(runs)
+    if df >= FEWEST_DF:
+        return
+    n_seeds = seeds_for_verdicts(len(arms))
+    option = f"study.seeds={n_seeds}" if planned else f"'seed=range({n_seeds})'"
+    say(
+        f"warning: expect no verdict but undecided: the {len(runs)} runs of {len(arms)} arms leave "
+        f"{df} of the {FEWEST_DF} degrees of freedom that it needs; {n_seeds} seeds of every arm "
+        f"are enough: {option}"
+    )
+
+
+def degrees_of_freedom(runs: Sequence[tuple[str, str]]) -> int:
+    """Return what the noise is estimated from, of runs given as (arm, initialisation seed).
+
+    Where all arms have the same seeds, differences between these are no noise. A single
+    initialisation says nothing of the noise between initialisations.
+    """
+    seeds: dict[str, set[str]] = {}
+    for arm, seed in runs:
+        seeds.setdefault(arm, set()).add(seed)
+    if max(map(len, seeds.values())) == 1:
+        return 0
+    first, *others = seeds.values()
+    paired = len(first) - 1 if all(other == first for other in others) else 0
+    return len(runs) - len(seeds) - paired
+
+
+def seeds_for_verdicts(n_arms: int) -> int:
+    """Return how many seeds, the same for every arm, leave enough degrees of freedom."""
+    return 1 + math.ceil(FEWEST_DF / (n_arms - 1))
 
 
 def _plan(cells: Sequence[Cell], looks: Sequence[int]) -> StudyPlan:
@@ -126,9 +210,9 @@ def _plan(cells: Sequence[Cell], looks: Sequence[int]) -> StudyPlan:
     )
 
 
-def _hold_against(old: StudyPlan, new: StudyPlan) -> None:
+def _hold_against(old: StudyPlan, new: StudyPlan, seen: set[str]) -> None:
     """Refuse another plan than the study's, with the difference and the ways on."""
-    differences = _differences(old, new)
+    differences = _differences(old, new, seen)
     if differences:
         raise ConfigError(
             f"the plan of study {new.study} was fixed on {old.created} and differs: "
@@ -144,13 +228,16 @@ def _hold_against(old: StudyPlan, new: StudyPlan) -> None:
         )
 
 
-def _differences(old: StudyPlan, new: StudyPlan) -> list[str]:
+def _differences(old: StudyPlan, new: StudyPlan, seen: set[str]) -> list[str]:
+    """Say how the plans differ; how the cells of arms that nobody has `seen` are made, is open."""
     found = [
         f"{name} was {getattr(old, name)}, now {getattr(new, name)}"
         for name in ("alpha", "rope", "looks")
         if getattr(old, name) != getattr(new, name)
     ]
-    before, after = ({_key(c): c["cell"] for c in plan.cells} for plan in (old, new))
+    before, after = (
+        {_key(c): c["cell"] if c["arm"] in seen else "" for c in plan.cells} for plan in (old, new)
+    )
     groups = {
         "not planned before": after.keys() - before.keys(),
         "planned but missing now": before.keys() - after.keys(),

@@ -32,10 +32,12 @@ from harness.study.outcome import (
     tidy,
     was_preempted,
     why,
+    written_since,
 )
 from harness.study.plan import Cell
 from harness.study.screen import Screen
 from harness.study.view import cell_state, summary
+from harness.targets import line_to_fix
 
 POLL_SECONDS = 1.0
 ALIKE = 3
@@ -113,9 +115,20 @@ def require_results(cells: Sequence[Cell]) -> None:
     say(f"{summary(states)}\n{cells[0].folder.parent.parent}")
     without = [cell for cell in cells if not result(cell.folder)]
     if without:
-        over = over_budget(cells[0].config.budget, cells[0].folder.parent.parent)
-        advice = f"{over}: raise it to go on" if over else f"run {same_command()} to retry"
-        raise StudyFailed(f"{len(without)} of {len(cells)} cells have no result: {advice}")
+        raise StudyFailed(
+            f"{len(without)} of {len(cells)} cells have no result: {_advice(without)}"
+        )
+
+
+def _advice(without: Sequence[Cell]) -> str:
+    """Say how the cells without a result come to one."""
+    if over := over_budget(without[0].config.budget, without[0].folder.parent.parent):
+        return f"{over}: raise it to go on"
+    records = [written_since(cell.folder) for cell in without]
+    lines = sorted({line_to_fix(record.error or "") for record in records if record} - {""})
+    if lines:
+        return f"fix {', '.join(lines)}, then run {same_command()} again"
+    return f"run {same_command()} to retry"
 
 
 def _interrupt_on_signals() -> None:

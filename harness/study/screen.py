@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from harness.log import say
-from harness.progress import wants_bar
+from harness.progress import duration, wants_bar
 from harness.records import RecordError
 from harness.study.view import cell_states, table
 
@@ -73,4 +73,4 @@ class Screen:
         if not self.n_done:
             return "?"
         seconds = (time.perf_counter() - self.start) / self.n_done * (self.n_cells - self.n_done)
-        return f"{seconds / 60:.1f} min"
+        return duration(seconds)

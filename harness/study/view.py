@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from harness.lock import living_owner
+from harness.progress import duration
 from harness.records import (
     CONFIG_FILE,
     LOG_FILE,
@@ -148,7 +149,7 @@ def _describe(folder: Path, record: RunRecord) -> tuple[str, str]:
     loss = "not finite" if done["train_loss"] is None else f"{done['train_loss']:.3f}"
     percent = 100 * done["step"] // record.n_steps
     speed = f"{done['tokens_per_second'] / 1000:.1f}k tok/s"
-    return "running", f"{loss} {percent}% {speed} {left / 60:.1f} min"
+    return "running", f"{loss} {percent}% {speed} {duration(left)} left"
 
 
 def _latest(folder: Path) -> dict[str, Any]:

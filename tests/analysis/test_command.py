@@ -111,6 +111,16 @@ def test_what_does_not_exist_is_named(tmp_path, capsys):
     assert "no record.json at or below" in refused(capsys, tmp_path / "empty")
 
 
+def test_a_misspelt_command_is_told_of_the_right_one(tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(SystemExit) as caught:
+        main(["nose", "runs"])
+    assert caught.value.code == 2
+    assert "did you mean: python -m analysis noise; see" in capsys.readouterr().err
+    on_disk(tmp_path / "nose", study({"good": -0.05}, n=4))
+    assert main(["nose"]) == 0
+
+
 def test_a_broken_record_is_named(folder, capsys):
     broken = next(folder.rglob("record.json"))
     broken.write_text("{")

@@ -8,18 +8,18 @@ from __future__ import annotations
 
 import hashlib
 import json
-import threading
 import time
 from collections.abc import Mapping
 from http import HTTPStatus
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import IO, Any
 from urllib.parse import parse_qs, unquote, urlsplit
 
+from tests.harness.local_server import Handler, LocalServer
 
-class HubServer:
-    """Context manager around the server; `requests` lists what was asked, e.g. ``GET /api/…``."""
+
+class HubServer(LocalServer):
+    """The repositories; `requests` lists what was asked, e.g. ``GET /api/…``."""
 
     def __init__(self, repos: Mapping[str, Path]) -> None:
         self.repos = {name: Repo(name, folder) for name, folder in repos.items()}
@@ -27,27 +27,7 @@ class HubServer:
         self.seconds_per_mb = 0.0
         """Slows file contents down, so that a test can kill a reader midway."""
         self.file_bytes_sent = 0
-        hub = self
-
-        class Handler(_Handler):
-            server_hub = hub
-
-        self._server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
-        self._server.daemon_threads = True
-        self._thread = threading.Thread(target=self._server.serve_forever, daemon=True)
-
-    @property
-    def url(self) -> str:
-        return f"http://127.0.0.1:{self._server.server_address[1]}"
-
-    def __enter__(self) -> HubServer:
-        self._thread.start()
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self._server.shutdown()
-        self._server.server_close()
-        self._thread.join()
+        super().__init__(_Handler)
 
 
 class Repo:
@@ -124,25 +104,14 @@ class Repo:
         return {"type": "directory", "path": name, "size": 0, "oid": oid}
 
 
-class _Handler(BaseHTTPRequestHandler):
-    protocol_version = "HTTP/1.1"
-    server_hub: HubServer
+class _Handler(Handler):
+    @property
+    def hub(self) -> HubServer:
+        return self.server.owner
 
-    def log_message(self, *_: Any) -> None:
-        self.server_hub.requests.append(f"{self.command} {self.path}")
-
-    def do_GET(self) -> None:
-        self._answer()
-
-    def do_HEAD(self) -> None:
-        self._answer()
-
-    def do_POST(self) -> None:
-        self._answer()
-
-    def _answer(self) -> None:
-        length = int(self.headers.get("Content-Length") or 0)
-        body = self.rfile.read(length)
+    def answer(self) -> None:
+        self.hub.requests.append(f"{self.command} {self.path}")
+        body = self.body()
         url = urlsplit(self.path)
         parts = unquote(url.path).strip("/").split("/")
         query = parse_qs(url.query)
@@ -154,7 +123,7 @@ class _Handler(BaseHTTPRequestHandler):
             self._missing("EntryNotFound")
 
     def _api(self, parts: list[str], query: dict[str, list[str]], body: bytes) -> None:
-        repo = self.server_hub.repos.get("/".join(parts[:2]))
+        repo = self.hub.repos.get("/".join(parts[:2]))
         if repo is None:
             self._missing("RepoNotFound")
             return
@@ -162,18 +131,18 @@ class _Handler(BaseHTTPRequestHandler):
         if verb and not repo.knows(revision):
             self._missing("RevisionNotFound")
         elif verb in ("", "revision"):
-            self._json(repo.info())
+            self.json(repo.info())
         elif verb == "tree":
             recursive = query.get("recursive", ["false"])[0].lower() in ("true", "1")
             listed = repo.entries("/".join(path), recursive=recursive)
-            self._missing("EntryNotFound") if listed is None else self._json(listed)
+            self._missing("EntryNotFound") if listed is None else self.json(listed)
         elif verb == "paths-info":
-            self._json(repo.paths_info(_paths(body)))
+            self.json(repo.paths_info(_paths(body)))
         else:
             self._missing("EntryNotFound")
 
     def _resolve(self, name: list[str], revision: str, file: str) -> None:
-        repo = self.server_hub.repos.get("/".join(name))
+        repo = self.hub.repos.get("/".join(name))
         if repo is None:
             self._missing("RepoNotFound")
         elif not repo.knows(revision):
@@ -209,17 +178,8 @@ class _Handler(BaseHTTPRequestHandler):
             except (BrokenPipeError, ConnectionResetError):
                 return  # the reader was killed: that is what some tests are about
             length -= len(piece)
-            self.server_hub.file_bytes_sent += len(piece)
-            time.sleep(self.server_hub.seconds_per_mb * len(piece) / 1e6)
-
-    def _json(self, value: Any) -> None:
-        body = json.dumps(value).encode()
-        self.send_response(HTTPStatus.OK)
-        self.send_header("Content-Type", "application/json")
-        self.send_header("Content-Length", str(len(body)))
-        self.end_headers()
-        if self.command != "HEAD":
-            self.wfile.write(body)
+            self.hub.file_bytes_sent += len(piece)
+            time.sleep(self.hub.seconds_per_mb * len(piece) / 1e6)
 
     def _missing(self, code: str) -> None:
         self.send_response(HTTPStatus.NOT_FOUND)

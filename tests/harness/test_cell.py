@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 import torch
 
-from harness import cell, journal
+from harness import cell, journal, loop
 from harness.compose import load
 from harness.freeze import freeze, load_frozen
 from harness.loop import Diverged, Nobody, accumulate_gradients, train
@@ -439,6 +439,28 @@ def test_deterministic_mode_asks_torch_for_it_and_changes_no_bit_on_a_cpu(tiny) 
     assert strict.fingerprints == plain.fingerprints
 
 
+@pytest.mark.parametrize("compiled", [True, False])
+def test_the_time_of_the_compiler_is_paid_but_is_no_speed(tiny, monkeypatch, compiled) -> None:
+    clock, original = [0.0], accumulate_gradients
+
+    def step(training, number):
+        clock[0] += 1001.0 if number == 0 else 1.0
+        return original(training, number)
+
+    monkeypatch.setattr(loop, "accumulate_gradients", step)
+    monkeypatch.setattr(journal.time, "perf_counter", lambda: clock[0])
+    monkeypatch.setattr(torch, "compile", lambda model: model)
+    hardware = [f"hardware.compile={compiled}", "hardware.usd_per_hour=3600",
+                "hardware.peak_flops=1e6"]  # fmt: skip
+    folder, record = run([*tiny, *hardware])
+    cost = record.cost
+    assert (cost.train_seconds, cost.usd) == (1010, 1010)
+    assert cost.tokens_per_second == (256 if compiled else pytest.approx(2560 / 1010, abs=0.1))
+    assert cost.mfu == pytest.approx(cost.flops / 2560 * cost.tokens_per_second / 1e6)
+    *_, last = lines(folder / "metrics.jsonl")
+    assert last["tokens_per_second"] == cost.tokens_per_second
+
+
 @pytest.fixture
 def own_idea(tmp_path, monkeypatch):
     """Return a module of one's own with a helper, and the overrides of its arm."""
@@ -457,8 +479,8 @@ def own_idea(tmp_path, monkeypatch):
         "def scale(loss, logits, y, model):\n    return loss * FACTOR\n"
     )
     yield tmp_path, [f"hydra.searchpath=[file://{tmp_path / 'conf'}]", "+intervention=own"]
-    for name in ("own_idea", "own_helper"):
-        sys.modules.pop(name, None)
+    for name in [name for name in sys.modules if name.startswith("own_")]:
+        del sys.modules[name]
 
 
 def test_editing_an_interventions_own_code_makes_another_cell(tiny, own_idea) -> None:
@@ -502,6 +524,52 @@ def test_a_frozen_cell_trains_with_the_sources_it_was_frozen_with(
         "own_idea.py", "own_helper.py"}  # fmt: skip
 
 
+@pytest.mark.parametrize("target", ["own_package.scale", "own_package.inner.scale"])
+@pytest.mark.parametrize("edited", ["__init__", "inner", "deep/__init__", "deep/part"])
+def test_a_package_s_sources_are_all_that_it_imports(
+    tiny, own_idea, target: str, edited: str, capsys
+) -> None:
+    folder, arm = own_idea
+    package = folder / "own_package"
+    (package / "deep").mkdir(parents=True)
+    (package / "__init__.py").write_text("from .inner import scale\n")
+    (package / "inner.py").write_text(
+        "from .deep import FACTOR\ndef scale(loss, logits, y, model):\n    return loss * FACTOR\n"
+    )
+    (package / "deep" / "__init__.py").write_text("from .part import FACTOR\n")
+    (package / "deep" / "part.py").write_text("FACTOR = 1.0\n")
+    (package / "part.py").write_text("raise RuntimeError('beside, and not imported')\n")
+    overlay = folder / "conf" / "intervention" / "own.yaml"
+    overlay.write_text(overlay.read_text().replace("own_idea.scale", target))
+    frozen = freeze(load([*tiny, *arm]))
+    assert {path.name for path in (frozen / "sources").iterdir()} == {
+        "own_package.__init__.py", "own_package.inner.py", "own_package.deep.__init__.py",
+        "own_package.deep.part.py"}  # fmt: skip
+    with (package / f"{edited}.py").open("a") as file:
+        file.write("FACTOR = 0.0\nscale = None\n")
+    assert freeze(load([*tiny, *arm])) != frozen
+    record = cell.run(frozen)
+    assert " was edited since this cell was frozen" in capsys.readouterr().err
+    assert record.losses.test == pytest.approx(run(tiny)[1].losses.test, abs=1e-5)
+
+
+def test_a_package_is_not_run_to_find_its_sources(tiny, own_idea) -> None:
+    folder, arm = own_idea
+    package = folder / "own_folder" / "own_deeper" / "own_package"  # two without __init__.py
+    package.mkdir(parents=True)
+    (package / "__init__.py").write_text("raise RuntimeError('this was run')\n")
+    (package / "idea.py").write_text("def scale(loss, logits, y, model):\n    return loss\n")
+    overlay = folder / "conf" / "intervention" / "own.yaml"
+    target = "own_folder.own_deeper.own_package.idea.scale"
+    overlay.write_text(overlay.read_text().replace("own_idea.scale", target))
+    frozen = freeze(load([*tiny, *arm]))
+    assert {path.name for path in (frozen / "sources").iterdir()} == {
+        f"{target.removesuffix('.idea.scale')}.__init__.py", f"{target.removesuffix('.scale')}.py"
+    }  # fmt: skip
+    shutil.rmtree(package)
+    assert "RuntimeError: this was run" in cell.run(frozen).error  # with what it keeps
+
+
 def test_a_cell_that_is_about_to_begin_keeps_its_config(tiny) -> None:
     from harness.lock import locked
 
@@ -525,6 +593,53 @@ def test_a_second_run_of_a_cell_has_the_same_curve_and_is_sent_nowhere(tiny, com
     again = rerun(folder, 10)
     assert (again.identical, again.elsewhere, again.steps[-1]) == (True, (), 10)
     assert sorted((folder / "wandb").iterdir()) == sent
+
+
+def test_an_error_of_ones_own_code_names_the_line_to_fix(tiny, own_idea) -> None:
+    folder, arm = own_idea
+    helper = folder / "own_helper.py"
+    helper.write_text(
+        "class Factor:\n    def __rmul__(self, other):\n        return other @ other.nose\nFACTOR = Factor()\n"
+    )
+    (folder / "own_idea.py").write_text(
+        (folder / "own_idea.py").read_text().replace("loss * FACTOR", "FACTOR.__rmul__(loss)")
+    )
+    frozen = freeze(load([*tiny, *arm]))
+    assert cell.rehearse(frozen, 1) == 1
+    wanted = f"'nose'; fix {helper}:3 and run it again"
+    assert read_record(frozen).error.endswith(wanted)
+    assert cell.run(frozen).error.endswith(wanted)
+
+
+def test_own_code_that_takes_other_arguments_is_named(tiny, own_idea) -> None:
+    folder, arm = own_idea
+    idea = folder / "own_idea.py"
+    idea.write_text("import torch\ndef scale(loss):\n    return loss\n")
+    error = cell.run(freeze(load([*tiny, *arm]))).error
+    assert error.startswith("TypeError: scale() takes 1 positional argument but 4 were given")
+    assert error.endswith(f"; fix {idea}:2 and run it again")
+
+
+@pytest.mark.parametrize(
+    ("line", "words"),
+    [("import nose_", "ModuleNotFoundError: No module named 'nose_'; fix {}:1 and run it again"),
+     ("raise MemoryError", "MemoryError: ")],
+)  # fmt: skip
+def test_an_error_while_own_code_is_imported_is_told_as_it_is(tiny, own_idea, line, words) -> None:
+    folder, arm = own_idea
+    helper = folder / "own_helper.py"
+    helper.write_text(line)
+    assert cell.run(freeze(load([*tiny, *arm]))).error == words.format(helper)
+
+
+def test_an_error_of_own_code_that_was_edited_meanwhile_names_no_line(tiny, own_idea) -> None:
+    folder, arm = own_idea
+    helper = folder / "own_helper.py"
+    helper.write_text("FACTOR = None\n")
+    idea = folder / "own_idea.py"
+    frozen = freeze(load([*tiny, *arm]))
+    idea.write_text(idea.read_text().replace("FACTOR\n", "FACTOR\n\n"))
+    assert "fix" not in cell.run(frozen).error
 
 
 def test_a_source_with_a_typo_is_one_line(tiny, own_idea) -> None:

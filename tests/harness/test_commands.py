@@ -76,6 +76,13 @@ def test_bad_input_gives_one_line_exit_code_two_and_leaves_nothing_behind(
     assert not list(tmp_path.rglob("record.json"))
 
 
+def test_a_search_path_that_is_not_there_is_told_from_where(command, tmp_path) -> None:
+    done = command("harness", "hydra.searchpath=[file://my_conf]")
+    assert done.stderr == (
+        f"error: hydra.searchpath: there is no folder my_conf, seen from {tmp_path}\n"
+    )
+
+
 def test_one_cell_trains_logs_and_is_skipped_the_second_time(command, tmp_path, tiny) -> None:
     first = command("harness", *tiny, "+intervention=weight_tying")
     assert first.returncode == 0, first.stderr

@@ -1,8 +1,10 @@
+from pathlib import Path
+
 import pytest
 
 from harness.compose import load
 from harness.config import Autocast, Config, ConfigError, Matmul, baseline_model
-from harness.explain import CONF_DIR
+from harness.explain import COMMANDS, CONF_DIR
 
 
 @pytest.mark.parametrize(
@@ -32,6 +34,9 @@ from harness.explain import CONF_DIR
         (["data.document_separator=<|x|>"], ["""'data.document_separator="<|x|>"'"""]),
         (["data.path=~/books"], ['"data.path=$HOME/books"']),
         (["study_name=" + "a" * 201], ["at most 200"]),
+        (["sample.prompts=hello"], ["'sample.prompts=[a,b]'"]),
+        (["statsu"], ["'statsu' is no setting, key=value", "did you mean: python -m harness.status"]),
+        (["nose"], ["'nose' is no setting, key=value", "see: python -m harness --help"]),
     ],
 )  # fmt: skip
 def test_bad_input_is_refused_in_one_line_that_names_the_way_out(
@@ -43,6 +48,12 @@ def test_bad_input_is_refused_in_one_line_that_names_the_way_out(
     assert "\n" not in message
     for word in words:
         assert word in message
+
+
+def test_every_command_beside_the_engine_s_own_can_be_suggested() -> None:
+    modules = (CONF_DIR.parent / "harness").glob("*.py")
+    runnable = {path.stem for path in modules if '__name__ == "__main__"' in path.read_text()}
+    assert {*COMMANDS, "__main__"} == runnable
 
 
 def overlay(folder, name: str, body: str) -> str:
@@ -58,6 +69,22 @@ def test_anyones_overlay_works_from_outside_the_repository(tmp_path) -> None:
     config = load([search, "+intervention=[narrow,qkv_bias]"])
     assert config.arm == "narrow+qkv_bias"
     assert config.changes == {"model.n_embd": [128, 64], "model.qkv_bias": [False, True]}
+
+
+@pytest.mark.parametrize("folder", [".", "my_conf", "my/conf"])
+def test_an_unknown_overlay_that_lies_near_by_is_told_of_the_search_path(
+    tmp_path, monkeypatch, folder: str
+) -> None:
+    (tmp_path / folder).mkdir(parents=True, exist_ok=True)
+    overlay(tmp_path / folder, "narrow", "model: {n_embd: 64}")
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(ConfigError, match="unknown intervention 'narrow'; allowed: ") as caught:
+        load(["+intervention=[narrow,qkv_bias]"])
+    search = f"hydra.searchpath=[file://{folder}]"
+    assert str(caught.value).endswith(
+        f"; {Path(folder, 'intervention', 'narrow.yaml')} needs '{search}' in the command"
+    )
+    assert load([search, "+intervention=[narrow,qkv_bias]"]).arm == "narrow+qkv_bias"
 
 
 @pytest.mark.parametrize("arm", ["slip", "[qkv_bias,slip]"])
@@ -123,6 +150,12 @@ def test_a_declared_control_may_change_nothing(tmp_path) -> None:
 def test_an_overlay_without_its_own_card_is_refused(tmp_path) -> None:
     card = "interventions: {other: {summary: s, source: t}}\nmodel: {qkv_bias: true}"
     with pytest.raises(ConfigError, match=r"interventions\.NAME"):
+        load([overlay(tmp_path, "mine", card), "+intervention=mine"])
+
+
+def test_an_event_without_its_function_is_refused(tmp_path) -> None:
+    card = "interventions: {mine: {summary: s, source: t, event: loss}}"
+    with pytest.raises(ConfigError, match="'mine' names the event loss, but no function"):
         load([overlay(tmp_path, "mine", card), "+intervention=mine"])
 
 
@@ -236,6 +269,18 @@ def test_a_forgotten_package_line_is_named(tmp_path) -> None:
     file.write_text(file.read_text().removeprefix("# @package _global_\n"))
     with pytest.raises(ConfigError, match="first line of an overlay must be: # @package _global_"):
         load([search, "+intervention=bare"])
+
+
+def test_a_group_without_its_plus_is_told_of_it() -> None:
+    from hydra.errors import ConfigCompositionException
+
+    from harness.explain import explain
+
+    hydras = ConfigCompositionException(
+        "Could not override 'intervention'. No match in the defaults list.\n"
+        "To append to your default list use +intervention=['a', 'b']"
+    )
+    assert explain(hydras) == "intervention is added with a plus: '+intervention=[a,b]'"
 
 
 def test_an_intervention_given_twice_is_told_of_stacks() -> None:

@@ -627,6 +627,18 @@ def test_a_clusters_settings_lie_on_its_plugins_schema_without_a_warning(command
     assert "partion" in typo.stderr
 
 
+@pytest.mark.parametrize(
+    ("seconds", "text"), [(0.2, "0 s"), (119, "119 s"), (200, "3.3 min"), (8000, "2.2 h")]
+)
+def test_what_is_left_is_told_in_the_unit_that_suits_it(tmp_path, monkeypatch, seconds, text):
+    from harness.study import screen
+
+    watched = screen.Screen(tmp_path, n_cells=2, n_slots=1)
+    watched.n_done = 1
+    monkeypatch.setattr(screen.time, "perf_counter", lambda: watched.start + seconds)
+    assert watched._left() == text
+
+
 def test_so_many_seeds_that_they_find_no_room_are_counted() -> None:
     import io
 
@@ -814,6 +826,64 @@ def test_the_error_of_an_earlier_try_is_not_that_of_this_one(tiny) -> None:
     assert (why(folder, later), was_preempted(folder, later)) == ("killed", False)
 
 
+@pytest.mark.parametrize(
+    ("error", "advice"),
+    [("boom; fix /my/idea.py:3 and run it again",
+      "fix /my/idea.py:3, then run the same command again"),
+     ("boom", "run the same command to retry")],
+)  # fmt: skip
+def test_a_failed_study_says_what_to_fix_before_it_is_run_again(tiny, error, advice) -> None:
+    from harness.exits import StudyFailed
+    from harness.study.plan import Cell
+    from harness.study.runner import require_results
+
+    config = load(tiny)
+    folder = freeze(config)
+    record = cell.run(folder)
+    record.status, record.error = Status.FAILED, error
+    write_record(folder, record)
+    with pytest.raises(StudyFailed, match=f"1 of 1 cells have no result: {advice}"):
+        require_results([Cell(folder=folder, config=config)])
+
+
+def planned(tiny, *overrides: str) -> list:
+    """Settle a saved study of two arms, as its sweeper does; return its cells."""
+    from harness.study.plan import Cell, settle
+
+    arms = {"baseline": [], "qkv_bias": [*overrides]}
+    configs = [load([*tiny, "study.arms=[baseline,qkv_bias]", f"+intervention={arm}", *more])
+               for arm, more in arms.items()]  # fmt: skip
+    cells = [Cell(folder=locate(config), config=config) for config in configs]
+    settle(cells, len(cells))
+    return cells
+
+
+def test_an_arm_is_planned_anew_until_it_has_logged_a_loss(tiny) -> None:
+    from harness.records import read_plan
+
+    baseline, arm = planned(tiny)
+    study = baseline.folder.parent.parent
+    first = read_plan(study)
+    cell.run(baseline.folder)
+    (arm.folder / "log.txt").write_text("it failed in its first step\n")
+    *_, again = planned(tiny, "optim.lr=0.01")  # as own code does that was fixed
+    second = read_plan(study)
+    assert [entry["cell"] for entry in second.cells] == [baseline.folder.name, again.folder.name]
+    assert second.created == first.created
+    cell.run(again.folder)
+    with pytest.raises(ValueError, match="1 cells configured differently \\(qkv_bias seed 0"):
+        planned(tiny)
+    assert read_plan(study) == second
+
+
+def test_a_study_without_a_loss_may_still_change_its_plan(tiny) -> None:
+    from harness.records import read_plan
+
+    study = planned(tiny)[0].folder.parent.parent
+    planned([*tiny, "study.alpha=0.01"])
+    assert read_plan(study).alpha == 0.01
+
+
 def test_nobody_is_told_to_overwrite_again(monkeypatch) -> None:
     from harness.exits import same_command
 
@@ -866,11 +936,79 @@ def test_cells_that_one_arm_and_seed_name_alike_are_pointed_out(tiny, capsys) ->
     configs = [load([*tiny, f"train.batch_size={size}"]) for size in (8, 16)]
     settle([Cell(folder=locate(config), config=config) for config in configs], 2)
     err = capsys.readouterr().err
-    assert err.startswith("warning: 2 cells of this sweep are all baseline seed 0 and differ in ")
-    assert "train.batch_size: " in err
+    words = (
+        "warning: 2 cells of study adhoc are all baseline seed 0 and differ in train.batch_size: "
+    )
+    assert err.startswith(words)
     assert err.count("\n") == 1
     settle([Cell(folder=locate(c), config=c) for c in (load(tiny), load([*tiny, "seed=1"]))], 2)
     assert not capsys.readouterr().err
+    cell.run(locate(configs[0]))
+    capsys.readouterr()
+    settle([Cell(folder=locate(configs[1]), config=configs[1])], 1)
+    assert capsys.readouterr().err.startswith(words)
+    (locate(configs[0]) / "config.yaml").write_text("of_another_version: 1\n")
+    settle([Cell(folder=locate(configs[1]), config=configs[1])], 1)
+    elsewhere = load([*tiny, "train.batch_size=16", "study_name=other"])
+    settle([Cell(folder=locate(elsewhere), config=elsewhere)], 1)
+    assert not capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("n_arms", "n", "n_baseline", "shared"),
+    [(1, 3, 3, True), (1, 4, 4, True), (1, 3, 3, False), (1, 3, 2, True), (2, 2, 2, True),
+     (2, 3, 3, True), (3, 2, 2, True), (3, 1, 1, True), (3, 1, 3, True), (3, 1, 4, True)],
+)  # fmt: skip
+def test_the_runner_knows_which_studies_the_analysis_must_leave_undecided(
+    n_arms: int, n: int, n_baseline: int, shared: bool
+) -> None:
+    from analysis import compare
+    from harness.study.plan import FEWEST_DF, degrees_of_freedom, seeds_for_verdicts
+    from tests.analysis.studies import study as simulated
+
+    deltas = {f"arm{i}": -0.5 for i in range(n_arms)}
+    runs = simulated(deltas, n, n_baseline=n_baseline, shared=shared)
+    df = degrees_of_freedom(list(zip(runs["arm"], map(str, runs["init_seed"]), strict=True)))
+    verdicts = set(compare(runs, rope=0.01).table.query("arm != 'baseline'")["verdict"])
+    assert verdicts == {"better" if df >= FEWEST_DF else "undecided"}
+    enough = simulated(deltas, seeds_for_verdicts(n_arms + 1))
+    assert "undecided" not in set(compare(enough, rope=0.01).table["verdict"])
+
+
+def test_one_initialisation_alone_leaves_no_degrees_of_freedom() -> None:
+    from harness.study.plan import degrees_of_freedom
+
+    assert degrees_of_freedom([(arm, "0") for arm in ("baseline", "mine") for _ in range(5)]) == 0
+
+
+def test_a_sweep_that_can_only_end_undecided_is_told_before_it_trains(tiny, capsys) -> None:
+    from harness.study.plan import Cell, settle
+
+    def warning(arms: list[str], n_seeds: int, *study: str) -> str:
+        configs = [load([*tiny, *study, f"study_name=s{n_seeds}{len(arms)}{len(study)}",
+                         f"+intervention={arm}", f"seed={seed}"])
+                   for arm in arms for seed in range(n_seeds)]  # fmt: skip
+        settle([Cell(folder=locate(config), config=config) for config in configs], len(configs))
+        return capsys.readouterr().err
+
+    two = ["baseline", "qkv_bias"]
+    assert warning(two, 3) == (
+        "warning: expect no verdict but undecided: the 6 runs of 2 arms leave 2 of the 3 degrees "
+        "of freedom that it needs; 4 seeds of every arm are enough: 'seed=range(4)'\n"
+    )
+    assert warning(two, 3, "study.arms=[baseline,qkv_bias]").endswith("enough: study.seeds=4\n")
+    assert not warning(two, 4)
+    assert not warning(["baseline"], 1)
+    assert "0 of the 3" in warning([*two, "no_dropout"], 1)
+    assert not warning([*two, "[no_dropout,qkv_bias]"], 1)  # a screening design
+
+
+def test_an_arm_that_is_planned_twice_is_refused(tiny) -> None:
+    from harness.study.plan import Cell, settle
+
+    configs = [load([*tiny, "study.arms=[baseline,baseline]"]) for _ in range(2)]
+    with pytest.raises(ValueError, match=r"\(baseline seed 0\): name each arm of study.arms once"):
+        settle([Cell(folder=locate(config), config=config) for config in configs], 2)
 
 
 def test_status_counts_what_it_shows_and_lists_the_studies_of_a_folder(command, tmp_path) -> None:

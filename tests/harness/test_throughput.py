@@ -12,7 +12,7 @@ from harness.config import Config, StudyConfig
 from harness.throughput import (
     best_row,
     bill,
-    cell_hours,
+    cell_seconds,
     count_cells,
     growth,
     largest_that_fits,
@@ -89,11 +89,11 @@ def test_the_bill_counts_cells_training_evaluation_and_dollars() -> None:
     config.study.baseline_seeds = 8
     assert count_cells(config) == 16
     assert count_cells(load()) == 1
-    evaluated = (10 * config.eval.val_sequences + config.eval.test_sequences) * 64 / 4000 / 3600
-    assert cell_hours(config, trial(1000)) == pytest.approx(1 + evaluated)
+    evaluated = (10 * config.eval.val_sequences + config.eval.test_sequences) * 64 / 4000
+    assert cell_seconds(config, trial(1000)) == pytest.approx(3600 + evaluated)
     text = bill(config, trial(1000))
-    assert "16 cells" in text
-    assert f"${16 * (1 + evaluated) * 2:.2f}" in text
+    assert f"16 cells x 60.1 min = {16 * (1 + evaluated / 3600):.1f} h of one device" in text
+    assert f"${16 * (1 + evaluated / 3600) * 2:.2f}" in text
 
 
 def test_cost_grows_with_the_weights_that_are_multiplied() -> None:
@@ -122,4 +122,4 @@ def test_the_command_measures_for_real_and_prints_settings_that_compose(tmp_path
     hardware = load(["train.batch_size=2", *settings[:3]]).hardware
     assert hardware.micro_batch in (1, 2)
     assert hardware.peak_flops > 1e8
-    assert "1 cells x" in done.stdout
+    assert "1 cell x" in done.stdout

@@ -10,13 +10,13 @@ import base64
 import gzip
 import json
 import re
-import threading
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from http import HTTPStatus
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Any
 from urllib.parse import unquote, urlsplit
+
+from tests.harness.local_server import Handler, LocalServer
 
 KEY = "0123456789abcdef" * 2 + "01234567"
 """Has the form of a real key, and opens nothing."""
@@ -69,8 +69,8 @@ class Artifact:
     state: str = "PENDING"
 
 
-class WandbServer:
-    """Context manager around the server."""
+class WandbServer(LocalServer):
+    """What the client sent, and how to answer."""
 
     def __init__(self, port: int = 0) -> None:
         self.runs: dict[str, Run] = {}
@@ -82,17 +82,7 @@ class WandbServer:
         self.unknown: list[str] = []
         self.fault: Callable[[str], int | None] = lambda asked: None
         """Called with each request; may sleep, or return a status to answer with."""
-        wandb = self
-
-        class Handler(_Handler):
-            server_wandb = wandb
-
-        self._server = _Server(("127.0.0.1", port), Handler)
-        self._thread = threading.Thread(target=self._server.serve_forever, daemon=True)
-
-    @property
-    def url(self) -> str:
-        return f"http://127.0.0.1:{self._server.server_address[1]}"
+        super().__init__(_Handler, port)
 
     @property
     def environment(self) -> dict[str, str]:
@@ -101,22 +91,6 @@ class WandbServer:
     @property
     def live(self) -> dict[str, Run]:
         return {name: run for name, run in self.runs.items() if not run.deleted}
-
-    def __enter__(self) -> WandbServer:
-        self._thread.start()
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self._server.shutdown()
-        self._server.server_close()
-        self._thread.join()
-
-
-class _Server(ThreadingHTTPServer):
-    daemon_threads = True
-
-    def handle_error(self, *_: Any) -> None:
-        """Say nothing about a client that was killed: that is what some tests are about."""
 
 
 _USER = {
@@ -214,34 +188,23 @@ def _logged(artifact: Artifact) -> dict[str, Any]:
     }  # fmt: skip
 
 
-class _Handler(BaseHTTPRequestHandler):
-    protocol_version = "HTTP/1.1"
-    server_wandb: WandbServer
+class _Handler(Handler):
+    @property
+    def wandb(self) -> WandbServer:
+        return self.server.owner
 
-    def log_message(self, *_: Any) -> None:
-        pass
-
-    def do_GET(self) -> None:
-        self._answer()
-
-    def do_POST(self) -> None:
-        self._answer()
-
-    def do_PUT(self) -> None:
-        self._answer()
-
-    def _answer(self) -> None:
-        body = self.rfile.read(int(self.headers.get("Content-Length") or 0))
+    def answer(self) -> None:
+        body = self.body()
         if self.headers.get("Content-Encoding") == "gzip":
             body = gzip.decompress(body)
         path = unquote(urlsplit(self.path).path)
         query = json.loads(body) if path == "/graphql" else {}
         named = re.search(r"(?:query|mutation)\s+(\w+)", query.get("query", ""))
         asked = named[1] if named else f"{self.command} {path}"
-        self.server_wandb.requests.append(asked)
-        status = self.server_wandb.fault(asked)
+        self.wandb.requests.append(asked)
+        status = self.wandb.fault(asked)
         if status is not None:
-            self._json({"error": "made to fail"}, status)
+            self.json({"error": "made to fail"}, status)
         elif path == "/graphql":
             variables = query.get("variables") or {}
             self._graphql(asked, variables.get("input", variables))
@@ -250,41 +213,33 @@ class _Handler(BaseHTTPRequestHandler):
         elif self.command == "PUT" and path.startswith("/storage/"):
             self._store(path.removeprefix("/storage/"), body)
         else:
-            self._json({})
+            self.json({})
 
     def _graphql(self, operation: str, variables: Variables) -> None:
         answer = getattr(self, f"_on_{operation}", None)
         if answer is None:
-            self.server_wandb.unknown.append(operation)
-            self._json({"errors": [{"message": f"unknown operation {operation}"}]})
+            self.wandb.unknown.append(operation)
+            self.json({"errors": [{"message": f"unknown operation {operation}"}]})
             return
         try:
-            self._json({"data": answer(variables)})
+            self.json({"data": answer(variables)})
         except KeyError as error:
-            self._json({"errors": [{"message": str(error)}]}, HTTPStatus.NOT_FOUND)
+            self.json({"errors": [{"message": str(error)}]}, HTTPStatus.NOT_FOUND)
 
     def _file_stream(self, name: str, body: dict[str, Any]) -> None:
-        run = self.server_wandb.runs[name]
+        run = self.wandb.runs[name]
         for file, piece in body.get("files", {}).items():
             lines = run.lines.setdefault(file, {})
             lines.update(enumerate(piece["content"], piece["offset"]))
         if body.get("complete"):
             run.state = "crashed" if body["exitcode"] else "finished"
-        self._json({})
+        self.json({})
 
     def _store(self, path: str, content: bytes) -> None:
         kind, owner, name = path.split("/", 2)
-        holder = self.server_wandb.runs if kind == "run" else self.server_wandb.artifacts
+        holder = self.wandb.runs if kind == "run" else self.wandb.artifacts
         holder[owner].files[name] = content
-        self._json({})
-
-    def _json(self, value: Any, status: int = HTTPStatus.OK) -> None:
-        body = json.dumps(value).encode()
-        self.send_response(status)
-        self.send_header("Content-Type", "application/json")
-        self.send_header("Content-Length", str(len(body)))
-        self.end_headers()
-        self.wfile.write(body)
+        self.json({})
 
     # One method for each operation of the schema that the client uses.
 
@@ -301,11 +256,11 @@ class _Handler(BaseHTTPRequestHandler):
         return {"entity": {"organization": {"coreWeaveOrganizationId": None}}}
 
     def _on_RunResumeStatus(self, variables: Variables) -> Variables:
-        run = self.server_wandb.live.get(variables["name"])
+        run = self.wandb.live.get(variables["name"])
         return {"model": _project(variables["project"]) | {"bucket": run and _resumed(run)}}
 
     def _on_UpsertBucket(self, variables: Variables) -> Variables:
-        runs, name = self.server_wandb.runs, variables["name"]
+        runs, name = self.wandb.runs, variables["name"]
         known = name in runs
         run = runs.setdefault(name, Run(variables["project"], name))
         if run.deleted:
@@ -316,9 +271,9 @@ class _Handler(BaseHTTPRequestHandler):
         return {"upsertBucket": {"bucket": _bucket(run), "inserted": not known}}
 
     def _on_CreateRunFiles(self, variables: Variables) -> Variables:
-        run = self.server_wandb.runs[variables["run"]]
+        run = self.wandb.runs[variables["run"]]
         files = [
-            {"name": name, "uploadUrl": f"{self.server_wandb.url}/storage/run/{run.name}/{name}"}
+            {"name": name, "uploadUrl": f"{self.wandb.url}/storage/run/{run.name}/{name}"}
             for name in variables["files"]
         ]
         return {"createRunFiles": {"runID": run.id, "uploadHeaders": [], "files": files}}
@@ -330,11 +285,11 @@ class _Handler(BaseHTTPRequestHandler):
         return {"viewer": _USER}
 
     def _on_Run(self, variables: Variables) -> Variables:
-        run = self.server_wandb.live.get(variables["name"])
+        run = self.wandb.live.get(variables["name"])
         return {"project": {"run": run and _shown(run)}}
 
     def _on_Runs(self, variables: Variables) -> Variables:
-        live = [r for r in self.server_wandb.live.values() if r.project == variables["project"]]
+        live = [r for r in self.wandb.live.values() if r.project == variables["project"]]
         start = int(variables.get("cursor") or 0)
         end = min(start + min(variables["perPage"], PAGE), len(live))
         edges = [{"node": _shown(run), "cursor": str(end)} for run in live[start:end]]
@@ -347,7 +302,7 @@ class _Handler(BaseHTTPRequestHandler):
         return self._on_Run(variables)
 
     def _on_DeleteRun(self, variables: Variables) -> Variables:
-        (run,) = [run for run in self.server_wandb.runs.values() if run.id == variables["id"]]
+        (run,) = [run for run in self.wandb.runs.values() if run.id == variables["id"]]
         run.deleted = True
         return {"deleteRun": {"clientMutationId": None}}
 
@@ -355,7 +310,7 @@ class _Handler(BaseHTTPRequestHandler):
         return {"project": {"artifact": None}}
 
     def _on_CreateArtifact(self, variables: Variables) -> Variables:
-        asked, known = variables, self.server_wandb.artifacts
+        asked, known = variables, self.wandb.artifacts
         made = Artifact(
             f"QQ{len(known)}", asked["artifactCollectionName"],
             asked["artifactTypeName"], asked["runName"],
@@ -387,17 +342,17 @@ class _Handler(BaseHTTPRequestHandler):
         return {"createArtifactManifest": {"artifactManifest": {"id": "TWFuOjE=", "file": file}}}
 
     def _on_CommitArtifact(self, variables: Variables) -> Variables:
-        artifact = self.server_wandb.artifacts[variables["artifactID"]]
+        artifact = self.wandb.artifacts[variables["artifactID"]]
         artifact.state = "COMMITTED"
         return {"commitArtifact": {"artifact": {"id": artifact.id, "digest": "0" * 32}}}
 
     def _on_ArtifactByID(self, variables: Variables) -> Variables:
-        return {"artifact": _logged(self.server_wandb.artifacts[variables["id"]])}
+        return {"artifact": _logged(self.wandb.artifacts[variables["id"]])}
 
     def _on_UpsertView2(self, variables: Variables) -> Variables:
-        self.server_wandb.views.append(variables)
-        view = {"id": f"Vmlldzo{len(self.server_wandb.views)}", "name": variables["name"]}
+        self.wandb.views.append(variables)
+        view = {"id": f"Vmlldzo{len(self.wandb.views)}", "name": variables["name"]}
         return {"upsertView": {"view": view, "inserted": True}}
 
     def _storage(self, artifact: str, name: str) -> str:
-        return f"{self.server_wandb.url}/storage/artifact/{artifact}/{name}"
+        return f"{self.wandb.url}/storage/artifact/{artifact}/{name}"
