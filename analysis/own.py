@@ -21,7 +21,7 @@ from numpy.typing import ArrayLike
 
 from analysis.fit import FEWEST_DF, Array, Contrasts, Fit, sums_of_squares
 
-PRIOR_DF = 5.5
+PRIOR_DF = 5.75
 """Df that the model's variance is worth against the own one where no noise is shared."""
 UNHEARD_DF = 0.95
 """Of the own variance's df: what of its word is chance. Chosen, as the others, by simulation."""

@@ -16,7 +16,7 @@ import traceback
 from collections.abc import Callable, Iterable
 from difflib import get_close_matches
 from functools import lru_cache
-from importlib.machinery import ModuleSpec
+from importlib.machinery import ModuleSpec, SourceFileLoader
 from importlib.util import find_spec, spec_from_file_location
 from pathlib import Path
 from typing import Any
@@ -75,7 +75,7 @@ def use_kept_sources(folder: Path) -> list[str]:
             package = file.name.endswith(PACKAGE_FILE)
             inside = ([str(live.parent)] if live else []) if package else None
             kept.specs[name] = spec_from_file_location(
-                name, file, submodule_search_locations=inside
+                name, loader=_Source(name, str(file)), submodule_search_locations=inside
             )
     if not kept.specs:
         sys.meta_path.remove(kept)
@@ -125,6 +125,13 @@ def _definition(error: BaseException, own: Iterable[str]) -> str:
                 if getattr(node, "name", "") == called[1]:
                     return f"{file}:{node.lineno}"
     return ""
+
+
+class _Source(SourceFileLoader):
+    """A loader that leaves no bytecode beside the file."""
+
+    def set_data(self, path: str, data: object, *, _mode: int = 0o666) -> None:
+        """Write nothing."""
 
 
 class _Kept:
