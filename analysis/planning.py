@@ -216,7 +216,8 @@ def _lines(result: Plan) -> list[str]:
     header = ["seeds", "runs", "power", "power, cautious sd", f"found with power {result.power:g}"]
     money = result.curve["usd"].notna().any()
     time = result.curve["hours"].notna().any()
-    header += (["hours"] if time else []) + (["dollars"] if money else [])
+    unit, size = ("minutes", 60) if result.curve["hours"].max() < 2 else ("hours", 1)
+    header += ([unit] if time else []) + (["dollars"] if money else [])
     rows = []
     for row in result.curve.to_dict("records"):
         cells = [
@@ -226,6 +227,6 @@ def _lines(result: Plan) -> list[str]:
             number(row["power_cautious"], 2),
             number(row["detectable"], 4),
         ]
-        cells += [number(row["hours"], 1)] if time else []
+        cells += [number(row["hours"] * size, 1)] if time else []
         rows.append(cells + ([number(row["usd"], 2)] if money else []))
     return [*lines, "", markdown_table(header, rows)]
