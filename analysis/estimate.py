@@ -123,8 +123,8 @@ def _lacking(arm: Index, seed: Index) -> str:
         return ""
     return (
         f"{(size > 1).sum()} initialisation seed(s) shared between arms leave {left} degree(s) of "
-        f"freedom to estimate the pairing ({FEWEST_DF:g} are needed), so it is not used: more seeds "
-        "that all arms complete bring it back"
+        f"freedom to estimate the pairing ({FEWEST_DF:g} are needed), so it is not used: more "
+        "seeds that all arms complete bring it back"
     )
 
 
