@@ -13,7 +13,7 @@ from numpy.typing import ArrayLike
 from scipy import special
 
 from analysis.comparison import Source, check_rules, read_frame
-from analysis.errors import AnalysisError
+from analysis.errors import AnalysisError, require_between
 from analysis.fit import Array, clear_rounding, least_squares
 from analysis.render import markdown_table, number
 from analysis.runs import complete, is_foreign, named
@@ -167,6 +167,7 @@ def batch_size(
     AnalysisError
         No batch sizes, or too few.
     """
+    require_between("the confidence", confidence, 0, 1, example=0.95)
     rules = check_rules(None, {"metric": metric, "allow_reruns": True})
     done = complete(read_frame(runs, rules)[0])
     if "batch_size" not in done:

@@ -12,7 +12,7 @@ import numpy as np
 import pandas as pd
 
 from analysis.band import NoiseBand, noise_band
-from analysis.errors import AnalysisError
+from analysis.errors import AnalysisError, require_between
 from analysis.estimate import Estimate, estimate
 from analysis.ledger import Ledger, require_baseline, take_stock
 from analysis.rows import build_table
@@ -195,8 +195,8 @@ def check_rules(rules: Rules | None, changes: dict[str, Any]) -> Rules:
     if unknown:
         raise AnalysisError(f"unknown rule {unknown[0]!r}: allowed are {', '.join(known)}")
     chosen = dataclasses.replace(rules or Rules(), **changes)
-    if chosen.alpha is not None and not 0 < chosen.alpha < 0.5:
-        raise AnalysisError(f"alpha is {chosen.alpha:g}: allowed is between 0 and 0.5, e.g. 0.05")
+    if chosen.alpha is not None:
+        require_between("alpha", chosen.alpha, 0, 0.5, example=0.05)
     if chosen.rope is not None and not chosen.rope > 0:
         raise AnalysisError(
             f"rope is {chosen.rope:g}: the practically relevant difference must be above 0"

@@ -136,7 +136,7 @@ def _note(n: int, sd: float, df: int, alone: int) -> str:
     note = (
         f"{n} runs, residual sd {sd:.4g} on {df} df (noise and interactions). Holm's p, "
         "pointwise intervals. Effects are averages over the other interventions on and off: "
-        "confirm at 2 seeds or more against the baseline."
+        "confirm each alone against the baseline, at 2 new seeds or more."
     )
     if df < FEWEST_DF:
         note += f" All are undecided: {df} df, and a verdict needs {FEWEST_DF:g}; run more seeds."

@@ -132,6 +132,9 @@ def plan(
         raise AnalysisError(
             f"the number of arms is {n_arms}: at least 1 is compared with the baseline"
         )
+    for what, cost in (("hours", pilot.hours), ("dollars", pilot.usd)):
+        if cost is not None and cost < 0:
+            raise AnalysisError(f"the {what} of one run are {cost:g}: they cannot be below 0")
     delta = abs(delta)
     cautious = upper_sd(pilot.sd, pilot.df) if math.isfinite(pilot.df) else pilot.sd
     hopeful, wary = (

@@ -14,7 +14,7 @@ from numpy.typing import ArrayLike
 from scipy import special
 
 from analysis.dunnett import Array, critical_value, sd_nodes
-from analysis.errors import AnalysisError
+from analysis.errors import AnalysisError, require_between
 from analysis.own import expected_df
 from analysis.search import find_root
 
@@ -108,7 +108,7 @@ class Design:
         AnalysisError
             No number of seeds up to 100,000 does, or a figure is out of range.
         """
-        _check(delta, self.sd, self.rho, power)
+        _check(delta, self.sd, self.rho, power, self.alpha)
         high = 2
         while self.power(delta, high) < power:
             high *= 2
@@ -189,12 +189,12 @@ def upper_sd(sd: float, df: float, confidence: float = 0.8) -> float:
     return sd * math.sqrt(df / float(special.chdtri(df, confidence)))
 
 
-def _check(delta: float, sd: float, rho: float | None, power: float) -> None:
+def _check(delta: float, sd: float, rho: float | None, power: float, alpha: float) -> None:
     if not (delta != 0 and math.isfinite(delta)):
         raise AnalysisError(f"the difference to find is {delta}: it must be a number other than 0")
     if not (sd > 0 and math.isfinite(sd)):
         raise AnalysisError(f"the noise sd is {sd}: it must be above 0")
     if rho is not None and not 0 <= rho < 1:
         raise AnalysisError(f"the seeds' correlation rho is {rho}: allowed are 0 up to below 1")
-    if not 0 < power < 1:
-        raise AnalysisError(f"the power is {power}: allowed is between 0 and 1, e.g. 0.8")
+    require_between("the power", power, 0, 1, example=0.8)
+    require_between("alpha", alpha, 0, 0.5, example=0.05)

@@ -223,7 +223,7 @@ def _check_finite(runs: pd.DataFrame, metric: str) -> None:
         raise AnalysisError(
             f"{metric} is not a finite number in {len(bad)} run(s) called complete: "
             f"{named(bad['run_id'])}; a run without a result is marked 'diverged' or 'failed' in "
-            "a column 'status'"
+            f"a column 'status', and every table needs the column {metric!r}"
         )
 
 

@@ -63,7 +63,7 @@ class Screen:
             f"{table}\n\nRun it, then analyse it:\n\n    {self.commands()}\n"
             f"    python -m analysis design --analyse runs/screen\n\n{self._noise()}"
             f"{'At one seed, its verdicts hold for that seed alone. ' * (self.seeds == 1)}"
-            "Confirm what comes out at 2 seeds or more against the baseline.\n"
+            "Confirm what comes out, alone against the baseline, at 2 new seeds or more.\n"
         )
 
     def _noise(self) -> str:
@@ -105,6 +105,8 @@ def design(
     """
     names = list(dict.fromkeys(interventions))
     _check(names, interventions, exclusive)
+    if seeds < 1:
+        raise AnalysisError(f"the number of seeds is {seeds}: a design is trained at 1 or more")
     order = [name for pair in exclusive for name in pair]
     order += [name for name in names if name not in order]
     pairs = [(2 * i, 2 * i + 1) for i in range(len(exclusive))]

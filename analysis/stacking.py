@@ -86,7 +86,7 @@ def stack(runs: Source | Comparison, **changes: Any) -> Stacking:
     Raises
     ------
     AnalysisError
-        No stack among the complete arms, or nothing to judge them by.
+        No stack among the complete arms, one with a part of the baseline, or nothing to judge by.
 
     Examples
     --------
@@ -103,6 +103,12 @@ def stack(runs: Source | Comparison, **changes: Any) -> Stacking:
         raise AnalysisError(
             f"no stack among the complete arms {', '.join(arms)}: run one, e.g. "
             "python -m harness '+intervention=[a,b]'"
+        )
+    holding = [arm for arm in stacks if {*arm.split("+")} & {*arms[0].split("+")}]
+    if holding:
+        raise AnalysisError(
+            f"{holding[0]} has a part in common with the baseline {arms[0]}, so its parts do not "
+            "add up from there: name the arm without any of them with --baseline"
         )
     if fitted.fit is None or fitted.obstacle:
         raise AnalysisError(f"stacks cannot be judged: {fitted.why}; repeat runs with more seeds")

@@ -58,6 +58,7 @@ def all_warnings(
     alpha, rope, source = rule
     found = _obstacles(table, fitted) + _wild(done) + _variances(done, fitted)
     found += _alone(table, fitted) + run_warnings(table, done, fitted, ledger)
+    found += _step_down(table)
     found += _rope(rope, source, fitted)
     mark(table, OVERESTIMATED, _overestimated(table, fitted, alpha))
     likely = list(table.loc[table["warnings"].str.contains(OVERESTIMATED), "arm"])
@@ -153,6 +154,18 @@ def _alone(table: pd.DataFrame, fitted: Estimate) -> list[str]:
     ]
 
 
+def _step_down(table: pd.DataFrame) -> list[str]:
+    """Explain differences that are real by a p whose interval is the more cautious one."""
+    holds_zero = (table["ci_low"] < 0) & (table["ci_high"] > 0)
+    arms = list(table.loc[holds_zero & table["verdict"].str.match("better|worse"), "arm"])
+    if not arms:
+        return []
+    return [
+        f"{named(arms)}: real by the step-down p, which asks less where other arms are clearer; "
+        "the interval is the single-step one, which does not, and holds 0"
+    ]
+
+
 def _rope(rope: float | None, source: str, fitted: Estimate) -> list[str]:
     fit = fitted.fit
     if rope is None or fit is None or fitted.obstacle or source.startswith("1 x"):
@@ -189,11 +202,16 @@ def _next_steps(
     if todo:
         steps.append(f"{len(todo)} planned run(s) are not complete: {named(todo)}")
     if fitted.obstacle or table["df"].min() < FEWEST_DF - DF_ROUNDING:
-        how = "here, the command that trained these runs, with -m and 'seed=range(4)'"
-        how = "then add their rows, with a column seed, to the table" if is_foreign(done) else how
-        what = "the baseline with at least 4 initialisation seeds, and each arm with the same seeds"
-        if fitted.n_shared[0] >= 4:
-            what = "each arm with the baseline's seeds, at least 4 of them"
+        n = 1 + math.ceil(FEWEST_DF / max(len(fitted.arms) - 1, 1))
+        what = f"the baseline with at least {n} initialisation seeds, and each arm with the same"
+        if fitted.n_shared[0] >= n:
+            what = f"each arm with the baseline's seeds, at least {n} of them"
+        if is_foreign(done):
+            how = "then add their rows, with a column seed, to the table"
+        elif ledger.planned:  # a plan is fixed before its runs
+            how = f"as a new study, the same command with study_name=NAME study.seeds={n}"
+        else:
+            how = f"here, the command that trained these runs, with -m and 'seed=range({n})'"
         steps.append(f"run {what}: {how}")
         return tuple(steps)
     waiting = table[table["verdict"].str.startswith(UNDECIDED) & (table["n"] > 0)]

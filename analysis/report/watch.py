@@ -75,9 +75,10 @@ def server(live: Live, port: int) -> ThreadingHTTPServer:
 
     try:
         made = ThreadingHTTPServer((HOST, port), Handler)
-    except OSError as error:
+    except (OSError, OverflowError) as error:
+        why = getattr(error, "strerror", None) or error
         raise AnalysisError(
-            f"cannot serve on {HOST}:{port}: {error.strerror or error}; choose another --port"
+            f"cannot serve on {HOST}:{port}: {why}; choose another --port"
         ) from error
     made.daemon_threads = True
     return made

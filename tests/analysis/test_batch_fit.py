@@ -51,6 +51,13 @@ def test_a_cubic_shows_lack_of_fit():
     assert fit_batch_size(BATCHES, y).lack_of_fit_p < 0.001
 
 
+@pytest.mark.parametrize("confidence", [0.0, 95.0])
+def test_a_confidence_is_a_share(confidence: float):
+    frame = pd.DataFrame({"arm": "baseline", "batch_size": [8, 16, 32], "test_loss": [3.0, 2.9, 3]})
+    with pytest.raises(AnalysisError, match=r"the confidence is .*: allowed is between 0 and 1"):
+        batch_size(frame, confidence=confidence)
+
+
 def test_two_batches_are_not_enough():
     with pytest.raises(AnalysisError, match="2 batch size"):
         fit_batch_size([1, 1, 2, 2], [1.0, 2.0, 3.0, 4.0])

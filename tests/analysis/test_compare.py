@@ -105,6 +105,28 @@ def test_fewer_than_three_residual_degrees_of_freedom_leave_everything_undecided
     assert any("residual degrees of freedom" in text for text in result.warnings)
 
 
+@pytest.mark.parametrize(("n_arms", "n_seeds"), [(1, 4), (2, 3), (3, 2)])
+def test_the_seeds_that_are_asked_for_are_enough(n_arms: int, n_seeds: int):
+    arms = {f"a{i}": 0.0 for i in range(n_arms)}
+    assert f"at least {n_seeds} initialisation seeds" in compare(study(arms, n=1)).next_steps[0]
+    assert compare(study(arms, n=n_seeds)).table["df"].min() >= 3 - 1e-6
+
+
+def test_a_step_down_p_below_alpha_beside_an_interval_that_holds_0_is_explained():
+    frame = study({"far": -0.5, "near": 0.0}, n=6, shared=False)
+    base = frame.loc[frame["arm"] == BASELINE, "test_loss"].to_numpy()
+    critical = []
+    for shift in np.linspace(0.005, 0.03, 60):
+        frame.loc[frame["arm"] == "near", "test_loss"] = base[::-1] - shift
+        result = compare(frame)
+        near = row(result, "near")
+        told = any("near: real by the step-down p" in text for text in result.warnings)
+        assert told == (near.verdict == "better" and near.ci_high > 0)
+        critical.append(told)
+    assert any(critical)
+    assert not all(critical)
+
+
 @pytest.mark.parametrize("n", [1, 2, 5])
 def test_identical_losses_are_undecided_and_never_p_zero(n):
     frame = study({"a": -0.1}, n=n, sd=0.0, n_baseline=5)

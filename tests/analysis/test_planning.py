@@ -123,6 +123,20 @@ def test_impossible_plans_are_refused(arguments, message):
         seeds_needed(*arguments)
 
 
+@pytest.mark.parametrize(
+    ("wrong", "message"),
+    [
+        (["--alpha", "2"], "alpha is 2: allowed is between 0 and 0.5"),
+        (["--alpha", "0"], "alpha is 0: allowed"),
+        (["--power", "1"], "the power is 1: allowed is between 0 and 1"),
+        (["--hours", "-2"], "the hours of one run are -2: they cannot be below 0"),
+    ],
+)
+def test_absurd_figures_of_a_plan_are_refused_in_one_line(wrong, message, capsys):
+    assert main(["plan", "--delta", "0.02", "--arms", "2", "--sd", "0.01", *wrong]) == 2
+    assert message in capsys.readouterr().err
+
+
 def test_a_pilot_supplies_noise_and_cost(tmp_path):
     folder = on_disk(tmp_path / "runs", study({"a": 0.0, "b": -0.02}, n=6))
     pilot = pilot_of(folder)

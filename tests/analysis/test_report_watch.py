@@ -66,6 +66,13 @@ def test_a_taken_port_is_refused_in_one_line(served, capsys):
     assert error.count("\n") == 1
 
 
+def test_a_port_that_cannot_be_is_refused_in_one_line(tmp_path, capsys):
+    assert main(["watch", str(tmp_path), "--port", "99999"]) == 2
+    error = capsys.readouterr().err
+    assert error.startswith("error: cannot serve on 127.0.0.1:99999: ")
+    assert error.count("\n") == 1
+
+
 def test_the_command_says_its_address_and_stops_with_ctrl_c(tmp_path):
     folder = full_study(tmp_path / "live", ARMS, 2, n_points=4)
     arguments = [sys.executable, "-m", "analysis", "watch", str(folder), "--port", "0"]

@@ -66,6 +66,18 @@ def test_missing_parts_are_named():
     assert "these must run alone, as the stacks did: b\n" in result.to_markdown()
 
 
+def test_a_baseline_that_is_a_part_of_a_stack_is_refused():
+    frame = study({"a": -0.05, "b": -0.02, "a+b": -0.06}, n=3)
+    with pytest.raises(AnalysisError, match=r"a\+b has a part in common with the baseline a, so"):
+        stack(frame, baseline="a")
+
+
+@pytest.mark.parametrize("seeds", [0, -4])
+def test_a_design_of_no_seed_is_refused(seeds: int):
+    with pytest.raises(AnalysisError, match=f"number of seeds is {seeds}"):
+        design(["a", "b", "c"], seeds=seeds)
+
+
 def test_a_study_without_stacks_is_told_so():
     with pytest.raises(AnalysisError, match="no stack among the complete arms baseline, a"):
         stack(study({"a": 0.0}, n=3))
