@@ -22,7 +22,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def run(options: argparse.Namespace) -> int:
-    """Print the checks; exit code 1 if one failed."""
+    """Print the checks; exit code 1 if one failed or a rerun differs."""
     from analysis.verification import verify
 
     passed = True
@@ -37,6 +37,7 @@ def run(options: argparse.Namespace) -> int:
         if not cell.exists():  # a cell's name, or ARM/NAME
             cell = next((p for s in options.studies for p in s.glob(f"**/{cell}")), cell)
         again = rerun(cell, options.steps)
+        passed &= again.identical
         word = "identical" if again.identical else f"differs by up to {again.largest_difference:g}"
         print(
             f"\nRerun of {options.rerun}: training loss {word} over {len(again.steps)} logged "

@@ -305,6 +305,14 @@ def test_a_cell_to_run_again_may_be_called_by_its_name(folder, capsys):
         assert f"{home} has no metrics.jsonl" in capsys.readouterr().err
 
 
+@pytest.mark.parametrize(("again", "code"), [(3.0, 0), (3.5, 1)])
+def test_a_rerun_that_differs_fails(folder, monkeypatch, again: float, code: int):
+    found = compare_curves({1: 3.0}, {1: again})
+    monkeypatch.setattr("analysis.rerun.rerun", lambda cell, n_steps: found)
+    home = next(folder.rglob("config.yaml")).parent
+    assert main(["verify", str(folder), "--rerun", home.name]) == code
+
+
 def test_a_cell_that_cannot_run_again_says_why(tmp_path, monkeypatch):
     (tmp_path / "config.yaml").write_text("nonsense: true\n")
     (tmp_path / "metrics.jsonl").write_text('{"step": 1, "train_loss": 3.0}\n')
