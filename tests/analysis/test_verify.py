@@ -199,6 +199,28 @@ def test_the_version_asked_for_last_counts_not_the_one_trained_last(folder):
     assert status[[old["cell"], new["cell"]]].tolist() == ["complete", "superseded"]
 
 
+def test_what_another_study_asked_for_or_planned_decides_nothing(folder, tmp_path):
+    old, new = versions_of(folder, (0.1, "r", "2026-01"), (0.2, "r", "2026-02"))
+    other = tmp_path / "other"
+    put(other, record("mine", 70, 3.6, study="other"))
+    (other / "commands.jsonl").write_text(json.dumps({"time": "2026-03", "cells": [old]}) + "\n")
+    write_plan(other, StudyPlan(study="other", cells=[old]))
+    status = read_runs([str(folder), str(other)]).frame.set_index("cell")["status"]
+    assert status[[old["cell"], new["cell"]]].tolist() == ["superseded", "complete"]
+
+
+def test_an_older_record_is_superseded_by_a_newer_one_of_other_code(folder):
+    for seed, sources in ((60, "1"), (60, "2"), (61, "2")):
+        known = {"recipe": "r", "version": f"v{sources}"} if (seed, sources) == (60, "2") else {}
+        item = record("mine", seed, 3.6, cell=f"{seed}{sources}" * 4, started=sources, **known)
+        item.provenance.sources = {"mine.f": sources}
+        put(folder, item)
+    frame = read_runs([str(folder)]).frame.set_index("cell")
+    assert frame.loc[["601" * 4, "602" * 4, "612" * 4], "status"].tolist() == [
+        "superseded", "complete", "complete"]  # fmt: skip
+    assert "an arm's seeds ran with different settings or code" not in failures(folder)
+
+
 @pytest.mark.parametrize("reruns", [(), ("--allow-reruns",)])
 def test_runs_of_other_settings_are_neither_superseded_nor_pooled(folder, reruns, capsys):
     versions_of(folder, (0.1, "recipe", "2026-02"), (0.1, "another", "2026-01"))
