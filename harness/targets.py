@@ -17,7 +17,7 @@ from collections.abc import Callable, Iterable
 from difflib import get_close_matches
 from functools import lru_cache
 from importlib.machinery import ModuleSpec, SourceFileLoader
-from importlib.util import find_spec, spec_from_file_location
+from importlib.util import spec_from_file_location
 from pathlib import Path
 from typing import Any
 
@@ -196,8 +196,8 @@ def _closure(target: str, find: Callable[[str], Path | None]) -> dict[str, Path]
         if file is not None and module not in found and not module.startswith(OURS):
             found[module] = file
             inside = f"{module}.__init__" if file.name.endswith(PACKAGE_FILE) else module
-            package = module.rpartition(".")[0]  # imported first
-            waiting += [package, *sorted(_imports(_parse(file, target), inside))]
+            packages = [module[:i] for i, c in enumerate(module) if c == "."]  # imported first
+            waiting += [*packages, *sorted(_imports(_parse(file, target), inside))]
     return found
 
 
@@ -226,17 +226,19 @@ def _locate(target: str) -> tuple[str, str]:
 
 def _spec(module: str) -> ModuleSpec | None:
     """Find a module as an import would, without running the package that it is in."""
-    package = module.rpartition(".")[0]
+    package, _, name = module.rpartition(".")
     above = _spec(package) if package else None
     inside = above.submodule_search_locations if above else None
     if package and inside is None:
         return None
     finders = (getattr(finder, "find_spec", None) for finder in sys.meta_path)
+    found = (find(module, inside) for find in finders if find)
     try:
-        found = (find(module, inside) for find in finders if find)
         return next((spec for spec in found if spec is not None), None)
-    except KeyError:  # a folder without __init__.py looks for the folder above, which has no code
-        return find_spec(module)
+    except KeyError:  # a folder without __init__.py asks the package above, which was not run
+        folder = ModuleSpec(module, None, is_package=True)
+        folder.submodule_search_locations = [str(Path(place, name)) for place in inside or ()]
+        return folder
 
 
 def _origin(module: str) -> Path | None:

@@ -570,6 +570,20 @@ def test_a_package_is_not_run_to_find_its_sources(tiny, own_idea) -> None:
     assert "RuntimeError: this was run" in cell.run(frozen).error  # with what it keeps
 
 
+def test_the_package_around_a_folder_without_init_is_a_source_and_not_run(tiny, own_idea) -> None:
+    folder, arm = own_idea
+    package = folder / "own_package"
+    (package / "own_deeper").mkdir(parents=True)
+    (package / "__init__.py").write_text("raise RuntimeError('this was run')\n")
+    (package / "own_deeper" / "idea.py").write_text("def scale(*_):\n    pass\n")
+    overlay = folder / "conf" / "intervention" / "own.yaml"
+    target = "own_package.own_deeper.idea.scale"
+    overlay.write_text(overlay.read_text().replace("own_idea.scale", target))
+    assert {path.name for path in (freeze(load([*tiny, *arm])) / "sources").iterdir()} == {
+        "own_package.__init__.py", "own_package.own_deeper.idea.py"
+    }  # fmt: skip
+
+
 def test_a_cell_that_is_about_to_begin_keeps_its_config(tiny) -> None:
     from harness.lock import locked
 
