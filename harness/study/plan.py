@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from collections import Counter
 from collections.abc import Sequence
 from contextlib import suppress
@@ -18,7 +17,6 @@ from harness.config import Autocast, Config, ConfigError, Flat, Matmul, plain, r
 from harness.freeze import freeze, load_frozen
 from harness.log import say
 from harness.records import (
-    BASELINE,
     METRICS_FILE,
     RECORD_FILE,
     StudyPlan,
@@ -27,12 +25,10 @@ from harness.records import (
     read_plan,
     write_plan,
 )
+from harness.study.foresight import warn_of_no_verdict
 from harness.study.outcome import result
-from harness.study.view import cell_states, seed_text, shown
+from harness.study.view import seed_text
 from harness.versions import note_command
-
-FEWEST_DF = 3
-"""Degrees of freedom below which the analysis gives no verdict."""
 
 
 @dataclass(kw_only=True, slots=True)
@@ -92,8 +88,8 @@ def settle(cells: Sequence[Cell], n_jobs: int, looks: Sequence[int] = ()) -> Non
     _refuse_twins(cells, n_jobs)
     study = cells[0].folder.parent.parent
     new = _plan(cells, looks) if cells[0].config.study.arms else None
-    seen = _seen(study)
-    old = read_plan(study) if new and seen else None
+    seen = _seen(study) if new else set()
+    old = read_plan(study) if seen else None
     if old and new:
         _hold_against(old, new, seen)
         new = replace(old, cells=new.cells)
@@ -103,7 +99,7 @@ def settle(cells: Sequence[Cell], n_jobs: int, looks: Sequence[int] = ()) -> Non
     if new and new != old:
         write_plan(study, new)
     note_command(study, [cell.entry for cell in cells])
-    _warn_of_no_verdict(study, planned=new is not None)
+    warn_of_no_verdict(study, planned=new is not None)
 
 
 def _seen(study: Path) -> set[str]:
@@ -156,46 +152,6 @@ def _finished_before(cells: Sequence[Cell]) -> list[Cell]:
                 with suppress(OSError, YAMLError, OmegaConfBaseException):  # of another version
                     found.append(Cell(folder=folder, config=load_frozen(folder)))
     return found
-
-
-def _warn_of_no_verdict(study: Path, *, planned: bool) -> None:
-    """Point out, before the hours are spent, a study whose arms can only end as undecided."""
-    runs = [(s.arm, s.seed.split("/")[0]) for s in shown(cell_states(study))[0] if s.seed != "?"]
-    arms = {arm for arm, _ in runs}
-    screening = len(set(runs)) == len(arms) and any("+" in arm for arm in arms)
-    if screening or BASELINE not in arms or len(arms) == 1:
-        return
-    df = degrees_of_freedom(runs)
-    if df >= FEWEST_DF:
-        return
-    n_seeds = seeds_for_verdicts(len(arms))
-    option = f"study.seeds={n_seeds}" if planned else f"'seed=range({n_seeds})'"
-    say(
-        f"warning: expect no verdict but undecided: the {len(runs)} runs of {len(arms)} arms leave "
-        f"{df} of the {FEWEST_DF} degrees of freedom that it needs; {n_seeds} seeds of every arm "
-        f"are enough: {option}"
-    )
-
-
-def degrees_of_freedom(runs: Sequence[tuple[str, str]]) -> int:
-    """Return what the noise is estimated from, of runs given as (arm, initialisation seed).
-
-    Where all arms have the same seeds, differences between these are no noise. A single
-    initialisation says nothing of the noise between initialisations.
-    """
-    seeds: dict[str, set[str]] = {}
-    for arm, seed in runs:
-        seeds.setdefault(arm, set()).add(seed)
-    if max(map(len, seeds.values())) == 1:
-        return 0
-    first, *others = seeds.values()
-    paired = len(first) - 1 if all(other == first for other in others) else 0
-    return len(runs) - len(seeds) - paired
-
-
-def seeds_for_verdicts(n_arms: int) -> int:
-    """Return how many seeds, the same for every arm, leave enough degrees of freedom."""
-    return 1 + math.ceil(FEWEST_DF / (n_arms - 1))
 
 
 def _plan(cells: Sequence[Cell], looks: Sequence[int]) -> StudyPlan:

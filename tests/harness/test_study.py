@@ -1014,7 +1014,7 @@ def test_the_runner_knows_which_studies_the_analysis_must_leave_undecided(
     n_arms: int, n: int, n_baseline: int, shared: bool
 ) -> None:
     from analysis import compare
-    from harness.study.plan import FEWEST_DF, degrees_of_freedom, seeds_for_verdicts
+    from harness.study.foresight import FEWEST_DF, degrees_of_freedom, seeds_for_verdicts
     from tests.analysis.studies import study as simulated
 
     deltas = {f"arm{i}": -0.5 for i in range(n_arms)}
@@ -1027,7 +1027,7 @@ def test_the_runner_knows_which_studies_the_analysis_must_leave_undecided(
 
 
 def test_one_initialisation_alone_leaves_no_degrees_of_freedom() -> None:
-    from harness.study.plan import degrees_of_freedom
+    from harness.study.foresight import degrees_of_freedom
 
     assert degrees_of_freedom([(arm, "0") for arm in ("baseline", "mine") for _ in range(5)]) == 0
 
