@@ -265,6 +265,14 @@ def test_cells_that_a_command_asked_for_and_that_never_started_are_missing(folde
     assert result.next_steps[0].startswith("2 planned run(s) are not complete: x seed 60, y")
 
 
+def test_a_cell_that_was_planned_and_asked_for_is_missing_once(folder):
+    cell = {"arm": "x", "seeds": {"init": 60}, "cell": "cx"}
+    write_plan(folder, StudyPlan(study="synthetic", cells=[cell]))
+    (folder / "commands.jsonl").write_text(json.dumps({"time": "2026", "cells": [cell]}) + "\n")
+    (folder / "x" / "cx").mkdir(parents=True)
+    assert compare(read_runs([str(folder)])).ledger.missing == ("x seed 60",)
+
+
 def test_the_planned_version_of_an_arms_code_counts_not_the_latest(folder):
     first = record("mine", 60, 3.9, started="2026-01", provenance=Provenance(sources={"f": "1"}))
     later = record("mine", 60, 3.6, started="2026-02", provenance=Provenance(sources={"f": "2"}))

@@ -1,3 +1,4 @@
+import importlib
 import json
 import os
 import shutil
@@ -505,6 +506,14 @@ def test_editing_an_interventions_own_code_makes_another_cell(tiny, own_idea) ->
         freeze(load([*tiny, *arm]))
 
 
+def test_the_cells_of_an_arm_share_their_version_and_its_edits_do_not(tiny, own_idea) -> None:
+    folder, arm = own_idea
+    versions = [run([*tiny, *arm, f"seed={seed}"])[1].version for seed in (0, 1)]
+    (folder / "own_helper.py").write_text("FACTOR = 0.5\n")
+    assert run([*tiny, *arm])[1].version not in {*versions, None}
+    assert versions[0] == versions[1]
+
+
 @pytest.mark.parametrize("edited", ["own_idea", "own_helper"])
 def test_a_frozen_cell_trains_with_the_sources_it_was_frozen_with(
     tiny, own_idea, edited: str, capsys
@@ -514,6 +523,7 @@ def test_a_frozen_cell_trains_with_the_sources_it_was_frozen_with(
     with (folder / f"{edited}.py").open("a") as file:
         file.write("FACTOR = 0.0\n")
     assert freeze(load([*tiny, *arm])) != frozen
+    importlib.import_module("own_idea")  # as an earlier cell of this process may have done
     record = cell.run(frozen)
     assert f"{edited} was edited since this cell was frozen" in capsys.readouterr().err
     assert record.provenance.sources == {"own_idea.scale": read_record(frozen).provenance.sources[
