@@ -155,7 +155,7 @@ def _closure(target: str, find: Callable[[str], Path | None]) -> dict[str, Path]
 
 def kept_files(folder: Path) -> dict[str, Path]:
     """Return module -> file of the sources that a cell keeps."""
-    files = (folder / SOURCES_FOLDER).glob("*.py")
+    files = (folder.absolute() / SOURCES_FOLDER).glob("*.py")
     return {file.name.removesuffix(".py").removesuffix(".__init__"): file for file in files}
 
 
