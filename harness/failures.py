@@ -7,19 +7,21 @@ import traceback
 from collections.abc import Iterable
 from pathlib import Path
 
-from hydra.errors import InstantiationException
-
 from harness.allocator import out_of_memory
 from harness.targets import kept_files, origin, parse
 
 
 def failure(error: BaseException, folder: Path) -> str:
     """Return what went wrong in a cell and, if its own code raised it, which line to fix."""
-    if isinstance(error, InstantiationException):  # Hydra's, around what went wrong in a target
-        while error.__cause__ is not None:
-            error = error.__cause__
+    while error.__cause__ is not None and _raised_in(error).startswith("hydra."):
+        error = error.__cause__  # what went wrong in a target
     text, line = f"{type(error).__name__}: {error}", _own_line(error, folder)
     return f"{text}; fix {line} and run it again" if line and not out_of_memory(error) else text
+
+
+def _raised_in(error: BaseException) -> str:
+    frames = [frame for frame, _ in traceback.walk_tb(error.__traceback__)]
+    return str(frames[-1].f_globals.get("__name__")) if frames else ""
 
 
 def line_to_fix(text: str) -> str:

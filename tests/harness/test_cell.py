@@ -656,6 +656,17 @@ def test_an_error_while_own_code_is_imported_is_told_as_it_is(tiny, own_idea, li
     assert cell.run(freeze(load([*tiny, *arm]))).error == words.format(helper)
 
 
+def test_an_error_of_a_slot_is_told_in_the_words_of_its_author(tiny, own_idea) -> None:
+    folder, _ = own_idea
+    (folder / "own_slot.py").write_text(
+        "def inner():\n    try:\n        {}['even']\n"
+        "    except KeyError as error:\n        raise ValueError('must be even') from error\n"
+    )
+    frozen = freeze(load([*tiny, "+model.mlp.inner={_target_: own_slot.inner}"]))
+    error = cell.run(frozen).error
+    assert error == f"ValueError: must be even; fix {folder / 'own_slot.py'}:5 and run it again"
+
+
 def test_an_error_of_own_code_that_was_edited_meanwhile_names_no_line(
     tiny, own_idea, monkeypatch
 ) -> None:
