@@ -161,7 +161,7 @@ def guard(fit: Fit, loss: ArrayLike, arm: ArrayLike, seed: ArrayLike) -> Fit:
     >>> runs = y, np.repeat(arm, 4), np.arange(12)
     >>> pooled = fit_pooled(*runs[:2])
     >>> (guard(pooled, *runs).against_baseline().se / pooled.against_baseline().se).round(2)
-    array([1.08, 0.68])
+    array([1.08, 0.69])
     """
     y, arms = np.asarray(loss, dtype=float), np.asarray(arm, dtype=np.intp)
     seeds = np.asarray(seed, dtype=np.intp)
