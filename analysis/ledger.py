@@ -97,8 +97,9 @@ def _unplanned(
 
 def _describe(cell: dict[str, object]) -> str:
     seeds = cell.get("seeds")
-    values = dict.fromkeys(seeds.values()) if isinstance(seeds, dict) else {}
-    return " seed ".join([str(cell.get("arm")), *(["/".join(map(str, values))] if values else [])])
+    values = [str(seed) for seed in seeds.values()] if isinstance(seeds, dict) else []
+    one_or_all = values[:1] if len(set(values)) == 1 else values
+    return " seed ".join([str(cell.get("arm")), *(["/".join(one_or_all)] if values else [])])
 
 
 def _at_step(row: dict[str, object]) -> str:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections import defaultdict
 from pathlib import Path
 from typing import Any
@@ -22,7 +23,7 @@ from harness.records import (
     read_plan,
     read_record,
 )
-from harness.versions import last_asked, read_commands, superseded_by
+from harness.versions import last_asked, rank, read_commands, superseded_by
 
 Commands = list[dict[str, Any]]
 Tensors = frozenset[int]
@@ -55,16 +56,25 @@ def read_records(paths: list[Path]) -> Runs:
     tensors = [frozenset(map(hash, record.fingerprints.init.items())) for record in records]
     cards = {name: card for record in records for name, card in record.cards.items()}
     frame, plans = pd.DataFrame(rows), _plans(paths)
-    studies = {file.resolve().parents[2] for file in files}
-    commands = {study: read_commands(study) for study in studies}
-    frame["edit"] = _edits(records, files, plans, commands)
+    homes = [_study_of(file) for file in files]
+    commands = {home: read_commands(home) for home in dict.fromkeys(homes)}
+    asked = {home: last_asked(commands[home]) for home in commands}
+    planned = {name: {str(cell.get("cell")) for cell in plan.cells} for name, plan in plans.items()}
+    ranked = [
+        (record, rank(record, planned.get(record.study, ()), asked[home]))
+        for record, home in zip(records, homes, strict=True)
+    ]
+    frame["edit"] = _edits(records, files, superseded_by(ranked))
     frame.loc[frame["edit"].notna(), "status"] = SUPERSEDED
     frame["batch_size"] = _batch_sizes([row["changes"] for row in rows])
     frame["init_shared"] = _init_shared(rows, tensors)
     _name(frame)
     _refuse_other_settings(frame)
     frame["published_delta"] = [_published(arm, cards) for arm in frame["arm"]]
-    frame.attrs[NOT_STARTED] = [cell for study in commands for cell in _waiting(study, commands)]
+    started = {record.cell for record in records}
+    frame.attrs[NOT_STARTED] = [
+        cell for home in commands for cell in _waiting(home, commands[home], started)
+    ]
     return Runs(frame, plans, paths[0] if paths[0].is_dir() else paths[0].parent)
 
 
@@ -103,7 +113,8 @@ def _row(record: RunRecord, folder: Path) -> dict[str, Any]:
         "test_set": record.provenance.test_set_sha256,
         "data_shuffled": record.fingerprints.data_shuffled,
         "git_sha": record.provenance.git_sha,
-        "version": _version(record),
+        "version": record.version,
+        "code": " ".join(map("=".join, sorted(record.provenance.sources.items()))),
         "recipe": record.recipe,
         "started": record.started,
         "changes": record.changes,
@@ -112,31 +123,25 @@ def _row(record: RunRecord, folder: Path) -> dict[str, Any]:
     }
 
 
-def _version(record: RunRecord) -> str | None:
-    """Return what the runs of an arm share; of an older record, its own code is all there is."""
-    code = " ".join(map("=".join, sorted(record.provenance.sources.items())))
-    return record.version or code or None
-
-
 def _name(frame: pd.DataFrame) -> None:
     """Put the study before the name wherever one name is used in several studies."""
     if frame["study"].nunique() > 1:
         frame["run_id"] = frame["study"] + "/" + frame["run_id"]
 
 
+def _study_of(file: Path) -> Path:
+    """Return the study's folder of a record, which may have been named from within its cell."""
+    return Path(os.path.abspath(file)).parents[:3][-1]  # noqa: PTH100 - resolve takes a second
+
+
 def _edits(
-    records: list[RunRecord],
-    files: list[Path],
-    plans: dict[str, StudyPlan],
-    commands: dict[Path, Commands],
+    records: list[RunRecord], files: list[Path], newer: list[RunRecord | None]
 ) -> list[str | None]:
     """Return what was edited since in the arm of each superseded run; None: the run counts."""
-    planned = {str(cell.get("cell")) for plan in plans.values() for cell in plan.cells}
-    asked = last_asked(command for of_study in commands.values() for command in of_study)
     homes = {id(record): file.parent for record, file in zip(records, files, strict=True)}
     found: dict[tuple[str | None, ...], str] = {}
     edits: list[str | None] = []
-    for old, new in zip(records, superseded_by(records, planned, asked), strict=True):
+    for old, new in zip(records, newer, strict=True):
         if new is None:
             edits.append(None)
             continue
@@ -165,12 +170,16 @@ def _refuse_other_settings(frame: pd.DataFrame) -> None:
         )
 
 
-def _waiting(study: Path, commands: dict[Path, Commands]) -> list[dict[str, Any]]:
+def _waiting(home: Path, commands: Commands, started: set[str]) -> list[dict[str, Any]]:
     """Return the cells of a study that were asked for last with their seeds and never started."""
-    asked = (cell for command in commands[study] for cell in command["cells"])
+    asked = (cell for command in commands for cell in command["cells"])
     last = {(cell["arm"], *cell["seeds"].values()): cell for cell in asked}
-    homes = [(cell, study / cell["arm"] / cell["cell"]) for cell in last.values()]
-    return [cell for cell, home in homes if home.is_dir() and not (home / RECORD_FILE).exists()]
+    frozen = [
+        (cell, home / cell["arm"] / cell["cell"])
+        for cell in last.values()
+        if cell["cell"] not in started
+    ]
+    return [cell for cell, at in frozen if at.is_dir() and not (at / RECORD_FILE).exists()]
 
 
 def _init_shared(rows: list[dict[str, Any]], tensors: list[Tensors]) -> list[float | None]:

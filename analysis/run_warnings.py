@@ -143,8 +143,8 @@ def mixed_arms(done: pd.DataFrame) -> list[str]:
     """Return the arms whose runs are not of one version."""
     if "version" not in done or is_foreign(done):
         return []
-    counts = done["version"].groupby(done["arm"]).nunique()
-    return [str(arm) for arm in counts.index[counts > 1]]
+    counts = done.groupby("arm")[["version", "code"]].nunique()  # older records know their code
+    return [str(arm) for arm in counts.index[(counts > 1).any(axis=1)]]
 
 
 def _ledger(ledger: Ledger, done: pd.DataFrame) -> list[str]:

@@ -15,6 +15,8 @@ SCIENCE = (
     "eval.test_sequences",
 )
 """Keys that can change a cell's numbers begin so; its seeds' apart."""
+LOADER = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
+"""The safe one; ten times as fast where it is compiled."""
 WORDS = ("summary", "source", "published_delta", "published_where", "declares", "control")
 """What a card says; no part of the arm."""
 
@@ -33,7 +35,7 @@ def difference(old: Path, new: Path) -> str:
 
 def _science(cell: Path) -> dict[str, Any]:
     try:
-        config = yaml.safe_load((cell / CONFIG_FILE).read_text(encoding="utf-8"))
+        config = yaml.load((cell / CONFIG_FILE).read_text(encoding="utf-8"), LOADER)  # noqa: S506
     except (OSError, ValueError, yaml.YAMLError):
         return {}
     return {

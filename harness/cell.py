@@ -25,6 +25,7 @@ from harness.config import ConfigError
 from harness.data.corpus import open_corpus
 from harness.distributed import World
 from harness.exits import EXIT_BUSY
+from harness.failures import failure
 from harness.freeze import (
     FINISHED,
     check_identity,
@@ -57,7 +58,7 @@ from harness.setup import (
     new_record,
     settle_process,
 )
-from harness.targets import failure, use_kept_sources
+from harness.targets import use_kept_sources
 
 log = logging.getLogger(__name__)
 
@@ -200,9 +201,8 @@ def _test(training: Training, setup: Setup) -> None:
         _save_array(setup.folder / TEST_LOSSES_FILE, losses)
         firsts = np.arange(n_sequences) * training.config.model.block_size
         starts = setup.corpus.document_starts("test")
-        _save_array(
-            setup.folder / TEST_DOCUMENTS_FILE, np.searchsorted(starts, firsts, side="right") - 1
-        )
+        documents = np.searchsorted(starts, firsts, side="right") - 1
+        _save_array(setup.folder / TEST_DOCUMENTS_FILE, documents)
     record.losses.test = finite(float(losses.mean(dtype=np.float64)))
     record.fingerprints.final_weights = weights_hash(training.model)
     if record.losses.test is None:

@@ -9,21 +9,16 @@ from __future__ import annotations
 
 import ast
 import hashlib
-import re
 import sys
 import sysconfig
-import traceback
-from collections.abc import Callable, Iterable
+from collections.abc import Callable
 from difflib import get_close_matches
 from functools import lru_cache
 from importlib.machinery import ModuleSpec, SourceFileLoader
-from importlib.util import find_spec, spec_from_file_location
+from importlib.util import spec_from_file_location
 from pathlib import Path
 from typing import Any
 
-from hydra.errors import InstantiationException
-
-from harness.allocator import out_of_memory
 from harness.config import Config, ConfigError
 from harness.records import SOURCES_FOLDER, write_atomic
 
@@ -45,7 +40,7 @@ def source_hashes(config: Config, folder: Path | None = None) -> dict[str, str]:
     """
     found = {}
     for target in sorted(_targets(config)):
-        kept = _closure(target, _kept_files(folder).get) if folder else {}
+        kept = _closure(target, kept_files(folder).get) if folder else {}
         files = kept or _files(target)
         if target.startswith(OURS):
             continue
@@ -68,9 +63,9 @@ def use_kept_sources(folder: Path) -> list[str]:
     """Import the cell's own modules as they were frozen; return the names of those edited since."""
     kept = _Kept()
     sys.meta_path.insert(0, kept)
-    files = _kept_files(folder)
+    files = kept_files(folder)
     for name, file in sorted(files.items()):  # a package before its modules
-        live = _origin(name)
+        live = origin(name)
         if live is None or live.read_bytes() != file.read_bytes():
             package = file.name.endswith(PACKAGE_FILE)
             inside = ([str(live.parent)] if live else []) if package else None
@@ -82,49 +77,6 @@ def use_kept_sources(folder: Path) -> list[str]:
     for name in files if kept.specs else ():  # they may have imported each other
         sys.modules.pop(name, None)
     return sorted(kept.specs)
-
-
-def failure(error: BaseException, folder: Path) -> str:
-    """Return what went wrong in a cell and, if its own code raised it, which line to fix."""
-    if isinstance(error, InstantiationException):  # Hydra's, around what went wrong in a target
-        while error.__cause__ is not None:
-            error = error.__cause__
-    text, line = f"{type(error).__name__}: {error}", _own_line(error, folder)
-    return f"{text}; fix {line} and run it again" if line and not out_of_memory(error) else text
-
-
-def line_to_fix(text: str) -> str:
-    """Return the line of own code that a `failure` names, empty if it names none."""
-    found = re.search(r"; fix (.+:\d+) and run it again$", text)
-    return found[1] if found else ""
-
-
-def _own_line(error: BaseException, folder: Path) -> str:
-    """Return the last line of the cell's own code that an error passed, as FILE:LINE.
-
-    Of code that was edited since it was frozen, no line: the next cell has another.
-    """
-    own = _kept_files(folder)
-    lines = [
-        f"{frame.f_code.co_filename}:{number}"
-        for frame, number in traceback.walk_tb(error.__traceback__)
-        if frame.f_globals.get("__name__") in own
-    ]
-    line = lines[-1] if lines else _definition(error, own)
-    return "" if line.startswith(str(folder.absolute())) else line
-
-
-def _definition(error: BaseException, own: Iterable[str]) -> str:
-    """Return where own code defines what was called with other arguments than it takes."""
-    called = re.match(r"(\w+)[\w.]*\(\) (takes|missing|got) ", str(error))
-    if called is None or not isinstance(error, TypeError):
-        return ""
-    for module in own:
-        if file := _origin(module):
-            for node in _parse(file, module).body:
-                if getattr(node, "name", "") == called[1]:
-                    return f"{file}:{node.lineno}"
-    return ""
 
 
 class _Source(SourceFileLoader):
@@ -165,10 +117,10 @@ def _walk(node: Any) -> list[str]:
 def _files(target: str) -> dict[str, Path]:
     """Return module -> file of what a target is made of; nothing for what is built in."""
     module, name = _locate(target)
-    path = _origin(module)
+    path = origin(module)
     if path is None:
         return {}
-    names = _top_level(_parse(path, target))
+    names = _top_level(parse(path, target))
     if names is not None and name not in names:
         close = ", ".join(sorted(get_close_matches(name, sorted(names), n=8, cutoff=0)))
         raise ConfigError(f"_target_={target}: {path} defines no {name!r}; it has: {close}")
@@ -196,14 +148,14 @@ def _closure(target: str, find: Callable[[str], Path | None]) -> dict[str, Path]
         if file is not None and module not in found and not module.startswith(OURS):
             found[module] = file
             inside = f"{module}.__init__" if file.name.endswith(PACKAGE_FILE) else module
-            package = module.rpartition(".")[0]  # imported first
-            waiting += [package, *sorted(_imports(_parse(file, target), inside))]
+            packages = [module[:i] for i, c in enumerate(module) if c == "."]  # imported first
+            waiting += [*packages, *sorted(_imports(parse(file, target), inside))]
     return found
 
 
-def _kept_files(folder: Path) -> dict[str, Path]:
+def kept_files(folder: Path) -> dict[str, Path]:
     """Return module -> file of the sources that a cell keeps."""
-    files = (folder / SOURCES_FOLDER).glob("*.py")
+    files = (folder.absolute() / SOURCES_FOLDER).glob("*.py")
     return {file.name.removesuffix(".py").removesuffix(".__init__"): file for file in files}
 
 
@@ -226,20 +178,22 @@ def _locate(target: str) -> tuple[str, str]:
 
 def _spec(module: str) -> ModuleSpec | None:
     """Find a module as an import would, without running the package that it is in."""
-    package = module.rpartition(".")[0]
+    package, _, name = module.rpartition(".")
     above = _spec(package) if package else None
     inside = above.submodule_search_locations if above else None
     if package and inside is None:
         return None
     finders = (getattr(finder, "find_spec", None) for finder in sys.meta_path)
+    found = (find(module, inside) for find in finders if find)
     try:
-        found = (find(module, inside) for find in finders if find)
         return next((spec for spec in found if spec is not None), None)
-    except KeyError:  # a folder without __init__.py looks for the folder above, which has no code
-        return find_spec(module)
+    except KeyError:  # a folder without __init__.py asks the package above, which was not run
+        folder = ModuleSpec(module, None, is_package=True)
+        folder.submodule_search_locations = [str(Path(place, name)) for place in inside or ()]
+        return folder
 
 
-def _origin(module: str) -> Path | None:
+def origin(module: str) -> Path | None:
     """Return a module's source, None if it has none."""
     spec = _spec(module)
     if spec is None or spec.origin is None or not spec.origin.endswith(".py"):
@@ -247,7 +201,8 @@ def _origin(module: str) -> Path | None:
     return Path(spec.origin)
 
 
-def _parse(path: Path, target: str) -> ast.Module:
+def parse(path: Path, target: str) -> ast.Module:
+    """Return a source's syntax tree, or refuse it: `target` is why it is read."""
     try:
         return _tree(path, path.stat().st_mtime_ns)
     except SyntaxError as error:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from collections import Counter
 from collections.abc import Sequence
 from contextlib import suppress
@@ -14,11 +13,10 @@ from omegaconf.errors import OmegaConfBaseException
 from yaml import YAMLError
 
 from harness import provenance
-from harness.config import Autocast, Config, ConfigError, Flat, Matmul, flatten
+from harness.config import Autocast, Config, ConfigError, Flat, Matmul, plain, recipe
 from harness.freeze import freeze, load_frozen
 from harness.log import say
 from harness.records import (
-    BASELINE,
     METRICS_FILE,
     RECORD_FILE,
     StudyPlan,
@@ -27,14 +25,10 @@ from harness.records import (
     read_plan,
     write_plan,
 )
+from harness.study.foresight import warn_of_no_verdict
 from harness.study.outcome import result
-from harness.study.view import cell_states, shown
+from harness.study.view import seed_text
 from harness.versions import note_command
-
-SETTINGS = ("interventions", "model", "data", "train", "optim", "schedule", "precision", "eval")
-"""The groups that can change a cell's numbers."""
-FEWEST_DF = 3
-"""Degrees of freedom below which the analysis gives no verdict."""
 
 
 @dataclass(kw_only=True, slots=True)
@@ -54,10 +48,7 @@ class Cell:
     @property
     def name(self) -> str:
         """Arm and seed, for people."""
-        seeds = self.config.seeds
-        same = seeds.init == seeds.data == seeds.loop
-        seed = f"seed {seeds.init}" if same else f"seeds {seeds.init}/{seeds.data}/{seeds.loop}"
-        return f"{self.config.arm} {seed}"
+        return _key(self.entry)
 
     @property
     def entry(self) -> dict[str, Any]:
@@ -83,7 +74,7 @@ def settle(cells: Sequence[Cell], n_jobs: int, looks: Sequence[int] = ()) -> Non
     """Check the cells of a sweep together, then freeze them and, of a saved study, the plan.
 
     An arm's cells may still be planned anew, and a study while it has none but such arms, as long
-    as none of them has logged a loss: nobody has seen what the change would be made for.
+    as none of them has logged a loss or ended: nobody has seen what the change would be made for.
     What the command asks for is noted in the study's folder.
 
     Raises
@@ -97,8 +88,8 @@ def settle(cells: Sequence[Cell], n_jobs: int, looks: Sequence[int] = ()) -> Non
     _refuse_twins(cells, n_jobs)
     study = cells[0].folder.parent.parent
     new = _plan(cells, looks) if cells[0].config.study.arms else None
-    seen = {path.parent.parent.name for path in study.glob(f"*/*/{METRICS_FILE}")}
-    old = read_plan(study) if new and seen else None
+    seen = _seen(study) if new else set()
+    old = read_plan(study) if seen else None
     if old and new:
         _hold_against(old, new, seen)
         new = replace(old, cells=new.cells)
@@ -108,7 +99,14 @@ def settle(cells: Sequence[Cell], n_jobs: int, looks: Sequence[int] = ()) -> Non
     if new and new != old:
         write_plan(study, new)
     note_command(study, [cell.entry for cell in cells])
-    _warn_of_no_verdict(study, planned=new is not None)
+    warn_of_no_verdict(study, planned=new is not None)
+
+
+def _seen(study: Path) -> set[str]:
+    """Return the arms of which a loss was logged, or a result is known: one may log nothing."""
+    logged = {file.parent for file in study.glob(f"*/*/{METRICS_FILE}")}
+    others = {file.parent for file in study.glob(f"*/*/{RECORD_FILE}")} - logged
+    return {folder.parent.name for folder in logged | set(filter(result, others))}
 
 
 def _refuse_twins(cells: Sequence[Cell], n_jobs: int) -> None:
@@ -127,13 +125,13 @@ def _warn_of_namesakes(cells: Sequence[Cell]) -> None:
     """Point out cells of equal arm and seeds that differ in a setting, which names no arm."""
     named: dict[str, list[Flat]] = {}
     for cell in [*cells, *_finished_before(cells)]:
-        groups = asdict(cell.config)
-        settings = flatten({name: groups[name] for name in SETTINGS})
+        settings = recipe(cell.config, canonical_hash(plain(asdict(cell.config.data))))
         same = named.setdefault(cell.name, [])
-        if settings not in same:  # else own code was edited
+        if settings not in same:  # else the arm was edited: see `harness.versions`
             same.append(settings)
     name, same = max(named.items(), key=lambda item: len(item[1]))
-    keys = sorted(key for key in same[0] if any(key in o and o[key] != same[0][key] for o in same))
+    every = sorted({key for settings in same for key in settings})
+    keys = [key for key in every if len({str(settings.get(key)) for settings in same}) > 1]
     if len(same) > 1:
         say(
             f"warning: {len(same)} cells of study {cells[0].config.study_name} are all {name} and "
@@ -154,46 +152,6 @@ def _finished_before(cells: Sequence[Cell]) -> list[Cell]:
                 with suppress(OSError, YAMLError, OmegaConfBaseException):  # of another version
                     found.append(Cell(folder=folder, config=load_frozen(folder)))
     return found
-
-
-def _warn_of_no_verdict(study: Path, *, planned: bool) -> None:
-    """Point out, before the hours are spent, a study whose arms can only end as undecided."""
-    runs = [(s.arm, s.seed.split("/")[0]) for s in shown(cell_states(study))[0] if s.seed != "?"]
-    arms = {arm for arm, _ in runs}
-    screening = len(set(runs)) == len(arms) and any("+" in arm for arm in arms)
-    if screening or BASELINE not in arms or len(arms) == 1:
-        return
-    df = degrees_of_freedom(runs)
-    if df >= FEWEST_DF:
-        return
-    n_seeds = seeds_for_verdicts(len(arms))
-    option = f"study.seeds={n_seeds}" if planned else f"'seed=range({n_seeds})'"
-    say(
-        f"warning: expect no verdict but undecided: the {len(runs)} runs of {len(arms)} arms leave "
-        f"{df} of the {FEWEST_DF} degrees of freedom that it needs; {n_seeds} seeds of every arm "
-        f"are enough: {option}"
-    )
-
-
-def degrees_of_freedom(runs: Sequence[tuple[str, str]]) -> int:
-    """Return what the noise is estimated from, of runs given as (arm, initialisation seed).
-
-    Where all arms have the same seeds, differences between these are no noise. A single
-    initialisation says nothing of the noise between initialisations.
-    """
-    seeds: dict[str, set[str]] = {}
-    for arm, seed in runs:
-        seeds.setdefault(arm, set()).add(seed)
-    if max(map(len, seeds.values())) == 1:
-        return 0
-    first, *others = seeds.values()
-    paired = len(first) - 1 if all(other == first for other in others) else 0
-    return len(runs) - len(seeds) - paired
-
-
-def seeds_for_verdicts(n_arms: int) -> int:
-    """Return how many seeds, the same for every arm, leave enough degrees of freedom."""
-    return 1 + math.ceil(FEWEST_DF / (n_arms - 1))
 
 
 def _plan(cells: Sequence[Cell], looks: Sequence[int]) -> StudyPlan:
@@ -253,5 +211,4 @@ def _differences(old: StudyPlan, new: StudyPlan, seen: set[str]) -> list[str]:
 
 
 def _key(cell: dict[str, Any]) -> str:
-    seeds = cell["seeds"]
-    return f"{cell['arm']} seed {'/'.join(str(s) for s in dict.fromkeys(seeds.values()))}"
+    return f"{cell['arm']} seed {seed_text(cell['seeds'].values())}"

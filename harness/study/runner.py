@@ -18,6 +18,7 @@ from multiprocessing.process import BaseProcess
 from pathlib import Path
 
 from harness.exits import EXIT_BUSY, ONE_REQUEST_SECONDS, StudyFailed, same_command
+from harness.failures import line_to_fix
 from harness.freeze import describe, finished_record
 from harness.lock import living_owner
 from harness.log import say
@@ -37,7 +38,6 @@ from harness.study.outcome import (
 from harness.study.plan import Cell
 from harness.study.screen import Screen
 from harness.study.view import cell_state, summary
-from harness.targets import line_to_fix
 
 POLL_SECONDS = 1.0
 ALIKE = 3

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections import Counter
+from collections.abc import Iterable
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -22,7 +23,7 @@ from harness.records import (
     read_plan,
     read_record,
 )
-from harness.versions import last_asked, read_commands, superseded_by
+from harness.versions import last_asked, rank, read_commands, superseded_by
 
 if TYPE_CHECKING:
     from rich.table import Table
@@ -72,9 +73,10 @@ def cell_states(study: Path) -> list[CellState]:
     unplanned.sort(key=lambda s: asked.get(s.cell) or _started(s), reverse=True)
     unplanned.sort(key=lambda s: (s.arm, [int(n) for n in s.seed.split("/") if n != "?"]))
     states = [*(cell_state(study / path, cell) for path, cell in planned.items()), *unplanned]
-    records = [state.record for state in states if state.record]
-    newer = superseded_by(records, [str(c["cell"]) for c in planned.values()], asked)
-    old = {record.cell for record, new in zip(records, newer, strict=True) if new}
+    in_plan = {str(cell["cell"]) for cell in planned.values()}
+    ranked = [(s.record, rank(s.record, in_plan, asked)) for s in states if s.record]
+    newer = superseded_by(ranked)
+    old = {record.cell for (record, _), new in zip(ranked, newer, strict=True) if new}
     return [replace(state, superseded=state.cell in old) for state in states]
 
 
@@ -105,7 +107,7 @@ def cell_state(folder: Path, planned: dict[str, Any]) -> CellState:
     try:
         return _read_state(folder, planned)
     except (OSError, ValueError, KeyError, TypeError) as error:  # RecordError is a ValueError
-        seed = _seed(planned["seeds"].values()) if planned else "?"
+        seed = seed_text(planned["seeds"].values()) if planned else "?"
         text = printable(str(error))
         return CellState(folder.parent.name, seed, "unreadable", text, folder.name)
 
@@ -113,11 +115,11 @@ def cell_state(folder: Path, planned: dict[str, Any]) -> CellState:
 def _read_state(folder: Path, planned: dict[str, Any]) -> CellState:
     if not (folder / RECORD_FILE).exists():
         seeds = planned["seeds"] if planned else _frozen_seeds(folder)
-        return CellState(folder.parent.name, _seed(seeds.values()), "planned", "", folder.name)
+        return CellState(folder.parent.name, seed_text(seeds.values()), "planned", "", folder.name)
     record = read_record(folder)
     seeds = (record.seeds.init, record.seeds.data, record.seeds.loop)
     state, text = _describe(folder, record)
-    return CellState(record.arm, _seed(seeds), state, printable(text), record.cell, record)
+    return CellState(record.arm, seed_text(seeds), state, printable(text), record.cell, record)
 
 
 def _frozen_seeds(folder: Path) -> dict[str, int]:
@@ -131,8 +133,10 @@ def _frozen_seeds(folder: Path) -> dict[str, int]:
     return seeds
 
 
-def _seed(seeds: Any) -> str:
-    return "/".join(str(seed) for seed in dict.fromkeys(seeds))
+def seed_text(seeds: Iterable[int]) -> str:
+    """Return one number where all seeds are equal, else all of them."""
+    numbers = [str(seed) for seed in seeds]
+    return numbers[0] if len(set(numbers)) == 1 else "/".join(numbers)
 
 
 def _describe(folder: Path, record: RunRecord) -> tuple[str, str]:

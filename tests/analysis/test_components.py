@@ -221,3 +221,9 @@ def test_a_single_baseline_is_told_what_to_run():
     report = noise(frame)
     assert report.band is None
     assert "seed=range" in report.to_markdown()
+
+
+@pytest.mark.parametrize("n_arms", [0, 1, 2])
+def test_the_band_of_several_runs_is_told_only_where_there_are_several(n_arms):
+    text = noise(study({f"a{i}": 0.0 for i in range(n_arms)}, 8)).to_markdown()
+    assert ("single runs that change nothing" in text) == (n_arms > 1)

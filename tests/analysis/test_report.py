@@ -72,6 +72,14 @@ def test_a_figure_of_curves_says_which_line_is_which_arm(evidence):
             assert len(set(dashes)) == len(evidence.arms), "told apart without colour"
 
 
+def test_a_figure_of_the_first_curves_alone_says_so(evidence, monkeypatch):
+    monkeypatch.setattr("analysis.report.figures.MOST_LINES", 2)
+    keys = [spec["title"]["subtitle"] for name, spec in figure_specs(evidence).items()
+            if name.startswith("curves")]  # fmt: skip
+    assert keys
+    assert all(lines[0].endswith("The first 2 of 4 arms.") for lines in keys)
+
+
 def test_a_tables_report_carries_its_name_and_what_it_cannot_compare_is_said(tmp_path, capsys):
     file = tmp_path / "mine.csv"
     rows = [f"{arm},{seed},{3 + seed / 100}" for arm in ("baseline", "a") for seed in range(4)]

@@ -199,6 +199,28 @@ def test_the_version_asked_for_last_counts_not_the_one_trained_last(folder):
     assert status[[old["cell"], new["cell"]]].tolist() == ["complete", "superseded"]
 
 
+def test_what_another_study_asked_for_or_planned_decides_nothing(folder, tmp_path):
+    old, new = versions_of(folder, (0.1, "r", "2026-01"), (0.2, "r", "2026-02"))
+    other = tmp_path / "other"
+    put(other, record("mine", 70, 3.6, study="other"))
+    (other / "commands.jsonl").write_text(json.dumps({"time": "2026-03", "cells": [old]}) + "\n")
+    write_plan(other, StudyPlan(study="other", cells=[old]))
+    status = read_runs([str(folder), str(other)]).frame.set_index("cell")["status"]
+    assert status[[old["cell"], new["cell"]]].tolist() == ["superseded", "complete"]
+
+
+def test_an_older_record_is_superseded_by_a_newer_one_of_other_code(folder):
+    for seed, sources in ((60, "1"), (60, "2"), (61, "2")):
+        known = {"recipe": "r", "version": f"v{sources}"} if (seed, sources) == (60, "2") else {}
+        item = record("mine", seed, 3.6, cell=f"{seed}{sources}" * 4, started=sources, **known)
+        item.provenance.sources = {"mine.f": sources}
+        put(folder, item)
+    frame = read_runs([str(folder)]).frame.set_index("cell")
+    assert frame.loc[["601" * 4, "602" * 4, "612" * 4], "status"].tolist() == [
+        "superseded", "complete", "complete"]  # fmt: skip
+    assert "an arm's seeds ran with different settings or code" not in failures(folder)
+
+
 @pytest.mark.parametrize("reruns", [(), ("--allow-reruns",)])
 def test_runs_of_other_settings_are_neither_superseded_nor_pooled(folder, reruns, capsys):
     versions_of(folder, (0.1, "recipe", "2026-02"), (0.1, "another", "2026-01"))
@@ -241,6 +263,14 @@ def test_cells_that_a_command_asked_for_and_that_never_started_are_missing(folde
     assert result.ledger.missing == ("x seed 60", "y seed 60")
     assert "2 not started" in result.ledger.sentence()
     assert result.next_steps[0].startswith("2 planned run(s) are not complete: x seed 60, y")
+
+
+def test_a_cell_that_was_planned_and_asked_for_is_missing_once(folder):
+    cell = {"arm": "x", "seeds": {"init": 60}, "cell": "cx"}
+    write_plan(folder, StudyPlan(study="synthetic", cells=[cell]))
+    (folder / "commands.jsonl").write_text(json.dumps({"time": "2026", "cells": [cell]}) + "\n")
+    (folder / "x" / "cx").mkdir(parents=True)
+    assert compare(read_runs([str(folder)])).ledger.missing == ("x seed 60",)
 
 
 def test_the_planned_version_of_an_arms_code_counts_not_the_latest(folder):

@@ -1,3 +1,4 @@
+import importlib
 import json
 import os
 import shutil
@@ -505,6 +506,14 @@ def test_editing_an_interventions_own_code_makes_another_cell(tiny, own_idea) ->
         freeze(load([*tiny, *arm]))
 
 
+def test_the_cells_of_an_arm_share_their_version_and_its_edits_do_not(tiny, own_idea) -> None:
+    folder, arm = own_idea
+    versions = [run([*tiny, *arm, f"seed={seed}"])[1].version for seed in (0, 1)]
+    (folder / "own_helper.py").write_text("FACTOR = 0.5\n")
+    assert run([*tiny, *arm])[1].version not in {*versions, None}
+    assert versions[0] == versions[1]
+
+
 @pytest.mark.parametrize("edited", ["own_idea", "own_helper"])
 def test_a_frozen_cell_trains_with_the_sources_it_was_frozen_with(
     tiny, own_idea, edited: str, capsys
@@ -514,6 +523,7 @@ def test_a_frozen_cell_trains_with_the_sources_it_was_frozen_with(
     with (folder / f"{edited}.py").open("a") as file:
         file.write("FACTOR = 0.0\n")
     assert freeze(load([*tiny, *arm])) != frozen
+    importlib.import_module("own_idea")  # as an earlier cell of this process may have done
     record = cell.run(frozen)
     assert f"{edited} was edited since this cell was frozen" in capsys.readouterr().err
     assert record.provenance.sources == {"own_idea.scale": read_record(frozen).provenance.sources[
@@ -568,6 +578,20 @@ def test_a_package_is_not_run_to_find_its_sources(tiny, own_idea) -> None:
     }  # fmt: skip
     shutil.rmtree(package)
     assert "RuntimeError: this was run" in cell.run(frozen).error  # with what it keeps
+
+
+def test_the_package_around_a_folder_without_init_is_a_source_and_not_run(tiny, own_idea) -> None:
+    folder, arm = own_idea
+    package = folder / "own_package"
+    (package / "own_deeper").mkdir(parents=True)
+    (package / "__init__.py").write_text("raise RuntimeError('this was run')\n")
+    (package / "own_deeper" / "idea.py").write_text("def scale(*_):\n    pass\n")
+    overlay = folder / "conf" / "intervention" / "own.yaml"
+    target = "own_package.own_deeper.idea.scale"
+    overlay.write_text(overlay.read_text().replace("own_idea.scale", target))
+    assert {path.name for path in (freeze(load([*tiny, *arm])) / "sources").iterdir()} == {
+        "own_package.__init__.py", "own_package.own_deeper.idea.py"
+    }  # fmt: skip
 
 
 def test_a_cell_that_is_about_to_begin_keeps_its_config(tiny) -> None:
@@ -632,14 +656,28 @@ def test_an_error_while_own_code_is_imported_is_told_as_it_is(tiny, own_idea, li
     assert cell.run(freeze(load([*tiny, *arm]))).error == words.format(helper)
 
 
-def test_an_error_of_own_code_that_was_edited_meanwhile_names_no_line(tiny, own_idea) -> None:
+def test_an_error_of_a_slot_is_told_in_the_words_of_its_author(tiny, own_idea) -> None:
+    folder, _ = own_idea
+    (folder / "own_slot.py").write_text(
+        "def inner():\n    try:\n        {}['even']\n"
+        "    except KeyError as error:\n        raise ValueError('must be even') from error\n"
+    )
+    frozen = freeze(load([*tiny, "+model.mlp.inner={_target_: own_slot.inner}"]))
+    error = cell.run(frozen).error
+    assert error == f"ValueError: must be even; fix {folder / 'own_slot.py'}:5 and run it again"
+
+
+def test_an_error_of_own_code_that_was_edited_meanwhile_names_no_line(
+    tiny, own_idea, monkeypatch
+) -> None:
     folder, arm = own_idea
     helper = folder / "own_helper.py"
     helper.write_text("FACTOR = None\n")
     idea = folder / "own_idea.py"
     frozen = freeze(load([*tiny, *arm]))
     idea.write_text(idea.read_text().replace("FACTOR\n", "FACTOR\n\n"))
-    assert "fix" not in cell.run(frozen).error
+    monkeypatch.chdir(frozen.parent)  # as one types it
+    assert "fix" not in cell.run(Path(frozen.name)).error
 
 
 def test_a_source_with_a_typo_is_one_line(tiny, own_idea) -> None:

@@ -1,5 +1,6 @@
 """Studies as a person runs them: several launchers, kills, changed plans, several devices."""
 
+import contextlib
 import errno
 import hashlib
 import io
@@ -268,7 +269,23 @@ def test_of_two_versions_of_a_cell_the_table_shows_the_planned_or_else_the_lates
     assert "3.2000" in shown(study)
 
 
-def test_a_version_of_an_arm_asked_for_again_is_the_one_shown(tiny, own_arm, tmp_path) -> None:
+def test_cells_that_differ_in_one_of_their_seeds_are_all_shown(tmp_path) -> None:
+    from harness.study.view import shown as first_and_others
+
+    for cell_id, (data, loop) in enumerate([(0, 0), (0, 1), (1, 0), (1, 1)]):
+        record = RunRecord(
+            study="s", arm="baseline", interventions=[], cell=str(cell_id), n_steps=1,
+            seeds=Seeds(init=0, data=data, loop=loop),
+        )  # fmt: skip
+        write_record(tmp_path / "baseline" / str(cell_id), record)
+    first, others = first_and_others(cell_states(tmp_path))
+    assert sorted(state.seed for state in first) == ["0", "0/0/1", "0/1/0", "0/1/1"]
+    assert not others
+
+
+def test_a_version_of_an_arm_asked_for_again_is_the_one_shown(
+    tiny, own_arm, tmp_path, capsys
+) -> None:
     from harness.study.plan import Cell, settle
 
     study, losses = tmp_path / "runs" / "adhoc", {}
@@ -276,6 +293,7 @@ def test_a_version_of_an_arm_asked_for_again_is_the_one_shown(tiny, own_arm, tmp
         config = load([*tiny, *own_arm(eps)])
         one = Cell(folder=locate(config), config=config)
         settle([one], 1)
+        assert "warning" not in capsys.readouterr().err  # an edited arm is no other setting
         losses[eps] = f"{cell.run(one.folder).losses.test:.4f}"
         assert losses[eps] in shown(study)
     assert losses["0.1"] != losses["0.9"]
@@ -285,6 +303,20 @@ def test_a_version_of_an_arm_asked_for_again_is_the_one_shown(tiny, own_arm, tmp
     settle([one], 1)
     assert (study / "commands.jsonl").read_text().splitlines() == lines  # asked once more
     assert [c["arm"] for c in json.loads(lines[-1])["cells"]] == ["own"]
+
+
+def test_a_command_behind_a_torn_line_is_not_lost(tmp_path) -> None:
+    from harness.versions import last_asked, note_command, read_commands
+
+    cells = [{"arm": "a", "seeds": {"init": i}, "cell": f"c{i}"} for i in range(2)]
+    note_command(tmp_path, cells[:1])
+    file = tmp_path / "commands.jsonl"
+    with file.open("ab") as torn:
+        torn.write(b'{"time": "2026", "cells": [{"cel\x00\xff')
+    note_command(tmp_path, cells)
+    assert [command["cells"] for command in read_commands(tmp_path)] == [cells[:1], cells]
+    assert last_asked(read_commands(tmp_path)).keys() == {"c0", "c1"}
+    assert file.read_bytes().count(b"\n") == 3
 
 
 @pytest.fixture
@@ -884,6 +916,25 @@ def test_a_study_without_a_loss_may_still_change_its_plan(tiny) -> None:
     assert read_plan(study).alpha == 0.01
 
 
+@pytest.mark.parametrize(
+    ("end", "open_"),
+    [(Status.DIVERGED, False), (Status.COMPLETE, False), (Status.FAILED, True),
+     (Status.PREEMPTED, True)],
+)  # fmt: skip
+def test_a_result_that_logged_no_loss_holds_the_plan_too(tiny, end: Status, open_: bool) -> None:
+    from harness.records import read_plan
+
+    _, arm = planned(tiny)
+    record = RunRecord(
+        study="adhoc", arm="qkv_bias", interventions=["qkv_bias"], cell=arm.folder.name,
+        seeds=Seeds(init=0, data=0, loop=0), status=end, n_steps=10,
+    )  # fmt: skip
+    write_record(arm.folder, record)
+    with contextlib.nullcontext() if open_ else pytest.raises(ValueError, match="differs: alpha"):
+        planned([*tiny, "study.alpha=0.01"])
+    assert (read_plan(arm.folder.parent.parent).alpha == 0.01) == open_
+
+
 def test_nobody_is_told_to_overwrite_again(monkeypatch) -> None:
     from harness.exits import same_command
 
@@ -963,7 +1014,7 @@ def test_the_runner_knows_which_studies_the_analysis_must_leave_undecided(
     n_arms: int, n: int, n_baseline: int, shared: bool
 ) -> None:
     from analysis import compare
-    from harness.study.plan import FEWEST_DF, degrees_of_freedom, seeds_for_verdicts
+    from harness.study.foresight import FEWEST_DF, degrees_of_freedom, seeds_for_verdicts
     from tests.analysis.studies import study as simulated
 
     deltas = {f"arm{i}": -0.5 for i in range(n_arms)}
@@ -976,7 +1027,7 @@ def test_the_runner_knows_which_studies_the_analysis_must_leave_undecided(
 
 
 def test_one_initialisation_alone_leaves_no_degrees_of_freedom() -> None:
-    from harness.study.plan import degrees_of_freedom
+    from harness.study.foresight import degrees_of_freedom
 
     assert degrees_of_freedom([(arm, "0") for arm in ("baseline", "mine") for _ in range(5)]) == 0
 
