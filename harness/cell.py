@@ -232,10 +232,10 @@ def rehearse(folder: Path, n_cells: int) -> int:
         corpus = open_corpus(config.data, Path(config.data_dir))
         check_identity(config, corpus, folder)
         use_kept_sources(folder)
+        record = new_record(folder, config, corpus, device)
         config.train.batch_size, config.train.tokens = 1, config.model.block_size
         config.train.max_skipped_steps = 2
         config.hardware.compile = False  # for one sequence: minutes for nothing
-        record = new_record(folder, config, corpus, device)
     except ValueError as error:  # ConfigError and DataError
         print(f"error: {error}", file=sys.stderr)
         return 1

@@ -96,8 +96,12 @@ def beside(states: list[CellState]) -> str:
     """Return a line on the cells that the table does not show, empty if there are none."""
     _, others = shown(states)
     edited = sum(state.superseded for state in others)
-    counts = {"superseded (the arm was edited and asked for again)": edited,
-              "of the same arm and seed with other settings": len(others) - edited}  # fmt: skip
+    idle = sum(state.record is None for state in others)
+    counts = {
+        "superseded (the arm was edited and asked for again)": edited,
+        "never started": idle,
+        "of the same arm and seed with other settings": len(others) - edited - idle,
+    }
     found = [f"{count} {what}" for what, count in counts.items() if count]
     return f"not shown: {', '.join(found)}" if found else ""
 

@@ -17,6 +17,7 @@ from harness.compose import load
 from harness.freeze import freeze, load_frozen
 from harness.loop import Diverged, Nobody, accumulate_gradients, train
 from harness.records import RunRecord, Status, canonical_hash, read_record
+from harness.versions import rank, superseded_by
 
 
 def run(overrides: list[str]) -> tuple[Path, RunRecord]:
@@ -482,6 +483,24 @@ def own_idea(tmp_path, monkeypatch):
     yield tmp_path, [f"hydra.searchpath=[file://{tmp_path / 'conf'}]", "+intervention=own"]
     for name in [name for name in sys.modules if name.startswith("own_")]:
         del sys.modules[name]
+
+
+def test_a_cell_that_failed_its_rehearsal_is_superseded_by_the_mended_one(tiny, own_idea) -> None:
+    folder, arm = own_idea
+    module = folder / "own_idea.py"
+    text = module.read_text()
+    module.write_text(f"{text}    return nonsense\n".replace("return loss", "loss"))
+    broken = freeze(load([*tiny, *arm]))
+    assert cell.rehearse(broken, 1) == 1
+    module.write_text(text)
+    del sys.modules["own_idea"]
+    mended = freeze(load([*tiny, *arm]))
+    cell.run(mended)
+    records = [read_record(broken), read_record(mended)]
+    assert [record.status for record in records] == ["failed", "complete"]
+    asked = {broken.name: "first", mended.name: "last"}
+    ranked = [(record, rank(record, [], asked)) for record in records]
+    assert superseded_by(ranked) == [records[1], None]
 
 
 def test_editing_an_interventions_own_code_makes_another_cell(tiny, own_idea) -> None:
