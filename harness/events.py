@@ -73,10 +73,11 @@ class Events:
         """Return the loss to differentiate."""
         for name, hook in self._by_event[Event.loss]:
             loss = hook(loss, logits_BTV, y_BT, model)
-            if not isinstance(loss, Tensor):
+            if not isinstance(loss, Tensor) or loss.numel() != 1:
+                what = f"shape {[*loss.shape]}" if isinstance(loss, Tensor) else f"{loss!r:.40}"
                 raise ConfigError(
-                    f"interventions.{name}.fn returned {loss!r:.40}: a function of the event "
-                    "loss returns the loss to differentiate, a tensor"
+                    f"interventions.{name}.fn returned {what}: a function of the event loss "
+                    "returns the loss to differentiate, a tensor of one number"
                 )
         return loss
 

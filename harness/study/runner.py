@@ -22,7 +22,7 @@ from harness.failures import line_to_fix
 from harness.freeze import describe, finished_record
 from harness.lock import living_owner
 from harness.log import say
-from harness.records import LOG_FILE, now
+from harness.records import LOG_FILE, Status, now
 from harness.study import child
 from harness.study.devices import Slot, plan_slots
 from harness.study.outcome import (
@@ -128,6 +128,8 @@ def _advice(without: Sequence[Cell]) -> str:
     lines = sorted({line_to_fix(record.error or "") for record in records if record} - {""})
     if lines:
         return f"fix {', '.join(lines)}, then run {same_command()} again"
+    if any(record and record.status is Status.FAILED for record in records):
+        return f"mend what failed, then run {same_command()} again"
     return f"run {same_command()} to retry"
 
 

@@ -1,6 +1,7 @@
 import importlib
 import json
 import os
+import re
 import shutil
 import signal
 import subprocess
@@ -652,6 +653,17 @@ def test_an_error_of_ones_own_code_names_the_line_to_fix(tiny, own_idea) -> None
     wanted = f"'nose'; fix {helper}:3 and run it again"
     assert read_record(frozen).error.endswith(wanted)
     assert cell.run(frozen).error.endswith(wanted)
+
+
+@pytest.mark.parametrize(
+    ("body", "what"), [("loss * FACTOR", "None"), ("return logits", r"shape \[\d+, \d+, \d+\]")]
+)
+def test_a_loss_that_is_not_one_number_is_refused_by_name(tiny, own_idea, body, what) -> None:
+    folder, arm = own_idea
+    module = folder / "own_idea.py"
+    module.write_text(module.read_text().replace("return loss * FACTOR", body))
+    error = cell.run(freeze(load([*tiny, *arm]))).error
+    assert re.search(rf"interventions\.own\.fn returned {what}: a function of the event", error)
 
 
 def test_own_code_that_takes_other_arguments_is_named(tiny, own_idea) -> None:

@@ -862,7 +862,8 @@ def test_the_error_of_an_earlier_try_is_not_that_of_this_one(tiny) -> None:
     ("error", "advice"),
     [("boom; fix /my/idea.py:3 and run it again",
       "fix /my/idea.py:3, then run the same command again"),
-     ("boom", "run the same command to retry")],
+     ("boom", "mend what failed, then run the same command again"),
+     (None, "run the same command to retry")],
 )  # fmt: skip
 def test_a_failed_study_says_what_to_fix_before_it_is_run_again(tiny, error, advice) -> None:
     from harness.exits import StudyFailed
@@ -872,7 +873,7 @@ def test_a_failed_study_says_what_to_fix_before_it_is_run_again(tiny, error, adv
     config = load(tiny)
     folder = freeze(config)
     record = cell.run(folder)
-    record.status, record.error = Status.FAILED, error
+    record.status, record.error = Status.FAILED if error else Status.PREEMPTED, error
     write_record(folder, record)
     with pytest.raises(StudyFailed, match=f"1 of 1 cells have no result: {advice}"):
         require_results([Cell(folder=folder, config=config)])
