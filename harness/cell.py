@@ -60,7 +60,7 @@ from harness.setup import (
 )
 from harness.targets import use_kept_sources
 
-log = logging.getLogger(__name__)
+log = logging.getLogger("harness.cell")  # also as __main__, on several devices
 
 UNCHECKED = "--unchecked"
 """Train a cell that another version froze, as its second run by the analysis may be."""

@@ -22,7 +22,7 @@ class Card:
     """Test loss minus baseline, nats per token; negative is better."""
     published_where: str | None
     sets: dict[str, Any]
-    """What the overlay sets, apart from its card."""
+    """What the overlay sets, apart from its card's words."""
 
 
 def read_card(path: Path) -> Card:
@@ -47,7 +47,7 @@ def read_card(path: Path) -> Card:
         source=card["source"],
         published_delta=card.get("published_delta"),
         published_where=card.get("published_where"),
-        sets=raw,
+        sets={key: card[key] for key in ("event", "fn") if key in card} | raw,
     )
 
 

@@ -167,6 +167,8 @@ def test_a_frozen_cell_runs_by_its_folder(command, tmp_path, tiny) -> None:
     done = command("harness.cell", str(folder))
     assert done.returncode == 0, done.stderr
     assert records(tmp_path)[0]["status"] == "complete"
+    for told in (done.stderr, (folder / "log.txt").read_text()):
+        assert told.splitlines()[-1].startswith("complete: baseline (init 0, cell")
 
 
 def test_a_folder_without_a_frozen_cell_is_refused(command, tmp_path) -> None:

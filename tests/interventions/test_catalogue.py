@@ -96,6 +96,20 @@ def test_a_folder_of_ones_own_is_named_as_overlays_or_as_hydra_searches_it(folde
     assert named.stdout == ours.stdout
 
 
+def test_a_card_shows_the_function_that_it_adds_and_the_settings_that_it_turns(tmp_path) -> None:
+    fn = "{_target_: my_ideas.smooth, _partial_: true, eps: 0.1}"
+    (tmp_path / "smooth.yaml").write_text(
+        f"interventions: {{smooth: {{summary: s, source: t, event: loss, fn: {fn}}}}}\n"
+        "optim: {grad_clip: 1.0}\n"
+    )
+    (card,) = read_cards(tmp_path)
+    assert card.sets == {
+        "event": "loss",
+        "fn": {"_target_": "my_ideas.smooth", "_partial_": True, "eps": 0.1},
+        "optim": {"grad_clip": 1.0},
+    }
+
+
 def test_an_overlay_without_a_card_is_named(tmp_path) -> None:
     (tmp_path / "bare.yaml").write_text("model: {n_embd: 64}\n")
     with pytest.raises(
