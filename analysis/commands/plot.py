@@ -45,18 +45,22 @@ def run(options: argparse.Namespace) -> int:
         ),
     }
     folder = options.out or runs.home or Path()
+    prefix = runs.stem.removesuffix("results")  # of tables side by side
     for name, draw in figures.items():
+        file = folder / f"{prefix}{name}.png"
         try:
             figure = draw()
         except AnalysisError as error:
-            print(f"no {name}.png: {error}")
+            print(f"no {file.name}: {error}")
             continue
         try:
             folder.mkdir(parents=True, exist_ok=True)
             with warnings.catch_warnings():
                 warnings.filterwarnings("ignore", "Glyph")  # a box stands for it
-                figure.savefig(folder / f"{name}.png")
+                figure.savefig(file)
         except OSError as error:
-            raise AnalysisError(f"cannot write {folder / name}.png: {error.strerror}") from error
-        print(f"Written: {folder / name}.png")
+            raise AnalysisError(
+                f"cannot write {file}: {error.strerror}; name a folder with --out"
+            ) from error
+        print(f"Written: {file}")
     return 0

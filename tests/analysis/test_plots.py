@@ -133,3 +133,12 @@ def test_the_command_writes_png_files(folder, tmp_path):
     files = {file.name for file in (tmp_path / "figures").iterdir()}
     assert files == {"noise_band.png", "effects.png", "loss_curves.png", "components.png"}
     assert all((tmp_path / "figures" / name).read_bytes()[:4] == b"\x89PNG" for name in files)
+
+
+def test_the_figures_of_two_tables_in_one_folder_stand_side_by_side(tmp_path, capsys):
+    for name in ("first", "second"):
+        study({"a": -0.02, "b": 0.0}, n=3).to_csv(tmp_path / f"{name}.csv", index=False)
+        assert main(["plot", str(tmp_path / f"{name}.csv")]) == 0
+    found = {path.name for path in tmp_path.glob("*.png")}
+    assert {"first_effects.png", "second_effects.png", "second_noise_band.png"} <= found
+    assert f"Written: {tmp_path / 'second_effects.png'}" in capsys.readouterr().out
