@@ -220,6 +220,12 @@ def _check_effect(config: Config, single: dict[str, dict[str, list[Any]]]) -> No
                 f"intervention {name!r} changes nothing here: scale={config.scale_name} has its "
                 f"values already, or the command line overrides them; leave it out"
             )
+        rest = [item for other in single if other != name for item in single[other].items()]
+        if changes and card.fn is None and all(item in rest for item in changes.items()):
+            raise ConfigError(
+                f"intervention {name!r} adds nothing to this stack: the others set all of its "
+                "values already; leave it out"
+            )
         for key in changes:
             group = key.split(".")[0]
             if group in PROTECTED and group not in card.declares:

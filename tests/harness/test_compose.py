@@ -29,6 +29,7 @@ from harness.explain import COMMANDS, CONF_DIR
         (["seed=-1"], ["seeds", "0 or more"]),
         (["+intervention=[batch_size_half,batch_size_double]"], ["batch_size_half", "batch_size_double", "train.batch_size", "(8 and 32)"]),
         (["+intervention=[qkv_bias,qkv_bias]"], ["twice"]),
+        (["+intervention=[higher_lr,scheduled_lr]"], ["'higher_lr' adds nothing to this stack"]),
         (["+intervention=no_amp"], ["no_amp", "changes nothing", "scale=demo"]),
         (["model.n_layer=["], ["model.n_layer=["]),
         (["data.document_separator=<|x|>"], ["""'data.document_separator="<|x|>"'"""]),
