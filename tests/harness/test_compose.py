@@ -116,8 +116,15 @@ def test_two_overlays_that_disagree_are_refused_even_where_one_repeats_the_basel
         load([search, f"+intervention=[{order}]"])
 
 
-def test_overlays_that_agree_may_be_stacked() -> None:
-    assert load(["+intervention=[higher_lr,scheduled_lr]"]).optim.lr == 3.5e-3
+def test_overlays_that_agree_may_be_stacked(tmp_path) -> None:
+    folder = tmp_path / "intervention"
+    folder.mkdir()
+    (folder / "fast.yaml").write_text(
+        "# @package _global_\ninterventions: {fast: {summary: s, source: t}}\n"
+        "optim: {lr: 3.5e-3, grad_clip: 1.0}\n"
+    )
+    search = f"hydra.searchpath=[file://{tmp_path}]"
+    assert load([search, "+intervention=[fast,scheduled_lr]"]).optim.lr == 3.5e-3
 
 
 @pytest.mark.parametrize(
