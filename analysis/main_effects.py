@@ -105,19 +105,10 @@ def analyse(
     names, on = _turned_on(done, baseline)
     blocks, alone = _blocks(done)
     X = np.column_stack([np.ones(len(done)), on, blocks])
-    df = len(done) - X.shape[1]
-    if df < 1 or not names:
-        raise AnalysisError(
-            f"{len(done)} complete runs cannot tell {len(names)} interventions apart from noise: "
-            f"at least {X.shape[1] + 1} are needed"
-        )
-    if np.linalg.matrix_rank(X) < X.shape[1]:
-        raise AnalysisError(
-            "some interventions were always on together: their effects cannot be told apart; run "
-            "the design as printed by python -m analysis design"
-        )
+    _check_design(X, names)
     y = done["loss"].to_numpy(dtype=float)
-    c, inverse, variance, _ = least_squares(X, y - y.mean())
+    c, inverse, variance, free = least_squares(X, y - y.mean())
+    df = int(free)
     if not clear_rounding(variance, float(y.mean())):
         raise AnalysisError("the residual is zero: there is no noise to judge the effects by")
     sd = variance**0.5
@@ -130,6 +121,20 @@ def analyse(
     seeds = list(done["init_seed"].drop_duplicates()) if "init_seed" in done else []
     only_seed = seeds[0] if len(seeds) == 1 else None
     return ScreenResult(effects, sd, len(done), note, alpha, only_seed)
+
+
+def _check_design(X: Array, names: list[str]) -> None:
+    n, columns = X.shape
+    if n <= columns or not names:
+        raise AnalysisError(
+            f"{n} complete runs cannot tell {len(names)} interventions apart from noise: "
+            f"at least {columns + 1} are needed"
+        )
+    if np.linalg.matrix_rank(X) < columns:
+        raise AnalysisError(
+            "some interventions were always on together: their effects cannot be told apart; run "
+            "the design as printed by python -m analysis design"
+        )
 
 
 def _note(n: int, sd: float, df: int, alone: int) -> str:

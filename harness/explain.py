@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from contextlib import suppress
 from difflib import get_close_matches
 from pathlib import Path
@@ -26,13 +27,7 @@ _HINTS = {
 def explain(error: Exception) -> str:
     """Return one line for an error of Hydra or OmegaConf: what, where, what is allowed."""
     if isinstance(error, MissingConfigException) and error.missing_cfg_file:
-        group, _, file = str(error.missing_cfg_file).rpartition("/")
-        name = file.removesuffix(".yaml")
-        options = error.options or sorted(path.stem for path in (CONF_DIR / group).glob("*.yaml"))
-        hint = _searchpath(Path(group, f"{name}.yaml")) or _HINTS.get(group, "")
-        return (
-            f"unknown {group or 'config'} {name!r}; allowed: {', '.join(options) or 'none'}{hint}"
-        )
+        return _unknown(error.missing_cfg_file, error.options)
     if isinstance(error, OverrideParseException):
         if "=" not in (word := error.override or ""):
             return f"{word!r} is no setting, key=value; {_command(word)}"
@@ -69,6 +64,14 @@ def explain(error: Exception) -> str:
     if name == "intervention":
         siblings = "; the first line of an overlay must be: # @package _global_"
     return f"{text} (at {name}){siblings}"
+
+
+def _unknown(file: str, options: Sequence[str] | None) -> str:
+    """Name what is there instead of a config file that is not."""
+    group, _, stem = file.removesuffix(".yaml").rpartition("/")
+    known = options or sorted(path.stem for path in (CONF_DIR / group).glob("*.yaml"))
+    hint = _searchpath(Path(group, f"{stem}.yaml")) or _HINTS.get(group, "")
+    return f"unknown {group or 'config'} {stem!r}; allowed: {', '.join(known) or 'none'}{hint}"
 
 
 def _searchpath(file: Path) -> str:

@@ -190,10 +190,7 @@ class _Runner:
             process = self.context.Process(target=function, args=given)
             try:
                 process.start()
-            except (
-                EOFError,
-                ConnectionError,
-            ):  # the fork server is dying; the next start makes one
+            except (EOFError, ConnectionError):  # a dying fork server: the next start makes one
                 if not patience:
                     raise
                 time.sleep(patience)

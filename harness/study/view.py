@@ -97,12 +97,12 @@ def beside(states: list[CellState]) -> str:
     _, others = shown(states)
     edited = sum(state.superseded for state in others)
     idle = sum(state.record is None for state in others)
-    counts = {
+    kinds = {
         "superseded (the arm was edited and asked for again)": edited,
         "never started": idle,
         "of the same arm and seed with other settings": len(others) - edited - idle,
     }
-    found = [f"{count} {what}" for what, count in counts.items() if count]
+    found = [f"{count} {what}" for what, count in kinds.items() if count]
     return f"not shown: {', '.join(found)}" if found else ""
 
 
