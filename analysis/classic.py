@@ -63,6 +63,22 @@ def holm(p: ArrayLike) -> Array:
     return adjusted
 
 
+def benjamini_hochberg(p: ArrayLike) -> Array:
+    """Return Benjamini and Hochberg's adjusted p values (false discovery rate).
+
+    Examples
+    --------
+    >>> benjamini_hochberg([0.01, 0.04, 0.03]).round(3)
+    array([0.03, 0.04, 0.04])
+    """
+    values = np.asarray(p, dtype=float)
+    order = np.argsort(values, kind="stable")[::-1]
+    scaled = values[order] * len(values) / np.arange(len(values), 0, -1)
+    adjusted = np.empty_like(values)
+    adjusted[order] = np.minimum(np.minimum.accumulate(scaled), 1.0)
+    return adjusted
+
+
 def brown_forsythe(samples: Sequence[ArrayLike]) -> tuple[float, float]:
     """Return F and p of Brown and Forsythe's test that all variances are equal.
 

@@ -35,7 +35,7 @@ from harness.records import (
 )
 from harness.study.devices import plan_slots
 from harness.study.outcome import over_budget, tidy, was_preempted, why
-from harness.study.view import beside, cell_states, summary, table
+from harness.study.view import CellState, beside, cell_states, summary, table
 
 STUDY = ["+study=demo", "study.arms=[baseline,qkv_bias]", "study.seeds=2"]
 
@@ -780,6 +780,11 @@ def test_a_fork_server_that_dies_while_it_is_asked_is_asked_again(
         with pytest.raises(EOFError):
             study._start(print, cell_)
     assert len(tried) == 3
+
+
+def test_cells_of_an_earlier_version_that_never_started_are_counted_as_such() -> None:
+    states = [CellState("a", "0", "planned", "", cell) for cell in ("new", "old")]
+    assert beside(states) == "not shown: 1 never started"
 
 
 @pytest.mark.parametrize("file", ["record.json", "config.yaml"])
