@@ -67,7 +67,7 @@ bench: $(READY) ## Measure everything on an idle machine, about 35 minutes (NANO
 	$(BIN)/python benchmarks/tokenise.py
 
 calibrate: $(READY) ## Simulate studies with known truth into docs/calibration.md (about 10 minutes)
-	$(BIN)/python -m analysis.calibrate
+	$(BIN)/python -m benchmarks.calibrate
 
 chaos: $(READY) ## Kill a study 25 times, compare with an undisturbed one (docs/chaos.md)
 	$(BIN)/python -m benchmarks.chaos --write

@@ -13,37 +13,38 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from analysis.batch_fit import batch_size
-    from analysis.comparison import Comparison, Rules, compare
+    from analysis.audit.verify import verify
+    from analysis.comparison.compare import Comparison, compare
+    from analysis.comparison.rules import Rules
+    from analysis.comparison.sequential import decide
     from analysis.errors import AnalysisError
-    from analysis.main_effects import analyse
-    from analysis.noise_report import noise
-    from analysis.planning import Pilot, pilot_of, plan
-    from analysis.power import Design, seeds_needed
-    from analysis.screening import design
-    from analysis.sequential import decide
-    from analysis.sources import read_runs
-    from analysis.stacking import stack
-    from analysis.verification import verify
+    from analysis.questions.batch_size import batch_size
+    from analysis.questions.design import design
+    from analysis.questions.design_effects import analyse
+    from analysis.questions.noise import noise
+    from analysis.questions.plan import Pilot, pilot_of, plan
+    from analysis.questions.stack import stack
+    from analysis.runs.tables import read_runs
+    from analysis.stats.power import Design, seeds_needed
 
 _HOME = {
     "AnalysisError": "errors",
-    "Comparison": "comparison",
-    "Design": "power",
-    "Pilot": "planning",
-    "Rules": "comparison",
-    "analyse": "main_effects",
-    "batch_size": "batch_fit",
-    "compare": "comparison",
-    "decide": "sequential",
-    "design": "screening",
-    "noise": "noise_report",
-    "pilot_of": "planning",
-    "plan": "planning",
-    "read_runs": "sources",
-    "seeds_needed": "power",
-    "stack": "stacking",
-    "verify": "verification",
+    "Comparison": "comparison.compare",
+    "Design": "stats.power",
+    "Pilot": "questions.plan",
+    "Rules": "comparison.rules",
+    "analyse": "questions.design_effects",
+    "batch_size": "questions.batch_size",
+    "compare": "comparison.compare",
+    "decide": "comparison.sequential",
+    "design": "questions.design",
+    "noise": "questions.noise",
+    "pilot_of": "questions.plan",
+    "plan": "questions.plan",
+    "read_runs": "runs.tables",
+    "seeds_needed": "stats.power",
+    "stack": "questions.stack",
+    "verify": "audit.verify",
 }
 __all__ = [
     "AnalysisError",

@@ -10,7 +10,7 @@ from importlib import import_module
 from pathlib import Path
 from typing import NoReturn
 
-from analysis.commands import COMMANDS
+from analysis.cli import COMMANDS
 from analysis.errors import AnalysisError
 
 DEFAULT = "table"
@@ -40,7 +40,7 @@ def main(arguments: list[str] | None = None) -> int:
         return 2
     options = parser.parse_args(given)
     try:
-        command = import_module(f"analysis.commands.{options.command.replace('-', '_')}")
+        command = import_module(f"analysis.cli.{options.command.replace('-', '_')}")
         code: int = command.run(options)
         sys.stdout.flush()
     except BrokenPipeError:  # the reader, such as head, has seen enough
@@ -63,7 +63,7 @@ def build_parser() -> argparse.ArgumentParser:
     )
     subparsers = parser.add_subparsers(dest="command", metavar="COMMAND")
     for name in COMMANDS:
-        module = import_module(f"analysis.commands.{name.replace('-', '_')}")
+        module = import_module(f"analysis.cli.{name.replace('-', '_')}")
         summary = (module.__doc__ or "").splitlines()[0]
         child = subparsers.add_parser(
             name,

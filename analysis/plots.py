@@ -1,6 +1,6 @@
 """Figures: what a study shows, for people. Each function returns a matplotlib figure.
 
-They draw what the report's charts draw: the rows of `analysis.report.effect_rows` and the curves of
+They draw what the report's charts draw: the rows of `analysis.report.chart_rows` and the curves of
 `analysis.report.curves`. Legible in greyscale: what differs, differs in shape or hatching too.
 Save one with ``figure.savefig("noise.png")``. pyplot is not used, so nothing has to be closed.
 """
@@ -13,12 +13,12 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import pandas as pd
 
-from analysis.comparison import Comparison, Rules
+from analysis.comparison.compare import Comparison
+from analysis.comparison.rules import Rules
+from analysis.comparison.verdict import BETTER, SAME, UNDECIDED, WORSE
 from analysis.errors import AnalysisError
-from analysis.render import unit
 from analysis.report.cells import current, read_cells
-from analysis.report.curves import METRICS, read_curves
-from analysis.report.effect_rows import (
+from analysis.report.chart_rows import (
     arm_order,
     arm_rows,
     axis_title,
@@ -27,15 +27,16 @@ from analysis.report.effect_rows import (
     near_zero,
     run_rows,
 )
-from analysis.verdict import BETTER, SAME, UNDECIDED, WORSE
-from harness.records import printable
+from analysis.report.curves import METRICS, read_curves
+from analysis.text import unit
+from harness.records.files import printable
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
-    from analysis.noise_report import NoiseReport
-    from analysis.planning import Plan
+    from analysis.questions.noise import NoiseReport
+    from analysis.questions.plan import Plan
 
 INK, GREY, LIGHT = "black", "0.45", "0.85"
 MARKERS = {BETTER: "D", WORSE: "P", SAME: "s", UNDECIDED: "o"}

@@ -7,7 +7,7 @@ from typing import Any
 
 import yaml
 
-from analysis.runs import named
+from analysis.runs.frame import named
 from harness.records import CONFIG_FILE
 
 SCIENCE = (

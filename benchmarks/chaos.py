@@ -28,7 +28,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from benchmarks.report import machine, table, write_section
-from harness.lock import LOCK_FILE
+from harness.cell.lock import LOCK_FILE
 from harness.records import read_record
 
 PAGE = Path(__file__).parent.parent / "docs" / "chaos.md"

@@ -28,8 +28,8 @@ def plain_loss(logits_BTV: Tensor, y_BT: Tensor) -> Tensor:
 
 
 def ours(config: ModelConfig) -> tuple[nn.Module, LossFunction]:
+    from harness.engine.randomness import initialise
     from harness.model import build
-    from harness.randomness import initialise
 
     model = build(config)
     initialise(model, 0)

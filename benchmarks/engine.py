@@ -64,7 +64,7 @@ def available(peer: str, options: argparse.Namespace) -> bool:
 
 def describe(options: argparse.Namespace) -> str:
     allocator = {
-        "keep": "the C library's malloc, told to keep freed memory (`harness.allocator`)",
+        "keep": "the C library's malloc, told to keep freed memory (`harness.engine.kernels`)",
         "default": "the C library's malloc as it comes",
     }[options.allocator]
     absent = [name for name in options.peers.split(",") if not available(name, options)]
@@ -131,7 +131,7 @@ def serve(pipe: Connection, name: str, shape: str, dropout: float, n: int, optio
     import torch
 
     from benchmarks.contestants import SHAPES, make_step
-    from harness.allocator import keep_memory
+    from harness.engine.memory import keep_memory
     from harness.model import build, flops_per_token
 
     if options["allocator"] == "keep":

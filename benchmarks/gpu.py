@@ -2,7 +2,8 @@
 
     python -m benchmarks.gpu [--scale gpt2_small] [--micro-batch 12] [--arms NAME,NAME] [--write]
 
-Each line is a process of its own that trains a few steps on random tokens (`harness.trial`):
+Each line is a process of its own that trains a few steps on random tokens
+(`harness.cell.step_timing`):
 the baseline in bfloat16 and in float16 with a loss scaler, compiled and not, and then every arm
 of the catalogue compiled in bfloat16. The first compiled line of a format finds a cold cache; the
 repeated one finds a warm one. MFU is against a matrix product measured in the same process.
@@ -17,10 +18,10 @@ import tempfile
 from pathlib import Path
 
 from benchmarks.report import machine, table, write_section
-from harness.compose import load
+from harness.cell.step_timing import Trial
 from harness.config import ConfigError
+from harness.config.compose import load
 from harness.throughput import measure_apart
-from harness.trial import Trial
 
 CATALOGUE = Path(__file__).parent.parent / "conf" / "intervention"
 OTHER_FORMAT = ("no_amp",)

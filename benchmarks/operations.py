@@ -1,4 +1,4 @@
-"""Measure the operations of `harness.fast` and `harness.fused_loss` beside PyTorch's own.
+"""Measure `harness.engine.kernels` and `harness.engine.head_loss` beside PyTorch's own.
 
     python -m benchmarks.operations [--write]
 
@@ -18,9 +18,9 @@ from torch.nn import functional as F
 
 from benchmarks.contestants import SHAPES
 from benchmarks.report import machine, table, write_section
-from harness.allocator import keep_memory
-from harness.fast import causal_attention, draw_mask, dropout, gelu_tanh, linear
-from harness.fused_loss import linear_cross_entropy
+from harness.engine.head_loss import linear_cross_entropy
+from harness.engine.kernels import causal_attention, draw_mask, dropout, gelu_tanh, linear
+from harness.engine.memory import keep_memory
 
 ROUNDS, SECONDS = 5, 2.0
 """At least so many turns, and more until so much time has gone by."""

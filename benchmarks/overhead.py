@@ -21,12 +21,12 @@ from torch import nn
 
 from benchmarks.contestants import SHAPES
 from benchmarks.report import machine, table, write_section
-from harness.allocator import keep_memory
-from harness.batches import Batches
-from harness.compose import load
+from harness.cell.step_timing import synthetic_training
+from harness.config.compose import load
+from harness.engine.batches import Batches
+from harness.engine.memory import keep_memory
 from harness.evaluation import sequence_losses
 from harness.loop import Nobody, Training, train
-from harness.trial import synthetic_training
 
 ROUNDS, STEPS = 101, 4
 

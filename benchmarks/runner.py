@@ -22,11 +22,11 @@ from pathlib import Path
 import torch
 
 from benchmarks.report import machine, table, write_section
-from harness.compose import load
-from harness.freeze import freeze, load_frozen
+from harness.cell.freeze import freeze, load_frozen
+from harness.config.compose import load
 from harness.study import runner
-from harness.study.devices import Slot, plan_slots
 from harness.study.plan import Cell
+from harness.study.slots import Slot, plan_slots
 
 ARMS = ("baseline", "qkv_bias", "no_dropout", "gradient_clipping")
 SHORT = ["train.tokens=1024", "eval.test_sequences=16", "eval.val_sequences=4"]
@@ -153,13 +153,13 @@ def bare(cells: list[Cell]) -> None:
 
 
 def bare_loop(folders: list[Path], slot: Slot) -> None:
-    from harness.allocator import keep_memory
+    from harness.cell.build import Setup, build_training
+    from harness.cell.lock import NO_LOCK
     from harness.data.corpus import open_corpus
-    from harness.distributed import World
-    from harness.lock import NO_LOCK
+    from harness.engine.distributed import World
+    from harness.engine.memory import keep_memory
     from harness.loop import evaluate, train
     from harness.records import RunRecord, Seeds
-    from harness.setup import Setup, build_training
 
     slot.occupy()
     torch.set_num_threads(1)
@@ -179,8 +179,8 @@ class Watcher:
     """What a person would write into a bare loop: losses, validation, samples."""
 
     def __init__(self, training, val_tokens) -> None:
-        from harness.data.tokenizer import get_tokenizer
-        from harness.journal import evenly_spaced
+        from harness.cell.recorder import evenly_spaced
+        from harness.data.tokens import get_tokenizer
 
         self.training, self.val_tokens, config = training, val_tokens, training.config
         self.encoding = get_tokenizer(config.data.tokenizer)
@@ -189,9 +189,9 @@ class Watcher:
         self.sample_steps = evenly_spaced(config.sample.n_times, config.n_steps)
 
     def step_done(self, loss, grad_norm, lr) -> None:
+        from harness.engine.randomness import generator
+        from harness.evaluation import complete
         from harness.loop import evaluate
-        from harness.randomness import generator
-        from harness.sampling import complete
 
         t, config = self.training, self.training.config
         if t.step in self.log_steps:

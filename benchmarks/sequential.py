@@ -18,10 +18,10 @@ import numpy as np
 import pandas as pd
 
 from analysis import compare, decide, read_runs
-from analysis.mixed import fit_mixed
-from analysis.simulate import ALPHA, SD, Cell, Study, simulate
-from analysis.verdict import judge
+from analysis.comparison.verdict import judge
+from analysis.stats.mixed import fit_mixed
 from benchmarks.report import machine, table, write_section
+from benchmarks.simulate import ALPHA, SD, Cell, Study, simulate
 from harness.records import StudyPlan
 
 PAGE = Path(__file__).parent.parent / "docs" / "sequential.md"

@@ -17,17 +17,17 @@ from omegaconf import DictConfig
 from omegaconf.errors import OmegaConfBaseException
 from yaml import YAMLError
 
-from harness.compose import CONFIG_NAME, resolve
+from harness.cell.console import open_streams, say
+from harness.cell.exits import EXIT_REFUSED, EXIT_STOPPED, StudyFailed, same_command
+from harness.cell.freeze import describe, finished_record, freeze, locate
 from harness.config import ConfigError
-from harness.exits import EXIT_REFUSED, EXIT_STOPPED, StudyFailed, same_command
-from harness.explain import CONF_DIR, explain
-from harness.freeze import describe, finished_record, freeze, locate
-from harness.log import open_streams, say
+from harness.config.compose import CONFIG_NAME, resolve
+from harness.config.messages import CONF_DIR, explain
 from harness.records import Status
-from harness.study.devices import plan_slots, torchrun
+from harness.records.versions import note_command
 from harness.study.outcome import over_budget, written_since
 from harness.study.plan import Cell
-from harness.versions import note_command
+from harness.study.slots import plan_slots, torchrun
 
 
 @hydra.main(config_path=str(CONF_DIR), config_name=CONFIG_NAME, version_base="1.3")
@@ -56,7 +56,7 @@ def run_one(_: DictConfig) -> None:
     if config.hardware.n_devices > 1:
         code = torchrun(folder, config.hardware.n_devices)
     else:
-        from harness.cell import report  # imports torch
+        from harness.cell.train import report  # imports torch
 
         code = report(folder)
     if code and not in_sweep:  # a sweep looks at the records of all its cells
@@ -89,7 +89,7 @@ def main() -> None:
 
 
 def _print_help() -> int:
-    from harness.help import help_text
+    from harness.config.help import help_text
 
     try:
         text = help_text([word for word in sys.argv[1:] if not word.startswith("-")])

@@ -31,7 +31,7 @@ from hydra.utils import instantiate
 from torch import Tensor, nn
 
 from harness.config import CardConfig, ConfigError, Event
-from harness.randomness import seed_global
+from harness.engine.randomness import seed_global
 
 
 class Events:

@@ -11,15 +11,15 @@ import torch
 from torch import Tensor, nn
 from torch.optim import Optimizer
 
-from harness.batches import Batches, to_device
 from harness.config import Config
-from harness.distributed import World
+from harness.engine.batches import Batches, to_device
+from harness.engine.distributed import World
+from harness.engine.precision import Precision
+from harness.engine.randomness import seed_global
 from harness.evaluation import sequence_losses
 from harness.events import Events
 from harness.model import GPT, cross_entropy
 from harness.optim import clip_gradients
-from harness.precision import Precision
-from harness.randomness import seed_global
 
 
 class Diverged(Exception):  # noqa: N818 - a result, not an error

@@ -2,7 +2,7 @@
 
 Shape suffixes: B batch, T time, C channels (n_embd), H heads, D head size, V vocabulary.
 Every slot's factory is called with the `ModelConfig` and must define ``reset_parameters`` on
-each module that owns parameters, so that `harness.randomness` can key every draw.
+each module that owns parameters, so that `harness.engine.randomness` can key every draw.
 """
 
 from __future__ import annotations
@@ -16,8 +16,8 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from harness.config import ModelConfig, Slot
-from harness.fast import causal_attention, dropout, gelu_tanh, linear
-from harness.fused_loss import linear_cross_entropy
+from harness.engine.head_loss import linear_cross_entropy
+from harness.engine.kernels import causal_attention, dropout, gelu_tanh, linear
 
 
 def slot_factory(slot: Slot) -> Callable[..., Any]:
@@ -123,7 +123,7 @@ class Block(nn.Module):
 
 
 class GPT(nn.Module):
-    """Decoder-only transformer; initial weights are drawn by `harness.randomness.initialise`."""
+    """Decoder-only transformer; `engine.randomness.initialise` draws its weights."""
 
     def __init__(self, config: ModelConfig) -> None:
         super().__init__()

@@ -91,7 +91,7 @@ def main(arguments: list[str] | None = None) -> int:
     if not overrides or {"-h", "--help"} & set(overrides):
         print(USAGE)
         return 0 if overrides else 2
-    from harness.compose import load
+    from harness.config.compose import load
 
     progress = ProgressLine()
     try:

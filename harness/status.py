@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from harness.records import RecordError
-from harness.study.view import beside, cell_states, counts, shown, summary, table
+from harness.study.states import beside, cell_states, counts, shown, summary, table
 
 if TYPE_CHECKING:
     from rich.console import RenderableType

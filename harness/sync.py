@@ -24,8 +24,19 @@ from typing import Any
 
 import yaml
 
-from harness.exhibits import study_exhibits, study_identity, study_summary
-from harness.mirror import (
+from harness.records import (
+    CONFIG_FILE,
+    METRICS_FILE,
+    SAMPLES_FILE,
+    RecordError,
+    RunRecord,
+    Status,
+    find_records,
+    read_record,
+)
+from harness.records.files import canonical_hash
+from harness.tracking.backends import settled
+from harness.tracking.base import (
     PROJECT,
     SAMPLE_COLUMNS,
     Exhibits,
@@ -35,20 +46,9 @@ from harness.mirror import (
     cell_identity,
     cell_summary,
     one_line,
-    settled,
 )
-from harness.records import (
-    CONFIG_FILE,
-    METRICS_FILE,
-    SAMPLES_FILE,
-    RecordError,
-    RunRecord,
-    Status,
-    canonical_hash,
-    find_records,
-    read_record,
-)
-from harness.sent import cell_content, done, has, start
+from harness.tracking.receipts import cell_content, done, has, start
+from harness.tracking.study_run import study_exhibits, study_identity, study_summary
 
 PATIENCE_SECONDS = 600.0
 """How long one run may take to send what is left."""
@@ -206,7 +206,7 @@ def main(arguments: list[str] | None = None) -> int:
         for study in options.studies:
             print(f"{study}: {sync(study, target).sentence()}")
         if options.workspace:
-            from harness.workspace import save_workspace
+            from harness.tracking.wandb_run import save_workspace
 
             print(f"Workspace: {save_workspace(target)}")
     except ImportError as error:

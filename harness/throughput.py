@@ -16,12 +16,12 @@ from dataclasses import dataclass, replace
 from itertools import product
 from typing import TYPE_CHECKING
 
+from harness.cell.console import duration
+from harness.cell.exits import EXIT_REFUSED
 from harness.config import Autocast, Config, ConfigError, Matmul, PrecisionConfig
-from harness.exits import EXIT_REFUSED
-from harness.progress import duration
 
 if TYPE_CHECKING:
-    from harness.trial import Trial
+    from harness.cell.step_timing import Trial
 
 PRECISIONS = {
     "fp32": PrecisionConfig(autocast=Autocast.none, matmul=Matmul.highest),
@@ -185,7 +185,7 @@ def measure_apart(config: Config) -> Trial | None:
 
 
 def _child(pipe: multiprocessing.connection.Connection, config: Config) -> None:
-    from harness.trial import run
+    from harness.cell.step_timing import run
 
     try:
         pipe.send(run(config))
@@ -199,11 +199,11 @@ def main(arguments: list[str] | None = None) -> int:
     if {"-h", "--help"} & set(overrides):
         print(__doc__)
         return 0
-    from harness.compose import load
+    from harness.config.compose import load
 
     try:
         config = load(overrides)
-        from harness.setup import choose_device
+        from harness.engine.devices import choose_device
 
         on_gpu = choose_device(config.hardware.device).type == "cuda"
     except ConfigError as error:

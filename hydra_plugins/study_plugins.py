@@ -85,8 +85,8 @@ class SequentialSweeper(StudySweeper):
 
     def sweep(self, arguments: list[str]) -> Any:
         """Launch look after look until every arm is decided or the last look is done."""
+        from harness.cell.exits import StudyFailed
         from harness.config import ConfigError
-        from harness.exits import StudyFailed
 
         config, launcher = self._parts()
         if not config.study.arms:
@@ -183,8 +183,8 @@ def _cell(config: DictConfig, job: Sequence[str]) -> Cell:
 
 @cache
 def _composed(hydra_overrides: tuple[str, ...], job: Job, *, overwrite: bool) -> Cell:
-    from harness.compose import resolve
-    from harness.freeze import locate
+    from harness.cell.freeze import locate
+    from harness.config.compose import resolve
     from harness.study.plan import Cell
 
     config = resolve(hydra_overrides, job)
@@ -194,7 +194,7 @@ def _composed(hydra_overrides: tuple[str, ...], job: Job, *, overwrite: bool) ->
 
 def _launch(launcher: Launcher, jobs: Sequence[Job], cells: dict[Job, Cell]) -> Sequence[JobReturn]:
     """Run the jobs; whoever ran them, a cell without a result is an error."""
-    from harness.log import say
+    from harness.cell.console import say
     from harness.study.runner import require_results
 
     returns = launcher.launch(jobs, initial_job_idx=0)
@@ -234,8 +234,8 @@ def _decide(study: Path) -> Any:
 
 def _record_look(study: Path, decision: Any) -> None:
     """Append the look to ``looks.jsonl``, once, and show it."""
-    from harness.log import say
-    from harness.records import now, write_atomic
+    from harness.cell.console import say
+    from harness.records.files import now, write_atomic
 
     say("\n" + decision.to_markdown())
     path = study / LOOKS_FILE

@@ -44,7 +44,7 @@ TINY = [
 @pytest.fixture(scope="session")
 def data_dir(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Return a folder with the built-in corpus, prepared once for all tests."""
-    from harness.compose import load
+    from harness.config.compose import load
     from harness.data.corpus import ensure_prepared
 
     folder = tmp_path_factory.mktemp("data")
@@ -63,12 +63,12 @@ def make_training(data_dir: Path, tmp_path: Path) -> Callable:
     """Return a function from overrides to a `Training` at step 0."""
     import torch
 
-    from harness.compose import load
+    from harness.cell.build import Setup, build_training, new_record
+    from harness.cell.freeze import freeze
+    from harness.cell.lock import NO_LOCK
+    from harness.config.compose import load
     from harness.data.corpus import open_corpus
-    from harness.distributed import World
-    from harness.freeze import freeze
-    from harness.lock import NO_LOCK
-    from harness.setup import Setup, build_training, new_record
+    from harness.engine.distributed import World
 
     def make(overrides: list[str]):
         config = load([*TINY, f"data_dir={data_dir}", f"runs_dir={tmp_path / 'runs'}", *overrides])

@@ -11,7 +11,7 @@ from functools import lru_cache
 from importlib.metadata import version
 from pathlib import Path
 
-from harness.records import write_atomic
+from harness.records.files import write_atomic
 
 SNIPPET = "window.vegaEmbed = vegaEmbed;"
 VEGA_LITE = "6.4"

@@ -11,8 +11,8 @@ from typing import Any
 import pandas as pd
 
 from analysis.errors import AnalysisError
-from analysis.render import plain
-from analysis.runs import SUPERSEDED
+from analysis.runs.frame import SUPERSEDED
+from analysis.text import plain
 from harness.records import LOG_FILE, SAMPLES_FILE, RecordError, RunRecord, read_record
 
 LOG_CHARACTERS = 400_000

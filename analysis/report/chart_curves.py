@@ -7,7 +7,7 @@ from typing import Any
 
 from analysis.report.charts import Chart, line_chart
 from analysis.report.evidence import Evidence
-from analysis.runs import named
+from analysis.runs.frame import named
 
 MOST_LINES = 8
 """Arms drawn at once: as many as there are colours and dash patterns."""

@@ -2,7 +2,16 @@
 
 from __future__ import annotations
 
-from analysis.comparison import Comparison
+from analysis.comparison.compare import Comparison
+from analysis.report.chart_rows import (
+    Near,
+    arm_rows,
+    axis_title,
+    bands,
+    near_the_band,
+    near_zero,
+    run_rows,
+)
 from analysis.report.charts import (
     Chart,
     Rows,
@@ -16,15 +25,6 @@ from analysis.report.charts import (
     verdict_colour,
     verdict_shape,
     zoom,
-)
-from analysis.report.effect_rows import (
-    Near,
-    arm_rows,
-    axis_title,
-    bands,
-    near_the_band,
-    near_zero,
-    run_rows,
 )
 
 ROPE = {"color": "$rope", "fillOpacity": 0.28, "stroke": "$rope", "strokeDash": [5, 4]}

@@ -10,7 +10,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from analysis.report.bundle import SCHEMA
-from analysis.report.palette import DASHES, NAMES, SHAPES
+from analysis.report.theme import DASHES, NAMES, SHAPES
 
 Spec = dict[str, Any]
 Rows = list[dict[str, Any]]

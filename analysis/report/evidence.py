@@ -6,16 +6,17 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import TypeVar
 
-from analysis.comparison import Comparison, Rules, compare
+from analysis.comparison.compare import Comparison, compare
+from analysis.comparison.rules import Rules
 from analysis.errors import AnalysisError
-from analysis.ledger import Ledger, take_stock
-from analysis.noise_report import NoiseReport, noise
-from analysis.planning import Plan, pilot_of, plan
+from analysis.questions.noise import NoiseReport, noise
+from analysis.questions.plan import Plan, pilot_of, plan
+from analysis.questions.stack import Stacking, stack
 from analysis.report.cells import Cell, current, read_cells
+from analysis.report.chart_rows import arm_order
 from analysis.report.curves import Curves, read_curves
-from analysis.report.effect_rows import arm_order
-from analysis.runs import Runs, with_names
-from analysis.stacking import Stacking, stack
+from analysis.runs.frame import Runs, with_names
+from analysis.runs.ledger import Ledger, take_stock
 
 T = TypeVar("T")
 

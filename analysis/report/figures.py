@@ -8,8 +8,8 @@ from analysis.report.chart_curves import MOST_LINES, curves_chart, cut_sentence
 from analysis.report.charts import Chart, Rows
 from analysis.report.curves import METRICS
 from analysis.report.evidence import Evidence
-from analysis.report.palette import LIGHT
 from analysis.report.sections import sections
+from analysis.report.theme import LIGHT
 
 WIDTH = 760
 PIXELS = 2.0

@@ -10,8 +10,7 @@ from functools import lru_cache
 from importlib.resources import files
 from typing import TYPE_CHECKING, Any
 
-from analysis.render import plain, unit
-from analysis.report import palette
+from analysis.report import theme as palette
 from analysis.report.bundle import javascript
 from analysis.report.cells import current, details, samples
 from analysis.report.chart_curves import MOST_LINES, tops
@@ -19,7 +18,8 @@ from analysis.report.curves import METRICS
 from analysis.report.evidence import Evidence
 from analysis.report.sections import Section, sections, unknowns
 from analysis.report.summary import headline, tiles
-from harness.records import now
+from analysis.text import plain, unit
+from harness.records.files import now
 
 if TYPE_CHECKING:
     from jinja2 import Environment

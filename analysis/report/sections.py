@@ -4,12 +4,13 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 
-from analysis.noise_report import band_text
-from analysis.render import digits, unit
-from analysis.report import chart_curves, chart_effects, chart_more, study_tables, verdict_tables
+from analysis.questions.noise import band_text
+from analysis.report import chart_curves, chart_effects, study_tables, verdict_tables
+from analysis.report import chart_study as chart_more
 from analysis.report.charts import Chart
 from analysis.report.evidence import Evidence
 from analysis.report.tables import Table
+from analysis.text import digits, unit
 
 DEFAULT_DIGITS = 4
 

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from analysis.comparison import Rules
-from analysis.noise_report import OWN_PAIRS, PAIRING_NOTE, NoiseReport
-from analysis.planning import Plan
-from analysis.render import DASH, plain, unit
+from analysis.comparison.rules import Rules
+from analysis.questions.noise import OWN_PAIRS, PAIRING_NOTE, NoiseReport
+from analysis.questions.plan import Plan
 from analysis.report.evidence import Evidence
 from analysis.report.tables import Column, Item, Table, count, figure, words
-from analysis.runs import SUPERSEDED
+from analysis.runs.frame import SUPERSEDED
+from analysis.text import DASH, plain, unit
 
 STATUS_SYMBOLS = {
     "complete": "✓",

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from analysis.render import digits
+from analysis.comparison.verdict import BETTER, SAME, UNDECIDED, WORSE
 from analysis.report.evidence import Evidence
-from analysis.report.palette import SYMBOLS, verdict_kind
-from analysis.verdict import BETTER, SAME, UNDECIDED, WORSE
+from analysis.report.theme import SYMBOLS, verdict_kind
+from analysis.text import digits
 from harness.records import BASELINE
 
 NO_RUN = "no complete run"

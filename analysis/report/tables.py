@@ -9,8 +9,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-from analysis.escape import latex, latex_row, markdown, prose
-from analysis.render import DASH, number
+from analysis.text import DASH, latex, latex_row, markdown, number, prose
 
 
 @dataclass(frozen=True, slots=True)

@@ -5,11 +5,11 @@ from __future__ import annotations
 import math
 from typing import Any
 
-from analysis.comparison import Comparison
-from analysis.render import DASH, digits, p_value, unit
-from analysis.report.palette import NAMES, SYMBOLS, verdict_kind
+from analysis.comparison.compare import Comparison
+from analysis.questions.stack import Stacking
 from analysis.report.tables import Column, Item, Table, count, figure, words
-from analysis.stacking import Stacking
+from analysis.report.theme import NAMES, SYMBOLS, verdict_kind
+from analysis.text import DASH, digits, p_value, unit
 
 
 def verdict_table(result: Comparison, cells: dict[str, str]) -> Table:

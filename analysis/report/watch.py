@@ -13,11 +13,11 @@ from collections.abc import Callable
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 
-from analysis.comparison import Rules
+from analysis.comparison.rules import Rules
 from analysis.errors import AnalysisError
 from analysis.report.evidence import gather
 from analysis.report.page import render
-from analysis.sources import read_runs
+from analysis.runs.tables import read_runs
 from harness.records import METRICS_FILE, RECORD_FILE
 
 HOST = "127.0.0.1"

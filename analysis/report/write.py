@@ -5,14 +5,14 @@ from __future__ import annotations
 from dataclasses import dataclass
 from pathlib import Path
 
-from analysis.comparison import Rules
+from analysis.comparison.rules import Rules
 from analysis.errors import AnalysisError
 from analysis.report.evidence import Evidence, gather
 from analysis.report.page import render
 from analysis.report.sections import tables
-from analysis.runs import Runs
-from analysis.sources import read_runs
-from harness.records import write_atomic
+from analysis.runs.frame import Runs
+from analysis.runs.tables import read_runs
+from harness.records.files import write_atomic
 
 REPORT_FILE = "report.html"
 TABLES, FIGURES = "tables", "figures"

@@ -1,7 +1,8 @@
 """The configuration: one dataclass a group, every default here, overridden by ``conf/`` and you.
 
 The defaults are the published 163M baseline; ``conf/scale/*.yaml`` shrinks it. Hydra checks
-every key and type against these classes; behind `harness.compose` nothing else is passed around.
+every key and type against these classes; behind `harness.config.compose` nothing else is
+passed around.
 No heavy import here: refusing a config must be quick.
 """
 

@@ -15,9 +15,8 @@ import numpy as np
 
 from harness.config import DataConfig
 from harness.data.manifest import SPLITS, DataError, SplitFile
-from harness.data.tokenizer import get_tokenizer
-from harness.data.tokens import Batch, Tokenised, tokenised
-from harness.records import write_atomic
+from harness.data.tokens import Batch, Tokenised, get_tokenizer, tokenised
+from harness.records.files import write_atomic
 
 SAVE_EVERY_TOKENS = 25_000_000
 """A killed preparation repeats at most this much."""

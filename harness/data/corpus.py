@@ -5,15 +5,19 @@ python -m harness.prepare data=NAME
 
 from __future__ import annotations
 
+import re
+import shlex
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, fields
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
-from harness.config import DataConfig, Source
+import yaml
+
+from harness.config import DataConfig, Source, plain
+from harness.config.validate import SAFE_NAME
 from harness.data import text
-from harness.data.again import prepare_command
 from harness.data.manifest import (
     MANIFEST_FILE,
     SPLITS,
@@ -24,9 +28,8 @@ from harness.data.manifest import (
     corpus_folder,
     read_manifest,
     request,
+    verify_files,
 )
-from harness.data.verify import verify_files
-from harness.validate import SAFE_NAME
 
 if TYPE_CHECKING:
     import numpy as np
@@ -215,3 +218,45 @@ def _refuse_changed_text(config: DataConfig, folder: Path) -> None:
 
 def _silent(_tokens: int, _frac: float | None) -> None:
     pass
+
+
+GROUPS = Path(__file__).resolve().parents[2] / "conf" / "data"
+
+_GROUP_OF = {
+    Source.stdlib_docs: "stdlib_docs",
+    Source.text: "text",
+    Source.hub: "fineweb",
+    Source.hub_tokens: "fineweb_tokens",
+}
+
+_UNQUOTED = re.compile(r"[\w/.+%@|-]+")
+"""A part of what Hydra reads without quotes."""
+
+
+def prepare_command(config: DataConfig, data_dir: Path) -> str:
+    """Return the command that prepares `config`, quoted for Hydra and for the shell."""
+    group = config.name
+    if _stated(group).get("source") != config.source.name:
+        group = _GROUP_OF[config.source]
+    stated = _stated(group)
+    options = [f"data={group}"]
+    for item in fields(config):
+        value = plain(getattr(config, item.name))
+        default = stated.get(item.name, plain(item.default))
+        if item.name != "shuffle" and value != default:
+            options.append(f"data.{item.name}={_quoted(value)}")
+    if data_dir != Path("data"):
+        options.append(f"data_dir={_quoted(data_dir)}")
+    return shlex.join(["python", "-m", "harness.prepare", *options])
+
+
+def _stated(group: str) -> dict[str, Any]:
+    file = GROUPS / f"{group}.yaml"
+    return dict(yaml.safe_load(file.read_text(encoding="utf-8"))) if file.exists() else {}
+
+
+def _quoted(value: Any) -> str:
+    text = "null" if value is None else str(value)
+    if _UNQUOTED.fullmatch(text):
+        return text
+    return '"' + text.replace('"', '\\"') + '"'

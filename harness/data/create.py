@@ -13,9 +13,15 @@ import numpy as np
 from harness.config import VOCAB_SIZE, DataConfig, Source
 from harness.data import stdlib_docs, text
 from harness.data.build import STATE_FILE, EmptySplitError, Progress, build
-from harness.data.manifest import MANIFEST_FILE, Manifest, SplitFile, request, write_manifest
+from harness.data.manifest import (
+    MANIFEST_FILE,
+    Manifest,
+    SplitFile,
+    remember,
+    request,
+    write_manifest,
+)
 from harness.data.tokens import batched
-from harness.data.verify import remember
 
 
 def create(config: DataConfig, folder: Path, progress: Progress) -> None:
@@ -49,7 +55,7 @@ def _run_source(
         return hub_tokens.build(partial, config, progress), {"numpy": np.__version__}
     made: dict[str, Any] = {"tiktoken": version("tiktoken")}
     if config.source is Source.hub:
-        from harness.data import hub
+        from harness.data import hub_text as hub
 
         splits, bookmark = build(partial, config, functools.partial(hub.batches, config), progress)
         return splits, made | {"revision": bookmark["revision"], "datasets": version("datasets")}

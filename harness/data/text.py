@@ -14,7 +14,7 @@ from pathlib import Path
 
 from harness.config import DataConfig
 from harness.data.manifest import DataError
-from harness.records import canonical_hash
+from harness.records.files import canonical_hash
 
 ENOUGH_FILES = 200
 """With 5% of the documents for testing, 200 leave the test set empty once in 28,000 corpora."""

@@ -8,14 +8,14 @@ import atexit  # noqa: E402
 import os  # noqa: E402
 import signal  # noqa: E402
 
-from harness.study.child import STOP_SIGNALS  # noqa: E402
+from harness.study.process import STOP_SIGNALS  # noqa: E402
 
 # a signal to all of a study must not end the process through which the launcher sees its cells
 signal.pthread_sigmask(signal.SIG_BLOCK, STOP_SIGNALS)
 
-import harness.cell  # noqa: E402
+import harness.cell.train  # noqa: E402
 import harness.schedule  # noqa: E402, F401
-from harness import provenance  # noqa: E402
+from harness.cell import provenance  # noqa: E402
 
 provenance.code_state()  # of the code that the cells run, whatever is edited later
 provenance.versions()

@@ -8,9 +8,9 @@ from contextlib import suppress
 from dataclasses import asdict
 from pathlib import Path
 
+from harness.cell.freeze import FINISHED
+from harness.cell.lock import LOCK_FILE, living_owner
 from harness.config import BudgetConfig
-from harness.freeze import FINISHED
-from harness.lock import LOCK_FILE, living_owner
 from harness.records import (
     LOG_FILE,
     RECORD_FILE,
@@ -20,7 +20,7 @@ from harness.records import (
     find_records,
     read_record,
 )
-from harness.study.view import last_line
+from harness.study.states import last_line
 
 
 def written_since(folder: Path, since: str = "") -> RunRecord | None:

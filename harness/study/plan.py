@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections import Counter
 from collections.abc import Sequence
 from contextlib import suppress
@@ -12,23 +13,15 @@ from typing import Any
 from omegaconf.errors import OmegaConfBaseException
 from yaml import YAMLError
 
-from harness import provenance
+from harness.cell import provenance
+from harness.cell.console import say
+from harness.cell.freeze import freeze, load_frozen
 from harness.config import Autocast, Config, ConfigError, Flat, Matmul, plain, recipe
-from harness.freeze import freeze, load_frozen
-from harness.log import say
-from harness.records import (
-    METRICS_FILE,
-    RECORD_FILE,
-    StudyPlan,
-    canonical_hash,
-    now,
-    read_plan,
-    write_plan,
-)
-from harness.study.foresight import warn_of_no_verdict
+from harness.records import BASELINE, METRICS_FILE, RECORD_FILE, StudyPlan, read_plan, write_plan
+from harness.records.files import canonical_hash, now
+from harness.records.versions import note_command
 from harness.study.outcome import result
-from harness.study.view import seed_text
-from harness.versions import note_command
+from harness.study.states import cell_states, seed_text, shown
 
 
 @dataclass(kw_only=True, slots=True)
@@ -127,7 +120,7 @@ def _warn_of_namesakes(cells: Sequence[Cell]) -> None:
     for cell in [*cells, *_finished_before(cells)]:
         settings = recipe(cell.config, canonical_hash(plain(asdict(cell.config.data))))
         same = named.setdefault(cell.name, [])
-        if settings not in same:  # else the arm was edited: see `harness.versions`
+        if settings not in same:  # else the arm was edited: see `harness.records.versions`
             same.append(settings)
     name, same = max(named.items(), key=lambda item: len(item[1]))
     every = sorted({key for settings in same for key in settings})
@@ -212,3 +205,47 @@ def _differences(old: StudyPlan, new: StudyPlan, seen: set[str]) -> list[str]:
 
 def _key(cell: dict[str, Any]) -> str:
     return f"{cell['arm']} seed {seed_text(cell['seeds'].values())}"
+
+
+FEWEST_DF = 3
+"""Degrees of freedom below which the analysis gives no verdict."""
+
+
+def warn_of_no_verdict(study: Path, *, planned: bool) -> None:
+    """Point out, before the hours are spent, a study whose arms can only end as undecided."""
+    runs = [(s.arm, s.seed.split("/")[0]) for s in shown(cell_states(study))[0] if s.seed != "?"]
+    arms = {arm for arm, _ in runs}
+    screening = len(set(runs)) == len(arms) and any("+" in arm for arm in arms)
+    if screening or BASELINE not in arms or len(arms) == 1:
+        return
+    df = degrees_of_freedom(runs)
+    if df >= FEWEST_DF:
+        return
+    n_seeds = seeds_for_verdicts(len(arms))
+    option = f"study.seeds={n_seeds}" if planned else f"'seed=range({n_seeds})'"
+    say(
+        f"warning: expect no verdict but undecided: the {len(runs)} runs of {len(arms)} arms leave "
+        f"{df} of the {FEWEST_DF} degrees of freedom that it needs; {n_seeds} seeds of every arm "
+        f"are enough: {option}"
+    )
+
+
+def degrees_of_freedom(runs: Sequence[tuple[str, str]]) -> int:
+    """Return what the noise is estimated from, of runs given as (arm, initialisation seed).
+
+    Where all arms have the same seeds, differences between these are no noise. A single
+    initialisation says nothing of the noise between initialisations.
+    """
+    seeds: dict[str, set[str]] = {}
+    for arm, seed in runs:
+        seeds.setdefault(arm, set()).add(seed)
+    if max(map(len, seeds.values())) == 1:
+        return 0
+    first, *others = seeds.values()
+    paired = len(first) - 1 if all(other == first for other in others) else 0
+    return len(runs) - len(seeds) - paired
+
+
+def seeds_for_verdicts(n_arms: int) -> int:
+    """Return how many seeds, the same for every arm, leave enough degrees of freedom."""
+    return 1 + math.ceil(FEWEST_DF / (n_arms - 1))

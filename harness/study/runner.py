@@ -17,14 +17,15 @@ from multiprocessing.connection import wait
 from multiprocessing.process import BaseProcess
 from pathlib import Path
 
-from harness.exits import EXIT_BUSY, ONE_REQUEST_SECONDS, StudyFailed, same_command
-from harness.failures import line_to_fix
-from harness.freeze import describe, finished_record
-from harness.lock import living_owner
-from harness.log import say
-from harness.records import LOG_FILE, Status, now
-from harness.study import child
-from harness.study.devices import Slot, plan_slots
+from harness.cell.console import say
+from harness.cell.errors import line_to_fix
+from harness.cell.exits import EXIT_BUSY, ONE_REQUEST_SECONDS, StudyFailed, same_command
+from harness.cell.freeze import describe, finished_record
+from harness.cell.lock import living_owner
+from harness.records import LOG_FILE, Status
+from harness.records.files import now
+from harness.study import process as child
+from harness.study.display import Screen
 from harness.study.outcome import (
     has_begun,
     keep_log,
@@ -36,8 +37,8 @@ from harness.study.outcome import (
     written_since,
 )
 from harness.study.plan import Cell
-from harness.study.screen import Screen
-from harness.study.view import cell_state, summary
+from harness.study.slots import Slot, plan_slots
+from harness.study.states import cell_state, summary
 
 POLL_SECONDS = 1.0
 ALIKE = 3

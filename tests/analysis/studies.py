@@ -19,10 +19,10 @@ from harness.records import (
     Seeds,
     Status,
     StudyPlan,
-    canonical_hash,
     write_plan,
     write_record,
 )
+from harness.records.files import canonical_hash
 
 SEEDS = ("init_seed", "data_seed", "loop_seed")
 

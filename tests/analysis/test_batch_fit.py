@@ -5,7 +5,7 @@ from studies import put, record
 
 from analysis import AnalysisError, batch_size
 from analysis.__main__ import main
-from analysis.batch_fit import fit_batch_size
+from analysis.questions.batch_size import fit_batch_size
 
 BATCHES = np.repeat([12.0, 48, 96, 192, 768], 3)
 

@@ -9,11 +9,11 @@ import pandas as pd
 import pytest
 from full_study import EVIL, full_study
 
-from analysis.comparison import Rules
+from analysis.comparison.rules import Rules
 from analysis.report import write_report
 from analysis.report.evidence import gather
 from analysis.report.page import render
-from analysis.runs import Runs
+from analysis.runs.frame import Runs
 
 BROWSER = (
     shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
@@ -261,7 +261,7 @@ def test_printing_draws_every_chart_in_light_colours(page):
 def test_the_live_report_reloads_and_keeps_what_the_reader_set(chromium, tmp_path):
     import threading
 
-    from analysis.comparison import Rules
+    from analysis.comparison.rules import Rules
     from analysis.report.watch import Live, server
 
     arms = {"baseline": 0.0, "good": -0.08, "bad": 0.9, "same": 0.0, "worse": 1.0, "last": 1.1}

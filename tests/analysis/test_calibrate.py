@@ -2,9 +2,9 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from analysis.calibrate import main, run_cell, run_sequential, verdict_of
-from analysis.dunnett import critical_value
-from analysis.simulate import Cell, simulate, step_down_bounds
+from analysis.stats.dunnett import critical_value
+from benchmarks.calibrate import main, run_cell, run_sequential, verdict_of
+from benchmarks.simulate import Cell, simulate, step_down_bounds
 
 
 def test_simulated_studies_have_the_noise_they_claim():
@@ -55,7 +55,7 @@ def test_looking_early_costs_no_family_error_and_saves_seeds():
 
 
 def test_the_command_writes_its_table(tmp_path, monkeypatch):
-    from analysis import calibrate
+    from benchmarks import calibrate
 
     monkeypatch.setattr(calibrate, "grid", lambda: iter([Cell(4, 2, 0.4)]))
     monkeypatch.setattr(calibrate, "run_sequential", lambda *_: {"T": 4, "fwer": 0.0})

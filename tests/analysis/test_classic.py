@@ -2,7 +2,7 @@ import numpy as np
 import pytest
 from scipy import stats
 
-from analysis.classic import benjamini_hochberg, holm, paired, welch
+from analysis.stats.textbook_tests import benjamini_hochberg, holm, paired, welch
 
 
 def test_the_t_tests_agree_with_r_on_its_sleep_data(r_numbers):

@@ -173,7 +173,7 @@ def test_a_wrong_flag_is_refused_in_one_line(wrong, capsys):
 
 
 def test_columns_of_figures_are_aligned_right_wherever_they_stand():
-    from analysis.render import markdown_table
+    from analysis.text import markdown_table
 
     rows = [["a", "(baseline)", "[-inf, +0.1]"], ["b", "–", "–"]]
     rule = markdown_table(["arm", "verdict", "95% CI"], rows).splitlines()[1]

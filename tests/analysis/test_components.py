@@ -4,9 +4,9 @@ import pytest
 from studies import on_disk, study
 
 from analysis import AnalysisError, noise
-from analysis.components import mls_interval, variance_components
-from analysis.evaluation import evaluation_sampling, paired_difference
-from analysis.pairing import arm_correlations, seed_correlation
+from analysis.questions.test_set_noise import evaluation_sampling, paired_difference
+from analysis.stats.components import mls_interval, variance_components
+from analysis.stats.seed_correlation import arm_correlations, seed_correlation
 
 NESTED = pd.DataFrame(
     {

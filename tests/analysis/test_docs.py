@@ -8,10 +8,10 @@ from pathlib import Path
 import pytest
 
 import analysis
-import analysis.commands
+import analysis.cli
 from analysis.__main__ import build_parser
-from analysis.commands import COMMANDS
-from analysis.verdict import BETTER, SAME, SMALL, UNDECIDED, WORSE
+from analysis.cli import COMMANDS
+from analysis.comparison.verdict import BETTER, SAME, SMALL, UNDECIDED, WORSE
 
 MODULES = [
     "harness.records",
@@ -35,7 +35,7 @@ def test_every_public_name_has_a_docstring():
 
 
 def test_the_page_on_statistics_names_every_column_of_the_results():
-    from analysis.rows import COLUMNS
+    from analysis.comparison.table import COLUMNS
 
     page = (ROOT / "docs" / "statistics.md").read_text()
     missing = [column for column in COLUMNS if f"`{column}`" not in page]

@@ -3,7 +3,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from analysis.dunnett import (
+from analysis.stats.dunnett import (
     critical_value,
     critical_values,
     one_factor_loadings,
@@ -81,8 +81,8 @@ def test_known_sd_agrees_with_simulation_of_correlated_normals():
 
 
 def test_correlations_without_product_form_are_approximated_closely(r_numbers):
-    from analysis.fit import baseline_weights
-    from analysis.mixed import fit_mixed, seed_index
+    from analysis.stats.linear import baseline_weights
+    from analysis.stats.mixed import fit_mixed, seed_index
 
     rows = r_numbers["unbalanced"]["data"]
     names = ["baseline", "a", "b", "c"]

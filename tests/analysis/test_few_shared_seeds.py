@@ -7,10 +7,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from analysis import AnalysisError, compare
-from analysis.estimate import estimate
-from analysis.fit import fit_pooled
-from analysis.mixed import fit_mixed
-from analysis.pairing import pairing_df
+from analysis.comparison.estimate import estimate
+from analysis.stats.linear import fit_pooled
+from analysis.stats.mixed import fit_mixed
+from analysis.stats.seed_correlation import pairing_df
 
 LAYOUT = [[0, 1, 2, 3], [3, 4, 5, 6]]
 BASE = [3.70422, 3.69169, 3.71466, 3.69534]

@@ -4,10 +4,10 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from analysis.classic import brown_forsythe
-from analysis.dunnett import two_sided_p
-from analysis.fit import fit_pooled, fit_squeezed
-from analysis.mixed import fit_mixed, gather, reml_log_likelihood, seed_index
+from analysis.stats.dunnett import two_sided_p
+from analysis.stats.linear import fit_pooled, fit_squeezed
+from analysis.stats.mixed import fit_mixed, gather, reml_log_likelihood, seed_index
+from analysis.stats.textbook_tests import brown_forsythe
 
 
 def columns(rows):
@@ -85,7 +85,7 @@ def test_complete_blocks_are_blocked_analysis_of_variance():
 
 
 def test_the_general_search_and_the_closed_form_of_complete_blocks_agree():
-    from analysis import mixed
+    from analysis.stats import mixed
 
     rng = np.random.default_rng(4)
     loss = rng.normal(0, 0.02, 6)[None, :] + rng.normal(0, 0.01, (3, 6))

@@ -1,6 +1,6 @@
 import pytest
 
-from analysis.oracle import limits
+from benchmarks.oracle import limits
 
 CLOSE = 0.01
 """Of 100,000 studies by chance and of the grid of critical values."""

@@ -4,9 +4,9 @@ import pytest
 from studies import study
 
 from analysis import compare
-from analysis.fit import fit_pooled
-from analysis.mixed import fit_mixed
-from analysis.own import GUESS_POWER, MOST_WEIGHT, PRIOR_DF, UNHEARD_DF, _weight, guard
+from analysis.stats.linear import fit_pooled
+from analysis.stats.mixed import fit_mixed
+from analysis.stats.own import GUESS_POWER, MOST_WEIGHT, PRIOR_DF, UNHEARD_DF, _weight, guard
 
 RNG = np.random.default_rng(20)
 

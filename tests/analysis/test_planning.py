@@ -5,12 +5,12 @@ from studies import on_disk, study
 
 from analysis import AnalysisError, Pilot, pilot_of, plan, seeds_needed
 from analysis.__main__ import main
-from analysis.dunnett import critical_value
-from analysis.fit import fit_pooled
-from analysis.mixed import fit_mixed
-from analysis.own import guard
-from analysis.power import Design, power, upper_sd
-from analysis.simulate import Cell, simulate
+from analysis.stats.dunnett import critical_value
+from analysis.stats.linear import fit_pooled
+from analysis.stats.mixed import fit_mixed
+from analysis.stats.own import guard
+from analysis.stats.power import Design, power, upper_sd
+from benchmarks.simulate import Cell, simulate
 
 
 def test_seeds_of_two_groups_agree_with_power_t_test(r_numbers):
@@ -35,7 +35,7 @@ def test_power_agrees_with_the_noncentral_t_of_scipy():
 
 def test_power_agrees_with_simulated_studies():
     rng = np.random.default_rng(0)
-    from analysis.dunnett import critical_value
+    from analysis.stats.dunnett import critical_value
 
     n, T, sd, rho, delta = 4, 3, 0.015, 0.4, 0.03
     critical = critical_value([0.5**0.5] * T, T * (n - 1))

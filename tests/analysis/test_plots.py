@@ -5,7 +5,7 @@ from studies import on_disk, study
 
 from analysis import AnalysisError, Pilot, compare, noise, plan
 from analysis.__main__ import main
-from analysis.comparison import Rules
+from analysis.comparison.rules import Rules
 from analysis.plots import (
     components_figure,
     effects_figure,

@@ -12,10 +12,11 @@ from full_study import EVIL, cell_name, full_study
 from studies import study
 
 from analysis.__main__ import main
-from analysis.comparison import Rules, compare
+from analysis.comparison.compare import compare
+from analysis.comparison.rules import Rules
 from analysis.errors import AnalysisError
-from analysis.render import markdown_table
-from analysis.report import palette, write_report
+from analysis.report import theme as palette
+from analysis.report import write_report
 from analysis.report.cells import current, read_lines, samples, tail
 from analysis.report.chart_curves import curves_chart, tops
 from analysis.report.curves import thin
@@ -25,8 +26,9 @@ from analysis.report.page import embed, render
 from analysis.report.sections import sections, unknowns
 from analysis.report.summary import headline
 from analysis.report.tables import Column, Table, count, figure, words
-from analysis.runs import Runs
-from analysis.sources import read_runs
+from analysis.runs.frame import Runs
+from analysis.runs.tables import read_runs
+from analysis.text import markdown_table
 from harness.records import Status, read_record, write_record
 
 ARMS = {"baseline": 0.0, "good": -0.05, "plain": 0.0, "good+plain": -0.03}

@@ -10,7 +10,7 @@ import pytest
 from full_study import full_study
 
 from analysis.__main__ import main
-from analysis.comparison import Rules
+from analysis.comparison.rules import Rules
 from analysis.report.watch import Live, server
 
 ARMS = {"baseline": 0.0, "good": -0.05}

@@ -5,7 +5,7 @@ from studies import on_disk, study
 
 from analysis import AnalysisError, compare, decide
 from analysis.__main__ import main
-from analysis.spending import conditional_power, spending
+from analysis.stats.spending import conditional_power, spending
 from harness.records import StudyPlan, read_plan, write_plan
 
 PLAN = StudyPlan(study="s", looks=[2, 3, 4], rope=0.01)
@@ -100,7 +100,7 @@ def test_a_run_that_is_not_there_takes_no_place(status):
 
 def test_conditional_power_agrees_with_simulated_brownian_motion():
     rng = np.random.default_rng(0)
-    from analysis.dunnett import critical_value
+    from analysis.stats.dunnett import critical_value
 
     critical = critical_value([0.5**0.5] * 2, 2 * 3, spending(PLAN.looks)[-1])
     delta, se, rope, t = -0.01, 0.01, 0.03, 0.5
@@ -181,7 +181,7 @@ def test_the_help_s_example_works_on_a_study_without_looks(tmp_path, capsys):
     import argparse
     import shlex
 
-    from analysis.commands import sequential
+    from analysis.cli import sequential
 
     parser = argparse.ArgumentParser()
     sequential.add_arguments(parser)

@@ -5,8 +5,8 @@ from studies import on_disk, study
 
 from analysis import AnalysisError, compare, read_runs
 from analysis.__main__ import main
-from analysis.runs import arm_name
-from analysis.sources import wandb_row
+from analysis.runs.frame import arm_name
+from analysis.runs.tables import wandb_row
 
 
 class Summary(dict):

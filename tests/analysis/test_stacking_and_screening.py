@@ -7,7 +7,7 @@ from studies import study
 
 from analysis import AnalysisError, analyse, compare, design, stack
 from analysis.__main__ import main
-from analysis.factorial import aliases
+from analysis.stats.factorial import aliases
 
 
 def test_an_interaction_is_the_stack_minus_the_sum_of_its_parts():

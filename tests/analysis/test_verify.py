@@ -8,7 +8,7 @@ from studies import put, record, study
 
 from analysis import AnalysisError, compare, read_runs, verify
 from analysis.__main__ import main
-from analysis.rerun import compare_curves, curve, differences, rerun
+from analysis.audit.rerun import compare_curves, curve, differences, rerun
 from harness.records import Provenance, Status, StudyPlan, write_plan
 
 
@@ -338,7 +338,7 @@ def test_a_cell_to_run_again_may_be_called_by_its_name(folder, capsys):
 @pytest.mark.parametrize(("again", "code"), [(3.0, 0), (3.5, 1)])
 def test_a_rerun_that_differs_fails(folder, monkeypatch, again: float, code: int):
     found = compare_curves({1: 3.0}, {1: again})
-    monkeypatch.setattr("analysis.rerun.rerun", lambda cell, n_steps: found)
+    monkeypatch.setattr("analysis.audit.rerun.rerun", lambda cell, n_steps: found)
     home = next(folder.rglob("config.yaml")).parent
     assert main(["verify", str(folder), "--rerun", home.name]) == code
 

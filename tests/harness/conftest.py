@@ -109,9 +109,9 @@ def text_config(books: Path) -> DataConfig:
 @pytest.fixture(scope="session")
 def trained(data_dir: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Return a study of two tiny cells, with what the analysis would have written."""
-    from harness import cell
-    from harness.compose import load
-    from harness.freeze import freeze
+    from harness.cell import train as cell
+    from harness.cell.freeze import freeze
+    from harness.config.compose import load
 
     runs = tmp_path_factory.mktemp("runs")
     for overrides in ([], ["+intervention=qkv_bias"]):

@@ -13,12 +13,15 @@ import numpy as np
 import pytest
 import torch
 
-from harness import cell, journal, loop
-from harness.compose import load
-from harness.freeze import freeze, load_frozen
+from harness import loop
+from harness.cell import recorder as journal
+from harness.cell import train as cell
+from harness.cell.freeze import freeze, load_frozen
+from harness.config.compose import load
 from harness.loop import Diverged, Nobody, accumulate_gradients, train
-from harness.records import RunRecord, Status, canonical_hash, read_record
-from harness.versions import rank, superseded_by
+from harness.records import RunRecord, Status, read_record
+from harness.records.files import canonical_hash
+from harness.records.versions import rank, superseded_by
 
 
 def run(overrides: list[str]) -> tuple[Path, RunRecord]:
@@ -358,7 +361,7 @@ def test_a_device_that_is_not_there_is_refused_by_name(tiny) -> None:
 
 
 def test_uncommitted_changes_are_kept_as_a_patch(tmp_path, monkeypatch) -> None:
-    from harness import provenance
+    from harness.cell import provenance
 
     repository = tmp_path / "repository"
     repository.mkdir()
@@ -412,7 +415,7 @@ def test_weights_alone_are_kept_along_the_way_and_load_back(tiny) -> None:
         load_file(folder / "weights" / files[1]), strict=False
     )
     assert (missing, unexpected) == (["head.weight"], [])  # tied: stored once
-    from harness.randomness import weights_hash
+    from harness.engine.randomness import weights_hash
 
     assert weights_hash(model) == record.fingerprints.final_weights
 
@@ -615,7 +618,7 @@ def test_the_package_around_a_folder_without_init_is_a_source_and_not_run(tiny, 
 
 
 def test_a_cell_that_is_about_to_begin_keeps_its_config(tiny) -> None:
-    from harness.lock import locked
+    from harness.cell.lock import locked
 
     folder = freeze(load(tiny))
     before = contents(folder)
@@ -627,7 +630,7 @@ def test_a_cell_that_is_about_to_begin_keeps_its_config(tiny) -> None:
 @pytest.mark.slow
 @pytest.mark.parametrize("n_devices", [1, 2])
 def test_a_second_run_of_a_cell_has_the_same_curve_and_is_sent_nowhere(tiny, command, n_devices):
-    from analysis.rerun import rerun
+    from analysis.audit.rerun import rerun
 
     arguments = [*tiny, f"hardware.n_devices={n_devices}", "tracking=wandb"]
     done = command("harness", *arguments, WANDB_MODE="offline")
@@ -732,8 +735,8 @@ def test_a_cell_whose_config_was_edited_is_refused(tiny) -> None:
 def test_a_process_held_up_before_it_began_leaves_the_finished_cell_alone(
     tiny, monkeypatch
 ) -> None:
-    from harness.exits import EXIT_BUSY
-    from harness.lock import LOCK_FILE
+    from harness.cell.exits import EXIT_BUSY
+    from harness.cell.lock import LOCK_FILE
 
     folder = freeze(load(tiny))
     original = cell.settle_process
@@ -782,10 +785,10 @@ def test_a_tenth_at_the_end_without_a_finite_step_is_a_divergence(
 
 
 def test_only_the_first_of_several_processes_writes_the_record(tiny, tmp_path, data_dir) -> None:
+    from harness.cell.build import Setup, build_training, new_record
+    from harness.cell.lock import NO_LOCK
     from harness.data.corpus import open_corpus
-    from harness.distributed import World
-    from harness.lock import NO_LOCK
-    from harness.setup import Setup, build_training, new_record
+    from harness.engine.distributed import World
 
     config = load(tiny)
     folder, cpu = freeze(config), torch.device("cpu")
@@ -837,8 +840,8 @@ def test_a_state_that_is_not_the_cells_own_falls_back(tiny, monkeypatch, capsys,
 
 
 def test_a_process_that_lost_its_cell_writes_nothing_more(tiny, monkeypatch) -> None:
-    from harness.exits import EXIT_BUSY
-    from harness.lock import LOCK_FILE
+    from harness.cell.exits import EXIT_BUSY
+    from harness.cell.lock import LOCK_FILE
 
     original, seen = journal.Journal.step_done, {}
 
@@ -863,7 +866,7 @@ def contents(folder: Path) -> dict[Path, bytes]:
 def test_a_failed_rehearsal_does_not_touch_what_another_process_has_or_had(
     tiny, monkeypatch
 ) -> None:
-    from harness.lock import locked
+    from harness.cell.lock import locked
 
     def fail(*_: object) -> None:
         raise RuntimeError("no room")
@@ -901,7 +904,7 @@ def test_checkpoints_go_only_when_the_final_record_is_written(tiny, monkeypatch)
 
 
 def test_overwriting_a_cell_that_is_being_run_is_refused(tiny) -> None:
-    from harness.lock import locked
+    from harness.cell.lock import locked
 
     folder = freeze(load(tiny))
     with locked(folder), pytest.raises(ValueError, match=r"is being run by .*: stop that first"):

@@ -160,8 +160,8 @@ def test_a_failing_cell_stops_no_other_and_the_sweep_exits_non_zero(
 
 
 def test_a_frozen_cell_runs_by_its_folder(command, tmp_path, tiny) -> None:
-    from harness.compose import load
-    from harness.freeze import freeze
+    from harness.cell.freeze import freeze
+    from harness.config.compose import load
 
     folder = freeze(load(tiny))
     done = command("harness.cell", str(folder))
@@ -208,9 +208,10 @@ def test_kill_9_at_any_moment_loses_nothing(command, tmp_path, tiny) -> None:
 def test_a_full_disk_leaves_a_readable_record_and_says_so(tiny, monkeypatch, capsys) -> None:
     import errno
 
-    from harness import cell, checkpoint
-    from harness.compose import load
-    from harness.freeze import freeze
+    from harness.cell import train as cell
+    from harness.cell.freeze import freeze
+    from harness.config.compose import load
+    from harness.engine import checkpoint
     from harness.records import Status, read_record
 
     def full(*_: object) -> None:

@@ -2,9 +2,9 @@ from pathlib import Path
 
 import pytest
 
-from harness.compose import load
 from harness.config import Autocast, Config, ConfigError, Matmul, baseline_model
-from harness.explain import COMMANDS, CONF_DIR
+from harness.config.compose import load
+from harness.config.messages import COMMANDS, CONF_DIR
 
 
 @pytest.mark.parametrize(
@@ -257,7 +257,7 @@ def test_the_seeds_of_an_arm_share_the_work_and_change_nothing_else(seeds: list[
 
     from hydra import initialize_config_dir
 
-    from harness.compose import _Loader
+    from harness.config.compose import _Loader
 
     arm = ["+intervention=qkv_bias", "model.dropout=0.2"]
     shared = load([*arm, *seeds])
@@ -282,7 +282,7 @@ def test_a_forgotten_package_line_is_named(tmp_path) -> None:
 def test_a_group_without_its_plus_is_told_of_it() -> None:
     from hydra.errors import ConfigCompositionException
 
-    from harness.explain import explain
+    from harness.config.messages import explain
 
     hydras = ConfigCompositionException(
         "Could not override 'intervention'. No match in the defaults list.\n"
@@ -294,7 +294,7 @@ def test_a_group_without_its_plus_is_told_of_it() -> None:
 def test_an_intervention_given_twice_is_told_of_stacks() -> None:
     from hydra.errors import ConfigCompositionException
 
-    from harness.explain import explain
+    from harness.config.messages import explain
 
     hydras = ConfigCompositionException("Multiple values for intervention. To override a value ...")
     assert explain(hydras) == (

@@ -12,9 +12,10 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from harness.compose import load
 from harness.config import DataConfig, Source, Tokenizer
-from harness.data import build, tokens, verify
+from harness.config.compose import load
+from harness.data import build, tokens
+from harness.data import manifest as verify
 from harness.data.corpus import (
     SPLITS,
     Corpus,
@@ -329,7 +330,7 @@ def test_an_unknown_split_names_the_ones_there_are(text_config: DataConfig, tmp_
 
 def test_opening_a_corpus_imports_no_heavy_package() -> None:
     code = (
-        "import json, sys, harness.data.corpus, harness.data.hub, harness.data.hub_tokens\n"
+        "import json, sys, harness.data.corpus, harness.data.hub_text, harness.data.hub_tokens\n"
         "print(json.dumps([m for m in sys.modules if '.' not in m]))"
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)

@@ -4,12 +4,12 @@ from pathlib import Path
 
 import pytest
 
-from harness.compose import load
+from harness.cell.freeze import freeze
 from harness.config import DataConfig, Source
+from harness.config.compose import load
 from harness.data.corpus import SPLITS, DataError, open_corpus, prepare
 from harness.data.manifest import corpus_folder
 from harness.data.text import documents, text_files
-from harness.freeze import freeze
 from harness.prepare import main
 
 

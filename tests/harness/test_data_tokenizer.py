@@ -11,8 +11,7 @@ from hypothesis import strategies as st
 
 from harness.config import VOCAB_SIZE, DataConfig, Tokenizer
 from harness.data import tokens
-from harness.data.tokenizer import get_tokenizer
-from harness.data.tokens import Batch, Tokenised, tokenise
+from harness.data.tokens import Batch, Tokenised, get_tokenizer, tokenise
 
 BYTES = get_tokenizer(Tokenizer.bytes)
 
@@ -88,7 +87,7 @@ def test_missing_gpt2_files_are_explained_in_one_line(tmp_path: Path) -> None:
     code = (
         "from harness.config import Tokenizer\n"
         "from harness.data.corpus import DataError\n"
-        "from harness.data.tokenizer import get_tokenizer\n"
+        "from harness.data.tokens import get_tokenizer\n"
         "try: get_tokenizer(Tokenizer.gpt2)\n"
         "except DataError as error: print(error)"
     )

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 import torch
 
-from harness.batches import Batches
+from harness.engine.batches import Batches
 from harness.loop import train
 
 STEPS = 12

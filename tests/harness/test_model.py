@@ -2,10 +2,10 @@ import pytest
 import torch
 from torch import nn
 
-from harness.compose import load
 from harness.config import ModelConfig
+from harness.config.compose import load
+from harness.engine.randomness import initialise
 from harness.model import GPT, build, count_parameters, cross_entropy
-from harness.randomness import initialise
 
 TINY = {"n_layer": 2, "n_head": 4, "n_embd": 32, "block_size": 16, "vocab_size": 61}
 

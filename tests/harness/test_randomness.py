@@ -6,12 +6,12 @@ import torch
 from scipy import stats
 from torch import nn
 
-from harness.batches import Batches
-from harness.compose import load
 from harness.config import ModelConfig
+from harness.config.compose import load
+from harness.engine.batches import Batches
+from harness.engine.randomness import initialise, key, parameter_hashes, sequence_order
 from harness.loop import accumulate_gradients
 from harness.model import build
-from harness.randomness import initialise, key, parameter_hashes, sequence_order
 
 PUBLISHED = [
     "weight_tying",

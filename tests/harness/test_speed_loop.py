@@ -8,15 +8,15 @@ import pytest
 import torch
 from torch.nn import functional as F
 
-from harness.allocator import keep_memory
-from harness.batches import gather
-from harness.compose import load
 from harness.config import ModelConfig, OptimConfig, PrecisionConfig
+from harness.config.compose import load
+from harness.engine.batches import gather
+from harness.engine.memory import keep_memory
+from harness.engine.precision import Precision
+from harness.engine.randomness import initialise, weights_hash
 from harness.evaluation import sequence_losses
 from harness.model import build
 from harness.optim import adamw, clip_gradients
-from harness.precision import Precision
-from harness.randomness import initialise, weights_hash
 from harness.study.plan import Cell
 from harness.study.runner import preload
 

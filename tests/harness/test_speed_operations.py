@@ -6,11 +6,12 @@ import pytest
 import torch
 from torch.nn import functional as F
 
-from harness import fast, fused_loss
 from harness.config import ModelConfig
-from harness.fused_loss import linear_cross_entropy
+from harness.engine import head_loss as fused_loss
+from harness.engine import kernels as fast
+from harness.engine.head_loss import linear_cross_entropy
+from harness.engine.randomness import initialise
 from harness.model import GPT, build, cross_entropy
-from harness.randomness import initialise
 
 
 def randn(*shape: int, dtype: torch.dtype = torch.float64) -> torch.Tensor:

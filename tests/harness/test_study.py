@@ -17,10 +17,10 @@ from pathlib import Path
 import pytest
 from rich.console import Console
 
-from harness import cell
-from harness.compose import load
-from harness.freeze import freeze, load_frozen, locate
-from harness.lock import LOCK_FILE, CellBusy, living_owner, locked
+from harness.cell import train as cell
+from harness.cell.freeze import freeze, load_frozen, locate
+from harness.cell.lock import LOCK_FILE, CellBusy, living_owner, locked
+from harness.config.compose import load
 from harness.records import (
     Losses,
     Provenance,
@@ -33,9 +33,9 @@ from harness.records import (
     write_plan,
     write_record,
 )
-from harness.study.devices import plan_slots
 from harness.study.outcome import over_budget, tidy, was_preempted, why
-from harness.study.view import CellState, beside, cell_states, summary, table
+from harness.study.slots import plan_slots
+from harness.study.states import CellState, beside, cell_states, summary, table
 
 STUDY = ["+study=demo", "study.arms=[baseline,qkv_bias]", "study.seeds=2"]
 
@@ -270,7 +270,7 @@ def test_of_two_versions_of_a_cell_the_table_shows_the_planned_or_else_the_lates
 
 
 def test_cells_that_differ_in_one_of_their_seeds_are_all_shown(tmp_path) -> None:
-    from harness.study.view import shown as first_and_others
+    from harness.study.states import shown as first_and_others
 
     for cell_id, (data, loop) in enumerate([(0, 0), (0, 1), (1, 0), (1, 1)]):
         record = RunRecord(
@@ -306,7 +306,7 @@ def test_a_version_of_an_arm_asked_for_again_is_the_one_shown(
 
 
 def test_a_command_behind_a_torn_line_is_not_lost(tmp_path) -> None:
-    from harness.versions import last_asked, note_command, read_commands
+    from harness.records.versions import last_asked, note_command, read_commands
 
     cells = [{"arm": "a", "seeds": {"init": i}, "cell": f"c{i}"} for i in range(2)]
     note_command(tmp_path, cells[:1])
@@ -663,7 +663,7 @@ def test_a_clusters_settings_lie_on_its_plugins_schema_without_a_warning(command
     ("seconds", "text"), [(0.2, "0 s"), (119, "119 s"), (200, "3.3 min"), (8000, "2.2 h")]
 )
 def test_what_is_left_is_told_in_the_unit_that_suits_it(tmp_path, monkeypatch, seconds, text):
-    from harness.study import screen
+    from harness.study import display as screen
 
     watched = screen.Screen(tmp_path, n_cells=2, n_slots=1)
     watched.n_done = 1
@@ -676,7 +676,7 @@ def test_so_many_seeds_that_they_find_no_room_are_counted() -> None:
 
     from rich.console import Console
 
-    from harness.study.view import CellState, table
+    from harness.study.states import CellState, table
 
     states = [CellState("baseline", str(i), "planned", "") for i in range(50)]
     states[0] = CellState("baseline", "0", "complete", "2.5")
@@ -800,7 +800,7 @@ def test_a_cell_that_cannot_be_read_is_shown_as_such_beside_the_others(tiny, fil
 def test_a_view_never_stops_a_study(tmp_path) -> None:
     from rich.live import Live
 
-    from harness.study.screen import Screen
+    from harness.study.display import Screen
 
     (tmp_path / "plan.json").write_text("{")
     screen = Screen(tmp_path, 1, 1)
@@ -871,7 +871,7 @@ def test_the_error_of_an_earlier_try_is_not_that_of_this_one(tiny) -> None:
      (None, "run the same command to retry")],
 )  # fmt: skip
 def test_a_failed_study_says_what_to_fix_before_it_is_run_again(tiny, error, advice) -> None:
-    from harness.exits import StudyFailed
+    from harness.cell.exits import StudyFailed
     from harness.study.plan import Cell
     from harness.study.runner import require_results
 
@@ -942,7 +942,7 @@ def test_a_result_that_logged_no_loss_holds_the_plan_too(tiny, end: Status, open
 
 
 def test_nobody_is_told_to_overwrite_again(monkeypatch) -> None:
-    from harness.exits import same_command
+    from harness.cell.exits import same_command
 
     monkeypatch.setattr(sys, "argv", ["harness", "-m", "seed=0,1"])
     assert same_command() == "the same command"
@@ -1020,7 +1020,7 @@ def test_the_runner_knows_which_studies_the_analysis_must_leave_undecided(
     n_arms: int, n: int, n_baseline: int, shared: bool
 ) -> None:
     from analysis import compare
-    from harness.study.foresight import FEWEST_DF, degrees_of_freedom, seeds_for_verdicts
+    from harness.study.plan import FEWEST_DF, degrees_of_freedom, seeds_for_verdicts
     from tests.analysis.studies import study as simulated
 
     deltas = {f"arm{i}": -0.5 for i in range(n_arms)}
@@ -1033,7 +1033,7 @@ def test_the_runner_knows_which_studies_the_analysis_must_leave_undecided(
 
 
 def test_one_initialisation_alone_leaves_no_degrees_of_freedom() -> None:
-    from harness.study.foresight import degrees_of_freedom
+    from harness.study.plan import degrees_of_freedom
 
     assert degrees_of_freedom([(arm, "0") for arm in ("baseline", "mine") for _ in range(5)]) == 0
 

@@ -8,10 +8,12 @@ from pathlib import Path
 
 import pytest
 
-from harness import mirror, sent, sync
-from harness.mirror import Target
+from harness import sync
 from harness.records import Status, read_record, write_record
-from harness.sent import SENT_FILE
+from harness.tracking import base as mirror
+from harness.tracking import receipts as sent
+from harness.tracking.base import Target
+from harness.tracking.receipts import SENT_FILE
 
 WANDB = Target(backend="wandb", project="p")
 TRACKIO = Target(backend="trackio", project="p")
@@ -77,7 +79,7 @@ def test_trackio_gets_each_cell_exactly_once_and_a_broken_attempt_is_made_again(
 ):
     code = (
         "import sys; from pathlib import Path; from harness.sync import sync; "
-        "from harness.mirror import Target; "
+        "from harness.tracking.base import Target; "
         "print(sync(Path(sys.argv[1]), Target(backend='trackio', project='p')).sentence())"
     )
     import os
@@ -231,7 +233,7 @@ def test_a_workspace_needs_an_account(study, recorder, offline, capsys):
 @pytest.mark.filterwarnings("ignore:Pydantic V1 style")
 def test_the_workspace_has_the_band_and_curves_by_arm():
     pytest.importorskip("wandb_workspaces", reason="wandb-workspaces is not installed")
-    from harness.workspace import workspace
+    from harness.tracking.wandb_run import workspace
 
     made = workspace(Target(backend="wandb", project="p", entity="me", online=True))
     assert [section.name for section in made.sections] == [

@@ -7,8 +7,9 @@ from dataclasses import replace
 
 import pytest
 
-from harness.compose import load
+from harness.cell.step_timing import Trial
 from harness.config import Config, StudyConfig
+from harness.config.compose import load
 from harness.throughput import (
     best_row,
     bill,
@@ -20,7 +21,6 @@ from harness.throughput import (
     micro_batches,
     survey,
 )
-from harness.trial import Trial
 
 TINY = ["model.n_layer=1", "model.n_head=2", "model.n_embd=16", "model.block_size=16"]
 

@@ -7,13 +7,15 @@ from pathlib import Path
 
 import pytest
 
-import harness.sent
-from harness import cell, sync, tracking
-from harness.compose import load
-from harness.freeze import freeze
-from harness.mirror import Target
+import harness.tracking.receipts
+from harness import sync
+from harness.cell import train as cell
+from harness.cell.freeze import freeze
+from harness.config.compose import load
 from harness.records import Status, read_record
-from harness.sent import cell_content, has
+from harness.tracking import live as tracking
+from harness.tracking.base import Target
+from harness.tracking.receipts import cell_content, has
 
 
 @pytest.fixture
@@ -131,7 +133,7 @@ def test_a_cell_mirrored_live_is_not_sent_again(tiny, monkeypatch, tmp_path) -> 
         def finish(self, summary, exhibits):
             assert summary.get("status", "complete") == "complete"
 
-    monkeypatch.setattr(harness.sent, "open_mirror", Silent)
+    monkeypatch.setattr(harness.tracking.receipts, "open_mirror", Silent)
     folder = freeze(load([*tiny, "tracking=wandb"]))
     cell.run(folder)
     target = Target(backend="wandb", project="llm-interventions")
@@ -143,7 +145,7 @@ def test_a_cell_whose_tracker_died_is_sent_later(tiny, monkeypatch) -> None:
     def dead(*_: object) -> None:
         raise ConnectionError("nobody there")
 
-    monkeypatch.setattr(harness.sent, "open_mirror", dead)
+    monkeypatch.setattr(harness.tracking.receipts, "open_mirror", dead)
     folder = freeze(load([*tiny, "tracking=wandb"]))
     record = cell.run(folder)
     target = Target(backend="wandb", project="llm-interventions")

@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 from harness.records import Status, find_records, read_record
-from harness.sent import SENT_FILE
+from harness.tracking.receipts import SENT_FILE
 from tests.harness.wandb_server import ENTITY, KEY, WandbServer
 
 pytestmark = pytest.mark.slow

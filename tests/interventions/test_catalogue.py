@@ -7,9 +7,9 @@ from pathlib import Path
 import pytest
 import torch
 
-from harness.compose import load
+from harness.cell.recorder import evenly_spaced
 from harness.config import recipe
-from harness.journal import evenly_spaced
+from harness.config.compose import load
 from harness.loop import train
 from interventions.card import OVERLAYS, read_card, read_cards
 

@@ -8,8 +8,8 @@ import pytest
 import torch
 from torch.nn import functional as F
 
-from harness.compose import load
 from harness.config import ConfigError
+from harness.config.compose import load
 from harness.loop import micro_loss
 
 REPOSITORY = Path(__file__).parents[2]

@@ -1,0 +1,184 @@
+"""Trace every figure of a study's results to the files it came from.
+
+Each check is a line: ``ok``, ``note`` (worth knowing) or ``FAIL`` (a figure cannot be trusted).
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections import Counter
+from collections.abc import Iterable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from analysis.audit.results import FAIL, NOTE, OK, TRACED, Check, results_checks, same
+from analysis.comparison.run_checks import mixed_arms
+from analysis.errors import AnalysisError
+from analysis.runs.frame import named, prepare
+from analysis.runs.ledger import take_stock
+from analysis.runs.records import read_records
+from harness.records import (
+    CONFIG_FILE,
+    TEST_LOSSES_FILE,
+    RunRecord,
+    Status,
+    find_records,
+    read_record,
+)
+
+
+@dataclass(frozen=True, slots=True)
+class Verification:
+    """Everything that was looked at in one study."""
+
+    study: Path
+    checks: tuple[Check, ...]
+    results: tuple[str, ...] = ()
+    """Result files that were held against the records."""
+
+    @property
+    def passed(self) -> bool:
+        """Nothing failed; notes are allowed."""
+        return all(check.status != FAIL for check in self.checks)
+
+    def to_markdown(self) -> str:
+        """Return one line a check, failures first."""
+        order = {FAIL: 0, NOTE: 1, OK: 2}
+        lines = [
+            f"- {check.status}: {check.what}" + (f": {check.detail}" if check.detail else "")
+            for check in sorted(self.checks, key=lambda check: order[check.status])
+        ]
+        failed = sum(check.status == FAIL for check in self.checks)
+        verdict = f"{failed} check(s) failed" if failed else self._traced()
+        return "\n".join([f"## {self.study}: {verdict}\n", *lines]) + "\n"
+
+    def _traced(self) -> str:
+        if not self.results:
+            return "the records agree with their files; there are no results to trace"
+        return f"every figure in the tables of {', '.join(self.results)} is traced"
+
+
+def verify(study: str | Path) -> Verification:
+    """Trace a study's results to its records, and its records to their files.
+
+    Parameters
+    ----------
+    study
+        Folder of a study, with ``results.json`` if its table was made.
+
+    Returns
+    -------
+    Verification
+
+    Raises
+    ------
+    AnalysisError
+        No records there, or one that cannot be read.
+    """
+    folder = Path(study)
+    if not folder.is_dir():
+        raise AnalysisError(f"{folder} is not a folder: give a study's, e.g. runs/demo")
+    runs = read_records([folder])
+    records = [(file.parent, read_record(file)) for file in find_records(folder)]
+    done = [(home, record) for home, record in records if record.status is Status.COMPLETE]
+    frame = prepare(runs.frame, allow_reruns=True)
+    ledger = take_stock(frame, runs.plans)
+    checks = [*_ledger_checks(ledger), *_file_checks(done), *_same_everywhere(done)]
+    if mixed := mixed_arms(frame[frame["status"] == "complete"]):
+        checks.append(
+            Check(FAIL, "an arm's seeds ran with different settings or code", named(mixed))
+        )
+    results = tuple(name for name in TRACED if (folder / name).exists())
+    return Verification(folder, (*checks, *results_checks(folder)), results)
+
+
+def _ledger_checks(ledger: Any) -> Iterable[Check]:
+    yield Check(OK, "ledger", ledger.sentence())
+    if ledger.planned is None:
+        yield Check(NOTE, "no plan", "nothing was fixed before the first run")
+    for what, runs in (
+        ("planned but not started", ledger.missing),
+        ("not finished", ledger.unfinished),
+        ("failed, so excluded", ledger.failed),
+        ("diverged, so excluded from means", ledger.diverged),
+        ("superseded since the arm was edited, so excluded", ledger.superseded),
+        ("run but not planned (exploratory)", ledger.unplanned),
+    ):
+        if runs:
+            yield Check(NOTE, what, named(runs))
+
+
+def _file_checks(done: list[tuple[Path, RunRecord]]) -> Iterable[Check]:
+    """Hold each complete record against the files beside it."""
+    problems: dict[str, list[str]] = {}
+    for home, record in done:
+        for problem in _problems(home, record):
+            problems.setdefault(problem, []).append(f"{record.arm}/{record.cell}")
+    for problem, runs in problems.items():
+        yield Check(FAIL, problem, named(runs))
+    if not problems:
+        yield Check(OK, f"{len(done)} complete records agree with their config and test losses")
+
+
+def _problems(home: Path, record: RunRecord) -> Iterable[str]:
+    config, losses = home / CONFIG_FILE, home / TEST_LOSSES_FILE
+    if not config.exists():
+        yield f"{CONFIG_FILE} is missing"
+    elif hashlib.sha256(config.read_bytes()).hexdigest() != record.provenance.config_sha256:
+        yield f"{CONFIG_FILE} is not the one that was run (sha256)"
+    if not losses.exists():
+        yield f"{TEST_LOSSES_FILE} is missing"
+    elif not same(_mean(losses), record.losses.test):
+        yield f"the mean of {TEST_LOSSES_FILE} is not the recorded test loss"
+    patch = record.provenance.dirty_patch
+    if record.provenance.git_dirty and not (patch and (home / patch).exists()):
+        yield "the code had uncommitted changes and the patch is missing"
+    if record.step != record.n_steps:
+        yield "called complete before its last step"
+
+
+def _same_everywhere(done: list[tuple[Path, RunRecord]]) -> Iterable[Check]:
+    kinds = (
+        ("test set", FAIL, "test_set_sha256"),
+        ("corpus", FAIL, "dataset_sha256"),
+        ("tokenizer", FAIL, "tokenizer"),
+        ("code version", NOTE, "git_sha"),
+        ("set of package versions", NOTE, "packages"),
+        ("device", NOTE, "device"),
+    )
+    for what, status, name in kinds:
+        counts = Counter(_text(getattr(record.provenance, name)) for _, record in done)
+        if len(counts) == 1:
+            yield Check(OK, f"one {what}", _cut(next(iter(counts)), 60))
+        elif counts:
+            seen = ", ".join(f"{_cut(value, 20)} ({n} runs)" for value, n in counts.most_common(4))
+            yield Check(status, f"{len(counts)} different values of {what}", seen)
+    for target in sorted({target for _, record in done for target in record.provenance.sources}):
+        sources = (record.provenance.sources.get(target) for _, record in done)
+        counts = Counter(found for found in sources if found)
+        if len(counts) > 1:
+            seen = ", ".join(f"{found} ({n} runs)" for found, n in counts.most_common(4))
+            yield Check(NOTE, f"{len(counts)} versions of {target}", seen)
+    dirty = [f"{record.arm}/{record.cell}" for _, record in done if record.provenance.git_dirty]
+    if dirty:
+        yield Check(NOTE, "run with uncommitted changes (patch kept)", named(dirty))
+
+
+def _text(value: object) -> str:
+    if isinstance(value, dict):
+        return ", ".join(f"{name} {version}" for name, version in sorted(value.items()))
+    return str(value)
+
+
+def _cut(text: str, length: int) -> str:
+    return text if len(text) <= length else f"{text[:length]}…"
+
+
+def _mean(file: Path) -> float | None:
+    try:
+        return float(np.load(file).mean(dtype=np.float64))
+    except (OSError, ValueError):
+        return None

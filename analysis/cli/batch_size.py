@@ -1,0 +1,29 @@
+"""Fit the loss against the batch size, and give the best batch with its interval."""
+
+from __future__ import annotations
+
+import argparse
+
+from analysis.cli import shared
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Add the arguments of the batch-size fit."""
+    shared.add_sources(parser)
+    parser.add_argument("--confidence", type=float, default=0.95, help="(default: %(default)s)")
+    parser.epilog = "example: python -m analysis batch-size runs.csv --column batch_size=bs"
+
+
+def run(options: argparse.Namespace) -> int:
+    """Print the fit."""
+    from analysis.questions.batch_size import batch_size
+
+    fit = batch_size(
+        shared.read(options),
+        metric=options.metric,
+        confidence=options.confidence,
+        baseline=options.baseline,
+        higher_is_better=options.higher_is_better,
+    )
+    print(fit.to_markdown(), end="")
+    return 0

@@ -1,0 +1,75 @@
+"""Say how many seeds a study needs, with its power curve and cost, before it is run."""
+
+from __future__ import annotations
+
+import argparse
+import math
+
+from analysis.cli import shared
+from analysis.errors import AnalysisError
+
+EPILOG = """examples:
+  python -m analysis plan --delta 0.02 --arms 8 --sd 0.015 --rho 0.4
+  python -m analysis plan --delta 0.02 --arms 8 --pilot runs/demo
+"""
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Add the arguments of a plan."""
+    parser.add_argument(
+        "--delta",
+        type=float,
+        required=True,
+        metavar="SIZE",
+        help="smallest difference worth finding, in the metric's unit",
+    )
+    parser.add_argument(
+        "--arms",
+        type=int,
+        required=True,
+        metavar="T",
+        help="interventions and stacks, without the baseline",
+    )
+    parser.add_argument(
+        "--pilot",
+        nargs="+",
+        default=[],
+        dest="runs",
+        metavar="RUNS",
+        help="finished runs that show the noise and the cost",
+    )
+    parser.add_argument("--sd", type=float, metavar="SD", help="noise sd of one run")
+    parser.add_argument(
+        "--rho",
+        type=float,
+        metavar="R",
+        help="correlation of same-seed runs (default: the pilot's, else unpaired)",
+    )
+    parser.add_argument("--alpha", type=float, default=0.05, help="family error (%(default)s)")
+    parser.add_argument("--power", type=float, default=0.8, help="(default: %(default)s)")
+    parser.add_argument("--hours", type=float, help="of one run (default: the pilot's)")
+    parser.add_argument("--usd", type=float, help="dollars of one run (default: the pilot's)")
+    shared.add_columns(parser)
+    parser.epilog = EPILOG
+
+
+def run(options: argparse.Namespace) -> int:
+    """Print the plan."""
+    from dataclasses import replace
+
+    from analysis.questions.plan import Pilot, pilot_of, plan
+    from analysis.text import unit
+
+    if options.sd is None and not options.runs:
+        raise AnalysisError("the noise is not known: give --sd, or finished runs with --pilot")
+    if options.runs:
+        pilot = pilot_of(shared.read(options), shared.rules(options))
+    else:
+        pilot = Pilot(options.sd, math.inf, None, unit=unit(shared.rules(options)))
+    given = {"sd": options.sd, "rho": options.rho, "hours": options.hours, "usd": options.usd}
+    pilot = replace(pilot, **{name: value for name, value in given.items() if value is not None})
+    if options.sd is not None:
+        pilot = replace(pilot, df=math.inf, source="the command line")
+    result = plan(options.delta, pilot, options.arms, alpha=options.alpha, power=options.power)
+    print(result.to_markdown(), end="")
+    return 0

@@ -1,0 +1,149 @@
+"""Arguments that several subcommands take, and the writing of results."""
+
+from __future__ import annotations
+
+import argparse
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from analysis.errors import AnalysisError
+from harness.records.files import write_atomic
+
+if TYPE_CHECKING:
+    from analysis.comparison.rules import Rules
+    from analysis.runs.frame import Runs
+
+
+def add_sources(parser: argparse.ArgumentParser) -> None:
+    """Add the runs and how to read them."""
+    parser.add_argument(
+        "runs",
+        nargs="+",
+        metavar="RUNS",
+        help="a study's folder, record files, a .csv, .tsv or .parquet, wandb:ENTITY/PROJECT",
+    )
+    add_columns(parser)
+
+
+def add_columns(parser: argparse.ArgumentParser) -> None:
+    """Add how the runs are read: columns, baseline, metric and its direction, repeats."""
+    parser.add_argument(
+        "--column",
+        action="append",
+        default=[],
+        metavar="OURS=THEIRS",
+        help="a table's name for one of our columns, e.g. arm=config",
+    )
+    parser.add_argument(
+        "--baseline",
+        default="baseline",
+        metavar="ARM",
+        help="what the others are compared with (default: %(default)s)",
+    )
+    parser.add_argument(
+        "--metric",
+        default="test_loss",
+        metavar="COLUMN",
+        help="what to compare (default: %(default)s)",
+    )
+    parser.add_argument(
+        "--higher-is-better", action="store_true", help="the metric is an accuracy, not a loss"
+    )
+    parser.add_argument(
+        "--allow-reruns", action="store_true", help="accept repeats of one arm with equal seeds"
+    )
+
+
+def add_decision(parser: argparse.ArgumentParser) -> None:
+    """Add what decides a verdict."""
+    parser.add_argument(
+        "--alpha", type=float, metavar="P", help="family error (default: the plan's, else 0.05)"
+    )
+    parser.add_argument(
+        "--rope",
+        type=float,
+        metavar="SIZE",
+        help="practically relevant difference in the metric's unit (default: the plan's, else one "
+        "sd)",
+    )
+    parser.add_argument(
+        "--variance",
+        choices=("guarded", "pooled", "squeezed"),
+        default="guarded",
+        help="one variance that each difference's own may correct (default), one variance, or one "
+        "for each arm squeezed to it without pairing",
+    )
+
+
+def read(options: argparse.Namespace) -> Runs:
+    """Read the runs that were asked for."""
+    from analysis.runs.tables import TABLES, read_runs
+
+    columns = _columns(options)
+    tables = [s for s in options.runs if Path(s).suffix.lower() in TABLES]
+    if options.metric != "test_loss" and tables:
+        columns.setdefault(options.metric, options.metric)
+    return read_runs(options.runs, columns)
+
+
+def _columns(options: argparse.Namespace) -> dict[str, str]:
+    """Return our column -> the table's; refuse what would be read by nothing."""
+    from analysis.runs.frame import COLUMNS
+    from analysis.runs.tables import TABLES, WANDB
+
+    columns = dict(pair(text, "--column") for text in options.column)
+    known = dict.fromkeys([*COLUMNS, options.metric])
+    unknown = next((name for name in columns if name not in known), None)
+    if unknown is not None:
+        raise AnalysisError(
+            f"--column {unknown}={columns[unknown]}: no column of ours is called {unknown!r}; "
+            f"allowed are {', '.join(known)} (one a --column; another metric: name it with "
+            "--metric too)"
+        )
+    if columns and not any(
+        s.startswith(WANDB) or Path(s).suffix.lower() in TABLES for s in options.runs
+    ):
+        ours, theirs = next(iter(columns.items()))
+        raise AnalysisError(
+            f"--column {ours}={theirs}: {options.runs[0]} holds records, whose columns are known; "
+            "leave --column out, it is for tables (CSV, parquet, W&B)"
+        )
+    return columns
+
+
+def rules(options: argparse.Namespace) -> Rules:
+    """Return the rules that were asked for; a subcommand without some argument has its default."""
+    from analysis.comparison.rules import Rules
+
+    given = vars(options)
+    names = ("baseline", "metric", "alpha", "rope", "variance", "higher_is_better", "allow_reruns")
+    return Rules(**{name: given[name] for name in names if name in given})
+
+
+def pair(text: str, option: str) -> tuple[str, str]:
+    """Split ``NAME=VALUE``."""
+    name, equals, value = text.rpartition("=")
+    if not (name and equals and value):
+        raise AnalysisError(f"{option} {text!r}: write it as NAME=VALUE")
+    return name.strip(), value.strip()
+
+
+def write(folder: Path, files: dict[str, str]) -> list[Path]:
+    """Write result files, each whole or not at all.
+
+    Raises
+    ------
+    AnalysisError
+        The folder cannot be written to.
+    """
+    written = []
+    for name, content in files.items():
+        try:
+            write_atomic(folder / name, content)
+        except OSError as error:
+            raise AnalysisError(
+                f"cannot write {folder / name}: {error.strerror or error}; choose another folder "
+                "with --out, or print only with --no-write"
+            ) from error
+        written.append(folder / name)
+    return written

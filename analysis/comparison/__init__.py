@@ -1,0 +1,1 @@
+"""Every arm against the baseline: the one road from runs to verdicts."""

@@ -1,0 +1,205 @@
+"""Which estimator the runs allow, chosen from their seeds alone, and why."""
+
+from __future__ import annotations
+
+import dataclasses
+from dataclasses import dataclass
+
+import numpy as np
+import pandas as pd
+
+from analysis.errors import AnalysisError
+from analysis.runs.records import SHARED_ENOUGH
+from analysis.stats.linear import FEWEST_DF, Fit, Index, fit_pooled, fit_squeezed
+from analysis.stats.mixed import fit_mixed, seed_index
+from analysis.stats.own import guard
+from analysis.stats.seed_correlation import pairing_df
+
+VARIANCES = ("guarded", "pooled", "squeezed")
+
+
+@dataclass(frozen=True, slots=True)
+class Estimate:
+    """A fit of the complete runs, or why there is none."""
+
+    arms: tuple[str, ...]
+    """Baseline first, the others by name."""
+    fit: Fit | None
+    """None: one run of each arm, so the noise cannot be estimated."""
+    n_shared: tuple[int, ...]
+    """Initialisation seeds that each arm shares with the baseline."""
+    method: str
+    why: str
+    obstacle: str | None = None
+    """Why no verdict may be given, e.g. ``loop-only band``."""
+
+
+def estimate(runs: pd.DataFrame, baseline: str, variance: str = "guarded") -> Estimate:
+    """Fit the complete runs by the method that their seeds allow.
+
+    Parameters
+    ----------
+    runs
+        Complete runs with columns ``arm``, ``loss`` (nats per token) and, where known,
+        ``init_seed`` and ``init_shared``.
+    baseline
+        The arm that the others are compared with.
+    variance
+        ``guarded``: one variance, and each difference's own squeezed towards it; ``pooled``: one
+        variance; ``squeezed``: one for each arm, squeezed to the pooled one.
+
+    Raises
+    ------
+    AnalysisError
+        No complete baseline run, or an unknown `variance`.
+    """
+    if variance not in VARIANCES:
+        raise AnalysisError(f"unknown variance {variance!r}: allowed are {', '.join(VARIANCES)}")
+    arms = _order(runs, baseline)
+    index = runs["arm"].map({arm: i for i, arm in enumerate(arms)}).to_numpy(dtype=np.intp)
+    loss = runs["loss"].to_numpy(dtype=float)
+    n = np.bincount(index, minlength=len(arms))
+    inits = [frozenset(_inits(runs, index == i)) for i in range(len(arms))]
+    shared = (len(inits[0]), *(len(mine & inits[0]) for mine in inits[1:]))
+    if (n == 1).all():
+        return Estimate(
+            arms,
+            None,
+            shared,
+            "no inference",
+            "every arm has one run: only the break-even sd can be given",
+            "no repeats",
+        )
+    if max(_distinct_inits(runs, index, i) for i in range(len(arms))) == 1:
+        return _loop_only(arms, loss, index, shared)
+    if variance == "squeezed" and (n[1:] > 1).any():
+        return Estimate(
+            arms,
+            fit_squeezed(loss, index),
+            shared,
+            "one-way means, arm variances squeezed to the pooled one, Satterthwaite df",
+            "asked for with --variance squeezed; pairing is not used",
+        )
+    found, seed = _pooled_or_mixed(runs, arms, index, loss, shared)
+    return _guarded(found, loss, index, seed) if variance == "guarded" else found
+
+
+def _pooled_or_mixed(
+    runs: pd.DataFrame,
+    arms: tuple[str, ...],
+    index: np.ndarray,
+    loss: np.ndarray,
+    shared: tuple[int, ...],
+) -> tuple[Estimate, Index]:
+    n = np.bincount(index)
+    singles = bool((n[1:] == 1).all()) and len(arms) > 1
+    labels = block_labels(runs, arms[0], pair=not singles)
+    seed = seed_index(labels)
+    lacking = _lacking(index, seed)
+    if lacking or seed.max() + 1 == len(runs):
+        fit, seed = fit_pooled(loss, index), np.arange(len(runs))
+        if singles:
+            method = f"t prediction interval of one run from K = {n[0]} baselines, df {n[0] - 1}"
+            return Estimate(arms, fit, shared, method, "every other arm has a single run"), seed
+        method = f"one-way means, pooled variance, df {fit.df_resid:g}"
+        return Estimate(arms, fit, shared, method, lacking or _why_pooled(runs)), seed
+    method = "mixed model loss ~ arm + (1 | init_seed), REML, Kenward-Roger se and df"
+    why = "runs share initialisation seeds" + (" within the baseline only" if singles else "")
+    return Estimate(arms, fit_mixed(loss, index, seed), shared, method, why), seed
+
+
+def _lacking(arm: Index, seed: Index) -> str:
+    """Return why the pairing of these runs cannot be estimated; empty: it can, or there is none.
+
+    Then REML often runs to a correlation of 1 with hardly a degree of freedom, while one-way means
+    are only cautious: shared seeds make differences quieter. Reruns of an arm's seed are not, and
+    stay with the mixed model; so do complete blocks, which are analysis of variance.
+    """
+    cells = set(zip(arm, seed, strict=True))
+    size = np.bincount(seed)
+    complete = len(cells) == len(size) * (arm.max() + 1)
+    left = pairing_df(arm, seed)
+    if len(cells) < len(arm) or complete or left >= FEWEST_DF or size.max() == 1:
+        return ""
+    return (
+        f"{(size > 1).sum()} initialisation seed(s) shared between arms leave {left} degree(s) of "
+        f"freedom to estimate the pairing ({FEWEST_DF:g} are needed), so it is not used: more "
+        "seeds that all arms complete bring it back"
+    )
+
+
+def _guarded(found: Estimate, loss: np.ndarray, index: np.ndarray, seed: Index) -> Estimate:
+    fit = found.fit
+    if fit is None or (fit.n[1:] == 1).all():
+        return found
+    method = f"{found.method}, guarded by each difference's own variance"
+    return dataclasses.replace(found, fit=guard(fit, loss, index, seed), method=method)
+
+
+def _why_pooled(runs: pd.DataFrame) -> str:
+    if "init_seed" not in runs or runs["init_seed"].isna().all():
+        return "no init_seed is given, so every run counts as its own seed"
+    return "no two runs share an initialisation seed"
+
+
+def _loop_only(
+    arms: tuple[str, ...], loss: np.ndarray, index: np.ndarray, shared: tuple[int, ...]
+) -> Estimate:
+    return Estimate(
+        arms,
+        fit_pooled(loss, index),
+        shared,
+        "no inference",
+        "the repeats of each arm share one initialisation seed: their spread leaves out the noise "
+        "of the initial weights",
+        "loop-only band",
+    )
+
+
+def _order(runs: pd.DataFrame, baseline: str) -> tuple[str, ...]:
+    present = sorted(set(runs["arm"]))
+    if baseline not in present:
+        have = ", ".join(present) or "none"
+        raise AnalysisError(
+            f"no complete run of the baseline {baseline!r} (complete arms: {have}): "
+            "run it, or name another with --baseline"
+        )
+    return (baseline, *(arm for arm in present if arm != baseline))
+
+
+def _inits(runs: pd.DataFrame, mask: np.ndarray) -> list[object]:
+    """Return the seeds that a block could be made of: known, and of the same initialisation."""
+    if "init_seed" not in runs:
+        return []
+    seeds = runs["init_seed"][mask & _paired(runs)]
+    return list(seeds.dropna())
+
+
+def _paired(runs: pd.DataFrame) -> np.ndarray:
+    if "init_shared" not in runs:
+        return np.ones(len(runs), dtype=bool)
+    share = pd.to_numeric(runs["init_shared"]).to_numpy(dtype=float)
+    return np.asarray(np.isnan(share) | (share >= SHARED_ENOUGH))
+
+
+def _distinct_inits(runs: pd.DataFrame, index: np.ndarray, arm: int) -> int:
+    if "init_seed" not in runs:
+        return int((index == arm).sum())
+    seeds = runs["init_seed"][index == arm]
+    return int(seeds.nunique() + seeds.isna().sum())
+
+
+def block_labels(runs: pd.DataFrame, baseline: str, *, pair: bool = True) -> list[object]:
+    """Return each run's block: its seed, or a label of its own where nothing is shared."""
+    if "init_seed" not in runs:
+        return list(range(len(runs)))
+    seeds, arms, paired = list(runs["init_seed"]), list(runs["arm"]), _paired(runs)
+    known = runs["init_seed"].notna().to_numpy()
+    return [
+        ("run", i)
+        if not known[i]
+        else ("seed", str(seeds[i]))
+        if arms[i] == baseline or (pair and paired[i])
+        else ("arm", arms[i], str(seeds[i]))
+        for i in range(len(runs))
+    ]

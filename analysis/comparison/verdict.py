@@ -1,0 +1,153 @@
+"""From estimates to words: adjusted p values, intervals, verdicts, and what they would cost.
+
+Shapes: T arms other than the baseline.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+from scipy import special
+
+from analysis.stats.dunnett import (
+    Array,
+    critical_value,
+    critical_values,
+    one_factor_loadings,
+    step_down,
+    two_sided_p,
+)
+from analysis.stats.linear import DF_ROUNDING, FEWEST_DF, Fit
+from analysis.stats.power import power
+
+BETTER, WORSE = "better", "worse"
+SAME, UNDECIDED = "no practical difference", "undecided"
+SMALL = " (below practical size)"
+LEAST_DF = 0.5
+"""Below this an se says nothing, and t quantiles run out of digits: no figures are given."""
+
+
+@dataclass(frozen=True, slots=True)
+class Judged:
+    """All figures of the T arms, each (T,); differences are arm minus baseline, in nats/token."""
+
+    delta: Array
+    se: Array
+    df: Array
+    ci_low: Array
+    """Simultaneous interval: single-step Dunnett."""
+    ci_high: Array
+    p_raw: Array
+    p_adj: Array
+    """Step-down Dunnett."""
+    inside_rope: tuple[bool, ...]
+    """The pointwise interval of two one-sided tests lies within the practical size."""
+    breakeven_sd: Array
+    """Noise sd of one run below which the simultaneous interval would leave out 0.
+
+    A step-down verdict asks for less where other arms are clearer, never for more.
+    """
+    power_at_rope: Array
+
+
+def judge(fit: Fit, alpha: float, rope: float) -> Judged:
+    """Compare every arm with the baseline.
+
+    Parameters
+    ----------
+    fit
+        With at least one arm beside the baseline.
+    alpha
+        Family error of the adjusted p values and intervals.
+    rope
+        Practically relevant difference, nats per token.
+    """
+    contrasts = fit.against_baseline()
+    delta, se = contrasts.estimate, contrasts.se
+    df = contrasts.df
+    if fit.method == "squeezed":
+        df = np.full_like(df, df.min())
+    loadings = one_factor_loadings(contrasts.correlation)
+    if not ((se > 0) & (df > LEAST_DF)).all():
+        return _without_noise(delta, se, df)
+    t = delta / se
+    critical = critical_values(loadings, df, alpha)
+    half = np.asarray(special.stdtrit(df, 1 - alpha)) * se
+    return Judged(
+        delta=delta,
+        se=se,
+        df=df,
+        ci_low=delta - critical * se,
+        ci_high=delta + critical * se,
+        p_raw=two_sided_p(t, df),
+        p_adj=step_down(t, loadings, df),
+        inside_rope=tuple(bool(x) for x in (delta - half > -rope) & (delta + half < rope)),
+        breakeven_sd=fit.sd_total * np.abs(t) / critical,
+        power_at_rope=_powers(np.full_like(delta, rope) / se, df, critical),
+    )
+
+
+def breakeven_without_noise(delta: Array, n: Array, alpha: float) -> Array:
+    """Return the noise sd that would make each difference real, from single runs alone.
+
+    Parameters
+    ----------
+    delta
+        (T,) differences from the baseline, nats per token.
+    n
+        (A,) runs of each arm, the baseline first.
+    alpha
+        Family error.
+
+    Examples
+    --------
+    One published run of a baseline and of one arm, 0.051 apart:
+
+    >>> breakeven_without_noise(np.array([-0.051]), np.array([1.0, 1.0]), 0.05).round(4)
+    array([0.0184])
+    """
+    loadings = np.sqrt(n[1:] / (n[1:] + n[0]))
+    critical = critical_value(loadings, np.inf, alpha)
+    return np.asarray(np.abs(delta) / (critical * np.sqrt(1 / n[1:] + 1 / n[0])))
+
+
+def verdicts(judged: Judged, alpha: float, rope: float, *, higher_is_better: bool) -> list[str]:
+    """Say what each arm's figures show, in the order: real, practically equal, undecided."""
+    words = []
+    for i, delta in enumerate(judged.delta):
+        if not judged.df[i] >= FEWEST_DF - DF_ROUNDING or not judged.se[i] > 0:
+            words.append(UNDECIDED)
+        elif judged.p_adj[i] < alpha:
+            word = BETTER if (delta > 0) == higher_is_better else WORSE
+            small = judged.ci_low[i] > -rope and judged.ci_high[i] < rope
+            words.append(word + SMALL if small else word)
+        else:
+            words.append(SAME if judged.inside_rope[i] else UNDECIDED)
+    return words
+
+
+def _powers(noncentrality: Array, df: Array, critical: Array) -> Array:
+    cache: dict[tuple[float, ...], float] = {}
+    values = []
+    for key in zip(noncentrality.round(6), df.round(4), critical.round(6), strict=True):
+        if key not in cache:
+            cache[key] = float(power([key[0]], key[1], key[2])[0])
+        values.append(cache[key])
+    return np.array(values)
+
+
+def _without_noise(delta: Array, se: Array, df: Array) -> Judged:
+    nothing = np.full_like(delta, np.nan)
+    return Judged(
+        delta,
+        se,
+        df,
+        nothing,
+        nothing,
+        nothing,
+        nothing,
+        (False,) * len(delta),
+        nothing,
+        nothing,
+    )

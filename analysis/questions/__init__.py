@@ -1,0 +1,1 @@
+"""One file a further question that runs can answer."""

@@ -1,0 +1,91 @@
+"""Colours of the page and its charts, in light and dark; every pair is held to WCAG AA by a test.
+
+Colour never speaks alone: a verdict also has a word, a symbol and a shape; a line also has a dash
+pattern and a label.
+"""
+
+from __future__ import annotations
+
+from analysis.comparison.verdict import BETTER, SAME, UNDECIDED, WORSE
+
+LIGHT = {
+    "page": "#f4f6f8",
+    "card": "#ffffff",
+    "ink": "#1b1f24",
+    "muted": "#57606a",
+    "line": "#d3d9e0",
+    "accent": "#0b5cad",
+    "on_accent": "#ffffff",
+    "better": "#136c34",
+    "worse": "#b3123d",
+    "same": "#0b5cad",
+    "undecided": "#57606a",
+    "band": "#8a94a3",
+    "rope": "#8a5a00",
+    "series0": "#30363d",
+    "series1": "#0b62c4",
+    "series2": "#b3450b",
+    "series3": "#136c34",
+    "series4": "#7d35e0",
+    "series5": "#b3123d",
+    "series6": "#006b73",
+    "series7": "#755800",
+}
+DARK = {
+    "page": "#0f1216",
+    "card": "#181c22",
+    "ink": "#e8ebef",
+    "muted": "#a9b2be",
+    "line": "#363d47",
+    "accent": "#7ab8ff",
+    "on_accent": "#0f1216",
+    "better": "#5fd38d",
+    "worse": "#ff8fa8",
+    "same": "#7ab8ff",
+    "undecided": "#a9b2be",
+    "band": "#7d8896",
+    "rope": "#e0b64d",
+    "series0": "#e8ebef",
+    "series1": "#6cb1ff",
+    "series2": "#ff9d5c",
+    "series3": "#5fd38d",
+    "series4": "#c4a1ff",
+    "series5": "#ff8fa8",
+    "series6": "#45d0d8",
+    "series7": "#e0c04d",
+}
+THEMES = {"light": LIGHT, "dark": DARK}
+TEXT = ("ink", "muted", "accent", "better", "worse", "same", "undecided", "rope")
+"""Colours that words are written in: 4.5 to 1 against page and card."""
+MARKS = ("band", *(f"series{i}" for i in range(8)))
+"""Colours of lines and points only: 3 to 1 against the card."""
+
+SYMBOLS = {BETTER: "✓", WORSE: "✗", SAME: "=", UNDECIDED: "?"}
+SHAPES = {BETTER: "diamond", WORSE: "cross", SAME: "square", UNDECIDED: "circle"}
+NAMES = {BETTER: "better", WORSE: "worse", SAME: "same", UNDECIDED: "undecided"}
+"""Verdict -> its colour's name, which is also its CSS class."""
+DASHES = ([1, 0], [8, 3], [2, 2], [6, 2, 2, 2], [12, 3], [4, 4], [1, 3], [10, 2, 2, 2])
+"""Dash patterns of the lines, the baseline's first."""
+
+
+def verdict_kind(verdict: str) -> str:
+    """Return the plain verdict behind a table's words, e.g. without "(below practical size)".
+
+    Examples
+    --------
+    >>> verdict_kind("better (below practical size)"), verdict_kind("(baseline)")
+    ('better', '')
+    """
+    return next((kind for kind in SYMBOLS if verdict.startswith(kind)), "")
+
+
+def contrast(one: str, other: str) -> float:
+    """Return the contrast of two ``#rrggbb`` colours, 1 to 21 (WCAG 2.2, relative luminance)."""
+    first, second = sorted((_luminance(one), _luminance(other)), reverse=True)
+    return (first + 0.05) / (second + 0.05)
+
+
+def _luminance(colour: str) -> float:
+    parts = [int(colour[i : i + 2], 16) / 255 for i in (1, 3, 5)]
+    linear = [c / 12.92 if c <= 0.04045 else ((c + 0.055) / 1.055) ** 2.4 for c in parts]
+    return 0.2126 * linear[0] + 0.7152 * linear[1] + 0.0722 * linear[2]

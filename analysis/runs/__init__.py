@@ -1,0 +1,1 @@
+"""What comes in: records, tables, W&B projects, and what became of each run."""

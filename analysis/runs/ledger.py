@@ -1,0 +1,126 @@
+"""What was planned and what became of it."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import pandas as pd
+
+from analysis.errors import AnalysisError
+from analysis.runs.frame import NOT_STARTED, SUPERSEDED
+from harness.records import StudyPlan
+
+
+@dataclass(frozen=True, slots=True)
+class Ledger:
+    """Every run accounted for."""
+
+    planned: int | None
+    """Cells of the studies' plans; None: there is no plan."""
+    counts: dict[str, int]
+    """Status -> number of runs."""
+    missing: tuple[str, ...]
+    """Cells that were planned, or asked for by a command, and never started."""
+    unplanned: tuple[str, ...]
+    """Complete runs that no plan has: the comparison is then exploratory."""
+    diverged: tuple[str, ...]
+    failed: tuple[str, ...]
+    unfinished: tuple[str, ...]
+    superseded: tuple[str, ...]
+    """Runs of an arm that was edited since; they stand in no figure."""
+    edits: tuple[str, ...]
+    """What was edited, arm by arm."""
+
+    def sentence(self) -> str:
+        """Return the ledger as one line."""
+        parts = [] if self.planned is None else [f"{self.planned} planned"]
+        order = ("complete", "running", "preempted", "failed", "diverged", SUPERSEDED)
+        parts += [
+            f"{self.counts.get(status, 0)} {status}"
+            for status in order
+            if self.counts.get(status) or status in ("complete", "failed", "diverged")
+        ]
+        if self.missing:
+            parts.append(f"{len(self.missing)} not started")
+        return ", ".join(parts)
+
+
+def take_stock(runs: pd.DataFrame, plans: dict[str, StudyPlan]) -> Ledger:
+    """Hold the runs against the plans.
+
+    Parameters
+    ----------
+    runs
+        Every run, whatever its status; ``cell`` and ``study`` where a plan is to be checked.
+    plans
+        Study -> plan.
+    """
+    status = runs["status"].astype(str)
+    cells = [cell for plan in plans.values() for cell in plan.cells]
+    known = set(runs["cell"].astype(str)) if "cell" in runs else set()
+    planned = {str(cell.get("cell")) for cell in cells}
+    waiting = [cell for cell in runs.attrs.get(NOT_STARTED, ()) if cell["cell"] not in planned]
+    unknown = [cell for cell in cells if str(cell.get("cell")) not in known]
+    missing = tuple(_describe(cell) for cell in [*unknown, *waiting])
+    return Ledger(
+        planned=len(cells) if cells else None,
+        counts={str(name): int(count) for name, count in status.value_counts().items()},
+        missing=missing,
+        unplanned=_unplanned(runs, plans, planned) if cells else (),
+        diverged=tuple(
+            _at_step({str(k): v for k, v in row.items()})
+            for row in runs[status == "diverged"].to_dict("records")
+        ),
+        failed=tuple(runs.loc[status == "failed", "run_id"]),
+        unfinished=tuple(runs.loc[status.isin(["running", "preempted"]), "run_id"]),
+        superseded=tuple(runs.loc[status == SUPERSEDED, "run_id"]),
+        edits=_edits(runs[status == SUPERSEDED]),
+    )
+
+
+def _edits(superseded: pd.DataFrame) -> tuple[str, ...]:
+    if "edit" not in superseded:
+        return ()
+    pairs = superseded[["arm", "edit"]].drop_duplicates()
+    return tuple(f"{arm} ({edit})" for arm, edit in zip(pairs["arm"], pairs["edit"], strict=True))
+
+
+def _unplanned(
+    runs: pd.DataFrame, plans: dict[str, StudyPlan], planned: set[str]
+) -> tuple[str, ...]:
+    if "cell" not in runs:
+        return ()
+    bound = runs["study"].isin([study for study, plan in plans.items() if plan.cells])
+    extra = bound & (runs["status"] == "complete") & ~runs["cell"].astype(str).isin(planned)
+    return tuple(runs.loc[extra, "run_id"])
+
+
+def _describe(cell: dict[str, object]) -> str:
+    seeds = cell.get("seeds")
+    values = [str(seed) for seed in seeds.values()] if isinstance(seeds, dict) else []
+    one_or_all = values[:1] if len(set(values)) == 1 else values
+    return " seed ".join([str(cell.get("arm")), *(["/".join(one_or_all)] if values else [])])
+
+
+def _at_step(row: dict[str, object]) -> str:
+    step, of = row.get("step"), row.get("n_steps")
+    return f"{row['run_id']} at step {step} of {of}" if step and of else str(row["run_id"])
+
+
+def require_baseline(runs: pd.DataFrame, done: pd.DataFrame, baseline: str) -> pd.DataFrame:
+    """Return the complete runs.
+
+    Raises
+    ------
+    AnalysisError
+        The baseline was run and none of its runs is complete; the message says what became of them.
+    """
+    states = runs.loc[runs["arm"] == baseline, "status"].value_counts()
+    if len(states) and baseline not in set(done["arm"]):
+        became = ", ".join(f"{count} {status}" for status, count in states.items())
+        way = "finish it" if set(states.index) - {"diverged"} else "it needs another recipe"
+        raise AnalysisError(
+            f"no complete run of the baseline {baseline!r}: {became}; {way}, or name another with "
+            "--baseline"
+        )
+    return done

@@ -1,0 +1,244 @@
+"""Runs from the record files that the harness leaves behind."""
+
+from __future__ import annotations
+
+import os
+from collections import defaultdict
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+
+from analysis.errors import AnalysisError
+from analysis.runs.frame import NOT_STARTED, SEEDS, SUPERSEDED, Runs
+from analysis.settings import difference
+from harness.records import (
+    BASELINE,
+    PLAN_FILE,
+    RECORD_FILE,
+    RecordError,
+    RunRecord,
+    StudyPlan,
+    find_records,
+    read_plan,
+    read_record,
+)
+from harness.records.versions import last_asked, rank, read_commands, superseded_by
+
+Commands = list[dict[str, Any]]
+Tensors = frozenset[int]
+"""A run's initial tensors, each as a hash of its name and its content."""
+
+BATCH_KEY = "train.batch_size"
+SHARED_ENOUGH = 0.5
+"""An arm that shares fewer of its random tensors with the baseline counts as unpaired."""
+
+
+def read_records(paths: list[Path]) -> Runs:
+    """Read every ``record.json`` at or below some paths.
+
+    Parameters
+    ----------
+    paths
+        Studies' folders, arms' folders, cells' folders or record files.
+
+    Raises
+    ------
+    AnalysisError
+        A path without records, a record that cannot be read.
+    """
+    files = _files(paths)
+    try:
+        records = [read_record(file) for file in files]
+    except RecordError as error:
+        raise AnalysisError(str(error)) from error
+    rows = [_row(record, file.parent) for record, file in zip(records, files, strict=True)]
+    tensors = [frozenset(map(hash, record.fingerprints.init.items())) for record in records]
+    cards = {name: card for record in records for name, card in record.cards.items()}
+    frame, plans = pd.DataFrame(rows), _plans(paths)
+    homes = [_study_of(file) for file in files]
+    commands = {home: read_commands(home) for home in dict.fromkeys(homes)}
+    asked = {home: last_asked(commands[home]) for home in commands}
+    planned = {name: {str(cell.get("cell")) for cell in plan.cells} for name, plan in plans.items()}
+    ranked = [
+        (record, rank(record, planned.get(record.study, ()), asked[home]))
+        for record, home in zip(records, homes, strict=True)
+    ]
+    frame["edit"] = _edits(records, files, superseded_by(ranked))
+    frame.loc[frame["edit"].notna(), "status"] = SUPERSEDED
+    frame["batch_size"] = _batch_sizes([row["changes"] for row in rows])
+    frame["init_shared"] = _init_shared(rows, tensors)
+    _name(frame)
+    _refuse_other_settings(frame)
+    frame["published_delta"] = [_published(arm, cards) for arm in frame["arm"]]
+    started = {record.cell for record in records}
+    frame.attrs[NOT_STARTED] = [
+        cell for home in commands for cell in _waiting(home, commands[home], started)
+    ]
+    return Runs(frame, plans, paths[0] if paths[0].is_dir() else paths[0].parent)
+
+
+def _files(paths: list[Path]) -> list[Path]:
+    files: dict[Path, None] = {}
+    for path in paths:
+        found = [path] if path.is_file() else list(find_records(path))
+        if not found:
+            raise AnalysisError(
+                f"no {RECORD_FILE} at or below {path}: give the folder of a study, e.g. runs/demo"
+            )
+        files.update(dict.fromkeys(found))
+    return list(files)
+
+
+def _row(record: RunRecord, folder: Path) -> dict[str, Any]:
+    hours = record.cost.train_seconds / 3600 if record.cost.train_seconds else None
+    return {
+        "run_id": f"{record.arm}/{record.cell}",
+        "study": record.study,
+        "arm": record.arm,
+        "cell": record.cell,
+        "init_seed": record.seeds.init,
+        "data_seed": record.seeds.data,
+        "loop_seed": record.seeds.loop,
+        "test_loss": record.losses.test,
+        "val_loss": record.losses.val,
+        "train_loss": record.losses.train,
+        "status": record.status.value,
+        "step": record.step,
+        "n_steps": record.n_steps,
+        "tokens": record.tokens or None,
+        "hours": hours,
+        "usd": record.cost.usd,
+        "n_params": record.n_params or None,
+        "test_set": record.provenance.test_set_sha256,
+        "data_shuffled": record.fingerprints.data_shuffled,
+        "git_sha": record.provenance.git_sha,
+        "version": record.version,
+        "code": " ".join(map("=".join, sorted(record.provenance.sources.items()))),
+        "recipe": record.recipe,
+        "started": record.started,
+        "changes": record.changes,
+        "folder": str(folder),
+        "error": record.error,
+    }
+
+
+def _name(frame: pd.DataFrame) -> None:
+    """Put the study before the name wherever one name is used in several studies."""
+    if frame["study"].nunique() > 1:
+        frame["run_id"] = frame["study"] + "/" + frame["run_id"]
+
+
+def _study_of(file: Path) -> Path:
+    """Return the study's folder of a record, which may have been named from within its cell."""
+    return Path(os.path.abspath(file)).parents[:3][-1]  # noqa: PTH100 - resolve takes a second
+
+
+def _edits(
+    records: list[RunRecord], files: list[Path], newer: list[RunRecord | None]
+) -> list[str | None]:
+    """Return what was edited since in the arm of each superseded run; None: the run counts."""
+    homes = {id(record): file.parent for record, file in zip(records, files, strict=True)}
+    found: dict[tuple[str | None, ...], str] = {}
+    edits: list[str | None] = []
+    for old, new in zip(records, newer, strict=True):
+        if new is None:
+            edits.append(None)
+            continue
+        pair = (old.arm, old.version, new.version)
+        if pair not in found:
+            settings = difference(homes[id(old)], homes[id(new)])
+            code = "its code" * (old.provenance.sources != new.provenance.sources)
+            found[pair] = ", ".join(part for part in (settings, code) if part) or "its settings"
+        edits.append(found[pair])
+    return edits
+
+
+def _refuse_other_settings(frame: pd.DataFrame) -> None:
+    """Refuse complete runs of equal arm and seeds that are no repeats: their settings differ."""
+    done = frame[frame["status"] == "complete"].drop_duplicates(["arm", *SEEDS, "cell"])
+    unlike = done[done.duplicated(["arm", *SEEDS], keep=False)]
+    if len(unlike):
+        ordered = unlike.sort_values(["arm", *SEEDS, "started"])
+        first, second = ordered.iloc[:2].to_dict("records")
+        how = difference(Path(first["folder"]), Path(second["folder"]))
+        raise AnalysisError(
+            f"{first['run_id']} and {second['run_id']} have the same arm and the same seeds, but "
+            f"other settings ({how or 'or another version of the harness'}), so they are no "
+            "repeats: give each setting an overlay or a study_name of its own, and move what is "
+            "not meant to count out of the folder"
+        )
+
+
+def _waiting(home: Path, commands: Commands, started: set[str]) -> list[dict[str, Any]]:
+    """Return the cells of a study that were asked for last with their seeds and never started."""
+    asked = (cell for command in commands for cell in command["cells"])
+    last = {(cell["arm"], *cell["seeds"].values()): cell for cell in asked}
+    frozen = [
+        (cell, home / cell["arm"] / cell["cell"])
+        for cell in last.values()
+        if cell["cell"] not in started
+    ]
+    return [cell for cell, at in frozen if at.is_dir() and not (at / RECORD_FILE).exists()]
+
+
+def _init_shared(rows: list[dict[str, Any]], tensors: list[Tensors]) -> list[float | None]:
+    """Return each run's share of random tensors that equal the baseline's of the same seed.
+
+    Tensors that are equal in baselines of different seeds (ones, zeros) are not random: they say
+    nothing about pairing.
+    """
+    by_seed: dict[Any, Tensors] = {}
+    for row, mine in zip(rows, tensors, strict=True):
+        if row["arm"] == BASELINE and mine:
+            by_seed.setdefault(row["init_seed"], mine)
+    seeds_of: defaultdict[int, int] = defaultdict(int)
+    for known in by_seed.values():
+        for tensor in known:
+            seeds_of[tensor] += 1
+    constant = frozenset(tensor for tensor, count in seeds_of.items() if count > 1)
+    shares: list[float | None] = []
+    for row, mine in zip(rows, tensors, strict=True):
+        theirs = by_seed.get(row["init_seed"])
+        random = mine - constant
+        shares.append(len(random & theirs) / len(random) if theirs and random else None)
+    return shares
+
+
+def _batch_sizes(changes: list[dict[str, list[Any]]]) -> list[float | None]:
+    """Return the batch size of each run that differs from the baseline in nothing else.
+
+    A record holds only what its arm changed, so the baseline's own comes from the other arms.
+    """
+    baseline = next((c[BATCH_KEY][0] for c in changes if BATCH_KEY in c), None)
+    sizes: list[float | None] = []
+    for change in changes:
+        only = set(change) <= {BATCH_KEY, "hardware.micro_batch"}
+        size = change[BATCH_KEY][1] if BATCH_KEY in change else baseline
+        sizes.append(float(size) if only and size is not None else None)
+    return sizes
+
+
+def _published(arm: str, cards: dict[str, dict[str, Any]]) -> float | None:
+    # A stack has no published figure of its own: only one intervention's card speaks for it.
+    value = cards.get(arm, {}).get("published_delta")
+    return None if value is None else float(value)
+
+
+def _plans(paths: list[Path]) -> dict[str, StudyPlan]:
+    plans: dict[str, StudyPlan] = {}
+    for path in paths:
+        folders = [path, *list(path.resolve().parents)[:3]] if path.is_dir() else []
+        if path.is_file():
+            folders = list(path.resolve().parents)[:4]
+        below = [file.parent for file in path.glob(f"*/{PLAN_FILE}")] if path.is_dir() else []
+        for folder in [*folders, *below]:
+            try:
+                plan = read_plan(folder)
+            except RecordError as error:
+                raise AnalysisError(str(error)) from error
+            if plan is not None:
+                plans.setdefault(plan.study, plan)
+                if folder not in below:
+                    break
+    return plans

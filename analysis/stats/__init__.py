@@ -1,0 +1,1 @@
+"""Statistics alone: numbers in, numbers out."""

@@ -1,0 +1,165 @@
+"""How strongly runs of one seed move together: measured, never assumed."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+import pandas as pd
+from numpy.typing import ArrayLike
+from scipy import special
+from scipy.sparse import coo_array
+from scipy.sparse.csgraph import connected_components
+
+from analysis.stats.linear import Array, Index, sums, sums_of_squares
+from analysis.stats.solvers import find_root
+
+MOST_SEEDS = 1500
+
+
+@dataclass(frozen=True, slots=True)
+class Correlation:
+    """Correlation of same-seed runs with its interval."""
+
+    estimate: float
+    ci_low: float
+    ci_high: float
+    F: float
+    """Between seeds over residual."""
+    p: float
+    """Of F: that seeds do not matter."""
+    n_seeds: int
+    n_runs: int
+
+
+def pairing_df(arm: Index, seed: Index) -> int:
+    """Return what is left of N runs beyond the arms and the seeds: N - rank[X Z].
+
+    Without it, nothing tells the seeds' noise from the rest. The rank is the number of arms and
+    seeds less that of the groups which shared seeds join.
+
+    Parameters
+    ----------
+    arm, seed
+        (N,) integers from 0 without gaps.
+
+    Examples
+    --------
+    Two arms of four seeds, one of them shared:
+
+    >>> pairing_df(np.array([0, 0, 0, 0, 1, 1, 1, 1]), np.array([0, 1, 2, 3, 3, 4, 5, 6]))
+    0
+    """
+    n_arms = int(arm.max()) + 1
+    size = n_arms + int(seed.max()) + 1
+    edges = coo_array((np.ones(len(arm)), (arm, n_arms + seed)), shape=(size, size))
+    return len(arm) - size + int(connected_components(edges, directed=False)[0])
+
+
+def seed_correlation(
+    loss: ArrayLike, arm: ArrayLike, seed: ArrayLike, confidence: float = 0.95
+) -> Correlation | None:
+    """Return var_init / (var_init + var_resid) with its exact interval.
+
+    Harville and Fenech (1985), Biometrics 41:137: exact for unbalanced designs, and the usual F
+    interval of the intraclass correlation for balanced ones.
+
+    Parameters
+    ----------
+    loss
+        (N,) nats per token.
+    arm, seed
+        (N,) integers from 0.
+    confidence
+        Of the interval.
+
+    Returns
+    -------
+    None where no seed has two runs, nothing is left for the residual, or seeds are too many.
+    """
+    y = np.asarray(loss, dtype=float)
+    arms, seeds = np.asarray(arm, dtype=np.intp), np.asarray(seed, dtype=np.intp)
+    n_arms, n_seeds = int(arms.max()) + 1, int(seeds.max()) + 1
+    if n_seeds == len(y) or n_seeds > MOST_SEEDS:
+        return None
+    n, means, ss = sums_of_squares(y, arms, n_arms)
+    counts = np.zeros((n_arms, n_seeds))
+    np.add.at(counts, (arms, seeds), 1.0)
+    C = np.diag(counts.sum(axis=0)) - counts.T @ (counts / n[:, None])
+    size, vectors = np.linalg.eigh(C)
+    kept = size > 1e-9 * size.max() if size.max() > 0 else size > 0
+    size = size[kept]
+    u2 = (vectors.T[kept] @ sums(seeds, y - means[arms], n_seeds)) ** 2 / size
+    df1, df2 = float(len(size)), float(len(y) - n_arms - len(size))
+    residual = float(ss.sum() - u2.sum())
+    if df1 < 1 or df2 < 1 or residual <= 1e-13 * float(ss.sum()):
+        return None
+    return _solve(u2 / (residual / df2), size, df2, 1 - confidence, (n_seeds, len(y)))
+
+
+def _solve(
+    scaled: Array, size: Array, df2: float, alpha: float, shape: tuple[int, int]
+) -> Correlation:
+    """Invert F; `scaled` are the seeds' squares in units of the residual variance."""
+    df1 = float(len(size))
+    lowest = -1 / float(size.max())
+
+    def f_at(ratio: float) -> float:
+        return float((scaled / (1 + ratio * size)).sum() / df1)
+
+    def ratio_where(target: float) -> float:
+        low, high = lowest * (1 - 1e-9), 1.0
+        if f_at(low) <= target:
+            return low
+        while f_at(high) > target:
+            high *= 4
+        return find_root(lambda ratio: f_at(ratio) - target, low, high)
+
+    upper = float(special.fdtri(df1, df2, 1 - alpha / 2))
+    lower = float(special.fdtri(df1, df2, alpha / 2))
+    F = f_at(0.0)
+    ratios = (ratio_where(1.0), ratio_where(upper), ratio_where(lower))
+    estimate, ci_low, ci_high = (max(r / (1 + r), -1.0) for r in ratios)
+    p = float(special.fdtrc(df1, df2, F))
+    return Correlation(estimate, ci_low, ci_high, F, p, *shape)
+
+
+def arm_correlations(runs: pd.DataFrame, baseline: str, confidence: float = 0.95) -> pd.DataFrame:
+    """Return each arm's correlation with the baseline over their shared initialisation seeds.
+
+    Parameters
+    ----------
+    runs
+        Complete runs with columns ``arm``, ``init_seed`` and ``loss``.
+    baseline
+        The arm compared with.
+    confidence
+        Of the intervals, by Fisher's z; NaN below 4 shared seeds.
+
+    Returns
+    -------
+    Columns arm, n_shared, correlation, ci_low, ci_high.
+    """
+    columns = ["arm", "n_shared", "correlation", "ci_low", "ci_high"]
+    if "init_seed" not in runs:
+        return pd.DataFrame(columns=columns)
+    means = runs.dropna(subset=["init_seed"]).pivot_table(
+        index="init_seed", columns="arm", values="loss", aggfunc="mean"
+    )
+    rows = []
+    for arm in means.columns:
+        if arm == baseline or baseline not in means:
+            continue
+        both = means[[baseline, arm]].dropna()
+        if len(both) >= 3:
+            with np.errstate(divide="ignore", invalid="ignore"):  # equal losses: NaN
+                r = float(np.corrcoef(both[baseline], both[arm])[0, 1])
+            rows.append((arm, len(both), r, *_fisher(r, len(both), confidence)))
+    return pd.DataFrame(rows, columns=columns)
+
+
+def _fisher(r: float, n: int, confidence: float) -> tuple[float, float]:
+    if n < 4 or not abs(r) < 1:
+        return float("nan"), float("nan")
+    half = -float(special.ndtri((1 - confidence) / 2)) / np.sqrt(n - 3)
+    return float(np.tanh(np.arctanh(r) - half)), float(np.tanh(np.arctanh(r) + half))

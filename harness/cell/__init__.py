@@ -1,0 +1,1 @@
+"""One cell: built, trained, recorded."""

@@ -1,0 +1,130 @@
+"""Set a cell up: its device, its record, its model, optimiser and batches."""
+
+from __future__ import annotations
+
+import hashlib
+import logging
+from dataclasses import asdict, dataclass
+from pathlib import Path
+
+import torch
+
+from harness.cell import provenance
+from harness.cell.freeze import version
+from harness.cell.lock import Lock, NoLock
+from harness.cell.sources import source_hashes
+from harness.config import Config, baseline_model, recipe
+from harness.data.corpus import Corpus
+from harness.engine.batches import Batches
+from harness.engine.distributed import World
+from harness.engine.precision import Precision
+from harness.engine.randomness import initialise, parameter_hashes
+from harness.events import Events
+from harness.loop import Training, largest_micro_batch
+from harness.model import build, build_slot, count_parameters, slot_factory
+from harness.records import CONFIG_FILE, RunRecord, Seeds
+from harness.records.files import canonical_hash, now
+
+log = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True, slots=True)
+class Setup:
+    """What a cell is run with."""
+
+    folder: Path
+    config: Config
+    corpus: Corpus
+    record: RunRecord
+    device: torch.device
+    world: World
+    lock: Lock | NoLock
+
+
+def build_training(setup: Setup) -> Training:
+    """Build the model, its optimiser and its batches, and enter their fingerprints."""
+    config, record, world = setup.config, setup.record, setup.world
+    model = build(config.model)
+    initialise(model, config.seeds.init)
+    events = Events(config.interventions)
+    events.model_built(model, config.seeds.init)
+    record.n_params = count_parameters(model)
+    record.fingerprints.init = parameter_hashes(model)
+    log.info(_pairing(config, record.fingerprints.init))
+    model.to(setup.device)
+    data_seed = config.seeds.data if config.data.shuffle else None
+    batches = Batches(
+        setup.corpus.tokens("train"), config.model.block_size, config.train.batch_size, data_seed
+    )
+    record.fingerprints.data_shuffled = config.data.shuffle
+    record.fingerprints.data_order = batches.fingerprint(config.n_steps)
+    micro_batch = largest_micro_batch(
+        config.train.batch_size // world.size, config.hardware.micro_batch
+    )
+    record.provenance.micro_batch = micro_batch
+    return Training(
+        config=config,
+        model=model,
+        forward=torch.compile(model) if config.hardware.compile else model,  # type: ignore[arg-type]
+        optimizer=build_slot(config.optim.optimizer, model, config.optim),
+        schedule=slot_factory(config.schedule),
+        precision=Precision(config.precision, setup.device),
+        events=events,
+        batches=batches,
+        device=setup.device,
+        world=world,
+        micro_batch=micro_batch,
+    )
+
+
+def _pairing(config: Config, ours: dict[str, str]) -> str:
+    """Say how many tensors start out as the baseline's with the same init seed."""
+    if not config.interventions:
+        return f"init: {len(ours)} tensors from seed {config.seeds.init}"
+    baseline = build(baseline_model(config))
+    initialise(baseline, config.seeds.init)
+    theirs = parameter_hashes(baseline)
+    shared = sum(theirs.get(name) == value for name, value in ours.items())
+    return f"paired: {shared}/{len(theirs)} of the baseline's tensors start out the same"
+
+
+def new_record(folder: Path, config: Config, corpus: Corpus, device: torch.device) -> RunRecord:
+    """Start the record of a cell: who it is, and all that is known before training."""
+    on_gpu = device.type == "cuda"
+    name = torch.cuda.get_device_name(device) if on_gpu else "cpu"
+    record = RunRecord(
+        study=config.study_name,
+        arm=config.arm,
+        interventions=sorted(config.interventions),
+        cards={name: _card(config, name) for name in sorted(config.interventions)},
+        changes=config.changes,
+        cell=folder.name,
+        seeds=Seeds(**asdict(config.seeds)),
+        n_steps=config.n_steps,
+        started=now(),
+        provenance=provenance.collect(folder, device=name, config_sha256=config_sha256(folder)),
+    )
+    if on_gpu:
+        cudnn = torch.backends.cudnn.version()  # type: ignore[no-untyped-call]
+        record.provenance.packages |= {"cuda": str(torch.version.cuda), "cudnn": str(cudnn)}
+    n_test_tokens = config.eval.test_sequences * config.model.block_size + 1
+    test_tokens = corpus.tokens("test")[:n_test_tokens]
+    sources = record.provenance.sources = source_hashes(config, folder)
+    record.version = version(config, corpus, sources)
+    record.recipe = canonical_hash(recipe(config, corpus.dataset_sha256))
+    record.provenance.dataset_sha256 = corpus.dataset_sha256
+    record.provenance.test_set_sha256 = hashlib.sha256(test_tokens.tobytes()).hexdigest()
+    record.provenance.n_devices = config.hardware.n_devices
+    record.provenance.compile = config.hardware.compile
+    record.provenance.tokenizer = config.data.tokenizer.name
+    return record
+
+
+def config_sha256(folder: Path) -> str:
+    """Return the hash of a cell's frozen config."""
+    return hashlib.sha256((folder / CONFIG_FILE).read_bytes()).hexdigest()
+
+
+def _card(config: Config, name: str) -> dict[str, object]:
+    card = asdict(config.interventions[name])
+    return {key: card[key] for key in ("summary", "source", "published_delta", "published_where")}

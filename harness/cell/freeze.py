@@ -1,0 +1,185 @@
+"""Freeze a cell: from then on its folder holds everything that it needs, whatever is edited."""
+
+from __future__ import annotations
+
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+from omegaconf import OmegaConf
+
+from harness.cell.lock import living_owner
+from harness.cell.sources import keep_sources, source_hashes
+from harness.config import Config, ConfigError, plain, scientific
+from harness.data.corpus import Corpus, ensure_prepared
+from harness.records import (
+    CONFIG_FILE,
+    METRICS_FILE,
+    RECORD_FILE,
+    SAMPLES_FILE,
+    TEST_DOCUMENTS_FILE,
+    TEST_LOSSES_FILE,
+    RunRecord,
+    Status,
+    read_record,
+)
+from harness.records.files import canonical_hash, write_atomic
+
+FINISHED = (Status.COMPLETE, Status.DIVERGED)
+
+
+def locate(config: Config) -> Path:
+    """Hold a cell against its data and return its folder, ``runs/STUDY/ARM/CELL``; write nothing.
+
+    The cell's identity includes the hash of its corpus (which is prepared, if it is the built-in
+    one) and of the files that define its own ``_target_``s.
+
+    Raises
+    ------
+    ConfigError
+        The corpus is too small for this config, or a cell to overwrite is being run.
+    DataError
+        The corpus is missing or damaged.
+    """
+    sources = source_hashes(config)
+    corpus = ensure_prepared(config.data, Path(config.data_dir))
+    check_fits(config, corpus)
+    folder = Path(config.runs_dir).absolute() / config.study_name / config.arm
+    folder /= _name(config, corpus, sources)
+    if config.overwrite and (owner := living_owner(folder)):
+        raise ConfigError(f"overwrite: {folder} is being run by {owner}: stop that first")
+    return folder
+
+
+def freeze(config: Config, folder: Path | None = None) -> Path:
+    """Write the cell's ``config.yaml`` into its `folder`, `locate`'s, and return that.
+
+    Raises
+    ------
+    ConfigError
+        As `locate`, or the folder cannot be written.
+    """
+    folder = folder or locate(config)
+    if config.overwrite:
+        _forget(folder)
+        config.overwrite = False
+    config.data_dir = str(Path(config.data_dir).absolute())
+    config.runs_dir = str(Path(config.runs_dir).absolute())
+    try:
+        _write(folder, config)
+    except OSError as error:
+        raise ConfigError(
+            f"cannot write {folder}: {error.strerror}; set runs_dir to a folder you may write"
+        ) from error
+    return folder
+
+
+def _name(config: Config, corpus: Corpus, sources: dict[str, str]) -> str:
+    return canonical_hash(_identity(config, corpus, sources))
+
+
+def version(config: Config, corpus: Corpus, sources: dict[str, str]) -> str:
+    """Return the hash of the cell's science without its seeds."""
+    identity = _identity(config, corpus, sources)
+    return canonical_hash({key: part for key, part in identity.items() if key != "seeds"})
+
+
+def _identity(config: Config, corpus: Corpus, sources: dict[str, str]) -> dict[str, Any]:
+    identity = scientific(config, corpus.dataset_sha256)
+    return identity | {"sources": sources} if sources else identity
+
+
+def check_identity(config: Config, corpus: Corpus, folder: Path) -> None:
+    """Refuse a frozen cell that would train something else than its name stands for.
+
+    Raises
+    ------
+    ConfigError
+        Its config was edited, its corpus prepared anew, or it was frozen by another version.
+    """
+    if _name(config, corpus, source_hashes(config, folder)) != folder.name:
+        raise ConfigError(
+            f"{folder} would not train what it was frozen for: its {CONFIG_FILE}, its sources or "
+            f"the corpus {config.data.name} were changed, or another version of this program "
+            "froze it; undo that, or delete the folder and run the command again"
+        )
+
+
+def _write(folder: Path, config: Config) -> None:
+    """Write the config; of a cell that has begun, only where its data and its study are now.
+
+    The science is the same, or it would be another cell: what a cell that has not begun takes
+    over from the newest command is how it is run and watched.
+    """
+    path = folder / CONFIG_FILE
+    if path.exists() and living_owner(folder):  # about to begin
+        return
+    if path.exists() and (folder / RECORD_FILE).exists():
+        record = read_record(folder)
+        if record.status in FINISHED:
+            return
+        if record.status is not Status.FAILED:
+            frozen = load_frozen(folder)
+            frozen.data_dir, frozen.runs_dir = config.data_dir, config.runs_dir
+            config = frozen
+    write_config(folder, config)
+    keep_sources(config, folder)
+
+
+def write_config(folder: Path, config: Config) -> None:
+    """Write ``config.yaml`` if it says anything else."""
+    path = folder / CONFIG_FILE
+    text = OmegaConf.to_yaml(OmegaConf.create(plain(asdict(config))))
+    if not path.exists() or path.read_text(encoding="utf-8") != text:
+        write_atomic(path, text)
+
+
+def check_fits(config: Config, corpus: Corpus) -> None:
+    """Refuse a context or an evaluation that is longer than the corpus."""
+    block_size = config.model.block_size
+    needed = {
+        "train": ("model.block_size", 1),
+        "val": ("eval.val_sequences", config.eval.val_sequences),
+        "test": ("eval.test_sequences", config.eval.test_sequences),
+    }
+    for split, (key, n_sequences) in needed.items():
+        available = corpus.manifest.splits[split].n_tokens - 1
+        if n_sequences * block_size > available:
+            raise ConfigError(
+                f"{key}: {n_sequences} x {block_size} tokens asked of the {split} split of "
+                f"{config.data.name}, which has {available + 1}: at most "
+                f"{available // block_size} sequences of {block_size}"
+            )
+
+
+def load_frozen(folder: Path) -> Config:
+    """Read the config of a frozen cell."""
+    frozen = OmegaConf.merge(OmegaConf.structured(Config), OmegaConf.load(folder / CONFIG_FILE))
+    config: Config = OmegaConf.to_object(frozen)  # type: ignore[assignment]
+    return config
+
+
+def _forget(folder: Path) -> None:
+    """Drop what an earlier training of the cell left, its result last."""
+    tested = (TEST_LOSSES_FILE, TEST_DOCUMENTS_FILE)
+    names = ("checkpoints/*", METRICS_FILE, SAMPLES_FILE, *tested, RECORD_FILE)
+    for path in [path for name in (CONFIG_FILE, *names) for path in folder.glob(name)]:
+        path.unlink()
+
+
+def finished_record(folder: Path) -> RunRecord | None:
+    """Return the record of a cell that has its result already."""
+    if not (folder / RECORD_FILE).exists():
+        return None
+    record = read_record(folder)
+    return record if record.status in FINISHED else None
+
+
+def describe(record: RunRecord, folder: Path) -> str:
+    """Return one line on how a cell ended."""
+    name = f"{record.arm} (init {record.seeds.init}, cell {record.cell})"
+    if record.status is Status.COMPLETE and record.losses.test is not None:
+        text = f"test loss {record.losses.test:.4f} after {record.tokens:,} tokens"
+    else:
+        text = record.error or f"step {record.step} of {record.n_steps}"
+    return f"{record.status.value}: {name}: {text}; {folder}"

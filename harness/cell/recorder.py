@@ -1,0 +1,298 @@
+"""What a cell writes while it trains: metrics, validation, samples, checkpoints, progress."""
+
+from __future__ import annotations
+
+import json
+import logging
+import math
+import resource
+import signal
+import threading
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from harness.cell.build import Setup
+from harness.cell.console import Progress
+from harness.cell.exits import ONE_REQUEST_SECONDS
+from harness.data.tokens import get_tokenizer
+from harness.engine import checkpoint
+from harness.engine.randomness import generator
+from harness.evaluation import complete
+from harness.loop import Training, evaluate
+from harness.model import flops_per_token
+from harness.records import METRICS_FILE, SAMPLES_FILE, RunRecord, write_record
+from harness.records.files import write_atomic
+from harness.tracking.live import Tracker
+
+log = logging.getLogger(__name__)
+
+STOP_SIGNALS = (signal.SIGTERM, signal.SIGINT, signal.SIGHUP)
+"""Asked to, pressed Ctrl-C, closed the terminal; what ``nohup`` ignores stays ignored."""
+
+
+def evenly_spaced(n_times: int, n_steps: int) -> set[int]:
+    """Return `n_times` steps up to and including the last, as evenly spaced as whole numbers go."""
+    return {round(n_steps * (i + 1) / n_times) for i in range(n_times)} - {0}
+
+
+class Preempted(BaseException):
+    """The process was asked to stop, and has saved its state."""
+
+
+@contextmanager
+def graceful_stop(journal: Journal) -> Iterator[None]:
+    """On a stop signal, finish the step, save and stop; a second one stops at once."""
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+
+    def ask(number: int, _: object) -> None:
+        now = time.monotonic()
+        if not journal.stop_requested:
+            journal.stop_requested, journal.asked_at = True, now
+        elif now > journal.asked_at + ONE_REQUEST_SECONDS:
+            raise Preempted(f"stopped by a second {signal.Signals(number).name}")
+
+    asked = [number for number in STOP_SIGNALS if signal.getsignal(number) is not signal.SIG_IGN]
+    before = {number: signal.signal(number, ask) for number in asked}
+    try:
+        yield
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
+
+
+class Journal:
+    """The loop's observer. Everything here is off the result's path: it reads, and writes files."""
+
+    def __init__(self, setup: Setup, training: Training) -> None:
+        self.folder, self.record, self.lock = setup.folder, setup.record, setup.lock
+        self.training = training
+        self.is_main = training.world.is_main
+        self.losses: list[Tensor] = []
+        """Of the steps since the last logged one."""
+        self._resume()
+        self.val_tokens = setup.corpus.tokens("val")
+        self.encoding = get_tokenizer(training.config.data.tokenizer)
+        config, n_steps = training.config, training.config.n_steps
+        self.log_steps = evenly_spaced(config.log.n_points, n_steps)
+        self.val_steps = evenly_spaced(config.eval.n_val, n_steps)
+        n_weights = config.checkpoint.n_weights
+        self.weights_steps = evenly_spaced(n_weights, n_steps)
+        chosen = config.sample.steps
+        self.sample_steps = (
+            evenly_spaced(config.sample.n_times, n_steps) if chosen is None else set(chosen)
+        )
+        self.clock = Stopwatch(self.record.cost.train_seconds, training.device)
+        self.compiling = config.hardware.compile
+        self.speed_since = (0.0, 0)
+        """Seconds and step from which on the speed is measured."""
+        self.stop_requested, self.asked_at = False, 0.0
+        if self.is_main:
+            self.progress = Progress(self.record.arm, n_steps, training.step)
+            self.tracker = Tracker(config, self.record, self.folder)
+            self._truncate(METRICS_FILE)
+            self._truncate(SAMPLES_FILE)
+
+    def step_done(self, loss: Tensor, grad_norm: Tensor, lr: float) -> None:
+        """Log, validate, sample and save where this step is due."""
+        step, config = self.training.step, self.training.config
+        if self.compiling:  # in its first step, once more in every process
+            loss.item()
+            self.compiling, self.speed_since = False, (self.clock.seconds, step)
+        self.losses.append(loss)
+        if step in self.log_steps | self.val_steps:
+            metrics = self._measure(grad_norm, lr)
+            if step in self.val_steps:
+                metrics["val_loss"] = self.record.losses.val = self._val_loss()
+            if self.is_main:
+                self._append(METRICS_FILE, [metrics])
+                self.tracker.log(metrics)
+                self.progress.update(metrics)
+        if self.is_main and step in self.sample_steps:
+            self._sample()
+        if self.is_main and step in self.weights_steps:
+            with self.clock.paused():
+                self.lock.check()
+                checkpoint.save_weights(self.folder, step, self.training.model)
+        every, last = config.checkpoint.every_steps, step == config.n_steps
+        if self.lock.lost:
+            self.lock.check()
+        stop = self.training.world.any(self.stop_requested)
+        if stop or (every and (last or step % every == 0)):  # testing the last may take minutes
+            self.save()
+        if stop:
+            raise Preempted(f"stopped at step {step} of {config.n_steps}: run it again to go on")
+
+    def save(self) -> None:
+        """Write a checkpoint and bring the record up to it."""
+        with self.clock.paused():
+            t = self.training
+            losses = [t.world.mean(loss).cpu() for loss in self.losses]
+            state = t.state_dict() | {
+                "losses": losses,
+                "measured": [self.record.losses.train, self.record.losses.val],
+                "train_seconds": self.clock.seconds,
+            }
+            if self.is_main:
+                self.lock.check()
+                checkpoint.save(self.folder, t.step, state, t.config.checkpoint.keep)
+                self.update_record()
+
+    def update_record(self) -> None:
+        """Write how far the cell has come, and at what cost."""
+        t, record = self.training, self.record
+        record.step, record.tokens = t.step, t.step * t.config.tokens_per_step
+        t.count_skipped()
+        record.skipped_steps = t.skipped_steps
+        record.cost.train_seconds = round(self.clock.seconds, 3)
+        record.cost.tokens_per_second = self._tokens_per_second()
+        fill_cost(record, t)
+        if self.is_main:
+            self.lock.check()
+            write_record(self.folder, record)
+
+    def close(self) -> None:
+        """Release the terminal and the tracker."""
+        if self.is_main:
+            self.progress.close()
+            self.tracker.finish(self.record)
+
+    def _resume(self) -> None:
+        """Go on from the newest checkpoint, if there is one."""
+        saved, complaints = checkpoint.load_newest(self.folder)
+        for line in complaints:
+            log.warning(line)
+        if saved is not None:
+            self.training.load_state_dict(saved)
+            self.losses = [loss.to(self.training.device) for loss in saved["losses"]]
+            self.record.losses.train, self.record.losses.val = saved["measured"]
+            self.record.cost.train_seconds = saved["train_seconds"]
+            log.info("going on from step %d", self.training.step)
+
+    def _tokens_per_second(self) -> float:
+        """Return the speed, without the step that compiled unless there is no other."""
+        t, seconds = self.training, self.clock.seconds
+        since = self.speed_since if t.step > self.speed_since[1] else (0.0, 0)
+        tokens = (t.step - since[1]) * t.config.tokens_per_step
+        return round(tokens / max(seconds - since[0], 1e-9), 1)
+
+    def _measure(self, grad_norm: Tensor, lr: float) -> dict[str, Any]:
+        t = self.training
+        t.count_skipped()
+        train_loss = finite(t.world.mean(torch.stack(self.losses).mean()).item())
+        self.record.losses.train = train_loss
+        self.losses.clear()
+        done = t.step * t.config.tokens_per_step
+        return {
+            "step": t.step,
+            "tokens": done,
+            "train_loss": train_loss,
+            "lr": lr,
+            "grad_norm": finite(grad_norm.item()),
+            "skipped_steps": t.skipped_steps,
+            "train_seconds": round(self.clock.seconds, 3),
+            "tokens_per_second": self._tokens_per_second(),
+        }
+
+    def _val_loss(self) -> float | None:
+        t, config = self.training, self.training.config
+        with self.clock.paused():
+            losses = evaluate(t, self.val_tokens, config.eval.val_sequences)
+        return finite(float(losses.mean(dtype=np.float64)))
+
+    def _sample(self) -> None:
+        t, config = self.training, self.training.config
+        with self.clock.paused():
+            rows = []
+            for i, prompt in enumerate(config.sample.prompts):
+                stream = generator(config.seeds.loop, "sample", t.step, i)
+                text = complete(t.model, self.encoding, prompt, config.sample, stream)
+                tokens = t.step * config.tokens_per_step
+                row = {"step": t.step, "tokens": tokens, "prompt": prompt, "completion": text}
+                rows.append(row)
+            self._append(SAMPLES_FILE, rows)
+            self.tracker.samples(rows)
+
+    def _append(self, name: str, rows: list[dict[str, Any]]) -> None:
+        self.lock.check()
+        with (self.folder / name).open("a", encoding="utf-8") as file:
+            file.writelines(json.dumps(row) + "\n" for row in rows)
+
+    def _truncate(self, name: str) -> None:
+        """Drop what an interrupted try wrote after the step that this one resumes from."""
+        path = self.folder / name
+        if path.exists():
+            self.lock.check()
+            kept = [row for row in rows_of(path) if row["step"] <= self.training.step]
+            write_atomic(path, "".join(json.dumps(row) + "\n" for row in kept))
+
+
+def rows_of(path: Path) -> Iterator[dict[str, Any]]:
+    """Yield the lines of a JSON Lines file; a half-written one is left out."""
+    for line in path.read_text(encoding="utf-8", errors="replace").splitlines():
+        with suppress(json.JSONDecodeError):
+            yield json.loads(line)
+
+
+def fill_cost(record: RunRecord, training: Training) -> None:
+    """Enter what the tokens so far cost."""
+    cost, hardware = record.cost, training.config.hardware
+    per_token = flops_per_token(training.model, training.config.model)
+    cost.flops = per_token * record.tokens
+    n_devices = training.world.size
+    if hardware.peak_flops and cost.tokens_per_second:
+        cost.mfu = per_token * cost.tokens_per_second / (n_devices * hardware.peak_flops)
+    if hardware.usd_per_hour is not None:
+        cost.usd = cost.train_seconds / 3600 * hardware.usd_per_hour * n_devices
+    if training.device.type == "cuda":
+        cost.peak_memory_bytes = torch.cuda.max_memory_allocated(training.device)
+    else:
+        cost.peak_memory_bytes = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
+
+
+class Stopwatch:
+    """Seconds of training; stands still while something else is done."""
+
+    def __init__(self, seconds: float, device: torch.device) -> None:
+        self.device = device
+        self._before = seconds
+        self._since = time.perf_counter()
+
+    @property
+    def seconds(self) -> float:
+        """Seconds so far."""
+        return self._before + time.perf_counter() - self._since
+
+    def paused(self) -> _Pause:
+        """Return a context that does not count."""
+        return _Pause(self)
+
+    def skip(self, seconds: float) -> None:
+        """Take seconds back."""
+        self._since += seconds
+
+
+class _Pause:
+    def __init__(self, watch: Stopwatch) -> None:
+        self._watch = watch
+
+    def __enter__(self) -> None:
+        if self._watch.device.type == "cuda":  # what is still queued belongs to training
+            torch.cuda.synchronize(self._watch.device)
+        self._start = time.perf_counter()
+
+    def __exit__(self, *_: object) -> None:
+        self._watch.skip(time.perf_counter() - self._start)
+
+
+def finite(value: float) -> float | None:
+    """Return the value, or None where JSON has no number for it."""
+    return value if math.isfinite(value) else None

@@ -1,0 +1,244 @@
+"""Find what the ``_target_``s of a config point to, and which source that is.
+
+Read as text, never imported: a typo is refused before anything heavy is loaded, and an edited
+function is another cell. A frozen cell keeps the sources that it was planned with, and trains with
+them whatever is edited later.
+"""
+
+from __future__ import annotations
+
+import ast
+import hashlib
+import sys
+import sysconfig
+from collections.abc import Callable
+from difflib import get_close_matches
+from functools import lru_cache
+from importlib.machinery import ModuleSpec, SourceFileLoader
+from importlib.util import spec_from_file_location
+from pathlib import Path
+from typing import Any
+
+from harness.config import Config, ConfigError
+from harness.records import SOURCES_FOLDER
+from harness.records.files import write_atomic
+
+OURS = "harness."
+"""Our own code is in the record's provenance, not in the cell's identity."""
+PACKAGE_FILE = "__init__.py"
+
+
+def source_hashes(config: Config, folder: Path | None = None) -> dict[str, str]:
+    """Return target -> hash of the files that define it, for every target outside the harness.
+
+    The files are the target's module and, of code that is not installed, the modules beside it
+    that it imports; with a cell's `folder`, as that keeps them.
+
+    Raises
+    ------
+    ConfigError
+        No module of that name can be found, or it does not define the name.
+    """
+    found = {}
+    for target in sorted(_targets(config)):
+        kept = _closure(target, kept_files(folder).get) if folder else {}
+        files = kept or _files(target)
+        if target.startswith(OURS):
+            continue
+        digest = hashlib.sha256(b"".join(files[name].read_bytes() for name in sorted(files)))
+        found[target] = digest.hexdigest()[:16] if files else ""  # built in or compiled
+    return found
+
+
+def keep_sources(config: Config, folder: Path) -> None:
+    """Copy the files behind the cell's own targets into its folder; what is installed stays."""
+    for target in _targets(config):
+        if not target.startswith(OURS):
+            for name, path in _files(target).items():
+                if not _installed(path):
+                    kept = f"{name}.__init__.py" if path.name == PACKAGE_FILE else f"{name}.py"
+                    write_atomic(folder / SOURCES_FOLDER / kept, path.read_bytes())
+
+
+def use_kept_sources(folder: Path) -> list[str]:
+    """Import the cell's own modules as they were frozen; return the names of those edited since."""
+    kept = _Kept()
+    sys.meta_path.insert(0, kept)
+    files = kept_files(folder)
+    for name, file in sorted(files.items()):  # a package before its modules
+        live = origin(name)
+        if live is None or live.read_bytes() != file.read_bytes():
+            package = file.name.endswith(PACKAGE_FILE)
+            inside = ([str(live.parent)] if live else []) if package else None
+            kept.specs[name] = spec_from_file_location(
+                name, loader=_Source(name, str(file)), submodule_search_locations=inside
+            )
+    if not kept.specs:
+        sys.meta_path.remove(kept)
+    for name in files if kept.specs else ():  # they may have imported each other
+        sys.modules.pop(name, None)
+    return sorted(kept.specs)
+
+
+class _Source(SourceFileLoader):
+    """A loader that leaves no bytecode beside the file."""
+
+    def set_data(self, path: str, data: object, *, _mode: int = 0o666) -> None:
+        """Write nothing."""
+
+
+class _Kept:
+    """An importer of the files that a cell keeps."""
+
+    def __init__(self) -> None:
+        self.specs: dict[str, ModuleSpec | None] = {}
+
+    def find_spec(self, name: str, _path: Any = None, _target: Any = None) -> ModuleSpec | None:
+        """Return where the module is kept, None for all others."""
+        return self.specs.get(name)
+
+
+def _targets(config: Config) -> set[str]:
+    model = config.model
+    slots = [model.norm, model.mlp, model.attention, model.position, model.head]
+    slots += [config.optim.optimizer, config.schedule]
+    slots += [card.fn for card in config.interventions.values() if card.fn]
+    return {target for slot in slots for target in _walk(slot)}
+
+
+def _walk(node: Any) -> list[str]:
+    if isinstance(node, dict):
+        own = [str(node["_target_"])] if "_target_" in node else []
+        return own + [target for value in node.values() for target in _walk(value)]
+    if isinstance(node, list):
+        return [target for value in node for target in _walk(value)]
+    return []
+
+
+def _files(target: str) -> dict[str, Path]:
+    """Return module -> file of what a target is made of; nothing for what is built in."""
+    module, name = _locate(target)
+    path = origin(module)
+    if path is None:
+        return {}
+    names = _top_level(parse(path, target))
+    if names is not None and name not in names:
+        close = ", ".join(sorted(get_close_matches(name, sorted(names), n=8, cutoff=0)))
+        raise ConfigError(f"_target_={target}: {path} defines no {name!r}; it has: {close}")
+    if target.startswith(OURS) or _installed(path):
+        return {module: path}
+    root = path.parents[module.count(".") + (path.name == PACKAGE_FILE)]
+
+    def beside(module: str) -> Path | None:
+        place = root / module.replace(".", "/")
+        places = (place / PACKAGE_FILE, place.with_name(f"{place.name}.py"))
+        return next((place for place in places if place.is_file()), None)
+
+    return _closure(target, beside)
+
+
+def _closure(target: str, find: Callable[[str], Path | None]) -> dict[str, Path]:
+    """Return module -> file of a target and of all that it imports, as far as `find` has them."""
+    parts = target.split(".")
+    prefixes = [".".join(parts[:n]) for n in range(len(parts) - 1, 0, -1)]
+    waiting = [next((module for module in prefixes if find(module)), "")]
+    found: dict[str, Path] = {}
+    while waiting:
+        module = waiting.pop()
+        file = find(module) if module else None
+        if file is not None and module not in found and not module.startswith(OURS):
+            found[module] = file
+            inside = f"{module}.__init__" if file.name.endswith(PACKAGE_FILE) else module
+            packages = [module[:i] for i, c in enumerate(module) if c == "."]  # imported first
+            waiting += [*packages, *sorted(_imports(parse(file, target), inside))]
+    return found
+
+
+def kept_files(folder: Path) -> dict[str, Path]:
+    """Return module -> file of the sources that a cell keeps."""
+    files = (folder.absolute() / SOURCES_FOLDER).glob("*.py")
+    return {file.name.removesuffix(".py").removesuffix(".__init__"): file for file in files}
+
+
+def _installed(path: Path) -> bool:
+    places = (sysconfig.get_path(name) for name in ("purelib", "platlib", "stdlib"))
+    return any(path.is_relative_to(place) for place in places)
+
+
+def _locate(target: str) -> tuple[str, str]:
+    """Return the longest module prefix of a target, and the name that is wanted of it."""
+    parts = target.split(".")
+    for n in range(len(parts) - 1, 0, -1):
+        if _spec(".".join(parts[:n])) is not None:
+            return ".".join(parts[:n]), parts[n]
+    raise ConfigError(
+        f"_target_={target}: no module {parts[0]!r}; put it into {sys.path[0] or 'this folder'} "
+        "or a folder of PYTHONPATH"
+    )
+
+
+def _spec(module: str) -> ModuleSpec | None:
+    """Find a module as an import would, without running the package that it is in."""
+    package, _, name = module.rpartition(".")
+    above = _spec(package) if package else None
+    inside = above.submodule_search_locations if above else None
+    if package and inside is None:
+        return None
+    finders = (getattr(finder, "find_spec", None) for finder in sys.meta_path)
+    found = (find(module, inside) for find in finders if find)
+    try:
+        return next((spec for spec in found if spec is not None), None)
+    except KeyError:  # a folder without __init__.py asks the package above, which was not run
+        folder = ModuleSpec(module, None, is_package=True)
+        folder.submodule_search_locations = [str(Path(place, name)) for place in inside or ()]
+        return folder
+
+
+def origin(module: str) -> Path | None:
+    """Return a module's source, None if it has none."""
+    spec = _spec(module)
+    if spec is None or spec.origin is None or not spec.origin.endswith(".py"):
+        return None
+    return Path(spec.origin)
+
+
+def parse(path: Path, target: str) -> ast.Module:
+    """Return a source's syntax tree, or refuse it: `target` is why it is read."""
+    try:
+        return _tree(path, path.stat().st_mtime_ns)
+    except SyntaxError as error:
+        raise ConfigError(f"_target_={target}: {path}, line {error.lineno}: {error.msg}") from error
+
+
+@lru_cache(maxsize=64)
+def _tree(path: Path, _modified_ns: int) -> ast.Module:
+    return ast.parse(path.read_bytes())
+
+
+def _imports(tree: ast.Module, importer: str) -> set[str]:
+    """Return the modules that a module may import, by their full names."""
+    found: set[str] = set()
+    for node in ast.walk(tree):
+        if isinstance(node, ast.Import):
+            found |= {alias.name for alias in node.names}
+        elif isinstance(node, ast.ImportFrom):
+            above = importer.split(".")[: -node.level] if node.level else []
+            base = ".".join([*above, *([node.module] if node.module else [])])
+            found |= {base, *(f"{base}.{alias.name}".lstrip(".") for alias in node.names)}
+    return found
+
+
+def _top_level(tree: ast.Module) -> set[str] | None:
+    """Return the names a module binds, None if that cannot be told from its text."""
+    names: set[str] = set()
+    for node in tree.body:
+        if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef | ast.ClassDef):
+            names.add(node.name)
+        elif isinstance(node, ast.Import | ast.ImportFrom):
+            names |= {(alias.asname or alias.name).split(".")[0] for alias in node.names}
+        elif isinstance(node, ast.Assign | ast.AnnAssign):
+            names |= {n.id for n in ast.walk(node) if isinstance(n, ast.Name)}
+        else:  # an if, a try, exec ...: may bind anything
+            if not isinstance(node, ast.Expr):
+                return None
+    return None if "*" in names or "__getattr__" in names else names

@@ -1,0 +1,175 @@
+"""Measure one way to run a cell on this machine: speed and memory of a training step."""
+
+from __future__ import annotations
+
+import gc
+import resource
+import time
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+import numpy as np
+import torch
+
+from harness.config import Autocast, Config
+from harness.engine.batches import Batches
+from harness.engine.devices import choose_device, settle_process
+from harness.engine.distributed import World
+from harness.engine.memory import out_of_memory
+from harness.engine.precision import Precision
+from harness.evaluation import sequence_losses
+from harness.events import Events
+from harness.loop import Training, accumulate_gradients
+from harness.model import build, build_slot, flops_per_token, slot_factory
+from harness.optim import clip_gradients
+
+N_TIMED = 3
+"""Steps that are timed at least, after one that is not."""
+SECONDS_TIMED = {"cpu": 0, "cuda": 5}
+"""A GPU's clock is at its height only at first."""
+N_MICRO = 2
+"""Micro-batches of a timed step at most: with two, gradients are held as in accumulation."""
+MATMUL_SIZE = {"cpu": 1024, "cuda": 8192}
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Trial:
+    """What one way to run a cell costs."""
+
+    tokens_per_second: float
+    """Training, extrapolated from two micro-batches to a whole step."""
+    eval_tokens_per_second: float
+    mfu: float
+    """Against `peak_flops`."""
+    peak_flops: float
+    """FLOP/s of a large matrix product in the same number format, measured here."""
+    memory_bytes: int
+    first_step_seconds: float
+    """Compilation included."""
+
+
+def run(config: Config) -> Trial | None:
+    """Train a few steps of the config's micro-batch on random tokens; None: memory ran out."""
+    device = choose_device(config.hardware.device)
+    settle_process(config.hardware)
+    if device.type == "cpu":
+        limit_memory()
+    try:
+        return _measure(config, device)
+    except (torch.OutOfMemoryError, MemoryError, RuntimeError) as error:
+        if not out_of_memory(error):
+            raise
+        return None
+
+
+def limit_memory() -> None:
+    """Let allocations fail in this process before the system starts to kill others."""
+    available = Path("/proc/meminfo")
+    if not available.exists():
+        return
+    fields = dict(line.split(":") for line in available.read_text(encoding="utf-8").splitlines())
+    free = int(fields["MemAvailable"].split()[0]) * 1024
+    used = (
+        int(Path("/proc/self/statm").read_text(encoding="utf-8").split()[0])
+        * resource.getpagesize()
+    )
+    resource.setrlimit(resource.RLIMIT_AS, (used + free, resource.RLIM_INFINITY))
+
+
+def _measure(config: Config, device: torch.device) -> Trial:
+    size = config.hardware.micro_batch or config.train.batch_size
+    n_micro = min(N_MICRO, config.train.batch_size // size)
+    start = time.perf_counter()
+    t = synthetic_training(config, device, size * n_micro)
+    _clock(device, lambda: _step(t))
+    first = time.perf_counter() - start
+    timed: list[tuple[float, float]] = []
+    until = time.perf_counter() + SECONDS_TIMED[device.type]
+    while len(timed) < N_TIMED or time.perf_counter() < until:
+        timed.append(_timed_step(t))
+    micro, rest = np.median(timed, axis=0)
+    step_seconds = micro / n_micro * (config.train.batch_size // size) + rest
+    block_size, tokens = config.model.block_size, t.batches.tokens
+    evaluation = _clock(device, lambda: sequence_losses(t.model, tokens, block_size, size, size))
+    peak = matmul_flops(device, t.precision.dtype, config)
+    rate = config.tokens_per_step / step_seconds
+    return Trial(
+        tokens_per_second=rate,
+        eval_tokens_per_second=size * block_size / evaluation,
+        mfu=rate * flops_per_token(t.model, config.model) / peak,
+        peak_flops=peak,
+        memory_bytes=peak_memory(device),
+        first_step_seconds=first,
+    )
+
+
+def synthetic_training(config: Config, device: torch.device, batch_size: int) -> Training:
+    """Return the config's training with `batch_size` random sequences a step."""
+    config = replace(config, train=replace(config.train, batch_size=batch_size))
+    n_tokens = batch_size * config.model.block_size + 1
+    tokens = np.random.default_rng(0).integers(config.model.vocab_size, size=n_tokens)
+    model = build(config.model)
+    events = Events(config.interventions)
+    events.model_built(model, config.seeds.init)
+    model.to(device).train()
+    compiled = torch.compile(model) if config.hardware.compile else model
+    return Training(
+        config=config,
+        model=model,
+        forward=compiled,  # type: ignore[arg-type]
+        optimizer=build_slot(config.optim.optimizer, model, config.optim),
+        schedule=slot_factory(config.schedule),
+        precision=Precision(config.precision, device),
+        events=events,
+        batches=Batches(tokens.astype(np.uint16), config.model.block_size, batch_size, None),
+        device=device,
+        world=World(),
+        micro_batch=config.hardware.micro_batch or batch_size,
+    )
+
+
+def _step(t: Training) -> None:
+    accumulate_gradients(t, 0)
+    _update(t)
+
+
+def _update(t: Training) -> None:
+    t.precision.unscale(t.optimizer)
+    t.events.gradients_ready(t.model, 0)
+    t.precision.step(t.optimizer, clip_gradients(t.model, t.config.optim.grad_clip))
+    t.optimizer.zero_grad(set_to_none=True)
+    t.events.step_done(t.model, 0)
+
+
+def _timed_step(t: Training) -> tuple[float, float]:
+    """Return seconds of the micro-batches and of the rest of a step."""
+    micro = _clock(t.device, lambda: accumulate_gradients(t, 0))
+    return micro, _clock(t.device, lambda: _update(t))
+
+
+def _clock(device: torch.device, function: Callable[[], object]) -> float:
+    start = time.perf_counter()
+    function()
+    if device.type == "cuda":
+        torch.cuda.synchronize(device)
+    return time.perf_counter() - start
+
+
+def matmul_flops(device: torch.device, dtype: torch.dtype | None, config: Config) -> float:
+    """Return the FLOP/s of a square matrix product in the number format of the forward pass."""
+    gc.collect()
+    size = MATMUL_SIZE[device.type]
+    if device.type == "cpu" and config.precision.autocast is not Autocast.none:
+        size //= 4  # CPUs without 16-bit units take seconds otherwise
+    square = torch.randn(size, size, device=device, dtype=dtype or torch.float32)
+    _clock(device, lambda: square @ square)
+    seconds = np.median([_clock(device, lambda: square @ square) for _ in range(5)])
+    return 2 * size**3 / float(seconds)
+
+
+def peak_memory(device: torch.device) -> int:
+    """Return the most bytes ever in use: of the GPU, or of this process."""
+    if device.type == "cuda":
+        return torch.cuda.max_memory_allocated(device)
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024

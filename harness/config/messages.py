@@ -1,0 +1,113 @@
+"""Errors of Hydra and OmegaConf in one line: what, where, what is allowed, what to do next."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from contextlib import suppress
+from difflib import get_close_matches
+from pathlib import Path
+
+from hydra.errors import MissingConfigException, OverrideParseException
+from omegaconf import DictConfig, OmegaConf
+from omegaconf.errors import OmegaConfBaseException
+from yaml import YAMLError
+
+from harness.config import CardConfig, Config
+
+CONF_DIR = Path(__file__).resolve().parents[2] / "conf"
+COMMANDS = ("cell", "prepare", "status", "sync", "throughput")
+"""Of ``python -m harness.COMMAND``."""
+_HINTS = {
+    "intervention": "; see: python -m interventions",
+    "hydra/launcher": "; a cluster's needs its extra: pip install 'llm-interventions[slurm,ray]'",
+}
+"""What to do about an unknown member of a group."""
+
+
+def explain(error: Exception) -> str:
+    """Return one line for an error of Hydra or OmegaConf: what, where, what is allowed."""
+    if isinstance(error, MissingConfigException) and error.missing_cfg_file:
+        return _unknown(error.missing_cfg_file, error.options)
+    if isinstance(error, OverrideParseException):
+        if "=" not in (word := error.override or ""):
+            return f"{word!r} is no setting, key=value; {_command(word)}"
+        reason = error.message.splitlines()[0]
+        return f"cannot read {word!r}: {reason}; {_quoted(word)}"
+    text = str(error)
+    if text.startswith("provider=hydra.searchpath"):
+        missing = text.rpartition("path=")[2].removesuffix(" is not available.")
+        return f"hydra.searchpath: there is no folder {missing}, seen from {Path.cwd()}"
+    if "Ambiguous value" in text or "requires --multirun" in text:
+        return (
+            f"{text.splitlines()[0].rstrip(':')}: several values are a sweep, add -m; "
+            "a stack is one value: '+intervention=[a,b]'"
+        )
+    if text.startswith("Multiple values for intervention"):
+        return "intervention is given twice; a stack is one value: '+intervention=[a,b]'"
+    if "No match in the defaults list" in text:  # Hydra's hint cannot be pasted into a shell
+        added = text.rpartition(" use ")[2].replace("'", "").replace(" ", "")
+        return f"{added[1:].partition('=')[0]} is added with a plus: '{added}'"
+    if isinstance(error, YAMLError):
+        return f"not valid YAML: {' '.join(str(error).split())}"
+    if isinstance(error.__cause__, OmegaConfBaseException):
+        error = error.__cause__
+    lines = [line.strip() for line in str(error).splitlines() if line.strip()]
+    key = next((line for line in lines if line.startswith("full_key:")), None)
+    # "In 'intervention/NAME': ... raised while composing config:" has the reason on a line below.
+    text = " ".join(lines[: 2 if key is None or lines[0].endswith(":") else 1])
+    if key is None:
+        return text or type(error).__name__
+    name = key.removeprefix("full_key:").strip()
+    if "is not a ListConfig" in text:
+        return f"{name} is a list: '{name}=[a,b]'"
+    siblings = f"; {_siblings(name)}" if " not in '" in text else ""
+    if name == "intervention":
+        siblings = "; the first line of an overlay must be: # @package _global_"
+    return f"{text} (at {name}){siblings}"
+
+
+def _unknown(file: str, options: Sequence[str] | None) -> str:
+    """Name what is there instead of a config file that is not."""
+    group, _, stem = file.removesuffix(".yaml").rpartition("/")
+    known = options or sorted(path.stem for path in (CONF_DIR / group).glob("*.yaml"))
+    hint = _searchpath(Path(group, f"{stem}.yaml")) or _HINTS.get(group, "")
+    return f"unknown {group or 'config'} {stem!r}; allowed: {', '.join(known) or 'none'}{hint}"
+
+
+def _searchpath(file: Path) -> str:
+    """Say how Hydra finds a person's own file that lies in a folder near by."""
+    found = [path for depth in ("", "*/", "*/*/") for path in sorted(Path().glob(f"{depth}{file}"))]
+    if not found:
+        return ""
+    folder = found[0].parents[len(file.parents) - 1].as_posix()
+    return f"; {found[0]} needs 'hydra.searchpath=[file://{folder}]' in the command"
+
+
+def _command(word: str) -> str:
+    """Name the command that was perhaps meant."""
+    near = get_close_matches(word, COMMANDS, n=1)
+    return f"did you mean: python -m harness.{near[0]}" if near else "see: python -m harness --help"
+
+
+def _quoted(override: str) -> str:
+    """Say how a value is written that Hydra's grammar does not let through."""
+    key, _, value = override.partition("=")
+    if key.lstrip("+") == "intervention":
+        return "quote it: '+intervention=[a,b]'"
+    if value.startswith("~"):
+        return f'write the folder out: "{key}=$HOME{value[1:]}"'
+    return f"quote the value once more, for Hydra: '{key}=\"{value}\"'"
+
+
+def _siblings(key: str) -> str:
+    """Name the keys that stand beside a dotted one, so that a typo is found at a glance."""
+    parent, _, _ = key.rpartition(".")
+    card = parent.partition(".")[0] == "interventions" != parent
+    node = OmegaConf.structured(CardConfig if card else Config)
+    if card:
+        return f"allowed in a card: {', '.join(map(str, node))}"
+    with suppress(OmegaConfBaseException):
+        node = OmegaConf.select(node, parent) if parent else node
+    if not isinstance(node, DictConfig) or not node:
+        return "see: python -m harness --help"
+    return f"allowed{' in ' + parent if parent else ''}: {', '.join(map(str, node))}"

@@ -1,0 +1,50 @@
+"""Which device a process trains on, and what is set for the whole process."""
+
+from __future__ import annotations
+
+import os
+
+import torch
+
+from harness.config import ConfigError, HardwareConfig
+from harness.engine.gpus import visible_gpus
+from harness.engine.memory import keep_memory
+
+
+def choose_device(name: str, local_rank: int = 0) -> torch.device:
+    """Return the device that ``hardware.device`` names; without a number, the `local_rank`-th.
+
+    Raises
+    ------
+    ConfigError
+        There is no such device here.
+    """
+    n_gpus = torch.cuda.device_count()
+    if name in ("auto", "cuda") and n_gpus:
+        return torch.device(f"cuda:{local_rank}")
+    if name == "auto":
+        if gpus := visible_gpus():
+            raise ConfigError(
+                f"this machine has {len(gpus)} GPUs, but torch {torch.__version__} sees none: "
+                "install a build for its driver (pytorch.org), or set hardware=cpu"
+            )
+        return torch.device("cpu")
+    available = [
+        "auto",
+        "cpu",
+        *(["cuda"] if n_gpus else []),
+        *(f"cuda:{i}" for i in range(n_gpus)),
+    ]
+    if name not in available:
+        raise ConfigError(f"hardware.device={name} is not here; available: {', '.join(available)}")
+    return torch.device(name)
+
+
+def settle_process(hardware: HardwareConfig) -> None:
+    """Set what holds for a whole process; before its first use of a GPU."""
+    torch.set_num_threads(hardware.threads)
+    keep_memory()
+    if hardware.deterministic:
+        os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")  # cuBLAS asks for it
+        torch.use_deterministic_algorithms(True)
+        torch.utils.deterministic.fill_uninitialized_memory = False  # type: ignore[attr-defined]

@@ -1,0 +1,54 @@
+"""What every file of a run is written with; standard library only."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import secrets
+import unicodedata
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+
+def printable(text: str) -> str:
+    r"""Return the text with what would steer a terminal, or turn a line around, spelt out.
+
+    Examples
+    --------
+    >>> printable("red \x1b[31m")
+    'red \\x1b[31m'
+    """
+    hidden = ("Cc", "Cf", "Zl", "Zp")  # controls, bidirectional and other formats, separators
+    return "".join(
+        c if unicodedata.category(c) not in hidden else c.encode("unicode_escape").decode()
+        for c in text
+    )
+
+
+def now(precision: str = "seconds") -> str:
+    """Return the present moment, ISO 8601 in UTC."""
+    return datetime.now(UTC).isoformat(timespec=precision)
+
+
+def canonical_hash(value: Any, *, length: int = 12) -> str:
+    """Return the first `length` hex digits of the sha256 of `value` as canonical JSON."""
+    text = json.dumps(value, sort_keys=True, separators=(",", ":"), allow_nan=False)
+    return hashlib.sha256(text.encode()).hexdigest()[:length]
+
+
+def write_atomic(path: Path, content: str | bytes) -> None:
+    """Write a whole file or nothing: a reader never sees half of it, a crash keeps the old one."""
+    data = content.encode() if isinstance(content, str) else content
+    path.parent.mkdir(parents=True, exist_ok=True)
+    temporary = path.with_name(f".{path.name}.{secrets.token_hex(4)}")
+    try:
+        with temporary.open("xb") as file:
+            file.write(data)
+            file.flush()
+            os.fsync(file.fileno())
+        temporary.replace(path)
+    except BaseException:
+        temporary.unlink(missing_ok=True)
+        raise

@@ -1,0 +1,56 @@
+"""What happens in the process of one cell: it enters its slot, and ends with its launcher."""
+
+from __future__ import annotations
+
+import multiprocessing
+import os
+import signal
+import sys
+import threading
+from pathlib import Path
+
+from harness.records import LOG_FILE
+from harness.study.slots import Slot, torchrun
+
+STOP_SIGNALS = (signal.SIGTERM, signal.SIGHUP)
+"""Asked to stop, closed the terminal: what the launcher passes on to its cells."""
+
+
+def run_cell(folder: Path, slot: Slot, command: list[str]) -> None:
+    """Run the cell on its slot; everything it prints goes to the cell's log."""
+    _enter(folder, slot, command)
+    if slot.n_devices > 1:
+        sys.exit(torchrun(folder, slot.n_devices))
+    from harness.cell.train import report
+
+    sys.exit(report(folder))
+
+
+def rehearse(folder: Path, slot: Slot, command: list[str], n_slots: int) -> None:
+    """Take one small step of the cell, and throw it away."""
+    _enter(folder, slot, command)
+    from harness.cell import train as cell
+
+    sys.exit(cell.rehearse(folder, n_slots))
+
+
+def _enter(folder: Path, slot: Slot, command: list[str]) -> None:
+    try:
+        log = os.open(folder / LOG_FILE, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o666)
+    except OSError:  # the launcher sees why
+        sys.exit(1)
+    os.dup2(log, 1)
+    os.dup2(log, 2)
+    signal.pthread_sigmask(signal.SIG_UNBLOCK, STOP_SIGNALS)  # blocked in the nursery
+    os.setsid()  # Ctrl-C reaches the launcher alone, which asks the cells to stop
+    sys.orig_argv = command  # what the person typed belongs in the record
+    threading.Thread(target=_follow_launcher, daemon=True).start()
+    slot.occupy()
+
+
+def _follow_launcher() -> None:
+    """Let no cell outlive its launcher: it saves its state, and the next launcher goes on."""
+    launcher = multiprocessing.parent_process()
+    if launcher is not None:
+        launcher.join()
+        os.kill(os.getpid(), signal.SIGTERM)

@@ -1,0 +1,57 @@
+"""Trackio as a mirror of the records."""
+
+from __future__ import annotations
+
+import contextlib
+import importlib
+import io
+from typing import Any
+
+from harness.tracking.base import Exhibits, Identity, Target
+
+
+class _Trackio:
+    url: str | None = None
+
+    def __init__(self, target: Target, identity: Identity) -> None:
+        with _quiet():
+            self._run = _trackio().init(
+                project=target.project,
+                name=identity.name,
+                group=identity.group,
+                config={**identity.config, "arm": identity.job_type, "tags": identity.tags},
+                resume="allow",
+                embed=False,
+                auto_log_gpu=False,
+                auto_log_cpu=False,
+            )
+        self._step = 0
+
+    def log(self, metrics: dict[str, Any]) -> None:
+        self._step = metrics["step"]
+        rest = {name: value for name, value in metrics.items() if name != "step"}
+        self._run.log(rest, step=self._step)  # a key "step" is its own
+
+    def finish(self, summary: dict[str, Any], exhibits: Exhibits) -> None:
+        import pandas as pd
+
+        trackio = _trackio()
+        shown: dict[str, Any] = {
+            name: trackio.Table(dataframe=pd.DataFrame(rows, columns=columns))
+            for name, (columns, rows) in exhibits.tables.items()
+            if rows
+        }
+        figures = {f"final/{k}": v for k, v in summary.items() if isinstance(v, int | float)}
+        self._run.log(figures | shown, step=self._step)
+        with _quiet():
+            trackio.finish()
+
+
+def _trackio() -> Any:
+    """Return the module, which is an extra."""
+    return importlib.import_module("trackio")
+
+
+def _quiet() -> contextlib.redirect_stdout[io.StringIO]:
+    """Keep the client's greetings off the standard output."""
+    return contextlib.redirect_stdout(io.StringIO())
