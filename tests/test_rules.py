@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 ROOT = Path(__file__).parent.parent
-PACKAGES = ("harness", "interventions", "analysis", "hydra_plugins")
+PACKAGES = ("harness", "interventions", "analysis", "hydra_plugins", "conf")
 SOURCES = sorted(path for package in PACKAGES for path in (ROOT / package).rglob("*.py"))
 FORBIDDEN = {
     "analysis": {
@@ -22,6 +22,7 @@ FORBIDDEN = {
     },
     "interventions": {"harness", "analysis", "hydra", "wandb"},
     "harness": {"analysis", "interventions", "hydra_plugins"},
+    "conf": {"harness", "analysis", "interventions", "hydra_plugins"},
 }
 ALLOWED = {"analysis": {"harness.records", "harness.records.files", "harness.records.versions"}}
 LAZY_WANDB = "tables.py"

@@ -16,9 +16,9 @@ from yaml import YAMLError
 from harness.cell import provenance
 from harness.cell.console import say
 from harness.cell.freeze import freeze, load_frozen
-from harness.config import Autocast, Config, ConfigError, Flat, Matmul, plain, recipe
+from harness.config import Autocast, Config, ConfigError, Flat, Matmul, recipe
 from harness.records import BASELINE, METRICS_FILE, RECORD_FILE, StudyPlan, read_plan, write_plan
-from harness.records.files import canonical_hash, now
+from harness.records.files import canonical_hash, now, plain
 from harness.records.versions import note_command
 from harness.study.outcome import result
 from harness.study.states import cell_states, seed_text, shown

@@ -15,8 +15,9 @@ from pathlib import Path
 from shlex import quote
 from typing import Any
 
-from harness.config import Backend, Config, WandbMode, plain
+from harness.config import Backend, Config, WandbMode
 from harness.records import RunRecord, Status
+from harness.records.files import plain
 from harness.tracking.backends import settled
 from harness.tracking.base import (
     PROJECT,
