@@ -25,6 +25,7 @@ from harness.cell.freeze import (
     load_frozen,
     write_config,
 )
+from harness.cell.leave_one_out import refuse_erased
 from harness.cell.lock import NO_LOCK, CellBusy, LockLost, locked
 from harness.cell.recorder import Journal, Preempted, finite, graceful_stop
 from harness.cell.sources import use_kept_sources
@@ -222,15 +223,24 @@ def rehearse(folder: Path, n_cells: int) -> int:
         print(f"error: {error}", file=sys.stderr)
         return 1
     try:
-        training = build_training(Setup(folder, config, corpus, record, device, World(), NO_LOCK))
-        checkpoint.check_room(folder, training.model, config.checkpoint, n_cells)
-        train(training, Nobody())
-        evaluate(training, corpus.tokens("test"), 1)
+        setup = Setup(folder, config, corpus, record, device, World(), NO_LOCK)
+        _rehearsed(setup, n_cells)
+        refuse_erased(setup)
+    except ConfigError as error:  # says all that there is to say
+        record.status, record.error = Status.FAILED, str(error)
+        return _enter_failure(folder, record)
     except Exception as error:
         record.status, record.error = Status.FAILED, failure(error, folder)
         traceback.print_exc()
         return _enter_failure(folder, record)
     return 0
+
+
+def _rehearsed(setup: Setup, n_cells: int) -> None:
+    training = build_training(setup)
+    checkpoint.check_room(setup.folder, training.model, setup.config.checkpoint, n_cells)
+    train(training, Nobody())
+    evaluate(training, setup.corpus.tokens("test"), 1)
 
 
 def _enter_failure(folder: Path, record: RunRecord) -> int:
