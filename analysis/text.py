@@ -113,7 +113,7 @@ def short_table(result: Comparison) -> tuple[list[str], list[list[str]]]:
             cells.append(number(row["breakeven_sd"], decimals))
         if published:
             cells.append(number(row["published_delta"], 3, sign=True))
-        rows.append([*cells, "(baseline)" if base else str(row["verdict"])])
+        rows.append([*cells, "(baseline)" if base else str(result.verdicts[row["arm"]])])
     return header, rows
 
 
@@ -124,11 +124,11 @@ def markdown_table(header: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
     """
     table = [list(header), *[list(row) for row in rows]]
     table = [[markdown(cell) for cell in row] for row in table]
-    widths = [max(3, *(_width(row[i]) for row in table)) for i in range(len(header))]
+    widths = [max(3, *(width(row[i]) for row in table)) for i in range(len(header))]
     left = {0, *(i for i in range(len(header)) if not _figures(row[i] for row in rows))}
 
     def line(cells: Sequence[str]) -> str:
-        room = [" " * (width - _width(cell)) for cell, width in zip(cells, widths, strict=True)]
+        room = [" " * (most - width(cell)) for cell, most in zip(cells, widths, strict=True)]
         padded = [cell + room[i] if i in left else room[i] + cell for i, cell in enumerate(cells)]
         return "| " + " | ".join(padded) + " |"
 
@@ -136,7 +136,7 @@ def markdown_table(header: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
     return "\n".join([line(table[0]), line(rule), *map(line, table[1:])])
 
 
-def _width(text: str) -> int:
+def width(text: str) -> int:
     """Return the columns that a text takes in a terminal: some letters take two, accents none."""
     wide = sum(unicodedata.east_asian_width(c) in "WF" for c in text)
     return len(text) + wide - sum(bool(unicodedata.combining(c)) for c in text)

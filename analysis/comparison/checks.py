@@ -10,7 +10,7 @@ from scipy import special
 
 from analysis.comparison.estimate import Estimate
 from analysis.comparison.run_checks import mark, run_warnings
-from analysis.comparison.verdict import UNDECIDED
+from analysis.comparison.verdict import Kind, Verdict
 from analysis.runs.frame import is_foreign, named
 from analysis.runs.ledger import Ledger
 from analysis.stats.linear import DF_ROUNDING, FEWEST_DF
@@ -37,6 +37,7 @@ OVERESTIMATED = "likely overestimated"
 
 def all_warnings(
     table: pd.DataFrame,
+    verdicts: dict[str, Verdict],
     done: pd.DataFrame,
     fitted: Estimate,
     ledger: Ledger,
@@ -58,16 +59,17 @@ def all_warnings(
     alpha, rope, source = rule
     found = _obstacles(table, fitted) + _wild(done) + _variances(done, fitted)
     found += _alone(table, fitted) + run_warnings(table, done, fitted, ledger)
-    found += _step_down(table)
+    found += _step_down(table, verdicts)
     found += _rope(rope, source, fitted)
-    mark(table, OVERESTIMATED, _overestimated(table, fitted, alpha))
-    likely = list(table.loc[table["warnings"].str.contains(OVERESTIMATED), "arm"])
+    exaggerated = _overestimated(table, fitted, alpha)
+    mark(table, OVERESTIMATED, exaggerated)
+    likely = list(table.loc[exaggerated, "arm"])
     if likely:
         found.append(
             f"{OVERESTIMATED} ({named(likely)}): the power at the estimated difference is below "
             "one half, so a difference that stands out tends to be exaggerated"
         )
-    return tuple(found), _next_steps(table, done, fitted, ledger, rope)
+    return tuple(found), _next_steps(table, verdicts, done, fitted, (ledger, rope))
 
 
 def _obstacles(table: pd.DataFrame, fitted: Estimate) -> list[str]:
@@ -154,10 +156,11 @@ def _alone(table: pd.DataFrame, fitted: Estimate) -> list[str]:
     ]
 
 
-def _step_down(table: pd.DataFrame) -> list[str]:
+def _step_down(table: pd.DataFrame, verdicts: dict[str, Verdict]) -> list[str]:
     """Explain differences that are real by a p whose interval is the more cautious one."""
     holds_zero = (table["ci_low"] < 0) & (table["ci_high"] > 0)
-    arms = list(table.loc[holds_zero & table["verdict"].str.match("better|worse"), "arm"])
+    real = table["arm"].map(lambda arm: verdicts[arm].kind.real)
+    arms = list(table.loc[holds_zero & real, "arm"])
     if not arms:
         return []
     return [
@@ -195,8 +198,13 @@ def _overestimated(table: pd.DataFrame, fitted: Estimate, alpha: float) -> pd.Se
 
 
 def _next_steps(
-    table: pd.DataFrame, done: pd.DataFrame, fitted: Estimate, ledger: Ledger, rope: float | None
+    table: pd.DataFrame,
+    verdicts: dict[str, Verdict],
+    done: pd.DataFrame,
+    fitted: Estimate,
+    rest: tuple[Ledger, float | None],
 ) -> tuple[str, ...]:
+    ledger, rope = rest
     steps = []
     todo = ledger.missing + ledger.unfinished
     if todo:
@@ -214,7 +222,8 @@ def _next_steps(
             how = f"here, the command that trained these runs, with -m and 'seed=range({n})'"
         steps.append(f"run {what}: {how}")
         return tuple(steps)
-    waiting = table[table["verdict"].str.startswith(UNDECIDED) & (table["n"] > 0)]
+    undecided = table["arm"].map(lambda arm: verdicts[arm].kind is Kind.UNDECIDED)
+    waiting = table[undecided & (table["n"] > 0)]
     count, have = waiting["seeds_needed"].max(), waiting["n"].min()
     if rope and count > have:
         number = f"about {count:.0f} seeds per arm" if np.isfinite(count) else "too many seeds"

@@ -17,7 +17,7 @@ from analysis.comparison.noise_band import NoiseBand, noise_band
 from analysis.comparison.rules import Rules, check_rules
 from analysis.comparison.run_checks import repeats, wrong_way
 from analysis.comparison.table import build_table
-from analysis.comparison.verdict import Judged, judge, verdicts
+from analysis.comparison.verdict import Judged, Kind, Verdict, judge, verdicts
 from analysis.errors import AnalysisError
 from analysis.runs.frame import Runs, complete, is_foreign, named, prepare
 from analysis.runs.ledger import Ledger, require_baseline, take_stock
@@ -37,6 +37,8 @@ class Comparison:
     """
 
     table: pd.DataFrame
+    verdicts: dict[str, Verdict]
+    """By arm, for every row of the table."""
     noise: NoiseBand | None
     """Where one more baseline run would fall; None: the baseline has too few runs."""
     method: str
@@ -139,14 +141,15 @@ def _compare(frame: pd.DataFrame, plans: dict[str, StudyPlan], rules: Rules) -> 
     band = noise_band(done, fitted, alpha)
     rope, rope_source = _rope(rules, plans, band, fitted)
     judged = _judge(fitted, alpha, rope)
-    words = _words(fitted, judged, alpha, rope, rules)
-    words, looks = _at_looks(frame, fitted, plans, (rules, rope), words)
+    found = _verdicts(fitted, judged, alpha, rope, rules)
+    found, looks = _at_looks(frame, fitted, plans, (rules, rope), found)
     ledger = take_stock(frame, plans)
-    table = build_table(frame, done, rules, (fitted, judged, words, alpha, rope))
-    warnings, steps = all_warnings(table, done, fitted, ledger, (alpha, rope, rope_source))
+    table, by_arm = build_table(frame, done, rules, (fitted, judged, found, alpha, rope))
+    warnings, steps = all_warnings(table, by_arm, done, fitted, ledger, (alpha, rope, rope_source))
     fit = fitted.fit
     return Comparison(
         table=table,
+        verdicts=by_arm,
         noise=band,
         method=fitted.method,
         why=fitted.why,
@@ -226,11 +229,11 @@ def _judge(fitted: Estimate, alpha: float, rope: float | None) -> Judged | None:
     return judge(fitted.fit, alpha, rope if rope is not None else float(np.finfo(float).tiny))
 
 
-def _words(
+def _verdicts(
     fitted: Estimate, judged: Judged | None, alpha: float, rope: float | None, rules: Rules
-) -> list[str]:
+) -> list[Verdict]:
     if judged is None:
-        return ["undecided"] * (len(fitted.arms) - 1)
+        return [Verdict(Kind.UNDECIDED)] * (len(fitted.arms) - 1)
     return verdicts(judged, alpha, rope or 0.0, higher_is_better=rules.higher_is_better)
 
 
@@ -239,26 +242,26 @@ def _at_looks(
     fitted: Estimate,
     plans: dict[str, StudyPlan],
     rule: tuple[Rules, float | None],
-    words: list[str],
-) -> tuple[list[str], tuple[str, ...]]:
+    found: list[Verdict],
+) -> tuple[list[Verdict], tuple[str, ...]]:
     """Return the verdicts of a study that is looked at while it runs, and what to say of it.
 
     `rule` has the rules and the practical size that is printed: the verdicts' own.
     """
     planned = [plan for plan in plans.values() if plan.looks]
     if not planned:
-        return words, ()
+        return found, ()
     looks = ", ".join(str(n) for n in planned[0].looks)
     if len(plans) > 1:
-        return words, ("several studies, one with looks: early looks are not accounted for",)
+        return found, ("several studies, one with looks: early looks are not accounted for",)
     from analysis.comparison.sequential import decide
 
     decision = decide(frame, dataclasses.replace(planned[0], rope=rule[1]), rule[0])
-    verdict = dict(zip(decision.table["arm"], decision.table["verdict"], strict=True))
-    early = list(decision.table.loc[decision.table["note"].str.startswith("stopped"), "arm"])
     note = (
         f"sequential study with looks at {looks} seeds, {decision.look} done: verdicts spend each "
         "look's own alpha; p and intervals in the table do not (python -m analysis sequential)"
     )
+    early = decision.stopped_early
     also = f"; stopped early, biased outward: {named(early)}" if early else ""
-    return [verdict.get(arm, "undecided") for arm in fitted.arms[1:]], (note + also,)
+    undecided = Verdict(Kind.UNDECIDED)
+    return [decision.verdicts.get(arm, undecided) for arm in fitted.arms[1:]], (note + also,)

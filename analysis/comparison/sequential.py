@@ -17,7 +17,7 @@ import pandas as pd
 
 from analysis.comparison.estimate import estimate
 from analysis.comparison.rules import Rules, check_rules
-from analysis.comparison.verdict import judge, verdicts
+from analysis.comparison.verdict import Kind, Verdict, judge, verdicts
 from analysis.runs.frame import complete, prepare
 from analysis.stats.linear import FEWEST_DF
 from analysis.stats.spending import conditional_power, spending
@@ -59,6 +59,10 @@ class Decision:
     """Looks whose runs are all there."""
     next_n: int | None
     """Seeds per arm that the next look needs; None: the study is over."""
+    verdicts: dict[str, Verdict]
+    """By arm, as of the look at which it was last judged."""
+    stopped_early: tuple[str, ...]
+    """Arms decided before the last look: their estimates are biased outward."""
 
     @property
     def running(self) -> tuple[str, ...]:
@@ -167,7 +171,7 @@ class _State:
     alpha: float = float("nan")
     p_adj: float = float("nan")
     delta: float = float("nan")
-    verdict: str = "undecided"
+    verdict: Verdict = Verdict(Kind.UNDECIDED)
     stopped: bool = False
     conditional: float = float("nan")
     df: float = float("nan")
@@ -187,15 +191,15 @@ def _judge_look(
     judged = judge(fitted.fit, alpha, rope)
     # Arms without a single run yet still count: with more arms, p values only grow.
     scale = n_arms / max(len(fitted.arms) - 1, 1)
-    words = verdicts(judged, alpha / scale, rope, higher_is_better=rules.higher_is_better)
+    found = verdicts(judged, alpha / scale, rope, higher_is_better=rules.higher_is_better)
     for i, arm in enumerate(fitted.arms[1:]):
         state = states[arm]
         if state.stopped:
             continue
         state.look, state.alpha, state.n = look, alpha, int(fitted.fit.n[i + 1])
         state.p_adj, state.delta = float(judged.p_adj[i]), float(judged.delta[i])
-        state.verdict, state.df = words[i], float(judged.df[i])
-        state.stopped = words[i].startswith(("better", "worse"))
+        state.verdict, state.df = found[i], float(judged.df[i])
+        state.stopped = found[i].kind.real
         if judged.se[i] > 0 and judged.df[i] > 0:
             state.conditional = conditional_power(
                 float(judged.delta[i]), float(judged.se[i]), rope, state.n, plan, n_arms
@@ -254,7 +258,11 @@ def _decision(
     have = _counts(runs, plan.looks[-1])
     rows = [_arm_row(arm, state, have.get(arm, 0), next_n) for arm, state in states.items()]
     table = pd.DataFrame(rows, columns=COLUMNS)
-    return Decision(table, tuple(plan.looks), alphas, look, next_n)
+    verdicts = {arm: state.verdict for arm, state in states.items()}
+    stopped = [arm for arm, s in states.items() if s.stopped and next_n is not None]
+    return Decision(
+        table, tuple(plan.looks), alphas, look, next_n, verdicts, stopped_early=tuple(stopped)
+    )
 
 
 def _arm_row(arm: str, state: _State, have: int, next_n: int | None) -> dict[str, object]:
@@ -277,7 +285,7 @@ def _arm_row(arm: str, state: _State, have: int, next_n: int | None) -> dict[str
         "p_adj": state.p_adj,
         "delta": state.delta,
         "decision": decision,
-        "verdict": state.verdict,
+        "verdict": str(state.verdict),
         "conditional_power": state.conditional,
         "futile": futile,
         "note": "; ".join(notes),

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pandas as pd
 
 from analysis.comparison.estimate import Estimate
-from analysis.comparison.verdict import Judged, breakeven_without_noise
+from analysis.comparison.verdict import Judged, Kind, Verdict, breakeven_without_noise
 from analysis.errors import AnalysisError
 from analysis.stats.power import Design
 
@@ -16,7 +17,7 @@ if TYPE_CHECKING:
     from analysis.comparison.rules import Rules
 
 COSTS = ("tokens", "hours", "usd")
-Statistics = tuple[Estimate, Judged | None, list[str], float, float | None]
+Statistics = tuple[Estimate, Judged | None, list[Verdict], float, float | None]
 """Estimate, judged arms, verdicts, alpha and practical size."""
 
 COLUMNS = [
@@ -48,8 +49,10 @@ COLUMNS = [
 
 def build_table(
     runs: pd.DataFrame, done: pd.DataFrame, rules: Rules, statistics: Statistics
-) -> pd.DataFrame:
+) -> tuple[pd.DataFrame, dict[str, Verdict]]:
     """Return the table, sorted by delta, with the baseline and the references in their places.
+
+    Beside it, each row's verdict by its arm.
 
     Parameters
     ----------
@@ -65,16 +68,18 @@ def build_table(
     rows += _lost_arms(runs, set(done["arm"]))
     for name, value in rules.references:
         rows.append(
-            {"arm": name, "mean_loss": value, "delta": value - baseline, "verdict": "reference"}
+            {
+                "arm": name,
+                "mean_loss": value,
+                "delta": value - baseline,
+                "verdict": Verdict(Kind.REFERENCE),
+            }
         )
     table = pd.DataFrame(rows).reindex(columns=COLUMNS)
     table["n_diverged"] = _n_diverged(runs, table)
-    table["verdict"] = [
-        f"{verdict} ({lost} of {lost + int(n)} diverged)" if lost and n > 0 else verdict
-        for verdict, lost, n in zip(
-            table["verdict"], table["n_diverged"], table["n"].fillna(0), strict=True
-        )
-    ]
+    counts = zip(table["verdict"], table["n"].fillna(0), table["n_diverged"], strict=True)
+    verdicts = [replace(v, n=int(n), n_diverged=lost) for v, n, lost in counts]
+    table["verdict"] = [str(verdict) for verdict in verdicts]
     text = ("arm", "verdict", "method", "warnings")
     for name in [name for name in COLUMNS if name not in text]:
         table[name] = table[name].astype(float)
@@ -82,13 +87,14 @@ def build_table(
         table[name] = table[name].fillna(0).astype(int)
     table["warnings"] = pd.Series([""] * len(table), dtype=object)
     order = -table["delta"] if rules.higher_is_better else table["delta"]
-    return table.iloc[np.argsort(order.to_numpy(), kind="stable")].reset_index(drop=True)
+    table_sorted = table.iloc[np.argsort(order.to_numpy(), kind="stable")].reset_index(drop=True)
+    return table_sorted, dict(zip(table["arm"], verdicts, strict=True))
 
 
 def _arm_rows(
     done: pd.DataFrame, statistics: Statistics, *, higher_is_better: bool
 ) -> list[dict[str, Any]]:
-    fitted, judged, words, alpha, rope = statistics
+    fitted, judged, found, alpha, rope = statistics
     plain = done.groupby("arm")["loss"].mean()
     n = done.groupby("arm")["loss"].size()
     costs = _costs(done)
@@ -105,7 +111,7 @@ def _arm_rows(
             "n_shared_init": fitted.n_shared[i],
             "mean_loss": float(plain[arm]),
             "delta": float(plain[arm]) - base if i else 0.0,
-            "verdict": words[i - 1] if i else "",
+            "verdict": found[i - 1] if i else Verdict(Kind.BASELINE),
             "method": fitted.method,
             "published_delta": published.get(arm),
             **costs.get(arm, {}),
@@ -172,7 +178,7 @@ def _lost_arms(runs: pd.DataFrame, present: set[str]) -> list[dict[str, Any]]:
     for arm, group in runs[~runs["arm"].isin(list(present))].groupby("arm"):
         counts = group["status"].value_counts()
         why = ", ".join(f"{count} {status}" for status, count in counts.items())
-        rows.append({"arm": arm, "n": 0, "verdict": f"no complete run ({why})"})
+        rows.append({"arm": arm, "n": 0, "verdict": Verdict(Kind.NO_RUN, why=why)})
     return rows
 
 

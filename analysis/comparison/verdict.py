@@ -6,6 +6,7 @@ Shapes: T arms other than the baseline.
 from __future__ import annotations
 
 from dataclasses import dataclass
+from enum import StrEnum
 
 import numpy as np
 from scipy import special
@@ -21,11 +22,53 @@ from analysis.stats.dunnett import (
 from analysis.stats.linear import DF_ROUNDING, FEWEST_DF, Fit
 from analysis.stats.power import power
 
-BETTER, WORSE = "better", "worse"
-SAME, UNDECIDED = "no practical difference", "undecided"
-SMALL = " (below practical size)"
 LEAST_DF = 0.5
 """Below this an se says nothing, and t quantiles run out of digits: no figures are given."""
+
+
+class Kind(StrEnum):
+    """What a verdict says."""
+
+    BETTER = "better"
+    WORSE = "worse"
+    SAME = "no practical difference"
+    UNDECIDED = "undecided"
+    BASELINE = ""
+    """The baseline's own row."""
+    REFERENCE = "reference"
+    """A figure that enters no statistics."""
+    NO_RUN = "no complete run"
+
+    @property
+    def real(self) -> bool:
+        """Whether there is a difference."""
+        return self in (Kind.BETTER, Kind.WORSE)
+
+
+JUDGED = (Kind.BETTER, Kind.WORSE, Kind.SAME, Kind.UNDECIDED)
+"""Kinds of arms that were compared with the baseline."""
+
+
+@dataclass(frozen=True, slots=True)
+class Verdict:
+    """What one arm's figures show; text is made of it, nothing is read out of text."""
+
+    kind: Kind
+    small: bool = False
+    """Real, but the whole simultaneous interval lies within the practical size."""
+    n: int = 0
+    """Complete runs."""
+    n_diverged: int = 0
+    why: str = ""
+    """Of an arm without a complete run: what became of its runs."""
+
+    def __str__(self) -> str:
+        text = f"{self.kind} (below practical size)" if self.small else str(self.kind)
+        if self.kind is Kind.NO_RUN:
+            return f"{text} ({self.why})"
+        if self.n_diverged:
+            return f"{text} ({self.n_diverged} of {self.n + self.n_diverged} diverged)"
+        return text
 
 
 @dataclass(frozen=True, slots=True)
@@ -112,19 +155,19 @@ def breakeven_without_noise(delta: Array, n: Array, alpha: float) -> Array:
     return np.asarray(np.abs(delta) / (critical * np.sqrt(1 / n[1:] + 1 / n[0])))
 
 
-def verdicts(judged: Judged, alpha: float, rope: float, *, higher_is_better: bool) -> list[str]:
+def verdicts(judged: Judged, alpha: float, rope: float, *, higher_is_better: bool) -> list[Verdict]:
     """Say what each arm's figures show, in the order: real, practically equal, undecided."""
-    words = []
+    found = []
     for i, delta in enumerate(judged.delta):
         if not judged.df[i] >= FEWEST_DF - DF_ROUNDING or not judged.se[i] > 0:
-            words.append(UNDECIDED)
+            found.append(Verdict(Kind.UNDECIDED))
         elif judged.p_adj[i] < alpha:
-            word = BETTER if (delta > 0) == higher_is_better else WORSE
+            kind = Kind.BETTER if (delta > 0) == higher_is_better else Kind.WORSE
             small = judged.ci_low[i] > -rope and judged.ci_high[i] < rope
-            words.append(word + SMALL if small else word)
+            found.append(Verdict(kind, small=bool(small)))
         else:
-            words.append(SAME if judged.inside_rope[i] else UNDECIDED)
-    return words
+            found.append(Verdict(Kind.SAME if judged.inside_rope[i] else Kind.UNDECIDED))
+    return found
 
 
 def _powers(noncentrality: Array, df: Array, critical: Array) -> Array:
