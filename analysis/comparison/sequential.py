@@ -21,12 +21,11 @@ from analysis.comparison.verdict import Kind, Verdict, judge, verdicts
 from analysis.runs.frame import complete, prepare
 from analysis.stats.linear import FEWEST_DF
 from analysis.stats.spending import conditional_power, spending
-from analysis.text import markdown_table, number, p_value
+from analysis.table import Table, columns, count, document, figure, p_item, words
 from harness.records import StudyPlan
 
 FUTILE_BELOW = 0.1
 """Conditional power under which an arm may be given up; non-binding."""
-HEADER = "arm,n,look,delta,p adj,alpha,decision,verdict,cond. power,note".split(",")  # noqa: SIM905
 WAIT, CONTINUE, STOP = "wait", "continue", "stop"
 COLUMNS = [
     "arm",
@@ -69,40 +68,39 @@ class Decision:
         """Arms that need more runs; the baseline needs them as long as there is one."""
         return tuple(self.table.loc[self.table["decision"] != STOP, "arm"])
 
-    def to_markdown(self) -> str:
-        """Return the state of the study for a person."""
+    def tables(self) -> list[Table]:
+        """Return the state of every arm."""
+        rows = [
+            [
+                words(row["arm"]),
+                count(row["n"]),
+                count(row["look"]),
+                figure(row["delta"], 4, sign=True),
+                p_item(row["p_adj"]),
+                figure(row["alpha"], 5),
+                words(row["decision"]),
+                words(row["verdict"]),
+                figure(row["conditional_power"], 2),
+                words(row["note"]),
+            ]
+            for row in self.table.to_dict("records")
+        ]
         spent = ", ".join(
             f"{n} seeds: {a:.3g}" for n, a in zip(self.looks, self.alphas, strict=True)
         )
-        rows = [_cells(row) for row in self.table.to_dict("records")]
         after = "the study is over" if self.next_n is None else f"next look at {self.next_n} seeds"
-        return (
-            "\n".join(
-                [
-                    "## Sequential study\n",
-                    markdown_table(HEADER, rows),
-                    "",
-                    f"- Alpha of each look: {spent}.",
-                    f"- {self.look} of {len(self.looks)} looks done; {after}.",
-                ]
-            )
-            + "\n"
+        notes = (
+            f"Alpha of each look: {spent}.",
+            f"{self.look} of {len(self.looks)} looks done; {after}.",
         )
+        labels = ("arm", "n", "look", "delta", "p adj", "alpha", "decision", "verdict")
+        text = ("arm", "decision", "verdict", "note")
+        heads = columns(*labels, "cond. power", "note", text=text)
+        return [Table("sequential", "Sequential study", heads, rows, notes)]
 
-
-def _cells(row: dict[Any, Any]) -> list[str]:
-    return [
-        row["arm"],
-        str(row["n"]),
-        str(row["look"]),
-        number(row["delta"], 4, sign=True),
-        p_value(row["p_adj"]),
-        number(row["alpha"], 5),
-        row["decision"],
-        row["verdict"],
-        number(row["conditional_power"], 2),
-        row["note"],
-    ]
+    def to_markdown(self) -> str:
+        """Return the state of the study for a person."""
+        return document("Sequential study", *self.tables())
 
 
 def decide(
