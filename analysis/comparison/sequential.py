@@ -232,7 +232,7 @@ def _judge_look(ranked: pd.DataFrame, study: _Study, look: _Look) -> None:
         )
         if se > 0 and state.df > 0:
             n_arms = len(study.states)
-            state.conditional = conditional_power(delta, se, rope, n, study.plan, n_arms)
+            state.conditional = conditional_power(delta / se, rope / se, n, study.plan, n_arms)
 
 
 def _ranked(runs: pd.DataFrame, plan: StudyPlan) -> pd.DataFrame:
