@@ -28,6 +28,10 @@ class Check:
     level: Level
     what: str
     detail: str = ""
+    arms: tuple[str, ...] = ()
+    """Whom it is about, where a table has a place for it."""
+    mark: str = ""
+    """What is said there; empty: nothing."""
 
     def __str__(self) -> str:
         return f"{self.what}: {self.detail}" if self.detail else self.what

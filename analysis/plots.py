@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import pandas as pd
 
-from analysis.comparison.compare import Comparison
+from analysis.comparison.result import Comparison
 from analysis.comparison.rules import Rules
 from analysis.comparison.verdict import Kind
 from analysis.errors import AnalysisError

@@ -58,7 +58,6 @@ def run(options: argparse.Namespace) -> int:
     from dataclasses import replace
 
     from analysis.questions.plan import Pilot, pilot_of, plan
-    from analysis.text import unit
 
     if options.sd is None and not options.runs:
         raise AnalysisError("the noise is not known: give --sd, or finished runs with --pilot")
@@ -66,7 +65,7 @@ def run(options: argparse.Namespace) -> int:
     if options.runs:
         pilot = pilot_of(shared.read(options), rules)
     else:
-        pilot = Pilot(options.sd, math.inf, None, unit=unit(rules))
+        pilot = Pilot(options.sd, math.inf, None, unit=rules.unit())
     given = {name: getattr(options, name) for name in ("sd", "rho", "hours", "usd")}
     pilot = replace(pilot, **{name: value for name, value in given.items() if value is not None})
     if options.sd is not None:

@@ -11,7 +11,7 @@ from analysis.cli import shared
 from analysis.errors import AnalysisError
 
 if TYPE_CHECKING:
-    from analysis.comparison.compare import Comparison
+    from analysis.comparison.result import Comparison
 
 EPILOG = """examples:
   python -m analysis runs/demo

@@ -12,7 +12,7 @@ import numpy as np
 import pandas as pd
 from scipy import special
 
-from analysis.comparison.compare import Source, read_frame
+from analysis.comparison.compare import Source, read
 from analysis.comparison.rules import Rules, check_rules
 from analysis.errors import AnalysisError, require_between
 from analysis.runs.frame import is_foreign, named
@@ -142,7 +142,7 @@ def batch_size(
     """
     require_between("the confidence", confidence, 0, 1, example=0.95)
     rules = check_rules(rules, {**changes, "allow_reruns": True})
-    frame, _ = read_frame(runs, rules)
+    frame = read(runs, rules).frame
     done = frame[frame["status"] == "complete"]
     if "batch_size" not in done:
         raise AnalysisError("no column 'batch_size': name it with --column batch_size=NAME")

@@ -9,7 +9,7 @@ import numpy as np
 import pandas as pd
 from scipy import special
 
-from analysis.comparison.compare import Source, read_frame
+from analysis.comparison.compare import Source, read
 from analysis.comparison.rules import Rules, check_rules
 from analysis.comparison.verdict import Kind
 from analysis.errors import AnalysisError
@@ -79,7 +79,7 @@ def analyse(runs: Source, rules: Rules | None = None, **changes: Any) -> ScreenR
         Too few runs, or interventions that were always on together.
     """
     rules = check_rules(rules, {**changes, "allow_reruns": True})
-    done, baseline = complete(read_frame(runs, rules)[0]), rules.baseline
+    done, baseline = complete(read(runs, rules).frame), rules.baseline
     if baseline != BASELINE and baseline not in set(done["arm"]):
         raise AnalysisError(
             f"no complete run of baseline {baseline!r}: the arms are {named(done['arm'].unique())}"

@@ -13,7 +13,6 @@ from analysis.comparison.rules import Rules
 from analysis.errors import AnalysisError
 from analysis.stats.power import Design, upper_sd
 from analysis.table import Column, Table, columns, count, document, figure
-from analysis.text import unit
 
 SHORT_HOURS = 2
 """Where the largest plan takes less, times are in minutes."""
@@ -145,7 +144,7 @@ def pilot_of(runs: Source, rules: Rules | None = None, **changes: Any) -> Pilot:
         _mean(rows, "hours"),
         _mean(rows, "usd"),
         f"{int(rows['n'].sum())} runs of {len(rows)} arms",
-        unit(result.rules),
+        result.rules.unit(),
     )
 
 

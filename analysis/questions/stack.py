@@ -10,7 +10,8 @@ import numpy as np
 import pandas as pd
 from scipy import special
 
-from analysis.comparison.compare import Comparison, Source, compare
+from analysis.comparison.compare import Source, compare
+from analysis.comparison.result import Comparison
 from analysis.errors import AnalysisError
 from analysis.stats.dunnett import two_sided_p
 from analysis.stats.linear import DF_ROUNDING, FEWEST_DF
@@ -131,7 +132,7 @@ def stack(runs: Source | Comparison, **changes: Any) -> Stacking:
         _shares(result, stacks),
         tuple(missing),
         result.alpha,
-        digits(result),
+        digits(result.sd),
     )
 
 

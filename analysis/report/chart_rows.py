@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from analysis.comparison.compare import Comparison
+from analysis.comparison.result import Comparison
 from analysis.report.charts import Rows
 from analysis.report.theme import drawn_as
 from analysis.text import plain, unit

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from analysis.comparison.compare import Comparison
+from analysis.comparison.result import Comparison
 from analysis.comparison.rules import Rules
 from analysis.questions.noise import NoiseReport
 from analysis.questions.plan import Plan

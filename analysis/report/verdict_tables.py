@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from typing import Any
 
-from analysis.comparison.compare import Comparison
+from analysis.comparison.result import Comparison
 from analysis.questions.stack import Stacking
 from analysis.report.theme import NAMES, SYMBOLS
 from analysis.table import Column, Item, Table, count, figure, words
