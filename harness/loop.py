@@ -19,7 +19,7 @@ from harness.engine.randomness import seed_global
 from harness.evaluation import sequence_losses
 from harness.events import Events
 from harness.model import GPT, cross_entropy
-from harness.optim import clip_gradients
+from harness.optim import clip_gradients, load_state, set_rates
 
 
 class Diverged(Exception):  # noqa: N818 - a result, not an error
@@ -71,7 +71,7 @@ class Training:
     def load_state_dict(self, state: dict[str, Any]) -> None:
         """Restore what `state_dict` returned."""
         self.model.load_state_dict(state["model"])
-        self.optimizer.load_state_dict(state["optimizer"])
+        load_state(self.optimizer, state["optimizer"])
         if state["scaler"]:
             self.precision.scaler.load_state_dict(state["scaler"])
         self.events.load_state_dict(state["events"])
@@ -105,8 +105,7 @@ def train(training: Training, observer: Observer) -> None:
     t.model.train()
     for step in range(t.step, config.n_steps):
         lr = config.optim.lr * t.schedule(step, config.n_steps)
-        for group in t.optimizer.param_groups:
-            group["lr"] = lr
+        set_rates(t.optimizer, lr)
 
         loss = accumulate_gradients(t, step)
         t.precision.unscale(t.optimizer)

@@ -22,6 +22,7 @@ from harness.engine.randomness import initialise, parameter_hashes
 from harness.events import Events
 from harness.loop import Training, largest_micro_batch
 from harness.model import build, build_slot, count_parameters, slot_factory
+from harness.optim import settle_rates
 from harness.records import CONFIG_FILE, RunRecord, Seeds
 from harness.records.files import canonical_hash, now
 
@@ -62,11 +63,13 @@ def build_training(setup: Setup) -> Training:
         config.train.batch_size // world.size, config.hardware.micro_batch
     )
     record.provenance.micro_batch = micro_batch
+    optimizer = build_slot(config.optim.optimizer, model, config.optim)
+    settle_rates(optimizer, config.optim.lr)
     return Training(
         config=config,
         model=model,
         forward=torch.compile(model) if config.hardware.compile else model,  # type: ignore[arg-type]
-        optimizer=build_slot(config.optim.optimizer, model, config.optim),
+        optimizer=optimizer,
         schedule=slot_factory(config.schedule),
         precision=Precision(config.precision, setup.device),
         events=events,

@@ -22,7 +22,7 @@ from harness.evaluation import sequence_losses
 from harness.events import Events
 from harness.loop import Training, accumulate_gradients
 from harness.model import build, build_slot, flops_per_token, slot_factory
-from harness.optim import clip_gradients
+from harness.optim import clip_gradients, settle_rates
 
 N_TIMED = 3
 """Steps that are timed at least, after one that is not."""
@@ -114,11 +114,13 @@ def synthetic_training(config: Config, device: torch.device, batch_size: int) ->
     events.model_built(model, config.seeds.init)
     model.to(device).train()
     compiled = torch.compile(model) if config.hardware.compile else model
+    optimizer = build_slot(config.optim.optimizer, model, config.optim)
+    settle_rates(optimizer, config.optim.lr)
     return Training(
         config=config,
         model=model,
         forward=compiled,  # type: ignore[arg-type]
-        optimizer=build_slot(config.optim.optimizer, model, config.optim),
+        optimizer=optimizer,
         schedule=slot_factory(config.schedule),
         precision=Precision(config.precision, device),
         events=events,
