@@ -26,11 +26,11 @@ import yaml
 
 from harness.records import (
     CONFIG_FILE,
+    FINISHED,
     METRICS_FILE,
     SAMPLES_FILE,
     RecordError,
     RunRecord,
-    Status,
     find_records,
     read_record,
 )
@@ -54,7 +54,6 @@ PATIENCE_SECONDS = 600.0
 """How long one run may take to send what is left."""
 
 LOCK_FILE = ".sync.lock"
-FINISHED = (Status.COMPLETE, Status.DIVERGED)
 
 
 class SyncError(ValueError):

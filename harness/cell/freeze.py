@@ -14,18 +14,16 @@ from harness.config import Config, ConfigError, plain, scientific
 from harness.data.corpus import Corpus, ensure_prepared
 from harness.records import (
     CONFIG_FILE,
+    FINISHED,
     METRICS_FILE,
     RECORD_FILE,
     SAMPLES_FILE,
     TEST_DOCUMENTS_FILE,
     TEST_LOSSES_FILE,
-    RunRecord,
     Status,
-    read_record,
 )
+from harness.records.cell import Cell
 from harness.records.files import canonical_hash, write_atomic
-
-FINISHED = (Status.COMPLETE, Status.DIVERGED)
 
 
 def locate(config: Config) -> Path:
@@ -111,14 +109,12 @@ def _write(folder: Path, config: Config) -> None:
     The science is the same, or it would be another cell: what a cell that has not begun takes
     over from the newest command is how it is run and watched.
     """
-    path = folder / CONFIG_FILE
-    if path.exists() and living_owner(folder):  # about to begin
-        return
-    if path.exists() and (folder / RECORD_FILE).exists():
-        record = read_record(folder)
-        if record.status in FINISHED:
+    cell = Cell(folder)
+    if cell.config_file.exists():
+        record = cell.record()
+        if living_owner(folder) or (record and record.status in FINISHED):
             return
-        if record.status is not Status.FAILED:
+        if record and record.status is not Status.FAILED:
             frozen = load_frozen(folder)
             frozen.data_dir, frozen.runs_dir = config.data_dir, config.runs_dir
             config = frozen
@@ -165,21 +161,3 @@ def _forget(folder: Path) -> None:
     names = ("checkpoints/*", METRICS_FILE, SAMPLES_FILE, *tested, RECORD_FILE)
     for path in [path for name in (CONFIG_FILE, *names) for path in folder.glob(name)]:
         path.unlink()
-
-
-def finished_record(folder: Path) -> RunRecord | None:
-    """Return the record of a cell that has its result already."""
-    if not (folder / RECORD_FILE).exists():
-        return None
-    record = read_record(folder)
-    return record if record.status in FINISHED else None
-
-
-def describe(record: RunRecord, folder: Path) -> str:
-    """Return one line on how a cell ended."""
-    name = f"{record.arm} (init {record.seeds.init}, cell {record.cell})"
-    if record.status is Status.COMPLETE and record.losses.test is not None:
-        text = f"test loss {record.losses.test:.4f} after {record.tokens:,} tokens"
-    else:
-        text = record.error or f"step {record.step} of {record.n_steps}"
-    return f"{record.status.value}: {name}: {text}; {folder}"

@@ -17,14 +17,7 @@ from harness.cell.build import Setup, build_training, config_sha256, new_record
 from harness.cell.console import logging_to, wants_bar
 from harness.cell.errors import failure
 from harness.cell.exits import EXIT_BUSY
-from harness.cell.freeze import (
-    FINISHED,
-    check_identity,
-    describe,
-    finished_record,
-    load_frozen,
-    write_config,
-)
+from harness.cell.freeze import check_identity, load_frozen, write_config
 from harness.cell.lock import NO_LOCK, CellBusy, LockLost, locked
 from harness.cell.recorder import Journal, Preempted, finite, graceful_stop
 from harness.cell.sources import use_kept_sources
@@ -37,12 +30,14 @@ from harness.engine.memory import out_of_memory
 from harness.engine.randomness import weights_hash
 from harness.loop import Diverged, Nobody, Training, evaluate, largest_micro_batch, train
 from harness.records import (
+    FINISHED,
     TEST_DOCUMENTS_FILE,
     TEST_LOSSES_FILE,
     RunRecord,
     Status,
     write_record,
 )
+from harness.records.cell import Cell, describe
 from harness.records.files import now, write_atomic
 
 log = logging.getLogger("harness.cell")  # also as __main__, on several devices
@@ -69,7 +64,7 @@ def run(folder: Path, *, checked: bool = True) -> RunRecord:
     """
     world = World()
     with locked(folder) if world.is_main else nullcontext(NO_LOCK) as lock:
-        done = finished_record(folder)
+        done = Cell(folder).result()
         if done is not None:
             return done
         config = load_frozen(folder)
@@ -236,7 +231,7 @@ def rehearse(folder: Path, n_cells: int) -> int:
 def _enter_failure(folder: Path, record: RunRecord) -> int:
     """Write the record of a failed rehearsal, unless another process is at the cell, or was."""
     with suppress(CellBusy), locked(folder):
-        if finished_record(folder) is None:
+        if Cell(folder).result() is None:
             write_record(folder, record)
             return 1
     return 0
@@ -257,4 +252,4 @@ def report(folder: Path, *, checked: bool = True) -> int:
         return EXIT_BUSY
     if wants_bar():
         print(describe(record, folder), file=sys.stderr)
-    return 0 if record.status in (Status.COMPLETE, Status.DIVERGED) else 1
+    return 0 if record.status in FINISHED else 1

@@ -88,7 +88,7 @@ def load_newest(cell: Path) -> tuple[dict[str, Any] | None, list[str]]:
             return _read(path, cell.name), complaints
         except Exception as error:
             first = (str(error).splitlines() or [type(error).__name__])[0]
-            complaints.append(f"{path.name} cannot be read ({first}): {_instead(path)}")
+            complaints.append(f"{path.name} cannot be read ({first}): {_instead(cell, path)}")
     return None, complaints
 
 
@@ -107,8 +107,8 @@ def delete_all(cell: Path) -> None:
     shutil.rmtree(cell / FOLDER, ignore_errors=True)
 
 
-def _instead(broken: Path) -> str:
-    older = [path for path in _saved(broken.parent.parent) if path < broken]
+def _instead(cell: Path, broken: Path) -> str:
+    older = [path for path in _saved(cell) if path < broken]
     return f"using {older[-1].name}, the one before it" if older else "starting from step 0"
 
 

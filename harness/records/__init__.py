@@ -49,6 +49,10 @@ class Status(StrEnum):
     PREEMPTED = "preempted"
 
 
+FINISHED = (Status.COMPLETE, Status.DIVERGED)
+"""A result: such a cell is not trained again."""
+
+
 @dataclass(kw_only=True, slots=True)
 class Seeds:
     """The three seeds of a cell; each drives its own draws and nothing else."""

@@ -20,9 +20,10 @@ from pathlib import Path
 from harness.cell.console import say
 from harness.cell.errors import line_to_fix
 from harness.cell.exits import EXIT_BUSY, ONE_REQUEST_SECONDS, StudyFailed, same_command
-from harness.cell.freeze import describe, finished_record
 from harness.cell.lock import living_owner
 from harness.records import LOG_FILE, Status
+from harness.records import cell as records
+from harness.records.cell import describe
 from harness.records.files import now
 from harness.study import process as child
 from harness.study.display import Screen
@@ -82,7 +83,7 @@ def run_cells(cells: Sequence[Cell]) -> None:
     """
     todo = []
     for cell in cells:
-        done = finished_record(cell.folder)
+        done = records.Cell(cell.folder).result()
         if done is None:
             todo.append(cell)
         else:
