@@ -85,7 +85,7 @@ def test_the_lock_of_a_dead_process_is_taken_over_at_once(tmp_path) -> None:
 def test_a_silent_lock_of_another_machine_is_taken_over_and_its_owner_notices(
     tmp_path, monkeypatch
 ) -> None:
-    monkeypatch.setattr("harness.cell.lock.HEARTBEAT_SECONDS", 0.05)
+    monkeypatch.setattr("harness.lock.HEARTBEAT_SECONDS", 0.05)
     path = tmp_path / LOCK_FILE
     path.write_text(json.dumps({"host": "elsewhere", "pid": 1, "token": "x"}))
     assert living_owner(tmp_path) == "elsewhere:1"
@@ -956,7 +956,7 @@ def test_a_lock_from_the_future_ages_from_when_it_is_seen(tmp_path, monkeypatch)
     ahead = time.time() + 3600
     os.utime(path, (ahead, ahead))
     assert living_owner(tmp_path) == "elsewhere:1"
-    monkeypatch.setattr("harness.cell.lock.STALE_SECONDS", 0.05)
+    monkeypatch.setattr("harness.lock.STALE_SECONDS", 0.05)
     wait_until(lambda: living_owner(tmp_path) is None)
 
 
