@@ -47,10 +47,7 @@ def adamw(model: nn.Module, config: OptimConfig) -> Optimizer:
 def settle_rates(optimizer: Optimizer, lr: float) -> None:
     """Give every parameter group its ``lr_scale``: its learning rate as a multiple of `lr`.
 
-    Raises
-    ------
-    ConfigError
-        A group has both, and they disagree.
+    `ConfigError` where a group has both, and they disagree.
     """
     for number, group in enumerate(optimizer.param_groups):
         given = float(group.setdefault("lr", lr))
@@ -73,10 +70,7 @@ def set_rates(optimizer: Optimizer, lr: float) -> None:
 def load_state(optimizer: Optimizer, state: dict[str, Any]) -> None:
     """Restore an optimiser's ``state_dict``.
 
-    Raises
-    ------
-    ConfigError
-        It was saved when all groups still trained at ``optim.lr``, and these do not.
+    `ConfigError` where it was saved by a version that trained all groups at ``optim.lr``.
     """
     scales = [group["lr_scale"] for group in optimizer.param_groups]
     optimizer.load_state_dict(state)

@@ -30,14 +30,8 @@ def locate(config: Config) -> Path:
     """Hold a cell against its data and return its folder, ``runs/STUDY/ARM/CELL``; write nothing.
 
     The cell's identity includes the hash of its corpus (which is prepared, if it is the built-in
-    one) and of the files that define its own ``_target_``s.
-
-    Raises
-    ------
-    ConfigError
-        The corpus is too small for this config, or a cell to overwrite is being run.
-    DataError
-        The corpus is missing or damaged.
+    one) and of the files that define its own ``_target_``s. `ConfigError` where the corpus is too
+    small, or a cell to overwrite is being run; `DataError` where the corpus is missing or damaged.
     """
     sources = source_hashes(config)
     corpus = ensure_prepared(config.data, Path(config.data_dir))
@@ -52,10 +46,7 @@ def locate(config: Config) -> Path:
 def freeze(config: Config, folder: Path | None = None) -> Path:
     """Write the cell's ``config.yaml`` into its `folder`, `locate`'s, and return that.
 
-    Raises
-    ------
-    ConfigError
-        As `locate`, or the folder cannot be written.
+    `ConfigError` as from `locate`, or where the folder cannot be written.
     """
     folder = folder or locate(config)
     if config.overwrite:
@@ -88,13 +79,7 @@ def _identity(config: Config, corpus: Corpus, sources: dict[str, str]) -> dict[s
 
 
 def check_identity(config: Config, corpus: Corpus, folder: Path) -> None:
-    """Refuse a frozen cell that would train something else than its name stands for.
-
-    Raises
-    ------
-    ConfigError
-        Its config was edited, its corpus prepared anew, or it was frozen by another version.
-    """
+    """Refuse (`ConfigError`) a frozen cell that would train something else than its name says."""
     if _name(config, corpus, source_hashes(config, folder)) != folder.name:
         raise ConfigError(
             f"{folder} would not train what it was frozen for: its {CONFIG_FILE}, its sources or "

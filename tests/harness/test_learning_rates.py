@@ -14,6 +14,7 @@ from harness.config.compose import load
 from harness.engine import checkpoint
 from harness.loop import Nobody, train
 from harness.optim import adamw, load_state, set_rates, settle_rates
+from tests.harness.cells import run_until
 
 OWN_OPTIMIZER = """
 import torch
@@ -67,20 +68,9 @@ def test_a_group_trains_as_far_as_its_own_rate_takes_it(make_training, two_rates
 def test_a_killed_cell_of_two_rates_ends_with_the_weights_of_an_undisturbed_one(
     tiny, tmp_path, monkeypatch, two_rates
 ) -> None:
-    from harness.cell import recorder
-
     expected = cell.run(freeze(load([*tiny, *two_rates, f"runs_dir={tmp_path / 'undisturbed'}"])))
-    folder, original = freeze(load([*tiny, *two_rates])), recorder.Journal.step_done
-
-    def crash(self, *arguments: object) -> None:
-        original(self, *arguments)
-        if self.training.step == 5:
-            raise KeyboardInterrupt
-
-    with monkeypatch.context() as patch:
-        patch.setattr(recorder.Journal, "step_done", crash)
-        with pytest.raises(KeyboardInterrupt):
-            cell.run(folder)
+    folder = freeze(load([*tiny, *two_rates]))
+    run_until(5, folder, monkeypatch)
     saved, _ = checkpoint.load_newest(folder)
     assert [group["lr_scale"] for group in saved["optimizer"]["param_groups"]] == [100, 1]
     assert cell.run(folder).fingerprints == expected.fingerprints
