@@ -9,10 +9,11 @@ from torch import nn
 
 from harness.cell import train as cell
 from harness.cell.freeze import freeze
+from harness.cell.step_timing import synthetic_training
 from harness.config import ConfigError, OptimConfig
 from harness.config.compose import load
 from harness.engine import checkpoint
-from harness.loop import Nobody, train
+from harness.loop import Nobody, train, train_step
 from harness.optim import adamw, load_state, set_rates, settle_rates
 from tests.harness.cells import run_until
 
@@ -74,6 +75,16 @@ def test_a_killed_cell_of_two_rates_ends_with_the_weights_of_an_undisturbed_one(
     saved, _ = checkpoint.load_newest(folder)
     assert [group["lr_scale"] for group in saved["optimizer"]["param_groups"]] == [100, 1]
     assert cell.run(folder).fingerprints == expected.fingerprints
+
+
+def test_steps_are_timed_at_the_rates_they_train_at(tiny, two_rates) -> None:
+    config = load([*tiny, *two_rates, "optim.lr=1e-3"])
+    training = synthetic_training(config, torch.device("cpu"), 2)
+    done = train_step(training, 0)
+    rates = [group["lr"] for group in training.optimizer.param_groups]
+    assert rates == pytest.approx([100 * done.lr, done.lr])
+    assert done.loss.isfinite()
+    assert done.grad_norm > 0
 
 
 def test_a_group_says_its_rate_as_a_rate_or_as_a_multiple() -> None:
