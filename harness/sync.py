@@ -11,13 +11,12 @@ its own, with the table of verdicts, the figures and links to the cells.
 from __future__ import annotations
 
 import argparse
-import fcntl
 import json
 import logging
 import shlex
 import sys
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -26,15 +25,15 @@ import yaml
 
 from harness.records import (
     CONFIG_FILE,
+    FINISHED,
     METRICS_FILE,
     SAMPLES_FILE,
     RecordError,
     RunRecord,
-    Status,
     find_records,
     read_record,
 )
-from harness.records.files import canonical_hash
+from harness.records.files import canonical_hash, flocked
 from harness.tracking.backends import settled
 from harness.tracking.base import (
     PROJECT,
@@ -54,7 +53,6 @@ PATIENCE_SECONDS = 600.0
 """How long one run may take to send what is left."""
 
 LOCK_FILE = ".sync.lock"
-FINISHED = (Status.COMPLETE, Status.DIVERGED)
 
 
 class SyncError(ValueError):
@@ -164,9 +162,9 @@ def _once(folder: Path, target: Target, content: str, replay: _Replay) -> bool:
 
 @contextmanager
 def _alone(study: Path) -> Iterator[None]:
-    with (study / LOCK_FILE).open("w") as file:
+    with ExitStack() as held:
         try:
-            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            held.enter_context(flocked(study / LOCK_FILE, wait=False))
         except BlockingIOError:
             raise SyncError(f"another sync of {study} is at work: wait until it is done") from None
         yield

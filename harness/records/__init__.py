@@ -49,6 +49,10 @@ class Status(StrEnum):
     PREEMPTED = "preempted"
 
 
+FINISHED = (Status.COMPLETE, Status.DIVERGED)
+"""A result: such a cell is not trained again."""
+
+
 @dataclass(kw_only=True, slots=True)
 class Seeds:
     """The three seeds of a cell; each drives its own draws and nothing else."""
@@ -163,6 +167,8 @@ class RunRecord:
     finished: str | None = None
     error: str | None = None
     """Last line of the traceback of a failed cell, or why it diverged."""
+    line_to_fix: str | None = None
+    """FILE:LINE of the cell's own code, where that failed."""
 
 
 @dataclass(kw_only=True, slots=True)

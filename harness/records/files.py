@@ -8,7 +8,8 @@ import json
 import os
 import secrets
 import unicodedata
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -64,3 +65,18 @@ def write_together(contents: Mapping[Path, str | bytes]) -> None:
         for part in parts.values():
             part.unlink(missing_ok=True)
         raise
+
+
+@contextmanager
+def flocked(path: Path, *, shared: bool = False, wait: bool = True) -> Iterator[None]:
+    """Hold an flock on a file; the kernel drops it however the process ends.
+
+    An exclusive one, for which the file is created, or a `shared` one of a file that is there.
+    Without `wait`, `BlockingIOError` where another process holds one that excludes this.
+    """
+    import fcntl  # not on Windows, where the analysis reads records, too
+
+    kind = fcntl.LOCK_SH if shared else fcntl.LOCK_EX
+    with path.open("rb" if shared else "ab") as file:
+        fcntl.flock(file, kind if wait else kind | fcntl.LOCK_NB)
+        yield

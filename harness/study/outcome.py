@@ -8,10 +8,10 @@ from contextlib import suppress
 from dataclasses import asdict
 from pathlib import Path
 
-from harness.cell.freeze import FINISHED
 from harness.cell.lock import LOCK_FILE, living_owner
 from harness.config import BudgetConfig
 from harness.records import (
+    FINISHED,
     LOG_FILE,
     RECORD_FILE,
     RecordError,

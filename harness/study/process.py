@@ -9,8 +9,9 @@ import sys
 import threading
 from pathlib import Path
 
+from harness.cell.start import start_cell
 from harness.records import LOG_FILE
-from harness.study.slots import Slot, torchrun
+from harness.study.slots import Slot
 
 STOP_SIGNALS = (signal.SIGTERM, signal.SIGHUP)
 """Asked to stop, closed the terminal: what the launcher passes on to its cells."""
@@ -19,11 +20,7 @@ STOP_SIGNALS = (signal.SIGTERM, signal.SIGHUP)
 def run_cell(folder: Path, slot: Slot, command: list[str]) -> None:
     """Run the cell on its slot; everything it prints goes to the cell's log."""
     _enter(folder, slot, command)
-    if slot.n_devices > 1:
-        sys.exit(torchrun(folder, slot.n_devices))
-    from harness.cell.train import report
-
-    sys.exit(report(folder))
+    sys.exit(start_cell(folder, slot.n_devices))
 
 
 def rehearse(folder: Path, slot: Slot, command: list[str], n_slots: int) -> None:

@@ -18,11 +18,11 @@ from multiprocessing.process import BaseProcess
 from pathlib import Path
 
 from harness.cell.console import say
-from harness.cell.errors import line_to_fix
 from harness.cell.exits import EXIT_BUSY, ONE_REQUEST_SECONDS, StudyFailed, same_command
-from harness.cell.freeze import describe, finished_record
 from harness.cell.lock import living_owner
 from harness.records import LOG_FILE, Status
+from harness.records import cell as records
+from harness.records.cell import describe
 from harness.records.files import now
 from harness.study import process as child
 from harness.study.display import Screen
@@ -82,7 +82,7 @@ def run_cells(cells: Sequence[Cell]) -> None:
     """
     todo = []
     for cell in cells:
-        done = finished_record(cell.folder)
+        done = records.Cell(cell.folder).result()
         if done is None:
             todo.append(cell)
         else:
@@ -126,9 +126,9 @@ def _advice(without: Sequence[Cell]) -> str:
     if over := over_budget(without[0].config.budget, without[0].folder.parent.parent):
         return f"{over}: raise it to go on"
     records = [written_since(cell.folder) for cell in without]
-    lines = sorted({line_to_fix(record.error or "") for record in records if record} - {""})
+    lines = {record.line_to_fix for record in records if record and record.line_to_fix}
     if lines:
-        return f"fix {', '.join(lines)}, then run {same_command()} again"
+        return f"fix {', '.join(sorted(lines))}, then run {same_command()} again"
     if any(record and record.status is Status.FAILED for record in records):
         return f"mend what failed, then run {same_command()} again"
     return f"run {same_command()} to retry"

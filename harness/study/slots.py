@@ -3,16 +3,10 @@
 from __future__ import annotations
 
 import os
-import signal
-import subprocess
-import sys
-import threading
 from dataclasses import dataclass
-from pathlib import Path
 
 from harness.config import ConfigError, HardwareConfig
 from harness.engine.gpus import visible_gpus
-from harness.records import CONFIG_FILE
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -106,27 +100,3 @@ def _cores() -> list[int]:
     if hasattr(os, "sched_getaffinity"):
         return sorted(os.sched_getaffinity(0))
     return list(range(os.cpu_count() or 1))
-
-
-def torchrun(folder: Path, n_devices: int) -> int:
-    """Run a frozen cell on several devices of this machine and return its exit code.
-
-    A cell that runs out of memory halves the micro-batch in its config; then it is started again.
-    """
-    launcher = ["torch.distributed.run", "--standalone", f"--nproc_per_node={n_devices}"]
-    command = [sys.executable, "-m", *launcher, "-m", "harness.cell", str(folder)]
-    code, tried = 0, ""
-    while (config := (folder / CONFIG_FILE).read_text(encoding="utf-8")) != tried:
-        code, tried = _wait_for(subprocess.Popen(command)), config
-    return code
-
-
-def _wait_for(process: subprocess.Popen[bytes]) -> int:
-    """Wait while the cell trains, or saves its state because this process was asked to stop."""
-    if threading.current_thread() is threading.main_thread():  # only there can signals be handled
-        signal.signal(signal.SIGTERM, lambda *_: process.terminate())
-    try:
-        return process.wait()
-    except KeyboardInterrupt:  # the terminal told the cell as well
-        process.wait()
-        raise
