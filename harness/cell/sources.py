@@ -12,6 +12,7 @@ import hashlib
 import sys
 import sysconfig
 from collections.abc import Callable
+from dataclasses import asdict
 from difflib import get_close_matches
 from functools import lru_cache
 from importlib.machinery import ModuleSpec, SourceFileLoader
@@ -99,9 +100,7 @@ class _Kept:
 
 
 def _targets(config: Config) -> set[str]:
-    model = config.model
-    slots = [model.norm, model.mlp, model.attention, model.position, model.head]
-    slots += [config.optim.optimizer, config.schedule]
+    slots = [asdict(config.model), config.optim.optimizer, config.schedule]
     slots += [card.fn for card in config.interventions.values() if card.fn]
     return {target for slot in slots for target in _walk(slot)}
 
