@@ -11,6 +11,7 @@ parameters defines ``reset_parameters``, so that `harness.engine.randomness` can
 from __future__ import annotations
 
 from collections.abc import Callable
+from functools import partial
 from inspect import signature
 from typing import Any
 
@@ -27,8 +28,9 @@ from harness.modules import MLP, Context, Linear
 
 __all__ = [
     "GPT", "MLP", "Block", "CausalSelfAttention", "Context", "Dropout", "Head", "LayerNorm",
-    "LearnedPositions", "Linear", "TokenEmbedding", "build", "build_part", "build_slot",
-    "call", "count_parameters", "cross_entropy", "flops_per_token", "slot_factory",
+    "LearnedPositions", "Linear", "ModelConfig", "TokenEmbedding", "build", "build_part",
+    "build_slot", "call", "count_parameters", "cross_entropy", "flops_per_token",
+    "set_progress", "slot_factory",
 ]  # fmt: skip
 
 
@@ -45,17 +47,19 @@ def build_slot(slot: Slot, *args: Any) -> Any:
 
 def build_part(slot: Slot, config: ModelConfig, layer: int | None = None) -> Any:
     """Return the module of a slot of the model; see the top of this file."""
-    factory = slot_factory(slot)
+    factory: partial[Any] = slot_factory(slot)  # type: ignore[assignment]
+    wanted = signature(factory.func)
     known = {"config": config} | ({} if layer is None else {"layer": layer})
-    given = {name: known[name] for name in signature(factory).parameters if name in known}
+    given = {name: known[name] for name in known if name in wanted.parameters}
+    given |= factory.keywords
     try:
-        signature(factory).bind(**given)
+        wanted.bind(**given)
     except TypeError as error:
         raise ConfigError(
             f"{slot['_target_']}: {error}; a slot's factory gets the slot's arguments, and the "
             f"model's {' and '.join(known)} if it names them"
         ) from error
-    part = factory(**given)
+    part = factory.func(**given)
     part.asks_ctx = "ctx" in signature(part.forward).parameters
     return part
 
@@ -63,6 +67,12 @@ def build_part(slot: Slot, config: ModelConfig, layer: int | None = None) -> Any
 def call(part: nn.Module, x: Tensor, ctx: Context) -> Tensor:
     """Return part(x), or part(x, ctx) if it asks for it."""
     return part(x, ctx) if getattr(part, "asks_ctx", False) else part(x)  # type: ignore[no-any-return]
+
+
+def set_progress(model: nn.Module, fraction: float) -> None:
+    """Tell a model that keeps it which fraction of all steps was taken."""
+    if isinstance(progress := getattr(model, "progress", None), Tensor):
+        progress.fill_(fraction)
 
 
 class TokenEmbedding(nn.Embedding):
@@ -73,10 +83,10 @@ class TokenEmbedding(nn.Embedding):
 
 
 class LayerNorm(nn.LayerNorm):
-    """Layer normalisation with scale and shift."""
+    """Layer normalisation with scale and, unless `bias` is false, shift."""
 
-    def __init__(self, config: ModelConfig, eps: float = 1e-5) -> None:
-        super().__init__(config.n_embd, eps=eps)
+    def __init__(self, config: ModelConfig, eps: float = 1e-5, bias: bool = True) -> None:
+        super().__init__(config.n_embd, eps=eps, bias=bias)
 
 
 class Dropout(nn.Dropout):
