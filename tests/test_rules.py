@@ -23,11 +23,12 @@ FORBIDDEN = {
         "interventions",
         "transformers",
     },
-    "interventions": {"analysis", "hydra", "wandb"},
+    "interventions": {"harness", "analysis", "hydra", "wandb"},
     "harness": {"analysis", "interventions", "hydra_plugins"},
 }
 ALLOWED = {
     "analysis": {"harness.records", "harness.records.files", "harness.records.versions"},
+    "interventions": {"harness.model"},
 }
 LAZY_WANDB = "tables.py"
 """The one place where the analysis may ask W&B for runs, inside a function."""
