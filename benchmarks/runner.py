@@ -95,9 +95,9 @@ def start_up(base: str) -> list[dict[str, str]]:
             begun[cell.folder] = time.time()
             super()._start(function, cell, *arguments)
 
-        def _settle(self, trial, queue) -> None:
+        def _settle(self, trial) -> None:
             ended[trial.cell.folder] = time.time()
-            super()._settle(trial, queue)
+            super()._settle(trial)
 
     original, runner._Runner = runner._Runner, Timed  # type: ignore[misc]
     run_quietly(cells)

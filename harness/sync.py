@@ -12,7 +12,6 @@ from __future__ import annotations
 
 import argparse
 import fcntl
-import json
 import logging
 import shlex
 import sys
@@ -34,7 +33,7 @@ from harness.records import (
     find_records,
     read_record,
 )
-from harness.records.files import canonical_hash
+from harness.records.files import canonical_hash, read_json_lines
 from harness.tracking.backends import settled
 from harness.tracking.base import (
     PROJECT,
@@ -113,10 +112,11 @@ def _cell(folder: Path, record: RunRecord, target: Target) -> str:
     config = yaml.safe_load((folder / CONFIG_FILE).read_text(encoding="utf-8"))
     identity = cell_identity(target, config, record, folder)
     rows = [
-        [row.get(str(name)) for name in SAMPLE_COLUMNS] for row in _lines(folder / SAMPLES_FILE)
+        [row.get(str(name)) for name in SAMPLE_COLUMNS]
+        for row in read_json_lines(folder / SAMPLES_FILE)
     ]
     exhibits = Exhibits(tables={"samples": ([str(name) for name in SAMPLE_COLUMNS], rows)})
-    metrics = _lines(folder / METRICS_FILE)
+    metrics = read_json_lines(folder / METRICS_FILE)
     replay = _Replay(identity, metrics, cell_summary(record), exhibits)
     return "sent" if _once(folder, target, cell_content(record), replay) else "already"
 
@@ -177,14 +177,6 @@ def _read(file: Path) -> RunRecord:
         return read_record(file)
     except RecordError as error:
         raise SyncError(str(error)) from error
-
-
-def _lines(file: Path) -> list[dict[str, Any]]:
-    text = file.read_text(encoding="utf-8") if file.exists() else ""
-    try:
-        return [json.loads(line) for line in text.splitlines()]
-    except json.JSONDecodeError as error:
-        raise SyncError(f"{file} has a line that is not JSON ({error})") from error
 
 
 def main(arguments: list[str] | None = None) -> int:

@@ -23,7 +23,8 @@ FORBIDDEN = {
     "interventions": {"harness", "analysis", "hydra", "wandb"},
     "harness": {"analysis", "interventions", "hydra_plugins"},
 }
-ALLOWED = {"analysis": {"harness.records", "harness.records.files", "harness.records.versions"}}
+RECORDS = ("", ".files", ".study", ".versions")
+ALLOWED = {"analysis": {f"harness.records{part}" for part in RECORDS}}
 LAZY_WANDB = "tables.py"
 """The one place where the analysis may ask W&B for runs, inside a function."""
 

@@ -14,6 +14,7 @@ from harness.config import Config, ConfigError, plain, scientific
 from harness.data.corpus import Corpus, ensure_prepared
 from harness.records import (
     CONFIG_FILE,
+    FINISHED,
     METRICS_FILE,
     RECORD_FILE,
     SAMPLES_FILE,
@@ -24,8 +25,6 @@ from harness.records import (
     read_record,
 )
 from harness.records.files import canonical_hash, write_atomic
-
-FINISHED = (Status.COMPLETE, Status.DIVERGED)
 
 
 def locate(config: Config) -> Path:

@@ -18,7 +18,6 @@ from harness.cell.console import logging_to, wants_bar
 from harness.cell.errors import failure
 from harness.cell.exits import EXIT_BUSY
 from harness.cell.freeze import (
-    FINISHED,
     check_identity,
     describe,
     finished_record,
@@ -37,6 +36,7 @@ from harness.engine.memory import out_of_memory
 from harness.engine.randomness import weights_hash
 from harness.loop import Diverged, Nobody, Training, evaluate, largest_micro_batch, train
 from harness.records import (
+    FINISHED,
     TEST_DOCUMENTS_FILE,
     TEST_LOSSES_FILE,
     RunRecord,

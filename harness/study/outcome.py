@@ -8,19 +8,10 @@ from contextlib import suppress
 from dataclasses import asdict
 from pathlib import Path
 
-from harness.cell.freeze import FINISHED
 from harness.cell.lock import LOCK_FILE, living_owner
 from harness.config import BudgetConfig
-from harness.records import (
-    LOG_FILE,
-    RECORD_FILE,
-    RecordError,
-    RunRecord,
-    Status,
-    find_records,
-    read_record,
-)
-from harness.study.states import last_line
+from harness.records import FINISHED, LOG_FILE, RECORD_FILE, RecordError, RunRecord, read_record
+from harness.records.study import Study
 
 
 def written_since(folder: Path, since: str = "") -> RunRecord | None:
@@ -38,18 +29,6 @@ def result(folder: Path) -> RunRecord | None:
     return record if record and record.status in FINISHED else None
 
 
-def has_begun(folder: Path) -> bool:
-    """Tell whether the cell has taken steps before, or is taking them now."""
-    record = written_since(folder)
-    return record is not None and record.status is not Status.FAILED
-
-
-def was_preempted(folder: Path, since: str) -> bool:
-    """Tell whether the try that began then was asked to stop."""
-    record = written_since(folder, since)
-    return record is not None and record.status is Status.PREEMPTED
-
-
 def why(folder: Path, since: str) -> str:
     """Return the error of the try that began then, or what it said last if it wrote none."""
     if not folder.is_dir():
@@ -61,6 +40,13 @@ def why(folder: Path, since: str) -> str:
     if log.exists() and not os.access(log, os.W_OK):
         return f"no permission to write {log}"
     return last_line(folder)
+
+
+def last_line(folder: Path) -> str:
+    """Return the last line of the cell's log."""
+    path = folder / LOG_FILE
+    lines = path.read_text(errors="replace").split("\n") if path.exists() else []
+    return next((line.strip() for line in reversed(lines) if line.strip()), "no output")
 
 
 def tidy(folder: Path) -> None:
@@ -78,13 +64,13 @@ def keep_log(folder: Path) -> None:
         (folder / LOG_FILE).rename(folder / f"log.{n}.txt")
 
 
-def over_budget(budget: BudgetConfig, study: Path) -> str | None:
+def over_budget(budget: BudgetConfig, study: Study) -> str | None:
     """Say which limit the study's records have reached, None if none."""
     limits = {name: limit for name, limit in asdict(budget).items() if limit is not None}
     if not limits:
         return None
     try:
-        records = [read_record(path) for path in find_records(study)]
+        records = study.records().values()
     except RecordError as error:
         return f"what was spent is unknown: {error}"
     spent = {

@@ -17,9 +17,16 @@ from harness.cell import provenance
 from harness.cell.console import say
 from harness.cell.freeze import freeze, load_frozen
 from harness.config import Autocast, Config, ConfigError, Flat, Matmul, plain, recipe
-from harness.records import BASELINE, METRICS_FILE, RECORD_FILE, StudyPlan, read_plan, write_plan
+from harness.records import (
+    BASELINE,
+    FEWEST_DF,
+    METRICS_FILE,
+    RECORD_FILE,
+    StudyPlan,
+    write_plan,
+)
 from harness.records.files import canonical_hash, now
-from harness.records.versions import note_command
+from harness.records.study import Study
 from harness.study.outcome import result
 from harness.study.states import cell_states, seed_text, shown
 
@@ -39,6 +46,11 @@ class Cell:
             self.frozen = True
 
     @property
+    def study(self) -> Study:
+        """The study that it belongs to."""
+        return Study.of(self.folder)
+
+    @property
     def name(self) -> str:
         """Arm and seed, for people."""
         return _key(self.entry)
@@ -48,10 +60,6 @@ class Cell:
         """What the study's plan says of it."""
         seeds = asdict(self.config.seeds)
         return {"arm": self.config.arm, "seeds": seeds, "cell": self.folder.name}
-
-    def wanted(self, arms: set[str], n_seeds: int) -> bool:
-        """Tell whether this is one of the first `n_seeds` seeds of one of the arms."""
-        return self.config.arm in arms and self.config.seed < n_seeds
 
     @property
     def work(self) -> float:
@@ -68,21 +76,16 @@ def settle(cells: Sequence[Cell], n_jobs: int, looks: Sequence[int] = ()) -> Non
 
     An arm's cells may still be planned anew, and a study while it has none but such arms, as long
     as none of them has logged a loss or ended: nobody has seen what the change would be made for.
-    What the command asks for is noted in the study's folder.
-
-    Raises
-    ------
-    ConfigError
-        There is no cell, two would be the same, or the plan changed under a study; nothing has
-        been written then.
+    What the command asks for is noted in the study's folder. A sweep that is refused, with a
+    `ConfigError`, has written nothing.
     """
     if not cells:
         raise ConfigError("an empty sweep: name at least one arm and one seed")
     _refuse_twins(cells, n_jobs)
-    study = cells[0].folder.parent.parent
+    study = cells[0].study
     new = _plan(cells, looks) if cells[0].config.study.arms else None
     seen = _seen(study) if new else set()
-    old = read_plan(study) if seen else None
+    old = study.plan() if seen else None
     if old and new:
         _hold_against(old, new, seen)
         new = replace(old, cells=new.cells)
@@ -90,16 +93,15 @@ def settle(cells: Sequence[Cell], n_jobs: int, looks: Sequence[int] = ()) -> Non
     for cell in cells:
         cell.freeze()
     if new and new != old:
-        write_plan(study, new)
-    note_command(study, [cell.entry for cell in cells])
-    warn_of_no_verdict(study, planned=new is not None)
+        write_plan(study.folder, new)
+    study.note_command([cell.entry for cell in cells])
+    _warn_of_no_verdict(study, planned=new is not None)
 
 
-def _seen(study: Path) -> set[str]:
+def _seen(study: Study) -> set[str]:
     """Return the arms of which a loss was logged, or a result is known: one may log nothing."""
-    logged = {file.parent for file in study.glob(f"*/*/{METRICS_FILE}")}
-    others = {file.parent for file in study.glob(f"*/*/{RECORD_FILE}")} - logged
-    return {folder.parent.name for folder in logged | set(filter(result, others))}
+    cells = study.cells()
+    return {cell.parent.name for cell in cells if (cell / METRICS_FILE).exists() or result(cell)}
 
 
 def _refuse_twins(cells: Sequence[Cell], n_jobs: int) -> None:
@@ -207,11 +209,7 @@ def _key(cell: dict[str, Any]) -> str:
     return f"{cell['arm']} seed {seed_text(cell['seeds'].values())}"
 
 
-FEWEST_DF = 3
-"""Degrees of freedom below which the analysis gives no verdict."""
-
-
-def warn_of_no_verdict(study: Path, *, planned: bool) -> None:
+def _warn_of_no_verdict(study: Study, *, planned: bool) -> None:
     """Point out, before the hours are spent, a study whose arms can only end as undecided."""
     runs = [(s.arm, s.seed.split("/")[0]) for s in shown(cell_states(study))[0] if s.seed != "?"]
     arms = {arm for arm, _ in runs}

@@ -1,37 +1,70 @@
-"""What happens in the process of one cell: it enters its slot, and ends with its launcher."""
+"""How a cell is started, on one device or several, and what happens in its process."""
 
 from __future__ import annotations
 
 import multiprocessing
 import os
 import signal
+import subprocess
 import sys
 import threading
+import time
+from collections.abc import Callable, Sequence
+from contextlib import suppress
+from multiprocessing.process import BaseProcess
 from pathlib import Path
+from typing import Any
 
-from harness.records import LOG_FILE
-from harness.study.slots import Slot, torchrun
+from harness.records import CONFIG_FILE, LOG_FILE
+from harness.study.slots import Slot
 
 STOP_SIGNALS = (signal.SIGTERM, signal.SIGHUP)
 """Asked to stop, closed the terminal: what the launcher passes on to its cells."""
+_FORKS = multiprocessing.get_context("forkserver")
 
 
-def run_cell(folder: Path, slot: Slot, command: list[str]) -> None:
-    """Run the cell on its slot; everything it prints goes to the cell's log."""
+def prepare(modules: Sequence[str], threads: int) -> None:
+    """Have the process that all others fork from import these modules first."""
+    os.environ.setdefault("OMP_NUM_THREADS", str(threads))
+    _FORKS.set_forkserver_preload(list(modules))
+
+
+def start(function: Callable[..., None], *arguments: Any) -> BaseProcess:
+    """Start a function in a process of its own; a fork server that dies meanwhile is replaced."""
+    for patience in (0.1, 1.0):
+        with suppress(EOFError, ConnectionError):
+            return _fork(function, arguments)
+        time.sleep(patience)
+    return _fork(function, arguments)
+
+
+def _fork(function: Callable[..., None], arguments: tuple[Any, ...]) -> BaseProcess:
+    process = _FORKS.Process(target=function, args=arguments)
+    process.start()
+    return process
+
+
+def run_in_slot(folder: Path, slot: Slot, command: list[str]) -> None:
+    """Train the cell on its slot; everything it prints goes to the cell's log."""
     _enter(folder, slot, command)
-    if slot.n_devices > 1:
-        sys.exit(torchrun(folder, slot.n_devices))
-    from harness.cell.train import report
-
-    sys.exit(report(folder))
+    sys.exit(train(folder, slot.n_devices))
 
 
-def rehearse(folder: Path, slot: Slot, command: list[str], n_slots: int) -> None:
+def rehearse_in_slot(folder: Path, slot: Slot, command: list[str], n_slots: int) -> None:
     """Take one small step of the cell, and throw it away."""
     _enter(folder, slot, command)
-    from harness.cell import train as cell
+    from harness.cell.train import rehearse
 
-    sys.exit(cell.rehearse(folder, n_slots))
+    sys.exit(rehearse(folder, n_slots))
+
+
+def train(folder: Path, n_devices: int) -> int:
+    """Train a frozen cell, here or in a process for each device, and return its exit code."""
+    if n_devices > 1:
+        return _torchrun(folder, n_devices)
+    from harness.cell.train import report  # imports torch
+
+    return report(folder)
 
 
 def _enter(folder: Path, slot: Slot, command: list[str]) -> None:
@@ -54,3 +87,27 @@ def _follow_launcher() -> None:
     if launcher is not None:
         launcher.join()
         os.kill(os.getpid(), signal.SIGTERM)
+
+
+def _torchrun(folder: Path, n_devices: int) -> int:
+    """Train a cell in processes that torchrun starts.
+
+    A cell that runs out of memory halves the micro-batch in its config; then it is started again.
+    """
+    launcher = ["torch.distributed.run", "--standalone", f"--nproc_per_node={n_devices}"]
+    command = [sys.executable, "-m", *launcher, "-m", "harness.cell", str(folder)]
+    code, tried = 0, ""
+    while (config := (folder / CONFIG_FILE).read_text(encoding="utf-8")) != tried:
+        code, tried = _wait_for(subprocess.Popen(command)), config
+    return code
+
+
+def _wait_for(process: subprocess.Popen[bytes]) -> int:
+    """Wait while the cell trains, or saves its state because this process was asked to stop."""
+    if threading.current_thread() is threading.main_thread():  # only there can signals be handled
+        signal.signal(signal.SIGTERM, lambda *_: process.terminate())
+    try:
+        return process.wait()
+    except KeyboardInterrupt:  # the terminal told the cell as well
+        process.wait()
+        raise

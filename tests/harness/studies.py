@@ -9,7 +9,9 @@ from pathlib import Path
 from rich.console import Console
 
 from harness.records import read_record
-from harness.study.states import cell_states, table
+from harness.records.study import Study
+from harness.study.display import table
+from harness.study.states import cell_states
 
 STUDY = ["+study=demo", "study.arms=[baseline,qkv_bias]", "study.seeds=2"]
 
@@ -47,7 +49,7 @@ def results(runs: Path) -> dict[str, tuple]:
 
 def shown_table(study: Path) -> str:
     console = Console(width=80, file=io.StringIO())
-    console.print(table(cell_states(study), "", 80))
+    console.print(table(cell_states(Study(study)), "", 80))
     return console.file.getvalue()
 
 

@@ -20,9 +20,12 @@ from harness.records import (
     write_plan,
     write_record,
 )
+from harness.records.study import Study
+from harness.status import beside
 from harness.study import display as screen
-from harness.study.display import Screen
-from harness.study.states import CellState, beside, cell_states, summary, table
+from harness.study.display import Screen, summary, table
+from harness.study.states import CellState, cell_states
+from harness.study.states import shown as first_and_others
 from tests.harness.studies import STUDY, shown_table
 
 
@@ -57,7 +60,7 @@ def test_a_record_of_another_program_is_refused_in_one_line(
 
 def test_a_frozen_cell_that_never_started_is_planned_with_or_without_a_plan(tiny, tmp_path) -> None:
     folder = freeze(load([*tiny, "+intervention=qkv_bias", "seed=3"]))
-    (state,) = cell_states(folder.parent.parent)
+    (state,) = cell_states(Study.of(folder))
     assert (state.arm, state.seed, state.state) == ("qkv_bias", "3", "planned")
 
 
@@ -77,15 +80,13 @@ def test_of_two_versions_of_a_cell_the_table_shows_the_planned_or_else_the_lates
 
 
 def test_cells_that_differ_in_one_of_their_seeds_are_all_shown(tmp_path) -> None:
-    from harness.study.states import shown as first_and_others
-
     for cell_id, (data, loop) in enumerate([(0, 0), (0, 1), (1, 0), (1, 1)]):
         record = RunRecord(
             study="s", arm="baseline", interventions=[], cell=str(cell_id), n_steps=1,
             seeds=Seeds(init=0, data=data, loop=loop),
         )  # fmt: skip
         write_record(tmp_path / "baseline" / str(cell_id), record)
-    first, others = first_and_others(cell_states(tmp_path))
+    first, others = first_and_others(cell_states(Study(tmp_path)))
     assert sorted(state.seed for state in first) == ["0", "0/0/1", "0/1/0", "0/1/1"]
     assert not others
 
@@ -95,7 +96,7 @@ def test_a_run_whose_process_died_is_shown_as_interrupted(tiny, tmp_path) -> Non
     record = cell.run(folder)
     record.status = Status.RUNNING
     write_record(folder, record)
-    states = cell_states(folder.parent.parent)
+    states = cell_states(Study.of(folder))
     assert states[0].state == "interrupted"
     assert "interrupted: baseline seed 0: step 10/10" in summary(states)
 
@@ -130,7 +131,7 @@ def test_cells_of_an_earlier_version_that_never_started_are_counted_as_such() ->
 def test_a_cell_that_cannot_be_read_is_shown_as_such_beside_the_others(tiny, file) -> None:
     folder = freeze(load([*tiny, "seed=1"]))
     (freeze(load(tiny)) / file).write_text("{")
-    states = cell_states(folder.parent.parent)
+    states = cell_states(Study.of(folder))
     assert sorted(state.state for state in states) == ["planned", "unreadable"]
     assert "1 planned" in summary(states)
     assert "unreadable: baseline" in summary(states)
@@ -162,7 +163,7 @@ def test_status_counts_what_it_shows_and_lists_the_studies_of_a_folder(command, 
     ("seconds", "text"), [(0.2, "0 s"), (119, "119 s"), (200, "3.3 min"), (8000, "2.2 h")]
 )
 def test_what_is_left_is_told_in_the_unit_that_suits_it(tmp_path, monkeypatch, seconds, text):
-    watched = screen.Screen(tmp_path, n_cells=2, n_slots=1)
+    watched = screen.Screen(Study(tmp_path), n_cells=2, n_slots=1)
     watched.n_done = 1
     monkeypatch.setattr(screen.time, "perf_counter", lambda: watched.start + seconds)
     assert watched._left() == text
@@ -170,7 +171,7 @@ def test_what_is_left_is_told_in_the_unit_that_suits_it(tmp_path, monkeypatch, s
 
 def test_a_view_never_stops_a_study(tmp_path) -> None:
     (tmp_path / "plan.json").write_text("{")
-    screen = Screen(tmp_path, 1, 1)
+    screen = Screen(Study(tmp_path), 1, 1)
     screen.live = Live(console=Console(file=io.StringIO()), auto_refresh=False)
     screen.refresh(now=True)
     assert screen.shown

@@ -9,15 +9,15 @@ import pytest
 
 from harness.cell import train as cell
 from harness.cell.exits import StudyFailed
-from harness.cell.freeze import freeze, locate
+from harness.cell.freeze import freeze
 from harness.cell.lock import LOCK_FILE
 from harness.config.compose import load
 from harness.records import Status, write_record
-from harness.study import runner
-from harness.study.outcome import over_budget, tidy, was_preempted, why
+from harness.records.study import Study
+from harness.study import process
+from harness.study.outcome import over_budget, tidy, why, written_since
 from harness.study.plan import Cell
 from harness.study.runner import require_results, run_cells
-from harness.study.slots import plan_slots
 from harness.study.states import cell_states
 from tests.harness.studies import STUDY, launch, overlay, results, wait_until
 
@@ -25,7 +25,7 @@ from tests.harness.studies import STUDY, launch, overlay, results, wait_until
 def test_the_budget_is_held_against_what_the_records_cost(tiny, tmp_path) -> None:
     config = load([*tiny, "hardware.usd_per_hour=2"])
     folder = freeze(config)
-    study = folder.parent.parent
+    study = Study.of(folder)
     assert over_budget(config.budget, study) is None
     cell.run(folder)
     for limits, words in ((["budget.tokens=2560"], "budget.tokens=2560 is spent"),
@@ -43,7 +43,7 @@ def test_a_spent_budget_starts_no_new_cell(command, tmp_path, tiny) -> None:
     assert done.returncode == 1
     assert "stopping: budget.tokens=1 is spent (2560); 3 cells are not started" in done.stderr
     assert "no result: budget.tokens=1 is spent (2560): raise it to go on" in done.stderr
-    states = cell_states(tmp_path / "runs" / "demo")
+    states = cell_states(Study(tmp_path / "runs" / "demo"))
     assert sorted(state.state for state in states) == ["complete", "planned", "planned", "planned"]
 
 
@@ -99,10 +99,8 @@ def test_a_rehearsal_that_is_killed_from_outside_breaks_no_arm(command, tmp_path
 
 @pytest.mark.parametrize(("deaths", "starts"), [(2, True), (3, False)])
 def test_a_fork_server_that_dies_while_it_is_asked_is_asked_again(
-    tiny, monkeypatch, deaths: int, starts: bool
+    monkeypatch, deaths: int, starts: bool
 ) -> None:
-    config = load(tiny)
-    cell_ = Cell(folder=locate(config), config=config)
     tried: list[int] = []
 
     class Process:
@@ -114,15 +112,13 @@ def test_a_fork_server_that_dies_while_it_is_asked_is_asked_again(
             if len(tried) <= deaths:
                 raise EOFError("unexpected EOF")
 
-    study = runner._Runner(plan_slots(config.hardware), screen=None)
-    monkeypatch.setattr(study, "context", type("Context", (), {"Process": Process}))
-    monkeypatch.setattr(runner.time, "sleep", lambda _: None)
+    monkeypatch.setattr(process, "_FORKS", type("Context", (), {"Process": Process}))
+    monkeypatch.setattr(process.time, "sleep", lambda _: None)
     if starts:
-        study._start(print, cell_)
-        assert len(study.running) == 1
+        assert isinstance(process.start(print), Process)
     else:
         with pytest.raises(EOFError):
-            study._start(print, cell_)
+            process.start(print)
     assert len(tried) == 3
 
 
@@ -162,9 +158,11 @@ def test_the_error_of_an_earlier_try_is_not_that_of_this_one(tiny) -> None:
     record.status, record.error = Status.PREEMPTED, "stopped"
     write_record(folder, record)
     (folder / "log.txt").write_text("killed\n")
-    assert (why(folder, record.updated), was_preempted(folder, record.updated)) == ("stopped", True)
+    assert written_since(folder, record.updated).status is Status.PREEMPTED
+    assert why(folder, record.updated) == "stopped"
     later = "9999-01-01T00:00:00+00:00"
-    assert (why(folder, later), was_preempted(folder, later)) == ("killed", False)
+    assert written_since(folder, later) is None
+    assert why(folder, later) == "killed"
 
 
 @pytest.mark.parametrize(

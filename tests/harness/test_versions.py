@@ -9,9 +9,11 @@ import pytest
 from harness.cell import train as cell
 from harness.cell.freeze import locate
 from harness.config.compose import load
-from harness.records.versions import last_asked, note_command, read_commands
+from harness.records.study import Study
+from harness.records.versions import last_asked
+from harness.status import beside
 from harness.study.plan import Cell, settle
-from harness.study.states import beside, cell_states
+from harness.study.states import cell_states
 from tests.harness.studies import overlay, shown_table
 
 
@@ -47,7 +49,9 @@ def test_a_version_of_an_arm_asked_for_again_is_the_one_shown(
         losses[eps] = f"{cell.run(one.folder).losses.test:.4f}"
         assert losses[eps] in shown_table(study)
     assert losses["0.1"] != losses["0.9"]
-    assert "1 superseded (the arm was edited and asked for again)" in beside(cell_states(study))
+    assert "1 superseded (the arm was edited and asked for again)" in beside(
+        cell_states(Study(study))
+    )
     lines = (study / "commands.jsonl").read_text().splitlines()
     assert len(lines) == 3
     settle([one], 1)
@@ -57,13 +61,13 @@ def test_a_version_of_an_arm_asked_for_again_is_the_one_shown(
 
 def test_a_command_behind_a_torn_line_is_not_lost(tmp_path) -> None:
     cells = [{"arm": "a", "seeds": {"init": i}, "cell": f"c{i}"} for i in range(2)]
-    note_command(tmp_path, cells[:1])
+    Study(tmp_path).note_command(cells[:1])
     file = tmp_path / "commands.jsonl"
     with file.open("ab") as torn:
         torn.write(b'{"time": "2026", "cells": [{"cel\x00\xff')
-    note_command(tmp_path, cells)
-    assert [command["cells"] for command in read_commands(tmp_path)] == [cells[:1], cells]
-    assert last_asked(read_commands(tmp_path)).keys() == {"c0", "c1"}
+    Study(tmp_path).note_command(cells)
+    assert [command["cells"] for command in Study(tmp_path).commands()] == [cells[:1], cells]
+    assert last_asked(Study(tmp_path).commands()).keys() == {"c0", "c1"}
     assert file.read_bytes().count(b"\n") == 3
 
 
