@@ -162,7 +162,7 @@ class Journal:
         """Release the terminal and the tracker."""
         if self.is_main:
             self.progress.close()
-            self.tracker.finish(self.record)
+            self.tracker.finish()
 
     def _resume(self) -> None:
         """Go on from the newest checkpoint, if there is one."""
@@ -218,7 +218,6 @@ class Journal:
                 row = {"step": t.step, "tokens": tokens, "prompt": prompt, "completion": text}
                 rows.append(row)
             self._append(SAMPLES_FILE, rows)
-            self.tracker.samples(rows)
 
     def _append(self, name: str, rows: list[dict[str, Any]]) -> None:
         self.lock.check()
