@@ -11,13 +11,12 @@ its own, with the table of verdicts, the figures and links to the cells.
 from __future__ import annotations
 
 import argparse
-import fcntl
 import logging
 import shlex
 import sys
 from collections import Counter
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -25,7 +24,7 @@ from typing import Any
 import yaml
 
 from harness.records import CONFIG_FILE, FINISHED, METRICS_FILE, RunRecord
-from harness.records.files import read_json_lines
+from harness.records.files import flocked, read_json_lines
 from harness.records.study import Study
 from harness.tracking.backends import settled
 from harness.tracking.base import PROJECT, Ending, Identity, MirrorError, Target, one_line
@@ -111,9 +110,9 @@ def _send(
 
 @contextmanager
 def _alone(study: Study) -> Iterator[None]:
-    with (study.folder / LOCK_FILE).open("w") as file:
+    with ExitStack() as held:
         try:
-            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            held.enter_context(flocked(study.folder / LOCK_FILE, wait=False))
         except BlockingIOError:
             raise SyncError(f"another sync of {study} is at work: wait until it is done") from None
         yield

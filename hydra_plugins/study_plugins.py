@@ -23,7 +23,7 @@ from omegaconf import DictConfig
 
 if TYPE_CHECKING:
     from harness.records.study import Study
-    from harness.study.plan import Cell
+    from harness.study.plan import PlannedCell
 
 LOOKS_FILE = "looks.jsonl"
 _HERE = "hydra_plugins.study_plugins"
@@ -169,7 +169,9 @@ def n_seeds(config: DictConfig, arm: str) -> int:
     return int(study.baseline_seeds if baseline else study.seeds)
 
 
-def settled(config: DictConfig, jobs: Sequence[Job], looks: Sequence[int] = ()) -> dict[Job, Cell]:
+def settled(
+    config: DictConfig, jobs: Sequence[Job], looks: Sequence[int] = ()
+) -> dict[Job, PlannedCell]:
     """Freeze every job and settle the plan, once all of them have been checked."""
     from harness.study.plan import settle
 
@@ -178,24 +180,25 @@ def settled(config: DictConfig, jobs: Sequence[Job], looks: Sequence[int] = ()) 
     return cells
 
 
-def _cell(config: DictConfig, job: Sequence[str]) -> Cell:
+def _cell(config: DictConfig, job: Sequence[str]) -> PlannedCell:
     """Compose and check one job; a job that this process knows is not touched again."""
     hydra_overrides = tuple(config.hydra.overrides.hydra)
     return _composed(hydra_overrides, tuple(job), overwrite=bool(config.overwrite))
 
 
 @cache
-def _composed(hydra_overrides: tuple[str, ...], job: Job, *, overwrite: bool) -> Cell:
-    from harness.cell.freeze import locate
+def _composed(hydra_overrides: tuple[str, ...], job: Job, *, overwrite: bool) -> PlannedCell:
     from harness.config.compose import resolve
-    from harness.study.plan import Cell
+    from harness.study.plan import PlannedCell
 
     config = resolve(hydra_overrides, job)
     config.overwrite = overwrite
-    return Cell(folder=locate(config), config=config)
+    return PlannedCell(config)
 
 
-def _launch(launcher: Launcher, jobs: Sequence[Job], cells: dict[Job, Cell]) -> Sequence[JobReturn]:
+def _launch(
+    launcher: Launcher, jobs: Sequence[Job], cells: dict[Job, PlannedCell]
+) -> Sequence[JobReturn]:
     """Run the jobs; whoever ran them, a cell without a result is an error."""
     from harness.cell.console import say
     from harness.study.runner import require_results

@@ -26,7 +26,7 @@ FORBIDDEN = {
     "interventions": {"analysis", "hydra", "wandb"},
     "harness": {"analysis", "interventions", "hydra_plugins"},
 }
-RECORDS = ("", ".files", ".study", ".versions")
+RECORDS = ("", ".cell", ".files", ".study", ".versions")
 ALLOWED = {"analysis": {f"harness.records{part}" for part in RECORDS}}
 LAZY_WANDB = "tables.py"
 """The one place where the analysis may ask W&B for runs, inside a function."""

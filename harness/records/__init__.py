@@ -49,7 +49,7 @@ class Status(StrEnum):
 
 
 FINISHED = (Status.COMPLETE, Status.DIVERGED)
-"""Nothing is left to train."""
+"""A result: such a cell is not trained again."""
 
 
 @dataclass(kw_only=True, slots=True)
@@ -166,6 +166,8 @@ class RunRecord:
     finished: str | None = None
     error: str | None = None
     """Last line of the traceback of a failed cell, or why it diverged."""
+    line_to_fix: str | None = None
+    """FILE:LINE of the cell's own code, where that failed."""
 
 
 @dataclass(kw_only=True, slots=True)

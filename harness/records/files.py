@@ -7,7 +7,8 @@ import json
 import os
 import secrets
 import unicodedata
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -93,3 +94,18 @@ def append_json_lines(path: Path, rows: Iterable[dict[str, Any]]) -> None:
         file.seek(max(0, file.seek(0, os.SEEK_END) - 1))
         torn = file.read(1) not in (b"", b"\n")
         file.write(b"\n" * torn + text.encode())
+
+
+@contextmanager
+def flocked(path: Path, *, shared: bool = False, wait: bool = True) -> Iterator[None]:
+    """Hold an flock on a file; the kernel drops it however the process ends.
+
+    An exclusive one, for which the file is created, or a `shared` one of a file that is there.
+    Without `wait`, `BlockingIOError` where another process holds one that excludes this.
+    """
+    import fcntl  # not on Windows, where the analysis reads records, too
+
+    kind = fcntl.LOCK_SH if shared else fcntl.LOCK_EX
+    with path.open("rb" if shared else "ab") as file:
+        fcntl.flock(file, kind if wait else kind | fcntl.LOCK_NB)
+        yield

@@ -10,7 +10,6 @@ from typing import Any
 
 from harness.records import (
     CONFIG_FILE,
-    PLAN_FILE,
     RECORD_FILE,
     RunRecord,
     StudyPlan,
@@ -30,18 +29,8 @@ class Study:
 
     folder: Path
 
-    @classmethod
-    def of(cls, cell: Path) -> Study:
-        """Return the study of a cell, given the cell's folder ``runs/STUDY/ARM/CELL``."""
-        return cls(cell.parent.parent)
-
     def __str__(self) -> str:
         return str(self.folder)
-
-    @property
-    def plan_file(self) -> Path:
-        """Where the plan stands, if there is one."""
-        return self.folder / PLAN_FILE
 
     def plan(self) -> StudyPlan | None:
         """Return the plan, None if there never was one; `RecordError` if it cannot be read."""

@@ -1,11 +1,10 @@
-"""How a cell is started, on one device or several, and what happens in its process."""
+"""Start a cell in a process of its own; there it enters its slot, and ends with its launcher."""
 
 from __future__ import annotations
 
 import multiprocessing
 import os
 import signal
-import subprocess
 import sys
 import threading
 import time
@@ -15,7 +14,8 @@ from multiprocessing.process import BaseProcess
 from pathlib import Path
 from typing import Any
 
-from harness.records import CONFIG_FILE, LOG_FILE
+from harness.cell.start import start_cell
+from harness.records import LOG_FILE
 from harness.study.slots import Slot
 
 STOP_SIGNALS = (signal.SIGTERM, signal.SIGHUP)
@@ -47,7 +47,7 @@ def _fork(function: Callable[..., None], arguments: tuple[Any, ...]) -> BaseProc
 def run_in_slot(folder: Path, slot: Slot, command: list[str]) -> None:
     """Train the cell on its slot; everything it prints goes to the cell's log."""
     _enter(folder, slot, command)
-    sys.exit(train(folder, slot.n_devices))
+    sys.exit(start_cell(folder, slot.n_devices))
 
 
 def rehearse_in_slot(folder: Path, slot: Slot, command: list[str], n_slots: int) -> None:
@@ -56,15 +56,6 @@ def rehearse_in_slot(folder: Path, slot: Slot, command: list[str], n_slots: int)
     from harness.cell.train import rehearse
 
     sys.exit(rehearse(folder, n_slots))
-
-
-def train(folder: Path, n_devices: int) -> int:
-    """Train a frozen cell, here or in a process for each device, and return its exit code."""
-    if n_devices > 1:
-        return _torchrun(folder, n_devices)
-    from harness.cell.train import report  # imports torch
-
-    return report(folder)
 
 
 def _enter(folder: Path, slot: Slot, command: list[str]) -> None:
@@ -87,27 +78,3 @@ def _follow_launcher() -> None:
     if launcher is not None:
         launcher.join()
         os.kill(os.getpid(), signal.SIGTERM)
-
-
-def _torchrun(folder: Path, n_devices: int) -> int:
-    """Train a cell in processes that torchrun starts.
-
-    A cell that runs out of memory halves the micro-batch in its config; then it is started again.
-    """
-    launcher = ["torch.distributed.run", "--standalone", f"--nproc_per_node={n_devices}"]
-    command = [sys.executable, "-m", *launcher, "-m", "harness.cell", str(folder)]
-    code, tried = 0, ""
-    while (config := (folder / CONFIG_FILE).read_text(encoding="utf-8")) != tried:
-        code, tried = _wait_for(subprocess.Popen(command)), config
-    return code
-
-
-def _wait_for(process: subprocess.Popen[bytes]) -> int:
-    """Wait while the cell trains, or saves its state because this process was asked to stop."""
-    if threading.current_thread() is threading.main_thread():  # only there can signals be handled
-        signal.signal(signal.SIGTERM, lambda *_: process.terminate())
-    try:
-        return process.wait()
-    except KeyboardInterrupt:  # the terminal told the cell as well
-        process.wait()
-        raise

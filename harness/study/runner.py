@@ -15,19 +15,17 @@ from contextlib import suppress
 from dataclasses import dataclass
 from multiprocessing.connection import wait
 from multiprocessing.process import BaseProcess
-from pathlib import Path
 
 from harness.cell.console import say
-from harness.cell.errors import line_to_fix
 from harness.cell.exits import EXIT_BUSY, ONE_REQUEST_SECONDS, StudyFailed, same_command
-from harness.cell.freeze import describe, finished_record
 from harness.cell.lock import living_owner
-from harness.records import LOG_FILE, Status
+from harness.records import Status
+from harness.records.cell import describe
 from harness.records.files import now
 from harness.study import process
 from harness.study.display import Screen, summary
 from harness.study.outcome import keep_log, over_budget, result, tidy, why, written_since
-from harness.study.plan import Cell
+from harness.study.plan import PlannedCell
 from harness.study.slots import Slot, plan_slots
 from harness.study.states import cell_state
 
@@ -36,19 +34,19 @@ ALIKE = 3
 """So many first cells that fail alike stop a study."""
 
 
-def run_cells(cells: Sequence[Cell]) -> None:
+def run_cells(cells: Sequence[PlannedCell]) -> None:
     """Run the cells that have no result, as many at once as there are slots, the largest first.
 
     Raises `StudyFailed` if some have no result then; they and their errors have been listed.
     """
     todo = []
     for cell in cells:
-        done = finished_record(cell.folder)
+        done = cell.result()
         if done is None:
             todo.append(cell)
         else:
             say(f"skipped, already {describe(done, cell.folder)}")
-            tidy(cell.folder)
+            tidy(cell)
     if todo:
         slots = plan_slots(todo[0].config.hardware)
         process.prepare(preload(todo), slots[0].threads)
@@ -58,32 +56,32 @@ def run_cells(cells: Sequence[Cell]) -> None:
     require_results(cells)
 
 
-def preload(cells: Sequence[Cell]) -> list[str]:
+def preload(cells: Sequence[PlannedCell]) -> list[str]:
     """Name the modules to import once for all cells; torch._dynamo, 0.7 s, only where needed."""
     optimizers = {cell.config.optim.optimizer["_target_"] for cell in cells}
     needed = cells[0].config.hardware.compile or optimizers != {"harness.optim.adamw"}
     return ["torch._dynamo"] * needed + ["harness.study.nursery"]
 
 
-def require_results(cells: Sequence[Cell]) -> None:
+def require_results(cells: Sequence[PlannedCell]) -> None:
     """Say how the cells stand; `StudyFailed` if some of them have no result."""
-    states = [cell_state(cell.folder, cell.entry) for cell in cells]
+    states = [cell_state(cell, cell.entry) for cell in cells]
     say(f"{summary(states)}\n{cells[0].study}")
-    without = [cell for cell in cells if not result(cell.folder)]
+    without = [cell for cell in cells if not result(cell)]
     if without:
         raise StudyFailed(
             f"{len(without)} of {len(cells)} cells have no result: {_advice(without)}"
         )
 
 
-def _advice(without: Sequence[Cell]) -> str:
+def _advice(without: Sequence[PlannedCell]) -> str:
     """Say how the cells without a result come to one."""
     if over := over_budget(without[0].config.budget, without[0].study):
         return f"{over}: raise it to go on"
-    records = [record for cell in without if (record := written_since(cell.folder))]
-    lines = sorted({line_to_fix(record.error or "") for record in records} - {""})
+    records = [record for cell in without if (record := written_since(cell))]
+    lines = {record.line_to_fix for record in records if record.line_to_fix}
     if lines:
-        return f"fix {', '.join(lines)}, then run {same_command()} again"
+        return f"fix {', '.join(sorted(lines))}, then run {same_command()} again"
     if any(record.status is Status.FAILED for record in records):
         return f"mend what failed, then run {same_command()} again"
     return f"run {same_command()} to retry"
@@ -111,7 +109,7 @@ def _interrupt_on_signals() -> None:
 class _Try:
     """A cell in its process."""
 
-    cell: Cell
+    cell: PlannedCell
     slot: Slot
     process: BaseProcess
     started: str
@@ -119,12 +117,12 @@ class _Try:
     @property
     def why(self) -> str:
         """What went wrong."""
-        return why(self.cell.folder, self.started)
+        return why(self.cell, self.started)
 
     @property
     def was_stopped(self) -> bool:
         """Whether the cell was asked to stop, or lost its folder: no reason to try it again."""
-        record = written_since(self.cell.folder, self.started)
+        record = written_since(self.cell, self.started)
         preempted = record is not None and record.status is Status.PREEMPTED
         return preempted or not self.cell.folder.is_dir()
 
@@ -132,13 +130,13 @@ class _Try:
 class _Runner:
     """The cells that wait, those that run, and what became of the rest."""
 
-    def __init__(self, todo: Sequence[Cell], slots: Sequence[Slot], screen: Screen) -> None:
+    def __init__(self, todo: Sequence[PlannedCell], slots: Sequence[Slot], screen: Screen) -> None:
         self.waiting, self.screen = list(todo), screen
         self.n_slots, self.free = len(slots), list(slots)
         self.running: list[_Try] = []
-        self.busy: list[Cell] = []
+        self.busy: list[PlannedCell] = []
         """Run by another launcher; looked at again from time to time."""
-        self.crashed: set[Path] = set()
+        self.crashed: set[PlannedCell] = set()
         """Cells that have had their second chance."""
         self.errors: list[str] = []
         """Of the cells that ended so far, empty for a result."""
@@ -169,7 +167,7 @@ class _Runner:
         begun = {
             cell.config.arm
             for cell in self.waiting
-            if (record := written_since(cell.folder)) and record.status is not Status.FAILED
+            if (record := written_since(cell)) and record.status is not Status.FAILED
         }
         arms = {cell.config.arm: cell for cell in reversed(self.waiting)}
         pending = [cell for arm, cell in arms.items() if arm not in begun]
@@ -188,7 +186,7 @@ class _Runner:
                     self.screen.say(f"{arm} cannot take a step: {trial.why}")
         self.waiting = [cell for cell in self.waiting if cell.config.arm not in broken]
 
-    def _start(self, function: Callable[..., None], cell: Cell, *arguments: int) -> None:
+    def _start(self, function: Callable[..., None], cell: PlannedCell, *arguments: int) -> None:
         slot, started = self.free.pop(0), now()
         child = process.start(function, cell.folder, slot, sys.orig_argv, *arguments)
         self.running.append(_Try(cell=cell, slot=slot, process=child, started=started))
@@ -205,26 +203,26 @@ class _Runner:
 
     def _settle(self, trial: _Try) -> None:
         """Take what a cell's process has left: a result, an error, or a reason to try it again."""
-        cell, folder = trial.cell, trial.cell.folder
-        if record := result(folder):
-            tidy(folder)
+        cell = trial.cell
+        if record := result(cell):
+            tidy(cell)
             self.errors.append("")
-            self.screen.done(describe(record, folder))
-        elif trial.process.exitcode == EXIT_BUSY or living_owner(folder):
+            self.screen.done(describe(record, cell.folder))
+        elif trial.process.exitcode == EXIT_BUSY or living_owner(cell.folder):
             self.busy.append(cell)
-        elif folder in self.crashed or trial.was_stopped:
+        elif cell in self.crashed or trial.was_stopped:
             self.errors.append(trial.why)
-            self.screen.done(f"no result: {cell.name}: {trial.why}; {folder / LOG_FILE}")
+            self.screen.done(f"no result: {cell.name}: {trial.why}; {cell.log_file}")
         else:
-            self.crashed.add(folder)
+            self.crashed.add(cell)
             self.waiting.insert(0, cell)
             self.screen.say(f"{cell.name} crashed and is tried once more: {trial.why}")
-            keep_log(folder)
+            keep_log(cell)
 
     def _look_after_busy(self) -> None:
         """Take up the cells whose other launcher has died, count those that it finished."""
         for cell in list(self.busy):
-            if record := result(cell.folder):
+            if record := result(cell):
                 self.busy.remove(cell)
                 self.screen.done(f"by another launcher: {describe(record, cell.folder)}")
             elif not living_owner(cell.folder):

@@ -4,20 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from dataclasses import asdict, dataclass, replace
-from pathlib import Path
 from typing import Any
 
 from harness.cell.console import duration
 from harness.cell.lock import living_owner
-from harness.records import (
-    CONFIG_FILE,
-    METRICS_FILE,
-    RECORD_FILE,
-    RecordError,
-    RunRecord,
-    Status,
-    read_record,
-)
+from harness.records import RecordError, RunRecord, Status
+from harness.records.cell import Cell
 from harness.records.files import printable, read_json_lines
 from harness.records.study import Study
 from harness.records.versions import last_asked, rank, superseded_by
@@ -45,42 +37,41 @@ def cell_states(study: Study) -> list[CellState]:
     """Return the state of every cell: the plan's, then others by arm and seeds, latest first."""
     plan, asked = study.plan(), last_asked(study.commands())
     planned = {study.folder / c["arm"] / c["cell"]: c for c in (plan.cells if plan else [])}
-    others = [cell_state(folder) for folder in study.cells() if folder not in planned]
+    others = [cell_state(Cell(folder)) for folder in study.cells() if folder not in planned]
     others.sort(
         key=lambda s: asked.get(s.cell) or (s.record and s.record.started) or "", reverse=True
     )
     others.sort(key=lambda s: (s.arm, [int(n) for n in s.seed.split("/") if n != "?"]))
-    states = [*(cell_state(folder, entry) for folder, entry in planned.items()), *others]
+    states = [*(cell_state(Cell(folder), entry) for folder, entry in planned.items()), *others]
     records, in_plan = [s.record for s in states if s.record], {path.name for path in planned}
     newer = superseded_by([(record, rank(record, in_plan, asked)) for record in records])
     old = {record.cell for record, new in zip(records, newer, strict=True) if new}
     return [replace(state, superseded=state.cell in old) for state in states]
 
 
-def cell_state(folder: Path, planned: dict[str, Any] | None = None) -> CellState:
+def cell_state(cell: Cell, planned: dict[str, Any] | None = None) -> CellState:
     """Return the state of a cell; its entry in the plan, or its config, serves without a record."""
     try:
-        return _read_state(folder, planned)
+        return _read_state(cell, planned)
     except (OSError, ValueError, KeyError, TypeError) as error:  # RecordError is a ValueError
         seed = seed_text(planned["seeds"].values()) if planned else "?"
-        text = printable(str(error))
-        return CellState(folder.parent.name, seed, "unreadable", text, folder.name)
+        return CellState(cell.arm, seed, "unreadable", printable(str(error)), cell.id)
 
 
-def _read_state(folder: Path, planned: dict[str, Any] | None) -> CellState:
-    if not (folder / RECORD_FILE).exists():
-        seeds = planned["seeds"] if planned else _frozen_seeds(folder)
-        return CellState(folder.parent.name, seed_text(seeds.values()), "planned", "", folder.name)
-    record = read_record(folder)
-    state, text = _describe(folder, record)
+def _read_state(cell: Cell, planned: dict[str, Any] | None) -> CellState:
+    record = cell.record()
+    if record is None:
+        seeds = planned["seeds"] if planned else _frozen_seeds(cell)
+        return CellState(cell.arm, seed_text(seeds.values()), "planned", "", cell.id)
+    state, text = _describe(cell, record)
     seed = seed_text(asdict(record.seeds).values())
     return CellState(record.arm, seed, state, printable(text), record.cell, record)
 
 
-def _frozen_seeds(folder: Path) -> dict[str, int]:
+def _frozen_seeds(cell: Cell) -> dict[str, int]:
     import yaml
 
-    file = folder / CONFIG_FILE
+    file = cell.config_file
     try:
         seeds: dict[str, int] = yaml.safe_load(file.read_text(encoding="utf-8"))["seeds"]
     except yaml.YAMLError as error:
@@ -88,14 +79,14 @@ def _frozen_seeds(folder: Path) -> dict[str, int]:
     return seeds
 
 
-def _describe(folder: Path, record: RunRecord) -> tuple[str, str]:
+def _describe(cell: Cell, record: RunRecord) -> tuple[str, str]:
     """Return the state's name, and its text."""
     if record.status is Status.COMPLETE:
         return "complete", f"{record.losses.test:.4f}"
     if record.status is not Status.RUNNING:
-        return record.status.value, record.error or last_line(folder)
-    metrics = read_json_lines(folder / METRICS_FILE)
-    if living_owner(folder) is None:
+        return record.status.value, record.error or last_line(cell)
+    metrics = read_json_lines(cell.metrics_file)
+    if living_owner(cell.folder) is None:
         return "interrupted", f"step {metrics[-1]['step'] if metrics else 0}/{record.n_steps}"
     if not metrics:
         return "running", "starting"

@@ -16,7 +16,7 @@ from typing import Any
 
 from harness.config import Backend, Config, WandbMode, plain
 from harness.records import RunRecord, Status
-from harness.records.study import Study
+from harness.records.cell import Cell
 from harness.tracking.backends import settled
 from harness.tracking.base import PROJECT, Ending, Target, one_line
 from harness.tracking.cell_run import cell_ending, cell_identity
@@ -45,7 +45,7 @@ class Tracker:
         self._thread: threading.Thread | None = None
         if config.tracking.backend is not Backend.none:
             self._target = _target(config)
-            study = quote(str(Study.of(folder)))
+            study = quote(str(Cell(folder).study))
             self._later = f"python -m harness.sync {study}{_flags(self._target)}"
             work = (plain(asdict(config)),)
             self._thread = threading.Thread(target=self._work, args=work, daemon=True)

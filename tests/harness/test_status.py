@@ -20,6 +20,7 @@ from harness.records import (
     write_plan,
     write_record,
 )
+from harness.records.cell import Cell
 from harness.records.study import Study
 from harness.status import beside
 from harness.study import display as screen
@@ -60,7 +61,7 @@ def test_a_record_of_another_program_is_refused_in_one_line(
 
 def test_a_frozen_cell_that_never_started_is_planned_with_or_without_a_plan(tiny, tmp_path) -> None:
     folder = freeze(load([*tiny, "+intervention=qkv_bias", "seed=3"]))
-    (state,) = cell_states(Study.of(folder))
+    (state,) = cell_states(Cell(folder).study)
     assert (state.arm, state.seed, state.state) == ("qkv_bias", "3", "planned")
 
 
@@ -96,7 +97,7 @@ def test_a_run_whose_process_died_is_shown_as_interrupted(tiny, tmp_path) -> Non
     record = cell.run(folder)
     record.status = Status.RUNNING
     write_record(folder, record)
-    states = cell_states(Study.of(folder))
+    states = cell_states(Cell(folder).study)
     assert states[0].state == "interrupted"
     assert "interrupted: baseline seed 0: step 10/10" in summary(states)
 
@@ -131,7 +132,7 @@ def test_cells_of_an_earlier_version_that_never_started_are_counted_as_such() ->
 def test_a_cell_that_cannot_be_read_is_shown_as_such_beside_the_others(tiny, file) -> None:
     folder = freeze(load([*tiny, "seed=1"]))
     (freeze(load(tiny)) / file).write_text("{")
-    states = cell_states(Study.of(folder))
+    states = cell_states(Cell(folder).study)
     assert sorted(state.state for state in states) == ["planned", "unreadable"]
     assert "1 planned" in summary(states)
     assert "unreadable: baseline" in summary(states)

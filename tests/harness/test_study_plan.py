@@ -8,8 +8,14 @@ from analysis import compare
 from harness.cell import train as cell
 from harness.cell.freeze import locate
 from harness.config.compose import load
-from harness.records import RunRecord, Seeds, Status, read_plan, write_record
-from harness.study.plan import FEWEST_DF, Cell, degrees_of_freedom, seeds_for_verdicts, settle
+from harness.records import RunRecord, Seeds, Status, write_record
+from harness.study.plan import (
+    FEWEST_DF,
+    PlannedCell,
+    degrees_of_freedom,
+    seeds_for_verdicts,
+    settle,
+)
 from tests.analysis.studies import study as simulated
 from tests.harness.studies import STUDY, results
 
@@ -42,31 +48,31 @@ def planned(tiny, *overrides: str) -> list:
     arms = {"baseline": [], "qkv_bias": [*overrides]}
     configs = [load([*tiny, "study.arms=[baseline,qkv_bias]", f"+intervention={arm}", *more])
                for arm, more in arms.items()]  # fmt: skip
-    cells = [Cell(folder=locate(config), config=config) for config in configs]
+    cells = [PlannedCell(config) for config in configs]
     settle(cells, len(cells))
     return cells
 
 
 def test_an_arm_is_planned_anew_until_it_has_logged_a_loss(tiny) -> None:
     baseline, arm = planned(tiny)
-    study = baseline.folder.parent.parent
-    first = read_plan(study)
+    study = baseline.study
+    first = study.plan()
     cell.run(baseline.folder)
     (arm.folder / "log.txt").write_text("it failed in its first step\n")
     *_, again = planned(tiny, "optim.lr=0.01")  # as own code does that was fixed
-    second = read_plan(study)
+    second = study.plan()
     assert [entry["cell"] for entry in second.cells] == [baseline.folder.name, again.folder.name]
     assert second.created == first.created
     cell.run(again.folder)
     with pytest.raises(ValueError, match="1 cells configured differently \\(qkv_bias seed 0"):
         planned(tiny)
-    assert read_plan(study) == second
+    assert study.plan() == second
 
 
 def test_a_study_without_a_loss_may_still_change_its_plan(tiny) -> None:
-    study = planned(tiny)[0].folder.parent.parent
+    study = planned(tiny)[0].study
     planned([*tiny, "study.alpha=0.01"])
-    assert read_plan(study).alpha == 0.01
+    assert study.plan().alpha == 0.01
 
 
 @pytest.mark.parametrize(
@@ -83,35 +89,35 @@ def test_a_result_that_logged_no_loss_holds_the_plan_too(tiny, end: Status, open
     write_record(arm.folder, record)
     with contextlib.nullcontext() if open_ else pytest.raises(ValueError, match="differs: alpha"):
         planned([*tiny, "study.alpha=0.01"])
-    assert (read_plan(arm.folder.parent.parent).alpha == 0.01) == open_
+    assert (arm.study.plan().alpha == 0.01) == open_
 
 
 def test_cells_that_one_arm_and_seed_name_alike_are_pointed_out(tiny, capsys) -> None:
     configs = [load([*tiny, f"train.batch_size={size}"]) for size in (8, 16)]
-    settle([Cell(folder=locate(config), config=config) for config in configs], 2)
+    settle([PlannedCell(config) for config in configs], 2)
     err = capsys.readouterr().err
     words = (
         "warning: 2 cells of study adhoc are all baseline seed 0 and differ in train.batch_size: "
     )
     assert err.startswith(words)
     assert err.count("\n") == 1
-    settle([Cell(folder=locate(c), config=c) for c in (load(tiny), load([*tiny, "seed=1"]))], 2)
+    settle([PlannedCell(c) for c in (load(tiny), load([*tiny, "seed=1"]))], 2)
     assert not capsys.readouterr().err
     cell.run(locate(configs[0]))
     capsys.readouterr()
-    settle([Cell(folder=locate(configs[1]), config=configs[1])], 1)
+    settle([PlannedCell(configs[1])], 1)
     assert capsys.readouterr().err.startswith(words)
     (locate(configs[0]) / "config.yaml").write_text("of_another_version: 1\n")
-    settle([Cell(folder=locate(configs[1]), config=configs[1])], 1)
+    settle([PlannedCell(configs[1])], 1)
     elsewhere = load([*tiny, "train.batch_size=16", "study_name=other"])
-    settle([Cell(folder=locate(elsewhere), config=elsewhere)], 1)
+    settle([PlannedCell(elsewhere)], 1)
     assert not capsys.readouterr().err
 
 
 def test_an_arm_that_is_planned_twice_is_refused(tiny) -> None:
     configs = [load([*tiny, "study.arms=[baseline,baseline]"]) for _ in range(2)]
     with pytest.raises(ValueError, match=r"\(baseline seed 0\): name each arm of study.arms once"):
-        settle([Cell(folder=locate(config), config=config) for config in configs], 2)
+        settle([PlannedCell(config) for config in configs], 2)
 
 
 @pytest.mark.parametrize(
@@ -140,7 +146,7 @@ def test_a_sweep_that_can_only_end_undecided_is_told_before_it_trains(tiny, caps
         configs = [load([*tiny, *study, f"study_name=s{n_seeds}{len(arms)}{len(study)}",
                          f"+intervention={arm}", f"seed={seed}"])
                    for arm in arms for seed in range(n_seeds)]  # fmt: skip
-        settle([Cell(folder=locate(config), config=config) for config in configs], len(configs))
+        settle([PlannedCell(config) for config in configs], len(configs))
         return capsys.readouterr().err
 
     two = ["baseline", "qkv_bias"]

@@ -13,10 +13,11 @@ from harness.cell.freeze import freeze
 from harness.cell.lock import LOCK_FILE
 from harness.config.compose import load
 from harness.records import Status, write_record
+from harness.records.cell import Cell
 from harness.records.study import Study
 from harness.study import process
 from harness.study.outcome import over_budget, tidy, why, written_since
-from harness.study.plan import Cell
+from harness.study.plan import PlannedCell
 from harness.study.runner import require_results, run_cells
 from harness.study.states import cell_states
 from tests.harness.studies import STUDY, launch, overlay, results, wait_until
@@ -25,7 +26,7 @@ from tests.harness.studies import STUDY, launch, overlay, results, wait_until
 def test_the_budget_is_held_against_what_the_records_cost(tiny, tmp_path) -> None:
     config = load([*tiny, "hardware.usd_per_hour=2"])
     folder = freeze(config)
-    study = Study.of(folder)
+    study = Cell(folder).study
     assert over_budget(config.budget, study) is None
     cell.run(folder)
     for limits, words in ((["budget.tokens=2560"], "budget.tokens=2560 is spent"),
@@ -128,7 +129,7 @@ def test_what_a_cell_leaves_that_was_killed_while_it_tidied_up_is_removed(tiny) 
     cell.run(folder)
     (folder / "checkpoints").mkdir()
     (folder / LOCK_FILE).write_text(json.dumps({"host": socket.gethostname(), "pid": 2**22 + 1}))
-    run_cells([Cell(folder=folder, config=config)])
+    run_cells([PlannedCell(config)])
     assert not (folder / "checkpoints").exists()
     assert not (folder / LOCK_FILE).exists()
 
@@ -149,7 +150,7 @@ def test_a_finished_study_on_a_read_only_file_system_is_left_as_it_is(tmp_path, 
         raise OSError(errno.EROFS, "Read-only file system")
 
     monkeypatch.setattr(Path, "unlink", refuse)
-    tidy(tmp_path)
+    tidy(Cell(tmp_path))
 
 
 def test_the_error_of_an_earlier_try_is_not_that_of_this_one(tiny) -> None:
@@ -158,25 +159,25 @@ def test_the_error_of_an_earlier_try_is_not_that_of_this_one(tiny) -> None:
     record.status, record.error = Status.PREEMPTED, "stopped"
     write_record(folder, record)
     (folder / "log.txt").write_text("killed\n")
-    assert written_since(folder, record.updated).status is Status.PREEMPTED
-    assert why(folder, record.updated) == "stopped"
+    assert written_since(Cell(folder), record.updated).status is Status.PREEMPTED
+    assert why(Cell(folder), record.updated) == "stopped"
     later = "9999-01-01T00:00:00+00:00"
-    assert written_since(folder, later) is None
-    assert why(folder, later) == "killed"
+    assert written_since(Cell(folder), later) is None
+    assert why(Cell(folder), later) == "killed"
 
 
 @pytest.mark.parametrize(
-    ("error", "advice"),
-    [("boom; fix /my/idea.py:3 and run it again",
-      "fix /my/idea.py:3, then run the same command again"),
-     ("boom", "mend what failed, then run the same command again"),
-     (None, "run the same command to retry")],
+    ("error", "line", "advice"),
+    [("boom", "/my/idea.py:3", "fix /my/idea.py:3, then run the same command again"),
+     ("boom", None, "mend what failed, then run the same command again"),
+     (None, None, "run the same command to retry")],
 )  # fmt: skip
-def test_a_failed_study_says_what_to_fix_before_it_is_run_again(tiny, error, advice) -> None:
+def test_a_failed_study_says_what_to_fix_before_it_is_run_again(tiny, error, line, advice) -> None:
     config = load(tiny)
     folder = freeze(config)
     record = cell.run(folder)
     record.status, record.error = Status.FAILED if error else Status.PREEMPTED, error
+    record.line_to_fix = line
     write_record(folder, record)
     with pytest.raises(StudyFailed, match=f"1 of 1 cells have no result: {advice}"):
-        require_results([Cell(folder=folder, config=config)])
+        require_results([PlannedCell(config)])

@@ -139,7 +139,7 @@ def test_a_cell_mirrored_live_is_not_sent_again(tiny, monkeypatch, tmp_path) -> 
     folder = freeze(load([*tiny, "tracking=wandb"]))
     cell.run(folder)
     target = Target(backend="wandb", project="llm-interventions")
-    assert sync.sync(folder.parent.parent, target).already == 1
+    assert sync.sync(folder.parents[1], target).already == 1
     assert sent == [f"adhoc-{folder.name}", "adhoc-report"]
 
 

@@ -7,12 +7,11 @@ import sys
 import pytest
 
 from harness.cell import train as cell
-from harness.cell.freeze import locate
 from harness.config.compose import load
 from harness.records.study import Study
 from harness.records.versions import last_asked
 from harness.status import beside
-from harness.study.plan import Cell, settle
+from harness.study.plan import PlannedCell, settle
 from harness.study.states import cell_states
 from tests.harness.studies import overlay, shown_table
 
@@ -43,7 +42,7 @@ def test_a_version_of_an_arm_asked_for_again_is_the_one_shown(
     study, losses = tmp_path / "runs" / "adhoc", {}
     for eps in ("0.1", "0.9", "0.1"):
         config = load([*tiny, *own_arm(eps)])
-        one = Cell(folder=locate(config), config=config)
+        one = PlannedCell(config)
         settle([one], 1)
         assert "warning" not in capsys.readouterr().err  # an edited arm is no other setting
         losses[eps] = f"{cell.run(one.folder).losses.test:.4f}"
