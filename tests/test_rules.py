@@ -10,7 +10,7 @@ import pytest
 from benchmarks.structure import circles, graph, modules
 
 ROOT = Path(__file__).parent.parent
-PACKAGES = ("harness", "interventions", "analysis", "hydra_plugins")
+PACKAGES = ("harness", "interventions", "analysis", "hydra_plugins", "conf")
 SOURCES = sorted(path for package in PACKAGES for path in (ROOT / package).rglob("*.py"))
 TESTS = sorted((ROOT / "tests").rglob("*.py"))
 FORBIDDEN = {
@@ -25,6 +25,7 @@ FORBIDDEN = {
     },
     "interventions": {"harness", "analysis", "hydra", "wandb"},
     "harness": {"analysis", "interventions", "hydra_plugins"},
+    "conf": {"harness", "analysis", "interventions", "hydra_plugins"},
 }
 RECORDS = ("", ".cell", ".files", ".study", ".versions")
 ALLOWED = {

@@ -10,7 +10,7 @@ from omegaconf import OmegaConf
 
 from harness.cell.lock import living_owner
 from harness.cell.sources import keep_sources, source_hashes
-from harness.config import Config, ConfigError, plain, scientific
+from harness.config import Config, ConfigError, scientific
 from harness.data.corpus import Corpus, ensure_prepared
 from harness.records import (
     CONFIG_FILE,
@@ -23,7 +23,7 @@ from harness.records import (
     Status,
 )
 from harness.records.cell import Cell
-from harness.records.files import canonical_hash, write_atomic
+from harness.records.files import canonical_hash, plain, write_atomic
 
 
 def locate(config: Config) -> Path:

@@ -9,7 +9,6 @@ No heavy import here: refusing a config must be quick.
 from __future__ import annotations
 
 from dataclasses import asdict, dataclass, field, fields, is_dataclass
-from enum import Enum
 from typing import Any
 
 from harness.config.running import (
@@ -39,6 +38,7 @@ from harness.config.science import (
     slot,
 )
 from harness.config.study import BudgetConfig, CardConfig, Event, ReferenceConfig, StudyConfig
+from harness.records.files import flatten, plain
 
 __all__ = [
     "LATER",
@@ -71,8 +71,6 @@ __all__ = [
     "TrainConfig",
     "WandbMode",
     "baseline_model",
-    "flatten",
-    "plain",
     "recipe",
     "scientific",
 ]
@@ -189,29 +187,6 @@ def recipe(config: Config, dataset_sha256: str) -> Flat:
         for key, value in flatten(science).items()
         if key.split(".")[0] in groups and value is not None
     }
-
-
-def flatten(tree: dict[str, Any], prefix: str = "") -> Flat:
-    """Return nested mappings as one with dotted keys; lists are values."""
-    flat: Flat = {}
-    for key, value in tree.items():
-        path = f"{prefix}{key}"
-        if isinstance(value, dict) and value:
-            flat |= flatten(value, f"{path}.")
-        else:
-            flat[path] = value
-    return flat
-
-
-def plain(value: Any) -> Any:
-    """Return nested mappings and lists with enum members as their names."""
-    if isinstance(value, Enum):
-        return value.name
-    if isinstance(value, dict):
-        return {str(key): plain(item) for key, item in value.items()}
-    if isinstance(value, list | tuple):
-        return [plain(item) for item in value]
-    return value
 
 
 def baseline_model(config: Config) -> ModelConfig:

@@ -22,9 +22,11 @@ from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 from yaml import YAMLError
 
-from harness.config import VOCAB_SIZE, Config, ConfigError, Flat, Tokenizer, flatten
-from harness.config.messages import CONF_DIR, explain
+from conf import CONF_DIR
+from harness.config import VOCAB_SIZE, Config, ConfigError, Flat, Tokenizer
+from harness.config.messages import explain
 from harness.config.validate import validate
+from harness.records.files import flatten
 
 CONFIG_NAME = "config"
 PROTECTED = ("data", "eval", "seeds", "hardware")

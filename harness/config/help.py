@@ -11,9 +11,9 @@ from dataclasses import asdict
 
 from omegaconf import OmegaConf
 
-from harness.config import plain
+from conf import CONF_DIR
 from harness.config.compose import load
-from harness.config.messages import CONF_DIR
+from harness.records.files import plain
 
 TEMPLATE = """\
 Train language models, one intervention at a time, and keep evidence of every run.

@@ -12,9 +12,9 @@ from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 from yaml import YAMLError
 
+from conf import CONF_DIR
 from harness.config import CardConfig, Config
 
-CONF_DIR = Path(__file__).resolve().parents[2] / "conf"
 COMMANDS = ("cell", "prepare", "status", "sync", "throughput")
 """Of ``python -m harness.COMMAND``."""
 _HINTS = {

@@ -2,9 +2,10 @@ from pathlib import Path
 
 import pytest
 
+from conf import CONF_DIR
 from harness.config import Autocast, Config, ConfigError, Matmul, baseline_model
 from harness.config.compose import load
-from harness.config.messages import COMMANDS, CONF_DIR
+from harness.config.messages import COMMANDS
 
 
 @pytest.mark.parametrize(
@@ -52,8 +53,11 @@ def test_bad_input_is_refused_in_one_line_that_names_the_way_out(
 
 
 def test_every_command_beside_the_engine_s_own_can_be_suggested() -> None:
-    modules = (CONF_DIR.parent / "harness").glob("*.py")
-    runnable = {path.stem for path in modules if '__name__ == "__main__"' in path.read_text()}
+    harness = CONF_DIR.parent / "harness"
+    runnable = {
+        path.stem for path in harness.glob("*.py") if '__name__ == "__main__"' in path.read_text()
+    }
+    runnable |= {path.parent.name for path in harness.glob("*/__main__.py")}
     assert {*COMMANDS, "__main__"} == runnable
 
 
