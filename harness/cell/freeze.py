@@ -12,32 +12,24 @@ from harness.config.frozen import read_config, to_yaml
 from harness.data.corpus import Corpus, ensure_prepared
 from harness.records import (
     CONFIG_FILE,
+    FINISHED,
     METRICS_FILE,
     RECORD_FILE,
     SAMPLES_FILE,
     TEST_DOCUMENTS_FILE,
     TEST_LOSSES_FILE,
-    RunRecord,
     Status,
-    read_record,
 )
+from harness.records.cell import Cell
 from harness.records.files import canonical_hash, write_atomic
-
-FINISHED = (Status.COMPLETE, Status.DIVERGED)
 
 
 def locate(config: Config) -> Path:
     """Hold a cell against its data and return its folder, ``runs/STUDY/ARM/CELL``; write nothing.
 
     The cell's identity includes the hash of its corpus (which is prepared, if it is the built-in
-    one) and of the files that define its own ``_target_``s.
-
-    Raises
-    ------
-    ConfigError
-        The corpus is too small for this config, or a cell to overwrite is being run.
-    DataError
-        The corpus is missing or damaged.
+    one) and of the files that define its own ``_target_``s. `ConfigError` where the corpus is too
+    small, or a cell to overwrite is being run; `DataError` where the corpus is missing or damaged.
     """
     sources = source_hashes(config)
     corpus = ensure_prepared(config.data, Path(config.data_dir))
@@ -52,10 +44,7 @@ def locate(config: Config) -> Path:
 def freeze(config: Config, folder: Path | None = None) -> Path:
     """Write the cell's ``config.yaml`` into its `folder`, `locate`'s, and return that.
 
-    Raises
-    ------
-    ConfigError
-        As `locate`, or the folder cannot be written.
+    `ConfigError` as from `locate`, or where the folder cannot be written.
     """
     folder = folder or locate(config)
     if config.overwrite:
@@ -88,13 +77,7 @@ def _identity(config: Config, corpus: Corpus, sources: dict[str, str]) -> dict[s
 
 
 def check_identity(config: Config, corpus: Corpus, folder: Path) -> None:
-    """Refuse a frozen cell that would train something else than its name stands for.
-
-    Raises
-    ------
-    ConfigError
-        Its config was edited, its corpus prepared anew, or it was frozen by another version.
-    """
+    """Refuse (`ConfigError`) a frozen cell that would train something else than its name says."""
     if _name(config, corpus, source_hashes(config, folder)) != folder.name:
         raise ConfigError(
             f"{folder} would not train what it was frozen for: its {CONFIG_FILE}, its sources or "
@@ -109,14 +92,12 @@ def _write(folder: Path, config: Config) -> None:
     The science is the same, or it would be another cell: what a cell that has not begun takes
     over from the newest command is how it is run and watched.
     """
-    path = folder / CONFIG_FILE
-    if path.exists() and living_owner(folder):  # about to begin
-        return
-    if path.exists() and (folder / RECORD_FILE).exists():
-        record = read_record(folder)
-        if record.status in FINISHED:
+    cell = Cell(folder)
+    if cell.config_file.exists():
+        record = cell.record()
+        if living_owner(folder) or (record and record.status in FINISHED):
             return
-        if record.status is not Status.FAILED:
+        if record and record.status is not Status.FAILED:
             frozen = load_frozen(folder)
             frozen.data_dir, frozen.runs_dir = config.data_dir, config.runs_dir
             config = frozen
@@ -161,21 +142,3 @@ def _forget(folder: Path) -> None:
     names = ("checkpoints/*", METRICS_FILE, SAMPLES_FILE, *tested, RECORD_FILE)
     for path in [path for name in (CONFIG_FILE, *names) for path in folder.glob(name)]:
         path.unlink()
-
-
-def finished_record(folder: Path) -> RunRecord | None:
-    """Return the record of a cell that has its result already."""
-    if not (folder / RECORD_FILE).exists():
-        return None
-    record = read_record(folder)
-    return record if record.status in FINISHED else None
-
-
-def describe(record: RunRecord, folder: Path) -> str:
-    """Return one line on how a cell ended."""
-    name = f"{record.arm} (init {record.seeds.init}, cell {record.cell})"
-    if record.status is Status.COMPLETE and record.losses.test is not None:
-        text = f"test loss {record.losses.test:.4f} after {record.tokens:,} tokens"
-    else:
-        text = record.error or f"step {record.step} of {record.n_steps}"
-    return f"{record.status.value}: {name}: {text}; {folder}"

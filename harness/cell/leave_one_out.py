@@ -5,10 +5,7 @@ Two that replace the same method erase each other: the stack ends with the weigh
 
 from __future__ import annotations
 
-from copy import deepcopy
-from dataclasses import replace
-
-from harness.cell.build import Setup, build_training
+from harness.cell.build import Setup, build_training, corpus_batches
 from harness.config import Config, ConfigError, stack_of
 from harness.engine.randomness import weights_hash
 from harness.loop import Nobody, train
@@ -52,7 +49,8 @@ def _of_a_part(setup: Setup, names: list[str]) -> str | None:
 def _weights(setup: Setup, names: list[str]) -> str:
     """Return the hash of the weights that would be evaluated, after these interventions alone."""
     config = _shortened(stack_of(setup.config, names))
-    training = build_training(replace(setup, config=config, record=deepcopy(setup.record)))
+    batches = corpus_batches(config, setup.corpus)
+    training = build_training(config, batches, setup.device, setup.world)
     train(training, Nobody())
     training.events.before_eval(training.model)
     return weights_hash(training.model)

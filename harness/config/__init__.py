@@ -10,7 +10,7 @@ from __future__ import annotations
 
 from collections.abc import Collection
 from copy import deepcopy
-from dataclasses import asdict, dataclass, field
+from dataclasses import dataclass, field, fields
 from enum import Enum
 from typing import Any
 
@@ -27,6 +27,7 @@ from harness.config.running import (
     WandbMode,
 )
 from harness.config.science import (
+    LATER,
     VOCAB_SIZE,
     Autocast,
     DataConfig,
@@ -45,6 +46,7 @@ from harness.config.study import BudgetConfig, CardConfig, Event, StudyConfig
 from harness.records.files import flatten, plain
 
 __all__ = [
+    "LATER",
     "VOCAB_SIZE",
     "Autocast",
     "Backend",
@@ -135,20 +137,18 @@ class Config:
         return "+".join(sorted(self.interventions)) or "baseline"
 
 
+_HASHED = ("seeds", "model", "train", "optim", "schedule", "precision")
+
+
 def scientific(config: Config, dataset_sha256: str) -> dict[str, Any]:
     """Return what can change a cell's numbers, as plain data: the cell id is its hash.
 
     Hardware, tracking, paths, logging and the wording of the cards are left out.
     """
-    raw = asdict(config)
-    hooks = {
-        name: {"event": card["event"], "fn": card["fn"]}
-        for name, card in raw["interventions"].items()
-    }
-    groups = ("seeds", "model", "train", "optim", "schedule", "precision")
-    kept: dict[str, Any] = {name: raw[name] for name in groups}
+    cards = config.interventions.items()
+    kept: dict[str, Any] = {name: _hashed(getattr(config, name)) for name in _HASHED}
     kept |= {
-        "interventions": hooks,
+        "interventions": {name: {"event": card.event, "fn": card.fn} for name, card in cards},
         "dataset": dataset_sha256,
         "shuffle": config.data.shuffle,
         "test_sequences": config.eval.test_sequences,
@@ -157,18 +157,29 @@ def scientific(config: Config, dataset_sha256: str) -> dict[str, Any]:
     return result
 
 
+def _hashed(group: Any) -> dict[str, Any]:
+    """Return a group's values without the fields marked `LATER` that have their default."""
+    if isinstance(group, dict):
+        return group
+    default = type(group)()
+    return {
+        item.name: getattr(group, item.name)
+        for item in fields(group)
+        if "later" not in item.metadata or getattr(group, item.name) != getattr(default, item.name)
+    }
+
+
 def recipe(config: Config, dataset_sha256: str) -> Flat:
     """Return the science that the arm's interventions are applied to: their changes undone.
 
     Cells of one arm that share it differ in seeds or in the arm itself. Seeds are left out, and so
     is what is None: that stands for a setting of the arm alone, too.
     """
-    science = scientific(config, dataset_sha256)
-    undone = {key: plain(value) for key, (value, _) in config.changes.items()}
+    science = scientific(stack_of(config, ()), dataset_sha256)
     groups = science.keys() - {"seeds", "interventions"}
     return {
         key: value
-        for key, value in (flatten(science) | undone).items()
+        for key, value in flatten(science).items()
         if key.split(".")[0] in groups and value is not None
     }
 

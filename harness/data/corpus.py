@@ -31,7 +31,7 @@ from harness.data.manifest import (
     request,
     verify_files,
 )
-from harness.records.files import plain
+from harness.records.files import flocked, plain
 
 if TYPE_CHECKING:
     import numpy as np
@@ -199,11 +199,8 @@ def _validate(config: DataConfig) -> None:
 @contextmanager
 def _alone(data_dir: Path, name: str) -> Iterator[None]:
     """Hold the corpus' lock; the kernel releases it however the process ends."""
-    import fcntl
-
     data_dir.mkdir(parents=True, exist_ok=True)
-    with (data_dir / f".{name}.lock").open("w") as file:
-        fcntl.flock(file, fcntl.LOCK_EX)
+    with flocked(data_dir / f".{name}.lock"):
         yield
 
 
