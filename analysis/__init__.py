@@ -14,9 +14,9 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from analysis.audit.verify import verify
-    from analysis.comparison.compare import Comparison, compare
+    from analysis.comparison.compare import compare, decide
+    from analysis.comparison.result import Comparison
     from analysis.comparison.rules import Rules
-    from analysis.comparison.sequential import decide
     from analysis.errors import AnalysisError
     from analysis.questions.batch_size import batch_size
     from analysis.questions.design import design
@@ -29,14 +29,14 @@ if TYPE_CHECKING:
 
 _HOME = {
     "AnalysisError": "errors",
-    "Comparison": "comparison.compare",
+    "Comparison": "comparison.result",
     "Design": "stats.power",
     "Pilot": "questions.plan",
     "Rules": "comparison.rules",
     "analyse": "questions.design_effects",
     "batch_size": "questions.batch_size",
     "compare": "comparison.compare",
-    "decide": "comparison.sequential",
+    "decide": "comparison.compare",
     "design": "questions.design",
     "noise": "questions.noise",
     "pilot_of": "questions.plan",

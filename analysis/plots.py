@@ -13,9 +13,9 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import pandas as pd
 
-from analysis.comparison.compare import Comparison
+from analysis.comparison.result import Comparison
 from analysis.comparison.rules import Rules
-from analysis.comparison.verdict import BETTER, SAME, UNDECIDED, WORSE
+from analysis.comparison.verdict import Kind
 from analysis.errors import AnalysisError
 from analysis.report.cells import current, read_cells
 from analysis.report.chart_rows import (
@@ -39,7 +39,7 @@ if TYPE_CHECKING:
     from analysis.questions.plan import Plan
 
 INK, GREY, LIGHT = "black", "0.45", "0.85"
-MARKERS = {BETTER: "D", WORSE: "P", SAME: "s", UNDECIDED: "o"}
+MARKERS = {Kind.BETTER: "D", Kind.WORSE: "P", Kind.SAME: "s", Kind.UNDECIDED: "o"}
 """The shapes of the report's charts; none points up or down, which would depend on the metric."""
 STYLES = ("-", "--", "-.", ":")
 LINE = 22
@@ -278,8 +278,8 @@ def _name(arm: str) -> str:
 
 
 def _effect_look(verdict: str) -> dict[str, Any]:
-    face = INK if verdict in (BETTER, WORSE) else "white"
-    return {"marker": MARKERS[verdict], "color": INK, "mfc": face, "ls": ""}
+    face = INK if Kind(verdict).real else "white"
+    return {"marker": MARKERS[Kind(verdict)], "color": INK, "mfc": face, "ls": ""}
 
 
 def _effect_handles(rows: list[dict[str, Any]]) -> list[Any]:

@@ -23,7 +23,7 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
-from analysis.comparison.sequential import decide
+from analysis.comparison.compare import decide
 from analysis.comparison.verdict import judge
 from analysis.stats.mixed import fit_mixed
 from analysis.text import markdown_table

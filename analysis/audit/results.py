@@ -12,8 +12,9 @@ from pathlib import Path
 from shlex import quote
 from typing import Any
 
-from analysis.comparison.compare import GIVEN_NOW, Comparison, compare
-from analysis.comparison.rules import Rules
+from analysis.comparison.compare import compare
+from analysis.comparison.result import Comparison
+from analysis.comparison.rules import Origin, Rules
 from analysis.runs.frame import named
 
 OK, NOTE, FAIL = "ok", "note", "FAIL"
@@ -58,7 +59,7 @@ def results_checks(folder: Path) -> Iterable[Check]:
             baseline=stored["baseline"],
             metric=stored["metric"],
             alpha=stored["alpha"],
-            rope=stored["rope"] if stored["rope_source"] == GIVEN_NOW else None,
+            rope=stored["rope"] if stored["rope_source"] == Origin.CALL else None,
             variance=stored["variance"],
             allow_reruns=True,
             higher_is_better=stored["higher_is_better"],

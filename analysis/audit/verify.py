@@ -17,8 +17,9 @@ import numpy as np
 from analysis.audit.results import FAIL, NOTE, OK, TRACED, Check, results_checks, same
 from analysis.comparison.run_checks import mixed_arms
 from analysis.errors import AnalysisError
-from analysis.runs.frame import named, prepare
+from analysis.runs.frame import named
 from analysis.runs.ledger import take_stock
+from analysis.runs.prepare import prepare
 from analysis.runs.records import read_records
 from harness.records import (
     CONFIG_FILE,
@@ -84,8 +85,8 @@ def verify(study: str | Path) -> Verification:
     runs = read_records([folder])
     records = [(file.parent, read_record(file)) for file in find_records(folder)]
     done = [(home, record) for home, record in records if record.status is Status.COMPLETE]
-    frame = prepare(runs.frame, allow_reruns=True)
-    ledger = take_stock(frame, runs.plans)
+    prepared = prepare(runs, allow_reruns=True)
+    frame, ledger = prepared.frame, take_stock(prepared)
     checks = [*_ledger_checks(ledger), *_file_checks(done), *_same_everywhere(done)]
     if mixed := mixed_arms(frame[frame["status"] == "complete"]):
         checks.append(

@@ -4,18 +4,26 @@ from __future__ import annotations
 
 import dataclasses
 from dataclasses import dataclass
+from enum import StrEnum
 
 import numpy as np
 import pandas as pd
 
 from analysis.errors import AnalysisError
-from analysis.runs.records import SHARED_ENOUGH
+from analysis.runs.frame import SHARED_ENOUGH
 from analysis.stats.linear import FEWEST_DF, Fit, Index, fit_pooled, fit_squeezed
 from analysis.stats.mixed import fit_mixed, seed_index
 from analysis.stats.own import guard
 from analysis.stats.seed_correlation import pairing_df
 
 VARIANCES = ("guarded", "pooled", "squeezed")
+
+
+class Obstacle(StrEnum):
+    """Why no verdict may be given."""
+
+    NO_REPEATS = "no repeats"
+    LOOP_ONLY = "loop-only band"
 
 
 @dataclass(frozen=True, slots=True)
@@ -30,8 +38,10 @@ class Estimate:
     """Initialisation seeds that each arm shares with the baseline."""
     method: str
     why: str
-    obstacle: str | None = None
-    """Why no verdict may be given, e.g. ``loop-only band``."""
+    obstacle: Obstacle | None = None
+    """Why no verdict may be given."""
+    pairing_lost: bool = False
+    """Arms share seeds, but too few to estimate how alike same-seed runs are."""
 
 
 def estimate(runs: pd.DataFrame, baseline: str, variance: str = "guarded") -> Estimate:
@@ -68,7 +78,7 @@ def estimate(runs: pd.DataFrame, baseline: str, variance: str = "guarded") -> Es
             shared,
             "no inference",
             "every arm has one run: only the break-even sd can be given",
-            "no repeats",
+            Obstacle.NO_REPEATS,
         )
     if max(_distinct_inits(runs, index, i) for i in range(len(arms))) == 1:
         return _loop_only(arms, loss, index, shared)
@@ -102,7 +112,8 @@ def _pooled_or_mixed(
             method = f"t prediction interval of one run from K = {n[0]} baselines, df {n[0] - 1}"
             return Estimate(arms, fit, shared, method, "every other arm has a single run"), seed
         method = f"one-way means, pooled variance, df {fit.df_resid:g}"
-        return Estimate(arms, fit, shared, method, lacking or _why_pooled(runs)), seed
+        why = lacking or _why_pooled(runs)
+        return Estimate(arms, fit, shared, method, why, pairing_lost=bool(lacking)), seed
     method = "mixed model loss ~ arm + (1 | init_seed), REML, Kenward-Roger se and df"
     why = "runs share initialisation seeds" + (" within the baseline only" if singles else "")
     return Estimate(arms, fit_mixed(loss, index, seed), shared, method, why), seed
@@ -152,7 +163,7 @@ def _loop_only(
         "no inference",
         "the repeats of each arm share one initialisation seed: their spread leaves out the noise "
         "of the initial weights",
-        "loop-only band",
+        Obstacle.LOOP_ONLY,
     )
 
 

@@ -12,7 +12,7 @@ import pandas as pd
 from numpy.typing import ArrayLike
 from scipy import special
 
-from analysis.comparison.compare import Source, read_frame
+from analysis.comparison.compare import Source, read
 from analysis.comparison.rules import check_rules
 from analysis.errors import AnalysisError, require_between
 from analysis.runs.frame import complete, is_foreign, named
@@ -170,7 +170,7 @@ def batch_size(
     """
     require_between("the confidence", confidence, 0, 1, example=0.95)
     rules = check_rules(None, {"metric": metric, "allow_reruns": True})
-    done = complete(read_frame(runs, rules)[0])
+    done = complete(read(runs, rules).frame)
     if "batch_size" not in done:
         raise AnalysisError("no column 'batch_size': name it with --column batch_size=NAME")
     known = done.dropna(subset=["batch_size"])

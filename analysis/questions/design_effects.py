@@ -8,7 +8,7 @@ import numpy as np
 import pandas as pd
 from scipy import special
 
-from analysis.comparison.compare import Source, read_frame
+from analysis.comparison.compare import Source, read
 from analysis.comparison.rules import check_rules
 from analysis.errors import AnalysisError
 from analysis.runs.frame import complete, named
@@ -98,7 +98,7 @@ def analyse(
         Too few runs, or interventions that were always on together.
     """
     rules = check_rules(None, {"metric": metric, "alpha": alpha, "allow_reruns": True})
-    done = complete(read_frame(runs, rules)[0])
+    done = complete(read(runs, rules).frame)
     if baseline != BASELINE and baseline not in set(done["arm"]):
         raise AnalysisError(
             f"no complete run of baseline {baseline!r}: the arms are {named(done['arm'].unique())}"

@@ -9,7 +9,7 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
-from analysis.comparison.compare import Source, read_frame
+from analysis.comparison.compare import Source, read
 from analysis.comparison.estimate import block_labels, estimate
 from analysis.comparison.noise_band import NoiseBand, noise_band
 from analysis.comparison.rules import check_rules
@@ -100,7 +100,7 @@ def noise(
     if arms not in ("auto", "baseline", "all"):
         raise AnalysisError(f"arms is {arms!r}: allowed are auto, baseline, all")
     rules = check_rules(None, {"baseline": baseline, "metric": metric, "allow_reruns": True})
-    done = complete(read_frame(runs, rules)[0])
+    done = complete(read(runs, rules).frame)
     fitted = estimate(done, baseline)
     base = done[done["arm"] == baseline]
     only_base = arms == "baseline" or (arms == "auto" and len(base) >= ENOUGH)

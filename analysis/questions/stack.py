@@ -9,7 +9,8 @@ import numpy as np
 import pandas as pd
 from scipy import special
 
-from analysis.comparison.compare import Comparison, Source, compare
+from analysis.comparison.compare import Source, compare
+from analysis.comparison.result import Comparison
 from analysis.errors import AnalysisError
 from analysis.stats.dunnett import two_sided_p
 from analysis.stats.linear import DF_ROUNDING, FEWEST_DF, Fit

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from analysis.comparison.compare import Comparison
+from analysis.comparison.result import Comparison
 from analysis.report.chart_rows import (
     Near,
     arm_rows,

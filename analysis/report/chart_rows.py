@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from typing import Any
 
-from analysis.comparison.compare import Comparison
+from analysis.comparison.result import Comparison
 from analysis.report.charts import Rows
-from analysis.report.theme import verdict_kind
+from analysis.report.theme import drawn_as
 from analysis.text import plain, unit
 
 Near = tuple[float, float] | None
@@ -42,7 +42,7 @@ def arm_rows(result: Comparison, place: dict[str, int]) -> Rows:
                 "ci_high": high,
                 "low": sides[0],
                 "high": sides[1],
-                "verdict": verdict_kind(str(row["verdict"])) or "undecided",
+                "verdict": str(drawn_as(result.verdicts[str(row["arm"])].kind)),
                 "published": plain(row["published_delta"]),
             }
         )

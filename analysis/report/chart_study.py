@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from analysis.comparison.compare import Comparison
+from analysis.comparison.result import Comparison
 from analysis.comparison.rules import Rules
 from analysis.questions.noise import NoiseReport
 from analysis.questions.plan import Plan
@@ -20,7 +20,7 @@ from analysis.report.charts import (
     verdict_colour,
     verdict_shape,
 )
-from analysis.report.theme import verdict_kind
+from analysis.report.theme import drawn_as
 from analysis.text import plain, unit
 
 POINT: Spec = {"type": "point", "filled": True, "size": 100, "opacity": 1}
@@ -96,7 +96,7 @@ def cost_chart(result: Comparison) -> Chart | None:
             "arm": str(row["arm"]),
             "cost": float(row[name]),
             "delta": float(row["delta"]),
-            "verdict": verdict_kind(str(row["verdict"])) or "undecided",
+            "verdict": str(drawn_as(result.verdicts[str(row["arm"])].kind)),
             "base": row["arm"] == result.rules.baseline,
         }
         for row in known.to_dict("records")

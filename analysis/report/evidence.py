@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TypeVar
 
-from analysis.comparison.compare import Comparison, compare
+from analysis.comparison.compare import compare
+from analysis.comparison.result import Comparison
 from analysis.comparison.rules import Rules
 from analysis.errors import AnalysisError
 from analysis.questions.noise import NoiseReport, noise
@@ -88,7 +89,7 @@ def gather(runs: Runs, rules: Rules) -> Evidence:
         noise=report,
         stacking=stacking,
         plan=plan_,
-        ledger=take_stock(with_names(runs.frame), runs.plans),
+        ledger=take_stock(replace(runs, frame=with_names(runs.frame))),
         cells=cells,
         curves=read_curves(current(cells)),
         reasons=reasons,

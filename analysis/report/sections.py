@@ -9,7 +9,7 @@ from analysis.report import chart_curves, chart_effects, study_tables, verdict_t
 from analysis.report import chart_study as chart_more
 from analysis.report.charts import Chart
 from analysis.report.evidence import Evidence
-from analysis.report.tables import Table
+from analysis.table import Table
 from analysis.text import digits, unit
 
 DEFAULT_DIGITS = 4

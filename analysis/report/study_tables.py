@@ -6,8 +6,8 @@ from analysis.comparison.rules import Rules
 from analysis.questions.noise import OWN_PAIRS, PAIRING_NOTE, NoiseReport
 from analysis.questions.plan import Plan
 from analysis.report.evidence import Evidence
-from analysis.report.tables import Column, Item, Table, count, figure, words
 from analysis.runs.frame import SUPERSEDED
+from analysis.table import Column, Item, Table, count, figure, words
 from analysis.text import DASH, plain, unit
 
 STATUS_SYMBOLS = {

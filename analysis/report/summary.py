@@ -2,14 +2,12 @@
 
 from __future__ import annotations
 
-from analysis.comparison.verdict import BETTER, SAME, UNDECIDED, WORSE
+from collections import Counter
+
+from analysis.comparison.verdict import JUDGED, Kind
 from analysis.report.evidence import Evidence
-from analysis.report.theme import SYMBOLS, verdict_kind
 from analysis.text import digits
 from harness.records import BASELINE
-
-NO_RUN = "no complete run"
-"""How the verdict of an arm begins whose runs all diverged or failed."""
 
 
 def headline(evidence: Evidence) -> str:
@@ -17,23 +15,19 @@ def headline(evidence: Evidence) -> str:
     result = evidence.comparison
     if result is None:
         return f"No comparison yet: {evidence.reasons['verdicts']}"
-    counts = dict.fromkeys(SYMBOLS, 0)
-    for verdict in result.table["verdict"]:
-        kind = verdict_kind(str(verdict))
-        if kind:
-            counts[kind] += 1
+    counts = Counter(verdict.kind for verdict in result.verdicts.values())
     words = [
         f"{counts[kind]} {name}"
         for kind, name in (
-            (BETTER, "better"),
-            (WORSE, "worse"),
-            (SAME, "with no practical difference"),
-            (UNDECIDED, "undecided"),
+            (Kind.BETTER, "better"),
+            (Kind.WORSE, "worse"),
+            (Kind.SAME, "with no practical difference"),
+            (Kind.UNDECIDED, "undecided"),
         )
         if counts[kind]
     ]
-    total = sum(counts.values())
-    lost = int(result.table["verdict"].str.startswith(NO_RUN).sum())
+    total = sum(counts[kind] for kind in JUDGED)
+    lost = counts[Kind.NO_RUN]
     without = f"{lost} {'arm' if lost == 1 else 'arms'} without a complete run"
     if not total:
         others = f" beside {without}" if lost else ""

@@ -6,7 +6,7 @@ pattern and a label.
 
 from __future__ import annotations
 
-from analysis.comparison.verdict import BETTER, SAME, UNDECIDED, WORSE
+from analysis.comparison.verdict import JUDGED, Kind
 
 LIGHT = {
     "page": "#f4f6f8",
@@ -60,23 +60,27 @@ TEXT = ("ink", "muted", "accent", "better", "worse", "same", "undecided", "rope"
 MARKS = ("band", *(f"series{i}" for i in range(8)))
 """Colours of lines and points only: 3 to 1 against the card."""
 
-SYMBOLS = {BETTER: "✓", WORSE: "✗", SAME: "=", UNDECIDED: "?"}
-SHAPES = {BETTER: "diamond", WORSE: "cross", SAME: "square", UNDECIDED: "circle"}
-NAMES = {BETTER: "better", WORSE: "worse", SAME: "same", UNDECIDED: "undecided"}
-"""Verdict -> its colour's name, which is also its CSS class."""
+SYMBOLS = {Kind.BETTER: "✓", Kind.WORSE: "✗", Kind.SAME: "=", Kind.UNDECIDED: "?"}
+SHAPES = {
+    Kind.BETTER: "diamond",
+    Kind.WORSE: "cross",
+    Kind.SAME: "square",
+    Kind.UNDECIDED: "circle",
+}
+NAMES = {
+    Kind.BETTER: "better",
+    Kind.WORSE: "worse",
+    Kind.SAME: "same",
+    Kind.UNDECIDED: "undecided",
+}
+"""Kind of verdict -> its colour's name, which is also its CSS class."""
 DASHES = ([1, 0], [8, 3], [2, 2], [6, 2, 2, 2], [12, 3], [4, 4], [1, 3], [10, 2, 2, 2])
 """Dash patterns of the lines, the baseline's first."""
 
 
-def verdict_kind(verdict: str) -> str:
-    """Return the plain verdict behind a table's words, e.g. without "(below practical size)".
-
-    Examples
-    --------
-    >>> verdict_kind("better (below practical size)"), verdict_kind("(baseline)")
-    ('better', '')
-    """
-    return next((kind for kind in SYMBOLS if verdict.startswith(kind)), "")
+def drawn_as(kind: Kind) -> Kind:
+    """Return the kind whose mark an arm gets: what was not judged looks undecided."""
+    return kind if kind in JUDGED else Kind.UNDECIDED
 
 
 def contrast(one: str, other: str) -> float:

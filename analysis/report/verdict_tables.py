@@ -5,10 +5,10 @@ from __future__ import annotations
 import math
 from typing import Any
 
-from analysis.comparison.compare import Comparison
+from analysis.comparison.result import Comparison
 from analysis.questions.stack import Stacking
-from analysis.report.tables import Column, Item, Table, count, figure, words
-from analysis.report.theme import NAMES, SYMBOLS, verdict_kind
+from analysis.report.theme import NAMES, SYMBOLS
+from analysis.table import Column, Item, Table, count, figure, words
 from analysis.text import DASH, digits, p_value, unit
 
 
@@ -136,13 +136,13 @@ def cost_table(result: Comparison, decimals: int) -> Table:
 
 def _verdict_row(row: dict[Any, Any], result: Comparison, cells: dict[str, str]) -> list[Item]:
     base = row["arm"] == result.rules.baseline
-    kind = verdict_kind(str(row["verdict"]))
+    verdict = result.verdicts[str(row["arm"])]
     decimals = digits(result)
     return [
         words(row["arm"], opens=cells.get(str(row["arm"]), "")),
         words("(baseline)", "reference")
         if base
-        else words(row["verdict"], NAMES.get(kind, "reference"), SYMBOLS.get(kind, "")),
+        else words(verdict, NAMES.get(verdict.kind, "reference"), SYMBOLS.get(verdict.kind, "")),
         count(row["n"]),
         figure(row["mean_loss"], decimals),
         Item(DASH, 0.0) if base else figure(row["delta"], decimals, sign=True),

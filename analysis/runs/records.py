@@ -10,8 +10,8 @@ from typing import Any
 import pandas as pd
 
 from analysis.errors import AnalysisError
-from analysis.runs.frame import NOT_STARTED, SEEDS, SUPERSEDED, Runs
-from analysis.settings import difference
+from analysis.runs.frame import SEEDS, SUPERSEDED, Runs
+from analysis.runs.settings import difference
 from harness.records import (
     BASELINE,
     PLAN_FILE,
@@ -30,8 +30,6 @@ Tensors = frozenset[int]
 """A run's initial tensors, each as a hash of its name and its content."""
 
 BATCH_KEY = "train.batch_size"
-SHARED_ENOUGH = 0.5
-"""An arm that shares fewer of its random tensors with the baseline counts as unpaired."""
 
 
 def read_records(paths: list[Path]) -> Runs:
@@ -72,10 +70,13 @@ def read_records(paths: list[Path]) -> Runs:
     _refuse_other_settings(frame)
     frame["published_delta"] = [_published(arm, cards) for arm in frame["arm"]]
     started = {record.cell for record in records}
-    frame.attrs[NOT_STARTED] = [
-        cell for home in commands for cell in _waiting(home, commands[home], started)
-    ]
-    return Runs(frame, plans, paths[0] if paths[0].is_dir() else paths[0].parent)
+    waiting = [cell for home in commands for cell in _waiting(home, commands[home], started)]
+    return Runs(
+        frame,
+        plans,
+        not_started=tuple(waiting),
+        home=paths[0] if paths[0].is_dir() else paths[0].parent,
+    )
 
 
 def _files(paths: list[Path]) -> list[Path]:

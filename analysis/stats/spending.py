@@ -44,19 +44,15 @@ def spending(looks: Sequence[int], alpha: float = 0.05) -> tuple[float, ...]:
     return tuple(float(a) for a in np.diff([0.0, *spent]))
 
 
-def conditional_power(
-    delta: float, se: float, rope: float, n: int, plan: StudyPlan, n_arms: int
-) -> float:
-    """Return the chance to cross the last look's bound if the true difference is +-`rope`.
+def conditional_power(t_now: float, t_size: float, n: int, plan: StudyPlan, n_arms: int) -> float:
+    """Return the chance to cross the last look's bound if the true difference is the practical one.
 
     Brownian approximation (Lan and Wittes 1988, Biometrics 44:579); the better of both directions.
 
     Parameters
     ----------
-    delta, se
-        Estimated difference now and its standard error, nats per token.
-    rope
-        Practically relevant difference, nats per token.
+    t_now, t_size
+        Estimated difference now, and the practical size, in standard errors of now.
     n
         Seeds of the arm now.
     plan
@@ -67,18 +63,18 @@ def conditional_power(
     Examples
     --------
     >>> plan = StudyPlan(study="s", looks=[2, 3, 4])
-    >>> conditional_power(0.0, 0.01, 0.001, 3, plan, 4) < 0.001
+    >>> conditional_power(0.0, 0.1, 3, plan, 4) < 0.001
     True
     """
-    t = min(n / plan.looks[-1], 1.0)
+    done = min(n / plan.looks[-1], 1.0)
     last = spending(plan.looks, plan.alpha)[-1]
     critical = critical_value([0.5**0.5] * n_arms, n_arms * (plan.looks[-1] - 1), last)
-    score = delta / se * math.sqrt(t)
-    if t >= 1:
+    score = t_now * math.sqrt(done)
+    if done >= 1:
         return float(abs(score) > critical)
-    drift_left = rope / (se * math.sqrt(t)) * (1 - t)
+    drift_left = t_size / math.sqrt(done) * (1 - done)
     chances = [
-        float(special.ndtr((sign * score + drift_left - critical) / math.sqrt(1 - t)))
+        float(special.ndtr((sign * score + drift_left - critical) / math.sqrt(1 - done)))
         for sign in (1, -1)
     ]
     return max(chances)

@@ -14,6 +14,7 @@ from studies import study
 from analysis.__main__ import main
 from analysis.comparison.compare import compare
 from analysis.comparison.rules import Rules
+from analysis.comparison.verdict import JUDGED
 from analysis.errors import AnalysisError
 from analysis.report import theme as palette
 from analysis.report import write_report
@@ -25,9 +26,9 @@ from analysis.report.figures import figure_specs
 from analysis.report.page import embed, render
 from analysis.report.sections import sections, unknowns
 from analysis.report.summary import headline
-from analysis.report.tables import Column, Table, count, figure, words
 from analysis.runs.frame import Runs
 from analysis.runs.tables import read_runs
+from analysis.table import Column, Table, count, figure, words
 from analysis.text import markdown_table
 from harness.records import Status, read_record, write_record
 
@@ -293,8 +294,7 @@ def test_nothing_is_told_by_colour_alone(html):
     assert len(set(palette.SYMBOLS.values())) == len(palette.SYMBOLS)
     assert len(set(palette.SHAPES.values())) == len(palette.SHAPES)
     assert len({tuple(dash) for dash in palette.DASHES}) == len(palette.DASHES)
-    for kind in palette.SYMBOLS:
-        assert palette.verdict_kind(f"{kind} (below practical size)") == kind
+    assert set(palette.SYMBOLS) == set(palette.SHAPES) == set(palette.NAMES) == set(JUDGED)
     assert not re.search(r'class="[^"]*(better|worse)[^"]*"[^>]*>\s*</', html)
 
 

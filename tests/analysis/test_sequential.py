@@ -108,7 +108,7 @@ def test_conditional_power_agrees_with_simulated_brownian_motion():
     now = delta / se * t**0.5
     steps = rng.normal(size=200_000) * 0.5**0.5
     simulated = max(np.mean(sign * now + drift * 0.5 + steps > critical) for sign in (1, -1))
-    found = conditional_power(delta, se, rope, 2, PLAN, 2)
+    found = conditional_power(delta / se, rope / se, 2, PLAN, 2)
     assert found == pytest.approx(simulated, abs=0.005)
 
 

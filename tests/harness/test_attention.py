@@ -7,10 +7,9 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from harness.attention import CausalSelfAttention, alibi_slopes
 from harness.config import ConfigError, ModelConfig
 from harness.engine.randomness import initialise
-from harness.modules import Context
+from harness.modules import CausalSelfAttention, Context, alibi_slopes
 
 B, T, H, D = 2, 12, 4, 8
 C = H * D
@@ -263,7 +262,9 @@ EVERYTHING = {
 }
 
 
-@pytest.mark.parametrize("options", [{name: value} for name, value in EVERYTHING.items()] + [EVERYTHING])
+@pytest.mark.parametrize(
+    "options", [{name: value} for name, value in EVERYTHING.items()] + [EVERYTHING]
+)
 def test_no_option_lets_the_future_change_the_past(options: dict) -> None:
     if "rope_frac" in options:
         options = {"rope": 10_000.0, **options}

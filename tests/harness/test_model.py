@@ -257,7 +257,9 @@ def test_a_whole_model_of_ones_own_trains_and_is_evaluated(make_training) -> Non
 
 
 def test_a_whole_model_without_a_head_is_refused() -> None:
-    with pytest.raises(ConfigError, match=r"torch\.nn\.Identity has no hidden: a model needs hidden"):
+    with pytest.raises(
+        ConfigError, match=r"torch\.nn\.Identity has no hidden: a model needs hidden"
+    ):
         build(ModelConfig(**TINY, architecture={"_target_": "torch.nn.Identity"}))
 
 
@@ -303,7 +305,9 @@ def test_the_mlps_activation_is_the_one_that_is_named(name: str, formula) -> Non
 
 
 def test_an_unknown_activation_is_refused_with_the_known_ones() -> None:
-    with pytest.raises(ConfigError, match=r"activation=swish: allowed are gelu_tanh, gelu, relu, r"):
+    with pytest.raises(
+        ConfigError, match=r"activation=swish: allowed are gelu_tanh, gelu, relu, r"
+    ):
         MLP(ModelConfig(**TINY), activation="swish")
 
 
