@@ -91,7 +91,9 @@ def _cell(folder, arm, seed, loss, n_points, completion, half) -> None:
         n_params=1_000_000,
         losses=Losses(train=loss + 0.1, val=loss, test=None if half else loss),
         cost=Cost(train_seconds=60.0 + seed, tokens_per_second=1e4, usd=0.02 + 0.01 * len(names)),
-        fingerprints=Fingerprints(init={"w": f"{seed}"}, data_shuffled=True, final_weights="abc"),
+        fingerprints=Fingerprints(
+            init={"w": f"{seed}"}, data_shuffled=True, final_weights=f"{arm}{seed}"
+        ),
         provenance=Provenance(test_set_sha256="t" * 64, packages={"torch": "2"}, device="cpu"),
     )
     write_record(place, record)
