@@ -23,11 +23,14 @@ FORBIDDEN = {
         "interventions",
         "transformers",
     },
-    "interventions": {"analysis", "hydra", "wandb"},
+    "interventions": {"harness", "analysis", "hydra", "wandb"},
     "harness": {"analysis", "interventions", "hydra_plugins"},
 }
 RECORDS = ("", ".cell", ".files", ".study", ".versions")
-ALLOWED = {"analysis": {f"harness.records{part}" for part in RECORDS}}
+ALLOWED = {
+    "analysis": {f"harness.records{part}" for part in RECORDS},
+    "interventions": {"harness.model"},
+}
 LAZY_WANDB = "tables.py"
 """The one place where the analysis may ask W&B for runs, inside a function."""
 

@@ -5,20 +5,8 @@ from __future__ import annotations
 from analysis.comparison.rules import Rules
 from analysis.questions.noise import OWN_PAIRS, PAIRING_NOTE, NoiseReport
 from analysis.questions.plan import Plan
-from analysis.report.evidence import Evidence
-from analysis.runs.frame import SUPERSEDED
 from analysis.table import Column, Item, Table, count, figure, words
 from analysis.text import DASH, plain, unit
-
-STATUS_SYMBOLS = {
-    "complete": "✓",
-    "running": "…",
-    "preempted": "‖",
-    "failed": "✗",
-    "diverged": "↗",
-    SUPERSEDED: "↷",
-    "not started": "·",
-}
 
 
 def component_table(report: NoiseReport) -> Table | None:
@@ -116,39 +104,3 @@ def plan_table(result: Plan, rules: Rules) -> Table:
         Column("dollars"),
     ]
     return Table("plan", f"To find {result.delta:.3g}{unit(rules)}", columns, rows)
-
-
-def ledger_table(evidence: Evidence) -> Table:
-    """Return every planned or present cell with its seeds and what became of it."""
-    rows = [
-        [
-            words(record.arm),
-            _seed(record.seeds.init),
-            _seed(record.seeds.data),
-            _seed(record.seeds.loop),
-            words(status, status, STATUS_SYMBOLS[status]),
-            figure(100 * record.step / max(record.n_steps, 1), 0),
-            figure(record.losses.test, 4),
-            figure(record.cost.train_seconds / 3600, 4),
-            words(record.cell, opens=record.cell),
-        ]
-        for record, status in ((cell.record, cell.status) for cell in evidence.cells)
-    ]
-    present = {cell.record.cell for cell in evidence.cells}
-    for plan in evidence.runs.plans.values():
-        for cell in plan.cells:
-            if cell.get("cell") not in present:
-                seeds = [_seed((cell.get("seeds") or {}).get(k)) for k in ("init", "data", "loop")]
-                status = words("not started", "missing", STATUS_SYMBOLS["not started"])
-                blank = Item(DASH)
-                name = words(cell.get("cell", DASH))
-                rows.append([words(cell.get("arm")), *seeds, status, blank, blank, blank, name])
-    labels = ("arm", "init", "data", "loop", "status", "% done", "test loss", "hours", "cell")
-    text = ("arm", "status", "cell")
-    columns = [Column(label, numeric=label not in text) for label in labels]
-    return Table("ledger", "Every cell and its seeds", columns, rows)
-
-
-def _seed(value: object) -> Item:
-    known = isinstance(value, int)
-    return Item(str(value) if known else DASH, float(value) if isinstance(value, int) else None)

@@ -7,21 +7,12 @@ from typing import Any
 
 from analysis.comparison.result import Comparison
 from analysis.questions.stack import Stacking
-from analysis.report.theme import NAMES, SYMBOLS
 from analysis.table import Column, Item, Table, count, figure, words
 from analysis.text import DASH, digits, p_value, unit
 
 
-def verdict_table(result: Comparison, cells: dict[str, str]) -> Table:
-    """Return the improvement table.
-
-    Parameters
-    ----------
-    result
-        The comparison.
-    cells
-        Arm -> one of its cells, which a click on its name opens.
-    """
+def verdict_table(result: Comparison) -> Table:
+    """Return the improvement table."""
     percent, nats = f"{100 * (1 - result.alpha):g}% CI", unit(result.rules, ", ")
     columns = [
         Column("arm", numeric=False),
@@ -36,7 +27,7 @@ def verdict_table(result: Comparison, cells: dict[str, str]) -> Table:
         Column("power", help="to find a difference of the practical size with these runs"),
         Column("seeds needed", help="per arm, to find a difference of the practical size"),
     ]
-    rows = [_verdict_row(row, result, cells) for row in result.table.to_dict("records")]
+    rows = [_verdict_row(row, result) for row in result.table.to_dict("records")]
     keep = [i for i, c in enumerate(columns) if c.label != "published" or _any_known(rows, i)]
     return Table(
         "verdicts",
@@ -98,51 +89,13 @@ def share_table(result: Stacking, decimals: int) -> Table:
     return Table("stack_shares", "The stack minus the stack without a part", columns, rows)
 
 
-def cost_table(result: Comparison, decimals: int) -> Table:
-    """Return hours, dollars and nats per dollar of each arm."""
-    columns = [
-        Column("arm", numeric=False),
-        Column("runs"),
-        Column("tokens a run"),
-        Column("hours a run"),
-        Column("hours in all"),
-        Column("dollars a run"),
-        Column("delta"),
-        Column(
-            f"{'nats' if unit(result.rules) else 'gain'} per dollar",
-            help="improvement over the price of one run",
-        ),
-    ]
-    dear = result.table["usd"].max() >= 1
-    rows = []
-    for row in result.table.to_dict("records"):
-        if not row["n"]:
-            continue
-        base = row["arm"] == result.rules.baseline
-        rows.append(
-            [
-                words(row["arm"]),
-                count(row["n"]),
-                count(row["tokens"]),
-                figure(row["hours"], 4),
-                figure(row["hours"] * row["n"], 4),
-                figure(row["usd"], 2 if dear else 4),
-                Item(DASH, 0.0) if base else figure(row["delta"], decimals, sign=True),
-                figure(row["nats_per_usd"], 4, sign=True),
-            ]
-        )
-    return Table("cost", "What it cost", columns, rows)
-
-
-def _verdict_row(row: dict[Any, Any], result: Comparison, cells: dict[str, str]) -> list[Item]:
+def _verdict_row(row: dict[Any, Any], result: Comparison) -> list[Item]:
     base = row["arm"] == result.rules.baseline
     verdict = result.verdicts[str(row["arm"])]
     decimals = digits(result)
     return [
-        words(row["arm"], opens=cells.get(str(row["arm"]), "")),
-        words("(baseline)", "reference")
-        if base
-        else words(verdict, NAMES.get(verdict.kind, "reference"), SYMBOLS.get(verdict.kind, "")),
+        words(row["arm"]),
+        words("(baseline)" if base else verdict, verdict.kind.name.lower()),
         count(row["n"]),
         figure(row["mean_loss"], decimals),
         Item(DASH, 0.0) if base else figure(row["delta"], decimals, sign=True),

@@ -8,7 +8,7 @@ No heavy import here: refusing a config must be quick.
 
 from __future__ import annotations
 
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, fields, is_dataclass
 from enum import Enum
 from typing import Any
 
@@ -23,6 +23,7 @@ from harness.config.running import (
     WandbMode,
 )
 from harness.config.science import (
+    LATER,
     VOCAB_SIZE,
     Autocast,
     DataConfig,
@@ -40,6 +41,7 @@ from harness.config.science import (
 from harness.config.study import BudgetConfig, CardConfig, Event, ReferenceConfig, StudyConfig
 
 __all__ = [
+    "LATER",
     "VOCAB_SIZE",
     "Autocast",
     "Backend",
@@ -134,26 +136,41 @@ class Config:
         return "+".join(sorted(self.interventions)) or "baseline"
 
 
+_HASHED = ("seeds", "model", "train", "optim", "schedule", "precision")
+
+
 def scientific(config: Config, dataset_sha256: str) -> dict[str, Any]:
     """Return what can change a cell's numbers, as plain data: the cell id is its hash.
 
     Hardware, tracking, paths, logging and the wording of the cards are left out.
     """
-    raw = asdict(config)
+    return _science(asdict(config), dataset_sha256)
+
+
+def _science(raw: dict[str, Any], dataset_sha256: str) -> dict[str, Any]:
     hooks = {
         name: {"event": card["event"], "fn": card["fn"]}
         for name, card in raw["interventions"].items()
     }
-    groups = ("seeds", "model", "train", "optim", "schedule", "precision")
-    kept: dict[str, Any] = {name: raw[name] for name in groups}
+    kept: dict[str, Any] = {name: _hashed(name, raw[name]) for name in _HASHED}
     kept |= {
         "interventions": hooks,
         "dataset": dataset_sha256,
-        "shuffle": config.data.shuffle,
-        "test_sequences": config.eval.test_sequences,
+        "shuffle": raw["data"]["shuffle"],
+        "test_sequences": raw["eval"]["test_sequences"],
     }
     result: dict[str, Any] = plain(kept)
     return result
+
+
+def _hashed(name: str, values: dict[str, Any]) -> dict[str, Any]:
+    """Return a group's values without the fields marked `LATER` that have their default."""
+    default = getattr(Config(), name)
+    marked = fields(default) if is_dataclass(default) else ()
+    later = {
+        field.name: getattr(default, field.name) for field in marked if field.metadata == LATER
+    }
+    return {key: value for key, value in values.items() if key not in later or value != later[key]}
 
 
 def recipe(config: Config, dataset_sha256: str) -> Flat:
@@ -162,12 +179,14 @@ def recipe(config: Config, dataset_sha256: str) -> Flat:
     Cells of one arm that share it differ in seeds or in the arm itself. Seeds are left out, and so
     is what is None: that stands for a setting of the arm alone, too.
     """
-    science = scientific(config, dataset_sha256)
-    undone = {key: plain(value) for key, (value, _) in config.changes.items()}
+    raw = asdict(config)
+    for key, (value, _) in config.changes.items():
+        _set(raw, key.split("."), value)
+    science = _science(raw, dataset_sha256)
     groups = science.keys() - {"seeds", "interventions"}
     return {
         key: value
-        for key, value in (flatten(science) | undone).items()
+        for key, value in flatten(science).items()
         if key.split(".")[0] in groups and value is not None
     }
 

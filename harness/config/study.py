@@ -43,6 +43,12 @@ class CardConfig:
     """Test loss minus baseline in nats per token, negative is better, as published."""
     published_where: str | None = None
     """Where `published_delta` stands, and at which scale."""
+    claim: str | None = None
+    """What sources report that is no difference of test losses, with scale and baseline."""
+    claimed_negative: bool = False
+    """A source reports that it does not help."""
+    extra_cost: str | None = None
+    """Parameters, memory or time beyond the baseline's."""
     event: Event | None = None
     fn: Slot | None = None
     """Called at `event`."""

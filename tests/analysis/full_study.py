@@ -5,6 +5,9 @@ from pathlib import Path
 
 import numpy as np
 
+from analysis.comparison.rules import Rules
+from analysis.report.evidence import Evidence, gather
+from analysis.runs.tables import read_runs
 from harness.records import (
     Cost,
     Fingerprints,
@@ -14,10 +17,12 @@ from harness.records import (
     Seeds,
     Status,
     StudyPlan,
+    read_record,
     write_plan,
     write_record,
 )
 
+ARMS = {"baseline": 0.0, "good": -0.05, "plain": 0.0, "good+plain": -0.03}
 EVIL = "</script><script>window.injected = 1</script><img src=x onerror='window.injected=2'>"
 
 
@@ -49,6 +54,22 @@ def full_study(
 
 def cell_name(arm: str, seed: int) -> str:
     return f"{sum(arm.encode()) * 7919 % 65521:05x}{seed:07x}"
+
+
+def end_as(
+    folder: Path, arm: str, seed: int, status: Status, test: float | None = None, error: str = ""
+) -> Path:
+    """Let a cell have ended another way; return its folder."""
+    place = folder / arm / cell_name(arm, seed)
+    record = read_record(place)
+    record.status, record.losses.test, record.error = status, test, error or None
+    write_record(place, record)
+    return place
+
+
+def evidence_of(folder: Path) -> Evidence:
+    """Return what a report of the study would show."""
+    return gather(read_runs([str(folder)]), Rules())
 
 
 def _cell(folder, arm, seed, loss, n_points, completion, half) -> None:
