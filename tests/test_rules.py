@@ -26,8 +26,9 @@ FORBIDDEN = {
     "interventions": {"harness", "analysis", "hydra", "wandb"},
     "harness": {"analysis", "interventions", "hydra_plugins"},
 }
+RECORDS = ("", ".cell", ".files", ".study", ".versions")
 ALLOWED = {
-    "analysis": {"harness.records", "harness.records.files", "harness.records.versions"},
+    "analysis": {f"harness.records{part}" for part in RECORDS},
     "interventions": {"harness.model"},
 }
 LAZY_WANDB = "tables.py"

@@ -1,4 +1,4 @@
-"""What every file of a run is written with; standard library only."""
+"""How every file of a run is written, and JSON lines are read; standard library only."""
 
 from __future__ import annotations
 
@@ -8,11 +8,15 @@ import json
 import os
 import secrets
 import unicodedata
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
+
+
+class RecordError(ValueError):
+    """A file of a run that cannot be read; the message names it and what to do."""
 
 
 def printable(text: str) -> str:
@@ -65,6 +69,42 @@ def write_together(contents: Mapping[Path, str | bytes]) -> None:
         for part in parts.values():
             part.unlink(missing_ok=True)
         raise
+
+
+def read_json_lines(path: Path, *, skip_broken: bool = False) -> list[dict[str, Any]]:
+    """Return the objects of a JSON-lines file; none where there is no file.
+
+    A broken last line, torn by a kill or being written now, is left out. Any other broken line
+    raises `RecordError`, or is left out as well with `skip_broken`.
+    """
+    lines = path.read_bytes().splitlines() if path.exists() else []
+    rows = []
+    for number, line in enumerate(lines, 1):
+        try:
+            rows.append(_json_object(line))
+        except ValueError as error:  # not JSON, or not even text
+            if not skip_broken and number < len(lines):
+                raise RecordError(
+                    f"{path}, line {number} is not JSON: {error}; restore the file, or delete "
+                    "that line"
+                ) from error
+    return rows
+
+
+def _json_object(line: bytes) -> dict[str, Any]:
+    row = json.loads(line)
+    if not isinstance(row, dict):
+        raise ValueError(f"{row!r} is no object")
+    return row
+
+
+def append_json_lines(path: Path, rows: Iterable[dict[str, Any]]) -> None:
+    """Append the rows in one piece, since others may append, too; a torn line stays by itself."""
+    text = "".join(json.dumps(row) + "\n" for row in rows)
+    with path.open("a+b") as file:
+        file.seek(max(0, file.seek(0, os.SEEK_END) - 1))
+        torn = file.read(1) not in (b"", b"\n")
+        file.write(b"\n" * torn + text.encode())
 
 
 @contextmanager
