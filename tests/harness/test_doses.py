@@ -6,11 +6,10 @@ import pytest
 import yaml
 from hydra import initialize_config_dir
 
-from conf import CONF_DIR
 from harness.config import Config, ConfigError, scientific
 from harness.config.compose import load, resolve
 from harness.config.doses import times
-from harness.records.files import canonical_hash
+from harness.records.files import CONF_DIR, canonical_hash
 
 IDS = {
     "demo": {
