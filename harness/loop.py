@@ -18,7 +18,7 @@ from harness.engine.precision import Precision
 from harness.engine.randomness import seed_global
 from harness.evaluation import sequence_losses
 from harness.events import Events
-from harness.model import GPT, cross_entropy
+from harness.model import GPT, cross_entropy, set_progress
 from harness.optim import clip_gradients, load_state, set_rates
 
 
@@ -152,6 +152,7 @@ def _not_finite(t: Training) -> str:
 
 def accumulate_gradients(t: Training, step: int) -> Tensor:
     """Back-propagate this process's share of a global batch; return its mean loss."""
+    set_progress(t.model, step / t.config.n_steps)
     share = t.world.share(t.config.train.batch_size)
     x_BT, y_BT = (to_device(whole[share], t.device) for whole in t.batches(step))
     micro_batches = list(zip(x_BT.split(t.micro_batch), y_BT.split(t.micro_batch), strict=True))  # type: ignore[no-untyped-call]
@@ -168,6 +169,7 @@ def accumulate_gradients(t: Training, step: int) -> Tensor:
 
 def evaluate(t: Training, tokens: np.ndarray, n_sequences: int) -> np.ndarray:
     """Return the loss of each of the first sequences of `tokens`, shared out over the processes."""
+    set_progress(t.model, t.step / t.config.n_steps)
     share, block_size = t.world.share(n_sequences), t.config.model.block_size
     losses = np.zeros(n_sequences, dtype=np.float32)
     t.events.before_eval(t.model)

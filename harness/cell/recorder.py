@@ -10,8 +10,7 @@ import signal
 import threading
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager, suppress
-from pathlib import Path
+from contextlib import contextmanager
 from typing import Any
 
 import numpy as np
@@ -28,7 +27,7 @@ from harness.evaluation import complete
 from harness.loop import Training, evaluate
 from harness.model import flops_per_token
 from harness.records import METRICS_FILE, SAMPLES_FILE, RunRecord, write_record
-from harness.records.files import write_atomic
+from harness.records.files import append_json_lines, read_json_lines, write_atomic
 from harness.tracking.live import Tracker
 
 log = logging.getLogger(__name__)
@@ -162,7 +161,7 @@ class Recorder:
         """Release the terminal and the tracker."""
         if self.is_main:
             self.progress.close()
-            self.tracker.finish(self.record)
+            self.tracker.finish()
 
     def _resume(self) -> None:
         """Go on from the newest checkpoint, if there is one."""
@@ -227,27 +226,19 @@ class Recorder:
                 row = {"step": t.step, "tokens": tokens, "prompt": prompt, "completion": text}
                 rows.append(row)
             self._append(SAMPLES_FILE, rows)
-            self.tracker.samples(rows)
 
     def _append(self, name: str, rows: list[dict[str, Any]]) -> None:
         self.lock.check()
-        with (self.folder / name).open("a", encoding="utf-8") as file:
-            file.writelines(json.dumps(row) + "\n" for row in rows)
+        append_json_lines(self.folder / name, rows)
 
     def _truncate(self, name: str) -> None:
         """Drop what an interrupted try wrote after the step that this one resumes from."""
         path = self.folder / name
         if path.exists():
             self.lock.check()
-            kept = [row for row in rows_of(path) if row["step"] <= self.training.step]
+            rows = read_json_lines(path, skip_broken=True)
+            kept = [row for row in rows if row["step"] <= self.training.step]
             write_atomic(path, "".join(json.dumps(row) + "\n" for row in kept))
-
-
-def rows_of(path: Path) -> Iterator[dict[str, Any]]:
-    """Yield the lines of a JSON Lines file; a half-written one is left out."""
-    for line in path.read_text(encoding="utf-8", errors="replace").splitlines():
-        with suppress(json.JSONDecodeError):
-            yield json.loads(line)
 
 
 def fill_cost(record: RunRecord, training: Training) -> None:

@@ -14,6 +14,7 @@ from enum import StrEnum
 from pathlib import Path
 from typing import Any
 
+from harness.records.files import RecordError as RecordError
 from harness.records.files import now, write_atomic
 
 SCHEMA_VERSION = 1
@@ -31,12 +32,10 @@ PLAN_FILE = "plan.json"
 """A study's."""
 
 BASELINE = "baseline"
+FEWEST_DF = 3
+"""Degrees of freedom of the noise below which the analysis gives no verdict."""
 REPORT_JOB = "study"
 """Job type of the run that carries a study's report to W&B, beside those of its cells."""
-
-
-class RecordError(ValueError):
-    """A record that cannot be read; the message names the file and what to do."""
 
 
 class Status(StrEnum):

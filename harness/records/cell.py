@@ -15,9 +15,10 @@ from harness.records import (
     Status,
     read_record,
 )
+from harness.records.study import Study
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True)
 class Cell:
     """A cell that is known by its folder alone; nothing is read before it is asked for."""
 
@@ -38,9 +39,9 @@ class Cell:
         return self.folder.parent.name
 
     @property
-    def study(self) -> Path:
-        """Folder of its study."""
-        return self.folder.parents[1]
+    def study(self) -> Study:
+        """The study that it belongs to."""
+        return Study(self.folder.parents[1])
 
     @property
     def config_file(self) -> Path:
