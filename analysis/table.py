@@ -30,9 +30,7 @@ class Item:
     value: float | str | None = None
     """What it sorts by; None: last."""
     kind: str = ""
-    """CSS class: a verdict's or a status's name."""
-    symbol: str = ""
-    """Shown before the text, so that nothing is said by colour alone."""
+    """A verdict's or a status's name, which the page has a colour and a symbol for."""
     opens: str = ""
     """Cell whose details a click opens."""
 
@@ -58,6 +56,15 @@ class Table:
         chosen = [at[label] for label in labels]
         rows = [[row[i] for i in chosen] for row in self.rows]
         return replace(self, columns=[self.columns[i] for i in chosen], rows=rows)
+
+    def known(self) -> Table:
+        """Return the table without the columns in which nothing is known."""
+        known = [
+            column.label
+            for i, column in enumerate(self.columns)
+            if any(row[i].value is not None for row in self.rows)
+        ]
+        return self.select(known)
 
     def to_text(self) -> str:
         """Return the table alone as markdown, padded so that it reads well in a terminal."""
@@ -109,6 +116,23 @@ class Table:
         return "\n".join(lines) + "\n"
 
 
+def document(title: str, *parts: str | Table) -> str:
+    """Return markdown: a title, then paragraphs and tables, each table under its caption."""
+    texts = [f"## {prose(title)}\n"]
+    for part in parts:
+        if isinstance(part, str):
+            texts += [f"{part.rstrip()}\n"] if part else []
+            continue
+        texts += [f"### {prose(part.caption)}\n"] if part.caption != title else []
+        texts.append(part.to_markdown())
+    return "\n".join(texts)
+
+
+def columns(*labels: str, text: Sequence[str]) -> list[Column]:
+    """Return columns of figures, but for those of words."""
+    return [Column(label, numeric=label not in text) for label in labels]
+
+
 def text_columns(*labels: str) -> list[Column]:
     """Return columns of words."""
     return [Column(label, numeric=False) for label in labels]
@@ -119,11 +143,12 @@ def figure(value: Any, digits: int, *, sign: bool = False) -> Item:
     return Item(number(value, digits, sign=sign), known(value))
 
 
-def interval(low: Any, high: Any, digits: int) -> Item:
+def interval(low: Any, high: Any, digits: int, *, sign: bool = True) -> Item:
     """Return an interval that sorts by its lower end, or a dash where there is none."""
     if known(low) is None:
         return Item(DASH)
-    return Item(f"[{low:+.{digits}f}, {high:+.{digits}f}]", float(low))
+    ends = (number(end, digits, sign=sign) for end in (low, high))
+    return Item(f"[{', '.join(ends)}]", float(low))
 
 
 def p_item(p: Any) -> Item:
@@ -140,9 +165,9 @@ def count(value: Any) -> Item:
     return Item(f"{int(value):,}", float(value))
 
 
-def words(text: Any, kind: str = "", symbol: str = "", opens: str = "") -> Item:
+def words(text: Any, kind: str = "", opens: str = "") -> Item:
     """Return text that sorts by itself."""
-    return Item(str(text), str(text), kind, symbol, opens)
+    return Item(str(text), str(text), kind, opens)
 
 
 def known(value: Any) -> float | None:

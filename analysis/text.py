@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 import re
 import unicodedata
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable
 from typing import Any
 
 from harness.records.files import printable
@@ -13,36 +13,10 @@ from harness.records.files import printable
 DASH = "–"
 
 
-def markdown_table(header: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
-    """Return a markdown table, padded so that it also reads well in a terminal.
-
-    Columns of figures are aligned right, the first column and columns of words left.
-    """
-    table = [list(header), *[list(row) for row in rows]]
-    table = [[markdown(cell) for cell in row] for row in table]
-    widths = [max(3, *(width(row[i]) for row in table)) for i in range(len(header))]
-    left = {0, *(i for i in range(len(header)) if not _figures(row[i] for row in rows))}
-
-    def line(cells: Sequence[str]) -> str:
-        room = [" " * (most - width(cell)) for cell, most in zip(cells, widths, strict=True)]
-        padded = [cell + room[i] if i in left else room[i] + cell for i, cell in enumerate(cells)]
-        return "| " + " | ".join(padded) + " |"
-
-    rule = ["-" * width if i in left else "-" * (width - 1) + ":" for i, width in enumerate(widths)]
-    return "\n".join([line(table[0]), line(rule), *map(line, table[1:])])
-
-
 def width(text: str) -> int:
     """Return the columns that a text takes in a terminal: some letters take two, accents none."""
     wide = sum(unicodedata.east_asian_width(c) in "WF" for c in text)
     return len(text) + wide - sum(bool(unicodedata.combining(c)) for c in text)
-
-
-def _figures(cells: Iterable[str]) -> bool:
-    """Tell whether a column holds figures: no word of letters alone, and not only dashes."""
-    filled = [cell for cell in cells if cell not in ("", DASH)]
-    words = {word for cell in filled for word in re.findall(r"\b[^\W\d_]+\b", cell)}
-    return bool(filled) and words <= {"inf", "nan"}
 
 
 def number(value: Any, digits: int, *, sign: bool = False) -> str:
@@ -65,15 +39,8 @@ def p_value(p: Any) -> str:
     return "<0.001" if p < 0.001 else f"{p:.3f}"
 
 
-def unit(rules: Any, before: str = " ") -> str:
-    """Transitional."""
-    text: str = rules.unit(before)
-    return text
-
-
-def digits(sd: Any) -> int:
+def digits(sd: float | None) -> int:
     """Return decimals enough to show a tenth of the sd, between 4 and 6."""
-    sd = getattr(sd, "sd", sd)
     if not sd or sd <= 0:
         return 4
     return int(min(6, max(4, math.ceil(-math.log10(sd)) + 1)))

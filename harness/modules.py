@@ -324,7 +324,8 @@ def alibi_slopes(n_head: int) -> Tensor:
 def capped_weights(q_BHTD: Tensor, k_BHSD: Tensor, bias_HTS: Tensor, cap: float) -> Tensor:
     """Return attention weights whose scores are bent to stay within +- `cap`."""
     scores_BHTS = q_BHTD @ k_BHSD.transpose(2, 3) * q_BHTD.shape[-1] ** -0.5
-    return (cap * (scores_BHTS / cap).tanh() + bias_HTS).softmax(dim=-1)  # type: ignore[no-any-return]
+    weights_BHTS: Tensor = (cap * (scores_BHTS / cap).tanh() + bias_HTS).softmax(dim=-1)
+    return weights_BHTS
 
 
 def without_own_value(out_BHTD: Tensor, v_BHTD: Tensor) -> Tensor:

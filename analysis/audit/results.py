@@ -7,17 +7,16 @@ import io
 import json
 import math
 from collections.abc import Iterable
-from dataclasses import dataclass
 from pathlib import Path
 from shlex import quote
 from typing import Any
 
+from analysis.check import Check, Level
 from analysis.comparison.compare import compare
 from analysis.comparison.result import Comparison
 from analysis.comparison.rules import Origin, Rules
 from analysis.runs.frame import named
 
-OK, NOTE, FAIL = "ok", "note", "FAIL"
 RESULTS = "results.json"
 TEXTS = ("results.md", "results.csv", "results.tex")
 TRACED = (RESULTS, *TEXTS)
@@ -26,27 +25,18 @@ UNTRACED = ("report.html", "tables")
 FIGURES = ("mean_loss", "delta", "se", "df", "ci_low", "ci_high", "p_raw", "p_adj")
 
 
-@dataclass(frozen=True, slots=True)
-class Check:
-    """One thing that was looked at."""
-
-    status: str
-    what: str
-    detail: str = ""
-
-
 def results_checks(folder: Path) -> Iterable[Check]:
     """Recompute the table from the records and hold every figure against it."""
     file = folder / RESULTS
     others = [name for name in UNTRACED if (folder / name).exists()]
     if others:
         how = f"made anew by python -m analysis report {quote(str(folder))}"
-        yield Check(NOTE, f"not checked: {', '.join(others)}", how)
+        yield Check(Level.NOTE, f"not checked: {', '.join(others)}", how)
     if not file.exists():
         left = [name for name in TEXTS if (folder / name).exists()]
         what = f"no {RESULTS}" + (f", so {', '.join(left)} cannot be traced" if left else "")
         how = f"make it: python -m analysis {quote(str(folder))}"
-        yield Check(FAIL if left else NOTE, what, how)
+        yield Check(Level.FAIL if left else Level.NOTE, what, how)
         return
     try:
         stored = json.loads(file.read_text(encoding="utf-8"))
@@ -69,12 +59,12 @@ def results_checks(folder: Path) -> Iterable[Check]:
         now = json.loads(result.to_json())
         if not same(stored["rope"], result.rope):
             what = f"the practical size of {RESULTS} is not the plan's now"
-            yield Check(FAIL, what, f"{stored['rope']} and {result.rope}")
+            yield Check(Level.FAIL, what, f"{stored['rope']} and {result.rope}")
         yield from _row_checks(stored, now)
         yield from _run_checks(stored, now)
         yield from _text_checks(folder, result)
     except (KeyError, TypeError, json.JSONDecodeError) as error:
-        yield Check(FAIL, f"{RESULTS} cannot be read", str(error))
+        yield Check(Level.FAIL, f"{RESULTS} cannot be read", str(error))
 
 
 def _row_checks(stored: dict[str, Any], now: dict[str, Any]) -> Iterable[Check]:
@@ -93,10 +83,10 @@ def _row_checks(stored: dict[str, Any], now: dict[str, Any]) -> Iterable[Check]:
         if arm not in {row["arm"] for row in stored["table"]}
     ]
     if wrong:
-        yield Check(FAIL, f"{RESULTS} differs from what the records give now", named(wrong))
+        yield Check(Level.FAIL, f"{RESULTS} differs from what the records give now", named(wrong))
     else:
         count = len(stored["table"]) * (len(FIGURES) + 2)
-        yield Check(OK, f"{count} figures of {RESULTS} recomputed from the records")
+        yield Check(Level.OK, f"{count} figures of {RESULTS} recomputed from the records")
 
 
 def _run_checks(stored: dict[str, Any], now: dict[str, Any]) -> Iterable[Check]:
@@ -108,7 +98,7 @@ def _run_checks(stored: dict[str, Any], now: dict[str, Any]) -> Iterable[Check]:
         and not same(run["loss"], fresh.get(run["run_id"], {}).get("loss"))
     ]
     if wrong:
-        yield Check(FAIL, "runs whose loss changed since the table was made", named(wrong))
+        yield Check(Level.FAIL, "runs whose loss changed since the table was made", named(wrong))
 
 
 def _text_checks(folder: Path, result: Comparison) -> Iterable[Check]:
@@ -122,12 +112,12 @@ def _text_checks(folder: Path, result: Comparison) -> Iterable[Check]:
         wrong = _differing(_cells(name, text), _cells(name, fresh))
         if wrong:
             how = f"{named(wrong)}; make it again: python -m analysis {quote(str(folder))}"
-            yield Check(FAIL, f"{name} differs from what the records give now", how)
+            yield Check(Level.FAIL, f"{name} differs from what the records give now", how)
         elif name != "results.csv" and text.split() != fresh.split():
             how = "edited, or made by another version"
-            yield Check(NOTE, f"{name}: the text beside its table is another one now", how)
+            yield Check(Level.NOTE, f"{name}: the text beside its table is another one now", how)
         else:
-            yield Check(OK, f"the table of {name} made again from the records")
+            yield Check(Level.OK, f"the table of {name} made again from the records")
 
 
 def _cells(name: str, text: str) -> list[list[str]]:

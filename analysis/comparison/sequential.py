@@ -20,7 +20,7 @@ from analysis.comparison.verdict import Judgement, Kind, Looks, Verdict, judge, 
 from analysis.runs.frame import complete, named
 from analysis.stats.linear import FEWEST_DF
 from analysis.stats.spending import conditional_power, spending
-from analysis.table import Column, Table, count, figure, p_item, words
+from analysis.table import Table, columns, count, document, figure, p_item, words
 from harness.records import StudyPlan
 
 FUTILE_BELOW = 0.1
@@ -69,13 +69,6 @@ class Decision:
 
     def tables(self) -> list[Table]:
         """Return the state of every arm."""
-        columns = [
-            Column("arm", numeric=False),
-            *(Column(name) for name in ("n", "look", "delta", "p adj", "alpha")),
-            *(Column(name, numeric=False) for name in ("decision", "verdict")),
-            Column("cond. power"),
-            Column("note", numeric=False),
-        ]
         rows = [
             [
                 words(row["arm"]),
@@ -91,19 +84,22 @@ class Decision:
             ]
             for row in self.table.to_dict("records")
         ]
-        return [Table("looks", "Sequential study", columns, rows)]
-
-    def to_markdown(self) -> str:
-        """Return the state of the study for a person."""
+        labels = ("arm", "n", "look", "delta", "p adj", "alpha", "decision", "verdict")
+        text = ("arm", "decision", "verdict", "note")
+        heads = columns(*labels, "cond. power", "note", text=text)
         spent = ", ".join(
             f"{n} seeds: {a:.3g}" for n, a in zip(self.looks, self.alphas, strict=True)
         )
         after = "the study is over" if self.next_n is None else f"next look at {self.next_n} seeds"
-        return (
-            f"## Sequential study\n\n{self.tables()[0].to_text()}\n\n"
-            f"- Alpha of each look: {spent}.\n"
-            f"- {self.look} of {len(self.looks)} looks done; {after}.\n"
+        notes = (
+            f"Alpha of each look: {spent}.",
+            f"{self.look} of {len(self.looks)} looks done; {after}.",
         )
+        return [Table("looks", "Sequential study", heads, rows, notes)]
+
+    def to_markdown(self) -> str:
+        """Return the state of the study for a person."""
+        return document("Sequential study", *self.tables())
 
 
 def at_looks(judgement: Judgement) -> Judgement:

@@ -33,7 +33,7 @@ def folder(tmp_path):
 
 
 def failures(folder):
-    return [check.what for check in verify(folder).checks if check.status == "FAIL"]
+    return [check.what for check in verify(folder).checks if check.level == "FAIL"]
 
 
 def test_an_untouched_study_passes(folder):
@@ -83,7 +83,7 @@ def test_a_falsified_mean_is_found_in_every_table(folder, name):
 def test_an_edited_sentence_is_a_note(folder):
     text = (folder / "results.md").read_text()
     (folder / "results.md").write_text(text.replace("sd of one run", "sd of one run about"))
-    notes = [check.what for check in verify(folder).checks if check.status == "note"]
+    notes = [check.what for check in verify(folder).checks if check.level == "note"]
     assert "results.md: the text beside its table is another one now" in notes
 
 
@@ -139,14 +139,14 @@ def test_mixed_code_is_a_note_and_the_ledger_accounts_for_every_run(folder):
     content = json.loads(other.read_text())
     content["provenance"]["git_sha"] = "b" * 40
     other.write_text(json.dumps(content))
-    whats = {check.what: check.status for check in verify(folder).checks}
+    whats = {check.what: check.level for check in verify(folder).checks}
     assert whats["2 different values of code version"] == "note"
 
 
 def test_two_versions_of_an_arms_own_code_are_a_note(folder):
     for seed, source in ((60, "1" * 16), (61, "2" * 16)):
         put(folder, record("a", seed, 3.7, provenance=Provenance(sources={"mine.f": source})))
-    whats = {check.what: check.status for check in verify(folder).checks}
+    whats = {check.what: check.level for check in verify(folder).checks}
     assert whats["2 versions of mine.f"] == "note"
 
 
