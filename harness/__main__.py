@@ -22,9 +22,10 @@ from harness.cell.exits import EXIT_REFUSED, EXIT_STOPPED, StudyFailed, same_com
 from harness.cell.start import start_cell
 from harness.config import ConfigError
 from harness.config.compose import CONFIG_NAME, resolve
-from harness.config.messages import CONF_DIR, explain
+from harness.config.messages import explain
 from harness.records import Status
 from harness.records.cell import describe
+from harness.records.files import CONF_DIR
 from harness.study.outcome import over_budget, written_since
 from harness.study.plan import PlannedCell
 from harness.study.slots import plan_slots

@@ -24,7 +24,7 @@ from omegaconf import OmegaConf
 from harness.cell.console import duration
 from harness.cell.exits import EXIT_REFUSED
 from harness.config import Config, ConfigError, PrecisionConfig
-from harness.config.messages import CONF_DIR
+from harness.records.files import CONF_DIR
 
 if TYPE_CHECKING:
     from harness.cell.step_timing import Trial

@@ -8,7 +8,9 @@ from typing import Any
 
 from omegaconf import OmegaConf
 
-OVERLAYS = Path(__file__).resolve().parent.parent / "conf" / "intervention"
+from harness.records.files import CONF_DIR
+
+OVERLAYS = CONF_DIR / "intervention"
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

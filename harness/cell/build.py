@@ -13,7 +13,7 @@ from harness.cell import provenance
 from harness.cell.freeze import version
 from harness.cell.lock import Lock, NoLock
 from harness.cell.sources import source_hashes
-from harness.config import Config, baseline_model, recipe
+from harness.config import Config, recipe, stack_of
 from harness.data.corpus import Corpus
 from harness.engine.batches import Batches
 from harness.engine.distributed import World
@@ -95,7 +95,7 @@ def _pairing(config: Config, ours: dict[str, str]) -> str:
     """Say how many tensors start out as the baseline's with the same init seed."""
     if not config.interventions:
         return f"init: {len(ours)} tensors from seed {config.seeds.init}"
-    baseline = build(baseline_model(config))
+    baseline = build(stack_of(config, ()).model)
     initialise(baseline, config.seeds.init)
     theirs = parameter_hashes(baseline)
     shared = sum(theirs.get(name) == value for name, value in ours.items())

@@ -2,15 +2,13 @@
 
 from __future__ import annotations
 
-from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
-from omegaconf import OmegaConf
-
 from harness.cell.lock import living_owner
 from harness.cell.sources import keep_sources, source_hashes
-from harness.config import Config, ConfigError, plain, scientific
+from harness.config import Config, ConfigError, scientific
+from harness.config.frozen import read_config, to_yaml
 from harness.data.corpus import Corpus, ensure_prepared
 from harness.records import (
     CONFIG_FILE,
@@ -110,7 +108,7 @@ def _write(folder: Path, config: Config) -> None:
 def write_config(folder: Path, config: Config) -> None:
     """Write ``config.yaml`` if it says anything else."""
     path = folder / CONFIG_FILE
-    text = OmegaConf.to_yaml(OmegaConf.create(plain(asdict(config))))
+    text = to_yaml(config)
     if not path.exists() or path.read_text(encoding="utf-8") != text:
         write_atomic(path, text)
 
@@ -135,9 +133,7 @@ def check_fits(config: Config, corpus: Corpus) -> None:
 
 def load_frozen(folder: Path) -> Config:
     """Read the config of a frozen cell."""
-    frozen = OmegaConf.merge(OmegaConf.structured(Config), OmegaConf.load(folder / CONFIG_FILE))
-    config: Config = OmegaConf.to_object(frozen)  # type: ignore[assignment]
-    return config
+    return read_config(folder / CONFIG_FILE)
 
 
 def _forget(folder: Path) -> None:

@@ -17,7 +17,12 @@ from harness.cell.build import Setup, config_sha256, new_record, start_training
 from harness.cell.console import logging_to, wants_bar
 from harness.cell.errors import enter_failure
 from harness.cell.exits import EXIT_BUSY, EXIT_REFUSED
-from harness.cell.freeze import check_identity, load_frozen, write_config
+from harness.cell.freeze import (
+    check_identity,
+    load_frozen,
+    write_config,
+)
+from harness.cell.leave_one_out import refuse_erased
 from harness.cell.lock import NO_LOCK, CellBusy, LockLost, locked
 from harness.cell.recorder import Preempted, Recorder, finite, graceful_stop
 from harness.cell.sources import use_kept_sources
@@ -222,15 +227,24 @@ def rehearse(folder: Path, n_cells: int) -> int:
         print(f"error: {error}", file=sys.stderr)
         return 1
     try:
-        training = start_training(Setup(folder, config, corpus, record, device, World(), NO_LOCK))
-        checkpoint.check_room(folder, training.model, config.checkpoint, n_cells)
-        train(training, Nobody())
-        evaluate(training, corpus.tokens("test"), 1)
+        setup = Setup(folder, config, corpus, record, device, World(), NO_LOCK)
+        _rehearsed(setup, n_cells)
+        refuse_erased(setup)
+    except ConfigError as error:  # says all that there is to say
+        record.status, record.error = Status.FAILED, str(error)
+        return _keep_failure(folder, record)
     except Exception as error:
         enter_failure(record, error, folder)
         traceback.print_exc()
         return _keep_failure(folder, record)
     return 0
+
+
+def _rehearsed(setup: Setup, n_cells: int) -> None:
+    training = start_training(setup)
+    checkpoint.check_room(setup.folder, training.model, setup.config.checkpoint, n_cells)
+    train(training, Nobody())
+    evaluate(training, setup.corpus.tokens("test"), 1)
 
 
 def _keep_failure(folder: Path, record: RunRecord) -> int:

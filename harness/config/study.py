@@ -1,9 +1,10 @@
-"""What a study is made of: the cards of its interventions, its plan, its scale's references."""
+"""What a study is made of: the cards of its interventions, its plan, its budget."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass, field
 from enum import Enum
+from typing import Any
 
 from harness.config.science import Slot
 
@@ -17,20 +18,6 @@ class Event(Enum):
     step_done = "step_done"
     before_eval = "before_eval"
     after_eval = "after_eval"
-
-
-@dataclass(kw_only=True, slots=True)
-class ReferenceConfig:
-    """What overlays refer to where an absolute number means nothing at another scale."""
-
-    higher_lr: float = 1.4e-3
-    grad_clip: float = 3.5
-    low_weight_decay: float = 0.01
-    high_weight_decay: float = 0.33724
-    small_batch: int = 6
-    half_batch: int = 48
-    double_batch: int = 192
-    """Sequences per step, as the two before it."""
 
 
 @dataclass(kw_only=True, slots=True)
@@ -56,6 +43,8 @@ class CardConfig:
     """Groups among data, eval, seeds and hardware that this intervention has to touch."""
     control: bool = False
     """An A/A control: changes nothing, on purpose."""
+    changes: dict[str, Any] = field(default_factory=dict)
+    """What it changes by itself, as `Config.changes`. Filled in by the harness."""
 
 
 @dataclass(kw_only=True, slots=True)

@@ -11,12 +11,17 @@ import unicodedata
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from datetime import UTC, datetime
+from enum import Enum
 from pathlib import Path
 from typing import Any
 
 
 class RecordError(ValueError):
     """A file of a run that cannot be read; the message names it and what to do."""
+
+
+CONF_DIR = Path(__file__).resolve().parents[2] / "conf"
+"""Every setting's file, one folder a config group. No package, since people have a `conf` too."""
 
 
 def printable(text: str) -> str:
@@ -120,3 +125,26 @@ def flocked(path: Path, *, shared: bool = False, wait: bool = True) -> Iterator[
     with path.open("rb" if shared else "ab") as file:
         fcntl.flock(file, kind if wait else kind | fcntl.LOCK_NB)
         yield
+
+
+def flatten(tree: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
+    """Return nested mappings as one with dotted keys; lists are values."""
+    flat: dict[str, Any] = {}
+    for key, value in tree.items():
+        path = f"{prefix}{key}"
+        if isinstance(value, Mapping) and value:
+            flat |= flatten(value, f"{path}.")
+        else:
+            flat[path] = value
+    return flat
+
+
+def plain(value: Any) -> Any:
+    """Return nested mappings and lists with enum members as their names."""
+    if isinstance(value, Enum):
+        return value.name
+    if isinstance(value, dict):
+        return {str(key): plain(item) for key, item in value.items()}
+    if isinstance(value, list | tuple):
+        return [plain(item) for item in value]
+    return value

@@ -16,10 +16,15 @@ from yaml import YAMLError
 from harness.cell import provenance
 from harness.cell.console import say
 from harness.cell.freeze import freeze, load_frozen, locate
-from harness.config import Autocast, Config, ConfigError, Flat, Matmul, plain, recipe
-from harness.records import BASELINE, FEWEST_DF, StudyPlan, write_plan
+from harness.config import Autocast, Config, ConfigError, Flat, Matmul, recipe
+from harness.records import (
+    BASELINE,
+    FEWEST_DF,
+    StudyPlan,
+    write_plan,
+)
 from harness.records.cell import Cell
-from harness.records.files import canonical_hash, now
+from harness.records.files import canonical_hash, now, plain
 from harness.records.study import Study
 from harness.study.outcome import result
 from harness.study.states import cell_states, seed_text, shown

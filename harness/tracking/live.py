@@ -14,9 +14,10 @@ from pathlib import Path
 from shlex import quote
 from typing import Any
 
-from harness.config import Backend, Config, WandbMode, plain
+from harness.config import Backend, Config, WandbMode
 from harness.records import RunRecord, Status
 from harness.records.cell import Cell
+from harness.records.files import plain
 from harness.tracking.backends import settled
 from harness.tracking.base import PROJECT, Ending, Target, one_line
 from harness.tracking.cell_run import cell_ending, cell_identity

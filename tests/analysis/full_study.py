@@ -102,7 +102,9 @@ def _record(study: str, arm: str, seed: int, n_points: int) -> RunRecord:
         n_steps=n_points * 10,
         n_params=1_000_000,
         cost=Cost(train_seconds=60.0 + seed, tokens_per_second=1e4, usd=0.02 + 0.01 * len(names)),
-        fingerprints=Fingerprints(init={"w": f"{seed}"}, data_shuffled=True, final_weights="abc"),
+        fingerprints=Fingerprints(
+            init={"w": f"{seed}"}, data_shuffled=True, final_weights=f"{arm}{seed}"
+        ),
         provenance=Provenance(test_set_sha256="t" * 64, packages={"torch": "2"}, device="cpu"),
     )
 
