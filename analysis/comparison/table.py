@@ -162,10 +162,10 @@ def columns(judgement: Judgement) -> list[Column]:
         Column(percent(judgement.alpha), help="simultaneous over all arms; sorts by its lower end"),
         Column("p adj", help="adjusted for the number of arms"),
         Column("p own", help="by this difference's own noise alone: paired t or Welch's"),
+        Column("published", help="difference in the source that proposed it"),
         Column("break-even sd", help="noise of a run below which the interval would leave out 0"),
         Column("power", help="to find a difference of the practical size with these runs"),
         Column("seeds needed", help="per arm, to find a difference of the practical size"),
-        Column("published", help="difference in the source that proposed it"),
         Column("verdict", numeric=False),
     ]
 
@@ -191,10 +191,10 @@ def _items(row: dict[Any, Any], judgement: Judgement, decimals: int) -> list[Ite
         interval(row["ci_low"], row["ci_high"], decimals),
         p_item(row["p_adj"]),
         p_item(row["p_own"]),
+        figure(row["published_delta"], 3, sign=True),
         figure(row["breakeven_sd"], decimals),
         figure(row["power_at_rope"], 2),
         count(row["seeds_needed"]),
-        figure(row["published_delta"], 3, sign=True),
         words("(baseline)" if base else verdict, verdict.kind.name.lower()),
     ]
 
