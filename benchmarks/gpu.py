@@ -17,10 +17,10 @@ import os
 import tempfile
 
 from benchmarks.report import machine, table, write_section
-from conf import CONF_DIR
 from harness.cell.step_timing import Trial
 from harness.config import ConfigError
 from harness.config.compose import load
+from harness.records.files import CONF_DIR
 from harness.throughput import measure_apart
 
 OTHER_FORMAT = ("no_amp",)

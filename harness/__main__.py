@@ -17,7 +17,6 @@ from omegaconf import DictConfig
 from omegaconf.errors import OmegaConfBaseException
 from yaml import YAMLError
 
-from conf import CONF_DIR
 from harness.cell.console import open_streams, say
 from harness.cell.exits import EXIT_REFUSED, EXIT_STOPPED, StudyFailed, same_command
 from harness.cell.start import start_cell
@@ -26,6 +25,7 @@ from harness.config.compose import CONFIG_NAME, resolve
 from harness.config.messages import explain
 from harness.records import Status
 from harness.records.cell import describe
+from harness.records.files import CONF_DIR
 from harness.study.outcome import over_budget, written_since
 from harness.study.plan import PlannedCell
 from harness.study.slots import plan_slots

@@ -20,11 +20,10 @@ from hydra.utils import instantiate
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from harness.attention import CausalSelfAttention
 from harness.config import ConfigError, ModelConfig, Slot
 from harness.engine.head_loss import linear_cross_entropy
 from harness.engine.kernels import dropout
-from harness.modules import MLP, Context, Linear
+from harness.modules import MLP, CausalSelfAttention, Context, Linear
 
 __all__ = [
     "GPT", "MLP", "Block", "CausalSelfAttention", "Context", "Dropout", "Head", "LayerNorm",

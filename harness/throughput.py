@@ -21,10 +21,10 @@ from typing import TYPE_CHECKING, Any
 
 from omegaconf import OmegaConf
 
-from conf import CONF_DIR
 from harness.cell.console import duration
 from harness.cell.exits import EXIT_REFUSED
 from harness.config import Config, ConfigError, PrecisionConfig
+from harness.records.files import CONF_DIR
 
 if TYPE_CHECKING:
     from harness.cell.step_timing import Trial

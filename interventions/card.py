@@ -8,7 +8,7 @@ from typing import Any
 
 from omegaconf import OmegaConf
 
-from conf import CONF_DIR
+from harness.records.files import CONF_DIR
 
 OVERLAYS = CONF_DIR / "intervention"
 

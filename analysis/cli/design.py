@@ -7,7 +7,7 @@ from difflib import get_close_matches
 from pathlib import Path
 
 from analysis.cli import shared
-from conf import CONF_DIR
+from harness.records.files import CONF_DIR
 
 CATALOGUE = CONF_DIR / "intervention"
 EPILOG = """examples:

@@ -23,7 +23,7 @@ from analysis.report.charts import (
     zoom,
 )
 from analysis.report.theme import drawn_as
-from analysis.text import plain, unit
+from analysis.text import plain
 
 Near = tuple[float, float] | None
 """Ends of the axis; None: all of the data."""
@@ -163,7 +163,7 @@ def _baseline_mean(result: Comparison) -> float:
 
 def axis_title(result: Comparison) -> str:
     """Return the metric with its unit."""
-    of_metric = unit(result.rules, ", ")
+    of_metric = result.rules.unit(", ")
     name = result.rules.metric
     return f"{name.replace('_', ' ')}{of_metric}" if of_metric else name
 

@@ -21,7 +21,7 @@ from analysis.report.charts import (
     span,
     told,
 )
-from analysis.text import plain, unit
+from analysis.text import plain
 
 SDS = {"power": "sd as estimated", "power_cautious": "80% upper sd"}
 """Column of a plan's curve -> at which sd of one run."""
@@ -39,7 +39,7 @@ def components_chart(report: NoiseReport, rules: Rules) -> Chart | None:
         }
         for i, row in enumerate(report.components.table.to_dict("records"))
     ]
-    x, y = quantity("sd", f"sd of one run{unit(rules, ', ')}", {"zero": True}), arm_axis()
+    x, y = quantity("sd", f"sd of one run{rules.unit(', ')}", {"zero": True}), arm_axis()
     line, point = mark("rule", strokeWidth=2.5, color="$accent"), dot(color="$accent")
     tooltip = [
         told("arm", "source"),
@@ -86,7 +86,7 @@ def power_chart(result: Plan, rules: Rules) -> Chart:
         height=240,
     )
     summary = (
-        f"{result.seeds} seeds per arm find {result.delta:.4g}{unit(rules)} with power "
+        f"{result.seeds} seeds per arm find {result.delta:.4g}{rules.unit()} with power "
         f"{result.power:g}; {result.seeds_cautious} at the noise's 80% upper limit."
     )
     return Chart(

@@ -20,7 +20,7 @@ from analysis.report.charts import (
 )
 from analysis.report.theme import drawn_as
 from analysis.table import Column, Item, Table, count, figure, words
-from analysis.text import DASH, digits, unit
+from analysis.text import DASH, digits
 
 ABOUT_EQUAL = 1.05
 """Costs within this ratio are no ground to choose by."""
@@ -39,11 +39,11 @@ def cost_table(result: Comparison) -> Table:
         Column("dollars a run"),
         Column("delta"),
         Column(
-            f"{'nats' if unit(result.rules) else 'gain'} per dollar",
+            f"{'nats' if result.rules.unit() else 'gain'} per dollar",
             help="improvement over the price of one run",
         ),
     ]
-    decimals, dear = digits(result), result.table["usd"].max() >= 1
+    decimals, dear = digits(result.sd), result.table["usd"].max() >= 1
     rows = []
     for row in result.table[result.table["n"] > 0].to_dict("records"):
         base = row["arm"] == result.rules.baseline
@@ -85,7 +85,7 @@ def cost_chart(result: Comparison) -> Chart | None:
     }
     unnamed = len(rows) - _name_apart([*datasets["baseline"], *datasets["arms"]])
     title = "dollars a run" if name == "usd" else "hours a run"
-    spec = _cost_spec(datasets, title, f"difference{unit(result.rules, ', ')}")
+    spec = _cost_spec(datasets, title, f"difference{result.rules.unit(', ')}")
     summary = "; ".join(
         f"{row['arm']}: {row['cost']:.4g}, {row['delta']:+.4f}" for row in rows[:40]
     )

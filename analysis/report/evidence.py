@@ -149,7 +149,7 @@ def tiles(evidence: Evidence) -> list[Tile]:
 
 
 def _noise_tiles(result: Comparison) -> list[Tile]:
-    found, decimals = [], digits(result) + 1
+    found, decimals = [], digits(result.sd) + 1
     if result.sd is not None and result.estimate.obstacle is None:
         rho = "" if result.rho is None else f"; same-seed runs correlate {result.rho:+.2f}"
         sd = f"± {result.sd:.{decimals}f}"

@@ -18,7 +18,7 @@ from analysis.report.cells import current, details, samples
 from analysis.report.curves import METRICS, MOST_LINES
 from analysis.report.evidence import Evidence, headline, tiles
 from analysis.report.sections import Section, sections, unknowns
-from analysis.text import plain, unit
+from analysis.text import plain
 from harness.records.files import now, write_atomic
 
 if TYPE_CHECKING:
@@ -46,7 +46,7 @@ def render(evidence: Evidence, *, live: bool = False) -> str:
         sections=parts,
         unknowns=unknowns(evidence) + notes,
         created=f"{now()[:16].replace('T', ' ')} UTC",
-        unit="Losses in nats per token. " if evidence.cells or unit(evidence.rules) else "",
+        unit="Losses in nats per token. " if evidence.cells or evidence.rules.unit() else "",
         themes=theme.THEMES,
         symbols=SYMBOLS | theme.STATUS_SYMBOLS,
         data=embed(_data(evidence, parts, shown)),

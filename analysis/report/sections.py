@@ -5,8 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field, replace
 
 from analysis.comparison.result import Comparison
-from analysis.questions.noise import band_text
-from analysis.report import study_tables, verdict_tables
+from analysis.questions.noise import band_text, pairing_text
 from analysis.report.cells import Cell, ledger_table
 from analysis.report.chart_effects import effects_chart, noise_band_chart
 from analysis.report.chart_study import components_chart, power_chart
@@ -15,7 +14,6 @@ from analysis.report.cost import cost_chart, cost_table
 from analysis.report.curves import curves_chart
 from analysis.report.evidence import Evidence
 from analysis.table import Table
-from analysis.text import digits, unit
 
 CHARTED = ("noise_band", "effects", "curves", "noise", "plan", "cost")
 """Sections with a chart, where the runs allow it."""
@@ -108,7 +106,7 @@ def _verdicts(evidence: Evidence) -> Section:
 
 def _verdict_table(result: Comparison, cells: list[Cell]) -> Table:
     """Return the improvement table, the verdict next to the arm, whose name opens a cell of it."""
-    table = verdict_tables.verdict_table(result)
+    table = result.to_table()
     first = ["arm", "verdict"]
     table = table.select(first + [c.label for c in table.columns if c.label not in first])
     opens: dict[str, str] = {}
@@ -158,35 +156,18 @@ def _noise(evidence: Evidence) -> Section:
     title, report = "Sources of noise", evidence.noise
     if report is None:
         return Section("noise", title, missing=_why(evidence, "noise"))
-    made = (
-        study_tables.component_table(report),
-        study_tables.pairing_table(report),
-        study_tables.evaluation_table(report),
-    )
-    said = [_sentence(note) for note in report.notes]
-    if report.correlation is not None:
-        found = report.correlation
-        said.append(
-            f"Runs of one initialisation seed correlate {found.estimate:.2f}, 95% CI "
-            f"[{found.ci_low:.2f}, {found.ci_high:.2f}]."
-        )
-    chart = components_chart(report, evidence.rules)
-    return Section("noise", title, " ".join(said), chart, [table for table in made if table])
+    text = " ".join([*map(_sentence, report.notes), pairing_text(report.correlation)])
+    return Section("noise", title, text, components_chart(report, evidence.rules), report.tables())
 
 
 def _stacks(evidence: Evidence) -> Section:
     title, result = "Stacks", evidence.stacking
-    if result is None or evidence.comparison is None:
+    if result is None:
         return Section("stacks", title, missing=_why(evidence, "stacks"))
-    found, decimals = [], digits(evidence.comparison)
-    if len(result.interactions):
-        found.append(verdict_tables.stack_table(result, decimals))
-    if len(result.leave_one_out):
-        found.append(verdict_tables.share_table(result, decimals))
     text = ""
     if result.missing:
         text = f"To judge every stack, these still have to run alone: {', '.join(result.missing)}."
-    return Section("stacks", title, text, tables=found)
+    return Section("stacks", title, text, tables=result.tables())
 
 
 def _plan(evidence: Evidence) -> Section:
@@ -194,7 +175,7 @@ def _plan(evidence: Evidence) -> Section:
     if result is None:
         return Section("plan", title, missing=_why(evidence, "plan"))
     text = (
-        f"To find a difference of {result.delta:.3g}{unit(evidence.rules)} with power "
+        f"To find a difference of {result.delta:.3g}{evidence.rules.unit()} with power "
         f"{result.power:g} at family error {result.alpha:g}: {result.seeds} seeds per arm "
         f"({result.seeds_cautious} at the 80% upper limit of the noise)."
     )
@@ -204,8 +185,7 @@ def _plan(evidence: Evidence) -> Section:
             f" Planned for one sd of a run; the practical size {rope:.3g} is smaller, and the "
             "table of verdicts says what it would take."
         )
-    tables = [study_tables.plan_table(result, evidence.rules)]
-    return Section("plan", title, text, power_chart(result, evidence.rules), tables)
+    return Section("plan", title, text, power_chart(result, evidence.rules), result.tables())
 
 
 def _cost(evidence: Evidence) -> Section:

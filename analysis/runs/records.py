@@ -114,6 +114,7 @@ def _row(record: RunRecord, folder: Path) -> dict[str, Any]:
         "n_params": record.n_params or None,
         "test_set": record.provenance.test_set_sha256,
         "data_shuffled": record.fingerprints.data_shuffled,
+        "final_weights": record.fingerprints.final_weights,
         "git_sha": record.provenance.git_sha,
         "version": record.version,
         "code": " ".join(map("=".join, sorted(record.provenance.sources.items()))),

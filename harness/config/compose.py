@@ -22,13 +22,12 @@ from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 from yaml import YAMLError
 
-from conf import CONF_DIR
 from harness.config import Config, ConfigError, Flat, doses
 from harness.config.frozen import SCHEMA
 from harness.config.messages import explain
 from harness.config.overlays import changes, check_agreement, check_effects
 from harness.config.validate import validate
-from harness.records.files import flatten
+from harness.records.files import CONF_DIR, flatten
 
 CONFIG_NAME = "config"
 NOT_COMPARED = ("interventions", "changes", "study", "study_name")

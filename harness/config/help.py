@@ -8,9 +8,9 @@ from __future__ import annotations
 import textwrap
 from collections.abc import Sequence
 
-from conf import CONF_DIR
 from harness.config.compose import load
 from harness.config.frozen import to_yaml
+from harness.records.files import CONF_DIR
 
 TEMPLATE = """\
 Train language models, one intervention at a time, and keep evidence of every run.

@@ -12,8 +12,8 @@ from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 from yaml import YAMLError
 
-from conf import CONF_DIR
 from harness.config import CardConfig, Config, ConfigError
+from harness.records.files import CONF_DIR
 
 COMMANDS = ("cell", "prepare", "status", "sync", "throughput")
 """Of ``python -m harness.COMMAND``."""

@@ -15,7 +15,6 @@ from typing import TYPE_CHECKING, Any
 
 import yaml
 
-from conf import CONF_DIR
 from harness.config import DataConfig, Source
 from harness.config.validate import SAFE_NAME
 from harness.data import text
@@ -31,7 +30,7 @@ from harness.data.manifest import (
     request,
     verify_files,
 )
-from harness.records.files import flocked, plain
+from harness.records.files import CONF_DIR, flocked, plain
 
 if TYPE_CHECKING:
     import numpy as np

@@ -20,6 +20,10 @@ class RecordError(ValueError):
     """A file of a run that cannot be read; the message names it and what to do."""
 
 
+CONF_DIR = Path(__file__).resolve().parents[2] / "conf"
+"""Every setting's file, one folder a config group. No package, since people have a `conf` too."""
+
+
 def printable(text: str) -> str:
     r"""Return the text with what would steer a terminal, or turn a line around, spelt out.
 

@@ -14,7 +14,8 @@ from harness.study.process import STOP_SIGNALS  # noqa: E402
 signal.pthread_sigmask(signal.SIG_BLOCK, STOP_SIGNALS)
 
 import harness.cell.train  # noqa: E402
-import harness.schedule  # noqa: E402, F401
+import harness.schedule  # noqa: E402
+import harness.study.rehearsal  # noqa: E402, F401
 from harness.cell import provenance  # noqa: E402
 
 provenance.code_state()  # of the code that the cells run, whatever is edited later

@@ -7,7 +7,6 @@ from studies import study
 
 from analysis.comparison.compare import compare
 from analysis.table import Column, Table, count, figure, words
-from analysis.text import markdown_table
 
 HOSTILE = "a|b`c`<img src=x>[l](javascript:1)\x1b[31m\u202e$x$ {y} ~^#%&_\\end{tabular}"
 
@@ -44,9 +43,9 @@ def test_a_latex_row_cannot_be_an_argument_of_the_row_before_and_has_minus_signs
 
 
 def test_columns_line_up_with_letters_that_take_two_places():
-    table = markdown_table(
-        ["arm", "n"], [["日本語の名前", "3"], ["e\u0301te\u0301", "4"], ["plain", "5"]]
-    )
+    names = ["日本語の名前", "e\u0301te\u0301", "plain"]
+    rows = [[words(name), figure(i, 0)] for i, name in enumerate(names)]
+    table = Table("t", "T", [Column("arm", numeric=False), Column("n")], rows).to_text()
     ends = [line.rstrip().endswith("|") for line in table.splitlines()]
     shown = [len(line) for line in table.splitlines()]
     assert all(ends)

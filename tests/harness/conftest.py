@@ -13,9 +13,9 @@ from pathlib import Path
 import pytest
 from hydra import initialize_config_dir
 
-from conf import CONF_DIR
 from harness.config import Config, DataConfig, Source
 from harness.config.compose import resolve
+from harness.records.files import CONF_DIR
 from tests.conftest import TINY
 
 GPT2_FILES = {
@@ -143,6 +143,25 @@ def own_idea(tmp_path, monkeypatch):
     yield tmp_path, [f"hydra.searchpath=[file://{tmp_path / 'conf'}]", "+intervention=own"]
     for name in [name for name in sys.modules if name.startswith("own_")]:
         del sys.modules[name]
+
+
+@pytest.fixture
+def launch(tmp_path: Path) -> Iterator[Callable[..., subprocess.Popen]]:
+    """Return a function that starts the harness in the test's own folder and does not wait."""
+    started = []
+
+    def start(*arguments: str) -> subprocess.Popen:
+        process = subprocess.Popen(
+            [sys.executable, "-m", "harness", *arguments], cwd=tmp_path,
+            stderr=subprocess.PIPE, stdout=subprocess.PIPE, text=True, start_new_session=True,
+        )  # fmt: skip
+        started.append(process)
+        return process
+
+    yield start
+    for process in started:
+        process.kill()
+        process.communicate()
 
 
 @pytest.fixture(scope="session")

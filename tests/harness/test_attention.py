@@ -7,10 +7,9 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from harness.attention import CausalSelfAttention, alibi_slopes
 from harness.config import ConfigError, ModelConfig
 from harness.engine.randomness import initialise
-from harness.modules import Context
+from harness.modules import CausalSelfAttention, Context, alibi_slopes
 
 B, T, H, D = 2, 12, 4, 8
 C = H * D

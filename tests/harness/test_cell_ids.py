@@ -6,10 +6,9 @@ from dataclasses import replace
 import pytest
 import yaml
 
-from conf import CONF_DIR
 from harness.config import recipe, scientific, stack_of
 from harness.config.compose import load
-from harness.records.files import canonical_hash
+from harness.records.files import CONF_DIR, canonical_hash
 
 IDS = {
     "demo": {

@@ -5,10 +5,10 @@ import pytest
 from hydra import initialize_config_dir
 from omegaconf import OmegaConf
 
-from conf import CONF_DIR
 from harness.config import Autocast, Config, ConfigError, Matmul, stack_of
 from harness.config.compose import _Arm, _composed, load, resolve
 from harness.config.messages import COMMANDS
+from harness.records.files import CONF_DIR
 
 
 @pytest.mark.parametrize(

@@ -22,7 +22,11 @@ def test_a_cell_knows_its_study_its_arm_and_its_files(tmp_path, monkeypatch) -> 
     folder.mkdir(parents=True)
     monkeypatch.chdir(folder.parent)
     for cell in (Cell(folder), Cell(Path("0123"))):  # as one types it
-        assert (cell.study, cell.arm, cell.id) == (tmp_path / "runs" / "study", "arm", "0123")
+        assert (cell.study.folder, cell.arm, cell.id) == (
+            tmp_path / "runs" / "study",
+            "arm",
+            "0123",
+        )
         assert cell.record_file == folder / "record.json"
         assert cell.config_file == folder / "config.yaml"
         assert cell.metrics_file == folder / "metrics.jsonl"
