@@ -22,7 +22,7 @@ from harness.engine import checkpoint
 from harness.engine.devices import choose_device, settle_process
 from harness.engine.distributed import World
 from harness.engine.randomness import weights_hash
-from harness.loop import Nobody, evaluate, train
+from harness.loop import Diverged, Nobody, evaluate, train
 from harness.records import RunRecord, Status, write_record
 from harness.records.cell import Cell
 
@@ -118,7 +118,8 @@ def _weights(setup: Setup, names: list[str]) -> str | None:
     config = _shortened(stack_of(setup.config, names))
     batches = corpus_batches(config, setup.corpus)
     training = build_training(config, batches, setup.device, setup.world)
-    train(training, Nobody())
+    with suppress(Diverged):
+        train(training, Nobody())
     training.events.before_eval(training.model)
     return None if training.skipped_steps else weights_hash(training.model)
 
