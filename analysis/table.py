@@ -30,9 +30,7 @@ class Item:
     value: float | str | None = None
     """What it sorts by; None: last."""
     kind: str = ""
-    """CSS class: a verdict's or a status's name."""
-    symbol: str = ""
-    """Shown before the text, so that nothing is said by colour alone."""
+    """A verdict's or a status's name, which the page has a colour and a symbol for."""
     opens: str = ""
     """Cell whose details a click opens."""
 
@@ -167,9 +165,9 @@ def count(value: Any) -> Item:
     return Item(f"{int(value):,}", float(value))
 
 
-def words(text: Any, kind: str = "", symbol: str = "", opens: str = "") -> Item:
+def words(text: Any, kind: str = "", opens: str = "") -> Item:
     """Return text that sorts by itself."""
-    return Item(str(text), str(text), kind, symbol, opens)
+    return Item(str(text), str(text), kind, opens)
 
 
 def known(value: Any) -> float | None:

@@ -39,15 +39,8 @@ def p_value(p: Any) -> str:
     return "<0.001" if p < 0.001 else f"{p:.3f}"
 
 
-def unit(rules: Any, before: str = " ") -> str:
-    """Transitional."""
-    text: str = rules.unit(before)
-    return text
-
-
-def digits(sd: Any) -> int:
+def digits(sd: float | None) -> int:
     """Return decimals enough to show a tenth of the sd, between 4 and 6."""
-    sd = getattr(sd, "sd", sd)
     if not sd or sd <= 0:
         return 4
     return int(min(6, max(4, math.ceil(-math.log10(sd)) + 1)))

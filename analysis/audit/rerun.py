@@ -13,8 +13,6 @@ from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-import yaml
-
 from analysis.errors import AnalysisError
 from harness.records import (
     CONFIG_FILE,
@@ -134,21 +132,11 @@ def curve(folder: Path) -> dict[int, float]:
     return found
 
 
-def _command(copy: Path) -> list[str]:
-    config = yaml.safe_load((copy / CONFIG_FILE).read_text(encoding="utf-8"))
-    n = config.get("hardware", {}).get("n_devices", 1)
-    launcher = ["torch.distributed.run", "--standalone", f"--nproc_per_node={n}", "-m"]
-    return [
-        *(sys.executable, "-m"),
-        *(launcher if n > 1 else []),
-        *("harness.cell", str(copy), "--unchecked"),
-    ]
-
-
 def _run_until(copy: Path, n_steps: int, timeout_seconds: float) -> None:
     deadline = time.monotonic() + timeout_seconds
     with (copy / "output.txt").open("w", encoding="utf-8") as output:
-        process = subprocess.Popen(_command(copy), stdout=output, stderr=output)
+        command = [sys.executable, "-m", "harness.cell", str(copy), "--unchecked"]
+        process = subprocess.Popen(command, stdout=output, stderr=output)
         try:
             while process.poll() is None and time.monotonic() < deadline:
                 if max(curve(copy), default=0) >= n_steps:

@@ -7,8 +7,9 @@ from difflib import get_close_matches
 from pathlib import Path
 
 from analysis.cli import shared
+from harness.records.files import CONF_DIR
 
-CATALOGUE = Path(__file__).parents[2] / "conf" / "intervention"
+CATALOGUE = CONF_DIR / "intervention"
 EPILOG = """examples:
   python -m analysis design no_dropout qkv_bias gradient_clipping weight_tying
   python -m analysis design a b c d higher_lr scheduled_lr --exclusive higher_lr,scheduled_lr

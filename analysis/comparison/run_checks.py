@@ -23,7 +23,16 @@ LOWER = re.compile(r"loss|error|perplexity|brier")
 
 def run_checks(judgement: Judgement) -> list[Check]:
     """Return what is to be said of the runs behind the table."""
-    parts = (_equal_losses, _unpaired, _budgets, _recipes, _versions, _ledger, _survivors)
+    parts = (
+        _equal_losses,
+        _equal_weights,
+        _unpaired,
+        _budgets,
+        _recipes,
+        _versions,
+        _ledger,
+        _survivors,
+    )
     return [check for part in parts for check in part(judgement)]
 
 
@@ -69,6 +78,23 @@ def _equal_losses(judgement: Judgement) -> Iterator[Check]:
             "these runs change nothing and make the noise look smaller",
             same,
             "same losses as the baseline",
+        )
+
+
+def _equal_weights(judgement: Judgement) -> Iterator[Check]:
+    """Point out two arms that ended with the same weights: one has no effect beside the other."""
+    keys = [name for name in (*SEEDS, "final_weights") if name in judgement.done]
+    if "final_weights" not in keys:
+        return
+    arms = judgement.done[judgement.done["arm"] != judgement.rules.baseline]
+    known = arms.dropna(subset=keys).drop_duplicates(["arm", *keys])
+    groups = known[known.duplicated(keys, keep=False)].groupby(keys)["arm"]
+    for same in dict.fromkeys(tuple(sorted(group)) for _, group in groups):
+        yield warning(
+            f"{' and '.join(same)} ended with the same weights at the same seeds: what one has "
+            "beyond the other has no effect there; two interventions may undo each other",
+            same,
+            "same weights as another arm",
         )
 
 

@@ -6,6 +6,8 @@ pattern and a label.
 
 from __future__ import annotations
 
+from typing import Any
+
 from analysis.comparison.verdict import JUDGED, Kind
 
 LIGHT = {
@@ -67,15 +69,46 @@ SHAPES = {
     Kind.SAME: "square",
     Kind.UNDECIDED: "circle",
 }
-NAMES = {
-    Kind.BETTER: "better",
-    Kind.WORSE: "worse",
-    Kind.SAME: "same",
-    Kind.UNDECIDED: "undecided",
+STATUS_SYMBOLS = {
+    "complete": "✓",
+    "running": "…",
+    "preempted": "‖",
+    "failed": "✗",
+    "diverged": "↗",
+    "superseded": "↷",
+    "waiting": "·",
 }
-"""Kind of verdict -> its colour's name, which is also its CSS class."""
 DASHES = ([1, 0], [8, 3], [2, 2], [6, 2, 2, 2], [12, 3], [4, 4], [1, 3], [10, 2, 2, 2])
 """Dash patterns of the lines, the baseline's first."""
+FIGURE_CONFIG: dict[str, Any] = {
+    "font": "Helvetica, Arial, sans-serif",
+    "view": {"stroke": "$line"},
+    "axis": {
+        "labelColor": "$muted",
+        "titleColor": "$muted",
+        "gridColor": "$line",
+        "domainColor": "$line",
+        "tickColor": "$line",
+        "labelFontSize": 12,
+        "titleFontSize": 12,
+        "titleFontWeight": "normal",
+    },
+    "axisX": {"tickCount": 8},
+    "legend": {"labelColor": "$ink", "labelFontSize": 12, "labelLimit": 200},
+    "title": {
+        "color": "$ink",
+        "fontSize": 15,
+        "subtitleColor": "$muted",
+        "subtitleFontSize": 12,
+        "subtitlePadding": 6,
+    },
+}
+"""How a figure's file looks around its marks; the page has its own, which knows its width."""
+
+
+def css_class(kind: Kind) -> str:
+    """Return the name of a verdict's colour, which is also the class of its cells on the page."""
+    return kind.name.lower()
 
 
 def drawn_as(kind: Kind) -> Kind:

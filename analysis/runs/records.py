@@ -23,7 +23,8 @@ from harness.records import (
     read_plan,
     read_record,
 )
-from harness.records.versions import last_asked, rank, read_commands, superseded_by
+from harness.records.study import Study
+from harness.records.versions import last_asked, rank, superseded_by
 
 Commands = list[dict[str, Any]]
 Tensors = frozenset[int]
@@ -55,7 +56,7 @@ def read_records(paths: list[Path]) -> Runs:
     cards = {name: card for record in records for name, card in record.cards.items()}
     frame, plans = pd.DataFrame(rows), _plans(paths)
     homes = [_study_of(file) for file in files]
-    commands = {home: read_commands(home) for home in dict.fromkeys(homes)}
+    commands = {home: Study(home).commands() for home in dict.fromkeys(homes)}
     asked = {home: last_asked(commands[home]) for home in commands}
     planned = {name: {str(cell.get("cell")) for cell in plan.cells} for name, plan in plans.items()}
     ranked = [
@@ -113,6 +114,7 @@ def _row(record: RunRecord, folder: Path) -> dict[str, Any]:
         "n_params": record.n_params or None,
         "test_set": record.provenance.test_set_sha256,
         "data_shuffled": record.fingerprints.data_shuffled,
+        "final_weights": record.fingerprints.final_weights,
         "git_sha": record.provenance.git_sha,
         "version": record.version,
         "code": " ".join(map("=".join, sorted(record.provenance.sources.items()))),

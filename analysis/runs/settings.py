@@ -9,16 +9,17 @@ import yaml
 
 from analysis.runs.frame import named
 from harness.records import CONFIG_FILE
+from harness.records.files import flatten
 
 SCIENCE = (
     *("model.", "train.", "optim.", "schedule.", "precision.", "data.", "interventions."),
     "eval.test_sequences",
 )
 """Keys that can change a cell's numbers begin so; its seeds' apart."""
+HOOKS = {"event", "fn"}
+"""What of a card is part of the arm; the rest is words."""
 LOADER = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
 """The safe one; ten times as fast where it is compiled."""
-WORDS = ("summary", "source", "published_delta", "published_where", "declares", "control")
-"""What a card says; no part of the arm."""
 
 
 def difference(old: Path, new: Path) -> str:
@@ -40,13 +41,11 @@ def _science(cell: Path) -> dict[str, Any]:
         return {}
     return {
         key: value
-        for key, value in _flat(config, "").items()
-        if key.startswith(SCIENCE) and key.split(".")[-1] not in WORDS
+        for key, value in flatten(config).items()
+        if key.startswith(SCIENCE) and _trained(key)
     }
 
 
-def _flat(tree: Any, prefix: str) -> dict[str, Any]:
-    if not isinstance(tree, dict):
-        return {prefix: tree}
-    parts = (_flat(value, f"{prefix}.{key}" if prefix else str(key)) for key, value in tree.items())
-    return {key: value for part in parts for key, value in part.items()}
+def _trained(key: str) -> bool:
+    group, *rest = key.split(".")
+    return group != "interventions" or bool(HOOKS & {*rest})

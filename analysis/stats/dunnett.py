@@ -47,7 +47,7 @@ def tail_probability(threshold: float, loadings_T: ArrayLike, df: float) -> floa
     >>> round(tail_probability(2.54031, [0.5**0.5] * 3, 20), 5)
     0.05
     """
-    loadings, counts = _distinct(np.atleast_1d(np.asarray(loadings_T, dtype=float)))
+    loadings, counts = distinct(np.atleast_1d(np.asarray(loadings_T, dtype=float)))
     return _tail(float(threshold), loadings, counts, float(df))
 
 
@@ -66,7 +66,7 @@ def critical_value(loadings_T: ArrayLike, df: float, alpha: float = 0.05) -> flo
     >>> round(critical_value([0.5**0.5] * 3, 20), 3)
     2.54
     """
-    loadings, counts = _distinct(np.atleast_1d(np.asarray(loadings_T, dtype=float)))
+    loadings, counts = distinct(np.atleast_1d(np.asarray(loadings_T, dtype=float)))
     key = (tuple(loadings), tuple(counts), round(float(df), 6), float(alpha))
     return _critical(*key)
 
@@ -160,7 +160,8 @@ def one_factor_loadings(correlation_TT: ArrayLike) -> Array:
     return loadings
 
 
-def _distinct(loadings: Array) -> tuple[Array, Array]:
+def distinct(loadings: Array) -> tuple[Array, Array]:
+    """Return the distinct loadings and how often each one comes."""
     values, counts = np.unique(np.round(loadings, 9), return_counts=True)
     if len(values) > MAX_DISTINCT:
         rounded = np.floor(loadings * MAX_DISTINCT) / MAX_DISTINCT
@@ -193,7 +194,7 @@ def _tail(threshold: float, loadings: Array, counts: Array, df: float) -> float:
     s, s_weights = sd_nodes(df)
     spread = np.sqrt(1 - loadings**2)
     n_z = int(np.clip(np.ceil(20 / spread.min()), 32, 400))
-    z, z_weights = _z_nodes(n_z)
+    z, z_weights = z_nodes(n_z)
     reach = (threshold * s)[:, None, None]
     shift = z[:, None] * loadings
     outside = special.ndtr((-reach - shift) / spread) + special.ndtr((-reach + shift) / spread)
@@ -218,7 +219,7 @@ def sd_nodes(df: float) -> tuple[Array, Array]:
     half = df / 2
     low = 0.5 * np.log(max(special.gammaincinv(half, LOWEST), 1e-60) / half)
     high = 0.5 * np.log(special.gammainccinv(half, LOWEST) / half)
-    x, weights = _legendre(N_S)
+    x, weights = legendre(N_S)
     log_s = (low + high) / 2 + (high - low) / 2 * x
     log_density = (
         np.log(2)
@@ -231,15 +232,17 @@ def sd_nodes(df: float) -> tuple[Array, Array]:
 
 
 @lru_cache(maxsize=32)
-def _z_nodes(n: int) -> tuple[Array, Array]:
+def z_nodes(n: int) -> tuple[Array, Array]:
+    """Return n nodes and weights for a standard normal, folded to its positive half."""
     # The integrand is even in z: half the range, twice the weight.
-    x, weights = _legendre(n)
+    x, weights = legendre(n)
     z = Z_END / 2 * (x + 1)
     density = np.exp(-(z**2) / 2) * np.sqrt(2 / np.pi)
     return z, weights * Z_END / 2 * density
 
 
 @lru_cache(maxsize=64)
-def _legendre(n: int) -> tuple[Array, Array]:
+def legendre(n: int) -> tuple[Array, Array]:
+    """Return the Gauss-Legendre nodes on [-1, 1] and their weights."""
     x, weights = np.polynomial.legendre.leggauss(n)
     return np.asarray(x), np.asarray(weights)

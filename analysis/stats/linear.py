@@ -15,6 +15,8 @@ from typing import TYPE_CHECKING
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
+from harness.records import FEWEST_DF as FEWEST_DF
+
 if TYPE_CHECKING:
     from analysis.stats.own import OwnNoise
 
@@ -25,8 +27,6 @@ NO_NOISE = 1e-12
 """An sd below this share of the losses' size is rounding, not noise."""
 PRIOR_DF = 4.0
 """Weight of the pooled variance in a squeezed one."""
-FEWEST_DF = 3.0
-"""Below this many residual degrees of freedom no verdict is given."""
 DF_ROUNDING = 1e-6
 
 

@@ -21,13 +21,15 @@ from analysis.stats.solvers import find_root
 MOST_SEEDS = 100_000
 
 
-def power(noncentrality: ArrayLike, df: float, critical: float) -> Array:
+def power(noncentrality: ArrayLike, df: ArrayLike, critical: ArrayLike) -> Array:
     """Return P(t > `critical`) for a true difference: the chance to see it, with the right sign.
+
+    Elementwise; NaN where the df are not above 0.
 
     Parameters
     ----------
     noncentrality
-        (M,) true differences in units of their standard error, 0 or more.
+        True differences in units of their standard error, 0 or more.
     df
         Degrees of freedom of the standard error.
     critical
@@ -38,11 +40,14 @@ def power(noncentrality: ArrayLike, df: float, critical: float) -> Array:
     >>> power([2.86024], 1e9, 2.86024).round(3)
     array([0.5])
     """
-    shift = np.atleast_1d(np.asarray(noncentrality, dtype=float))
-    if not df > 0:
-        return np.full(shift.shape, np.nan)
-    s, weights = sd_nodes(float(df))
-    return np.asarray(special.ndtr(shift[:, None] - critical * s) @ weights)
+    given = (np.atleast_1d(np.asarray(x, dtype=float)) for x in (noncentrality, df, critical))
+    shift, free, limit = np.broadcast_arrays(*given)
+    found = np.full(shift.shape, np.nan)
+    for value in np.unique(free[free > 0]):
+        s, weights = sd_nodes(float(value))
+        at = free == value
+        found[at] = special.ndtr(shift[at][:, None] - limit[at][:, None] * s) @ weights
+    return found
 
 
 @dataclass(frozen=True, slots=True)

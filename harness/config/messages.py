@@ -12,9 +12,9 @@ from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 from yaml import YAMLError
 
-from harness.config import CardConfig, Config
+from harness.config import CardConfig, Config, ConfigError
+from harness.records.files import CONF_DIR
 
-CONF_DIR = Path(__file__).resolve().parents[2] / "conf"
 COMMANDS = ("cell", "prepare", "status", "sync", "throughput")
 """Of ``python -m harness.COMMAND``."""
 _HINTS = {
@@ -51,6 +51,8 @@ def explain(error: Exception) -> str:
         return f"not valid YAML: {' '.join(str(error).split())}"
     if isinstance(error.__cause__, OmegaConfBaseException):
         error = error.__cause__
+    if isinstance(error, OmegaConfBaseException) and (ours := _raised_by_us(error)):
+        return f"{error.full_key}: {ours}" if error.full_key else str(ours)
     lines = [line.strip() for line in str(error).splitlines() if line.strip()]
     key = next((line for line in lines if line.startswith("full_key:")), None)
     # "In 'intervention/NAME': ... raised while composing config:" has the reason on a line below.
@@ -64,6 +66,12 @@ def explain(error: Exception) -> str:
     if name == "intervention":
         siblings = "; the first line of an overlay must be: # @package _global_"
     return f"{text} (at {name}){siblings}"
+
+
+def _raised_by_us(error: BaseException) -> ConfigError | None:
+    """Find what a resolver of ours raised below OmegaConf's own error."""
+    below = error.__cause__ or error.__context__
+    return below if below is None or isinstance(below, ConfigError) else _raised_by_us(below)
 
 
 def _unknown(file: str, options: Sequence[str] | None) -> str:

@@ -37,3 +37,66 @@ def traced(tmp_path):
     write_plan(root, StudyPlan(study="synthetic", rope=0.01, cells=cells))
     assert main([str(root), "--reference", "GPT-2=3.5"]) == 0
     return root
+
+
+@pytest.fixture(scope="session")
+def reported(tmp_path_factory):
+    """Return a complete study's folder, with markup wherever text is free."""
+    from full_study import ARMS, EVIL, full_study
+
+    return full_study(tmp_path_factory.mktemp("runs") / "reported", ARMS, 3, completion=EVIL)
+
+
+@pytest.fixture(scope="session")
+def evidence(reported):
+    from full_study import evidence_of
+
+    return evidence_of(reported)
+
+
+@pytest.fixture(scope="session")
+def html(evidence):
+    from analysis.report.page import render
+
+    return render(evidence)
+
+
+@pytest.fixture(scope="module")
+def chromium():
+    from browser import BROWSER, FLAGS
+
+    playwright = pytest.importorskip(
+        "playwright.sync_api", reason="playwright is not installed: pip install playwright"
+    )
+    with playwright.sync_playwright() as driver:
+        browser = driver.chromium.launch(executable_path=BROWSER, args=FLAGS)
+        yield browser
+        browser.close()
+
+
+@pytest.fixture(scope="session")
+def report(tmp_path_factory) -> str:
+    from browser import ARMS
+    from full_study import EVIL, full_study
+
+    from analysis.report import write_report
+
+    folder = full_study(tmp_path_factory.mktemp("runs") / "browsed", ARMS, 4, completion=EVIL)
+    return write_report(folder).report.as_uri()
+
+
+@pytest.fixture
+def page(chromium, report):
+    """Return the open report; afterwards nothing may have been reported or requested."""
+    from browser import errors
+
+    context = chromium.new_context(viewport={"width": 1280, "height": 900}, color_scheme="light")
+    page = context.new_page()
+    heard, asked = errors(page), []
+    own = ("file:", "data:", "blob:")
+    page.on("request", lambda r: None if r.url.startswith(own) else asked.append(r.url))
+    page.goto(report)
+    yield page
+    context.close()
+    assert heard == []
+    assert asked == []

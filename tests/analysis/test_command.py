@@ -161,10 +161,10 @@ def test_help_imports_nothing_heavy_and_tables_no_scipy_stats_or_torch(folder):
         "except SystemExit: pass\n"
         "print([m for m in {banned} if m in sys.modules])"
     )
-    heavy = ["numpy", "pandas", "scipy", "torch", "hydra", "wandb", "matplotlib"]
+    heavy = ["numpy", "pandas", "scipy", "torch", "hydra", "wandb", "vl_convert"]
     done, _ = python("-c", code.format(args=["--help"], banned=heavy))
     assert done.stdout.splitlines()[-1] == "[]"
-    banned = ["torch", "hydra", "wandb", "scipy.stats", "matplotlib", "statsmodels"]
+    banned = ["torch", "hydra", "wandb", "scipy.stats", "vl_convert", "statsmodels"]
     done, _ = python("-c", code.format(args=[str(folder), "--no-write"], banned=banned))
     assert done.stdout.splitlines()[-1] == "[]", done.stdout + done.stderr
 

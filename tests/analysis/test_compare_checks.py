@@ -137,3 +137,13 @@ def test_a_baseline_that_no_arm_stays_near_is_pointed_out():
     assert not pointed_out(moved | {"e": 0.0, "d": 0.0})
     assert not pointed_out(dict.fromkeys("abcde", -0.3))
     assert not pointed_out(dict.fromkeys("abc", -0.025))
+
+
+def test_a_stack_that_ends_with_the_weights_of_a_part_of_it_is_pointed_out():
+    frame = study({"a": -0.02, "b": -0.05, "a+b": -0.05, "c": 0.01}, n=4)
+    weights = frame["arm"].replace({"a+b": "b"}) + frame["init_seed"].astype(str)
+    result = compare(frame.assign(final_weights=weights))
+    (warning,) = [check for check in result.checks if "same weights" in check.what]
+    assert warning.arms == ("a+b", "b")
+    marks = result.table.set_index("arm")["warnings"]
+    assert set(marks.index[marks == "same weights as another arm"]) == {"a+b", "b"}

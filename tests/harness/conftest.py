@@ -1,4 +1,4 @@
-"""Fixtures of the data tests: GPT-2's tokenizer files, and a corpus of small text files."""
+"""Fixtures: GPT-2's tokenizer files, small text files, an idea of one's own, a trained study."""
 
 import json
 import os
@@ -104,6 +104,28 @@ def text_config(books: Path) -> DataConfig:
     return DataConfig(
         name="books", source=Source.text, path=str(books), val_frac=0.2, test_frac=0.2
     )
+
+
+@pytest.fixture
+def own_idea(tmp_path, monkeypatch):
+    """Return a module of one's own with a helper, and the overrides of its arm."""
+    monkeypatch.syspath_prepend(tmp_path)
+    monkeypatch.setattr(sys, "meta_path", list(sys.meta_path))
+    overlay = tmp_path / "conf" / "intervention" / "own.yaml"
+    overlay.parent.mkdir(parents=True)
+    overlay.write_text(
+        "# @package _global_\n"
+        "interventions: {own: {summary: s, source: t, event: loss,"
+        " fn: {_target_: own_idea.scale, _partial_: true}}}\n"
+    )
+    (tmp_path / "own_helper.py").write_text("FACTOR = 1.0\n")
+    (tmp_path / "own_idea.py").write_text(
+        "from own_helper import FACTOR\n"
+        "def scale(loss, logits, y, model):\n    return loss * FACTOR\n"
+    )
+    yield tmp_path, [f"hydra.searchpath=[file://{tmp_path / 'conf'}]", "+intervention=own"]
+    for name in [name for name in sys.modules if name.startswith("own_")]:
+        del sys.modules[name]
 
 
 @pytest.fixture(scope="session")
