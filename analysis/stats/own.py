@@ -17,9 +17,8 @@ import dataclasses
 from dataclasses import dataclass
 
 import numpy as np
-from numpy.typing import ArrayLike
 
-from analysis.stats.linear import FEWEST_DF, Array, Contrasts, Fit, sums_of_squares
+from analysis.stats.linear import FEWEST_DF, Array, Contrasts, Fit
 
 PRIOR_DF = 5.75
 """Df that the model's variance is worth against the own one where no noise is shared."""
@@ -140,34 +139,3 @@ def expected_df(own: float, model: float, apart: float, correlation_square: floa
     df, df_model = np.array([own]), np.array([model])
     h = _weight(df, df_model, apart)
     return float(_df((h, (1 - h) * h), df, own / correlation_square, df_model, apart)[0])
-
-
-def guard(fit: Fit, loss: ArrayLike, arm: ArrayLike, seed: ArrayLike) -> Fit:
-    """Return the fit with each contrast's own noise in its standard error.
-
-    Parameters
-    ----------
-    fit
-        Pooled or mixed fit of these runs.
-    loss
-        (N,) nats per token.
-    arm, seed
-        (N,) integers from 0; runs with one seed share an initialisation.
-
-    Examples
-    --------
-    >>> from analysis.stats.linear import fit_pooled
-    >>> y, arm = [1.0, 1.1, 0.9, 1.2, 2.0, 5.0, 2.0, 6.0, 3.0, 3.1, 3.3, 3.0], [0, 1, 2]
-    >>> runs = y, np.repeat(arm, 4), np.arange(12)
-    >>> pooled = fit_pooled(*runs[:2])
-    >>> (guard(pooled, *runs).against_baseline().se / pooled.against_baseline().se).round(2)
-    array([1.08, 0.69])
-    """
-    y, arms = np.asarray(loss, dtype=float), np.asarray(arm, dtype=np.intp)
-    seeds = np.asarray(seed, dtype=np.intp)
-    n, means, _ = sums_of_squares(y, arms, len(fit.n))
-    shape = (len(n), int(seeds.max()) + 1)
-    share, deviation = np.zeros(shape), np.zeros(shape)
-    np.add.at(share, (arms, seeds), 1 / n[arms])
-    np.add.at(deviation, (arms, seeds), (y - means[arms]) / n[arms])
-    return dataclasses.replace(fit, own=OwnNoise(n, share, deviation))
