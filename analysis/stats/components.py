@@ -19,7 +19,6 @@ from numpy.typing import NDArray
 from scipy import special
 
 from analysis.errors import AnalysisError
-from analysis.runs.frame import SEEDS
 from analysis.stats.linear import Array, Index
 
 NAMES = {"init_seed": "init", "data_seed": "data order", "loop_seed": "loop"}
@@ -99,7 +98,7 @@ def _sources(runs: pd.DataFrame, arm: np.ndarray) -> tuple[list[_Source], tuple[
     left of the other is within it.
     """
     varying: dict[str, np.ndarray] = {}
-    for seed in SEEDS:
+    for seed in NAMES:
         idle = seed == "data_seed" and "data_shuffled" in runs and _never(runs["data_shuffled"])
         if seed not in runs or idle:
             continue
