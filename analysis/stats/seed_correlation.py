@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 import numpy as np
 import pandas as pd
-from numpy.typing import ArrayLike
+from numpy.typing import ArrayLike, NDArray
 from scipy import special
 from scipy.sparse import coo_array
 from scipy.sparse.csgraph import connected_components
@@ -30,6 +30,8 @@ class Correlation:
     """Of F: that seeds do not matter."""
     n_seeds: int
     n_runs: int
+    n_pairs: int
+    """Runs of other arms whose seed the baseline has too."""
 
 
 def pairing_df(arm: Index, seed: Index) -> int:
@@ -50,6 +52,43 @@ def pairing_df(arm: Index, seed: Index) -> int:
     size = n_arms + int(seed.max()) + 1
     edges = coo_array((np.ones(len(arm)), (arm, n_arms + seed)), shape=(size, size))
     return len(arm) - size + int(connected_components(edges, directed=False)[0])
+
+
+def paired_arms(arm: Index, seed: Index) -> NDArray[np.bool_]:
+    """Return which arms may be paired with the baseline: at least half of their seeds are its own.
+
+    Parameters
+    ----------
+    arm, seed
+        (N,) integers from 0; arm 0 is the baseline, which counts as paired.
+
+    Examples
+    --------
+    >>> paired_arms(np.array([0, 0, 0, 1, 1, 2, 2, 2]), np.array([0, 1, 2, 1, 2, 2, 3, 4]))
+    array([ True,  True, False])
+    """
+    has = np.zeros((int(arm.max()) + 1, int(seed.max()) + 1), dtype=bool)
+    has[arm, seed] = True
+    return np.asarray(2 * (has & has[0]).sum(axis=1) >= has.sum(axis=1))
+
+
+def pair_correlation(
+    loss: ArrayLike, arm: ArrayLike, seed: ArrayLike, confidence: float = 0.95
+) -> Correlation | None:
+    """Return `seed_correlation` of the paired runs alone, with the number of pairs.
+
+    Unpaired arms say nothing of pairing, but where they are noisier than the paired ones their
+    spread would pass for the seeds'.
+    """
+    y, arms = np.asarray(loss, dtype=float), np.asarray(arm, dtype=np.intp)
+    seeds = np.asarray(seed, dtype=np.intp)
+    joined = paired_arms(arms, seeds)[arms]
+    in_pair = joined & np.isin(seeds, seeds[arms == 0])
+    in_pair &= np.isin(seeds, seeds[in_pair & (arms > 0)])
+    if not in_pair.any():
+        return None
+    arms, seeds = (np.unique(x[in_pair], return_inverse=True)[1] for x in (arms, seeds))
+    return seed_correlation(y[in_pair], arms, seeds, confidence)
 
 
 def seed_correlation(
@@ -82,7 +121,8 @@ def seed_correlation(
     ends = special.fdtri(df1, df2, [1 - (1 - confidence) / 2, (1 - confidence) / 2])
     estimate, low, high = (seeds_part.correlation_where(F) for F in (1.0, *ends))
     F = seeds_part.F(0.0)
-    return Correlation(estimate, low, high, F, float(special.fdtrc(df1, df2, F)), n_seeds, len(y))
+    p, n_pairs = float(special.fdtrc(df1, df2, F)), int(counts[1:, counts[0] > 0].sum())
+    return Correlation(estimate, low, high, F, p, n_seeds, len(y), n_pairs)
 
 
 @dataclass(frozen=True, slots=True)
