@@ -5,7 +5,7 @@ from studies import on_disk, study
 
 from analysis import AnalysisError, compare, decide
 from analysis.__main__ import main
-from analysis.stats.spending import conditional_power, spending
+from analysis.stats.planning.spending import conditional_power, spending
 from harness.records import StudyPlan, read_plan, write_plan
 
 PLAN = StudyPlan(study="s", looks=[2, 3, 4], rope=0.01)

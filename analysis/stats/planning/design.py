@@ -20,12 +20,12 @@ from scipy import special
 from analysis.errors import AnalysisError, require_between
 from analysis.stats.dunnett import Array, critical_value, legendre
 from analysis.stats.linear import DF_ROUNDING, FEWEST_DF, baseline_weights
-from analysis.stats.max_t import against_baseline
 from analysis.stats.mixed import fit_of_design
-from analysis.stats.moderated import Averaged
-from analysis.stats.own_variance import OwnVariance, spread
-from analysis.stats.posterior import fit_posterior
-from analysis.stats.power import power
+from analysis.stats.moderated.max_t import against_baseline
+from analysis.stats.moderated.model import Averaged
+from analysis.stats.moderated.own_variance import OwnVariance, spread
+from analysis.stats.moderated.posterior import fit_posterior
+from analysis.stats.planning.power import power
 from analysis.stats.solvers import find_root
 
 MOST_SEEDS = 100_000
