@@ -176,7 +176,7 @@ def plan(
     Examples
     --------
     >>> plan(0.025, Pilot(0.015, 7, 0.4), n_arms=8).seeds
-    8
+    7
     """
     if n_arms < 1:
         raise AnalysisError(

@@ -2,9 +2,9 @@
 
 import numpy as np
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
-from scipy import special
+from scipy import special, stats
 
 from analysis.stats.linear import baseline_weights, fit_pooled
 from analysis.stats.mixed import fit_mixed
@@ -63,6 +63,7 @@ def test_other_contrasts_do_not_move_the_figures_of_these():
     assert model.contrast(stack).p_raw == pytest.approx(beside.p_raw[7:], rel=1e-12)
 
 
+@settings(deadline=None, max_examples=20)
 @given(shift=st.floats(-5, 5), scale=st.floats(0.01, 100), order=st.permutations(range(24)))
 def test_shift_scale_and_order_of_the_runs_change_nothing_but_the_unit(shift, scale, order):
     loss, arm, seed = demo()
@@ -122,3 +123,21 @@ def test_family_error_holds_where_differences_are_unequally_noisy():
         arm, seed = np.indices(loss.shape).reshape(2, -1)
         wrong += bool((judged(loss.ravel(), arm, seed).p_adj < 0.05).any())
     assert wrong / studies < 0.05 + 2.5 * (0.05 * 0.95 / studies) ** 0.5
+
+
+def test_a_plain_grid_over_the_priors_gives_the_same_answer():
+    """The prior df over their range and the prior variance, summed point by point."""
+    found = judged(*demo())
+    R, d = found.own.ratio, found.own.df
+    log_d0 = np.linspace(np.log(0.05), np.log(2000), 240)
+    log_s2 = np.linspace(np.log(R).min() - 6, np.log(R).max() + 6, 500)
+    d0, s2 = (x[..., None] for x in np.meshgrid(np.exp(log_d0), np.exp(log_s2), indexing="ij"))
+    log_f = stats.f.logpdf(R / s2, d, d0) - np.log(s2)
+    B = d0[..., 0] / (d0[..., 0] + np.median(d))
+    log_weight = log_f.sum(axis=2) + np.log(B * (1 - B))
+    weight = np.exp(log_weight - log_weight.max())
+    weight /= weight.sum()
+    t = np.abs(found.found.estimate) / found.found.se
+    tail = 2 * special.stdtr(d + d0, -t / np.sqrt((d * R + d0 * s2) / (d + d0)))
+    by_grid = (tail * weight[..., None]).sum(axis=(0, 1))
+    assert found.posterior.tail(t, found.own) == pytest.approx(by_grid, abs=5e-4)
