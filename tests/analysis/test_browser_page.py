@@ -47,7 +47,7 @@ def test_copied_markdown_is_the_table_as_shown(page):
     lines = page.evaluate("window.copied").splitlines()
     assert lines[0].startswith("| arm | verdict | n |")
     assert lines[2].startswith("| good | better (beyond practical size) | 4 |")
-    assert "Dunnett" in lines[-1]
+    assert "family error 0.05" in lines[-1]
 
 
 def test_the_theme_follows_the_system_and_the_button(chromium, report, page):
