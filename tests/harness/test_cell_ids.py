@@ -4,7 +4,7 @@ from dataclasses import replace
 
 import pytest
 
-from harness.config import baseline_model, recipe, scientific
+from harness.config import recipe, scientific, stack_of
 from harness.config.compose import load
 from harness.records.files import canonical_hash
 
@@ -58,4 +58,4 @@ def test_an_arm_that_sets_a_field_added_later_is_undone_to_the_baseline() -> Non
         changes={"model.block.parallel": [None, True], "model.attention.rope": [None, 100.0]},
     )
     assert recipe(arm, "data") == recipe(plain, "data")
-    assert baseline_model(arm) == plain.model
+    assert stack_of(arm, ()).model == plain.model
