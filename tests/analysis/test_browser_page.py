@@ -1,6 +1,5 @@
 """The page's tables, drawer and samples in a real browser."""
 
-import re
 from pathlib import Path
 
 import pytest
