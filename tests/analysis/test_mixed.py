@@ -5,9 +5,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from analysis.stats.dunnett import two_sided_p
+from analysis.stats.holm import brown_forsythe
 from analysis.stats.linear import fit_pooled
 from analysis.stats.mixed import fit_mixed, gather, reml_log_likelihood, seed_index
-from analysis.stats.textbook_tests import brown_forsythe
 
 
 def columns(rows):

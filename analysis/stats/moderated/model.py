@@ -18,13 +18,13 @@ import numpy as np
 from numpy.typing import ArrayLike
 
 from analysis.stats.dunnett import one_factor_loadings, step_down, two_sided_p
+from analysis.stats.holm import holm
 from analysis.stats.linear import Array, Contrasts, Fit, baseline_weights
 from analysis.stats.moderated.max_t import MaxT, against_baseline
 from analysis.stats.moderated.own_variance import OwnVariance, Spread, spread
 from analysis.stats.moderated.posterior import Posterior, equally_noisy, fit_posterior
 from analysis.stats.planning.power import power
 from analysis.stats.solvers import find_roots
-from analysis.stats.textbook_tests import holm
 
 WIDEST = 1e12
 """Standard errors: an interval wider than this has no end."""
