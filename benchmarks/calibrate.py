@@ -26,7 +26,7 @@ import pandas as pd
 from analysis.comparison.compare import decide
 from analysis.comparison.verdict import judge
 from analysis.stats.mixed import fit_mixed
-from analysis.text import markdown_table
+from analysis.table import Item, Table, columns, words
 from benchmarks.oracle import limits
 from benchmarks.simulate import ALPHA, OURS, SD, Answer, Cell, Study, methods, simulate
 from harness.records import StudyPlan
@@ -226,13 +226,15 @@ def report(
 
 
 def _table(frame: pd.DataFrame) -> str:
-    def cell(value: object) -> str:
+    def cell(value: object) -> Item:
         if isinstance(value, float):
-            return "" if math.isnan(value) else f"{value:.3g}" if value >= 1 else f"{value:.3f}"
-        return str(value)
+            text = f"{value:.3g}" if value >= 1 else f"{value:.3f}"
+            return Item("" if math.isnan(value) else text)
+        return words(value)
 
     rows = [[cell(value) for value in row] for row in frame.itertuples(index=False)]
-    return markdown_table([str(name) for name in frame.columns], rows)
+    texts = frame.select_dtypes(exclude="number").columns
+    return Table("", "", columns(*map(str, frame.columns), text=tuple(texts)), rows).to_text()
 
 
 if __name__ == "__main__":

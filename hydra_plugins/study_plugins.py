@@ -84,7 +84,7 @@ class SequentialSweeper(StudySweeper):
 
     def sweep(self, arguments: list[str]) -> Any:
         """Launch look after look until every arm is decided or the last look is done."""
-        from harness.cell.exits import StudyFailed
+        from harness.cell.console import StudyFailed
         from harness.config import ConfigError
 
         config, launcher = self._parts()
@@ -155,11 +155,7 @@ class StudyLauncher(Launcher):
         for cell in cells:  # a sweeper of ours has done it, another has not
             cell.freeze()
         run_cells(cells)
-        returns = []
-        for job in job_overrides:
-            returns.append(JobReturn(overrides=list(job), status=JobStatus.COMPLETED))
-            returns[-1].return_value = None
-        return returns
+        return [JobReturn(list(job), status=JobStatus.COMPLETED) for job in job_overrides]
 
 
 def n_seeds(config: DictConfig, arm: str) -> int:

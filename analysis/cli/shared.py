@@ -55,10 +55,10 @@ OPTIONS: dict[str, dict[str, Any]] = {
         "one sd)",
     },
     "--variance": {
-        "choices": ("guarded", "pooled", "squeezed"),
-        "default": "guarded",
-        "help": "one variance that each difference's own may correct (default), one variance, or "
-        "one for each arm squeezed to it without pairing",
+        "choices": ("moderated", "pooled"),
+        "default": "moderated",
+        "help": "average over equally and unequally noisy arms by how likely each is (default), or "
+        "take all arms to be equally noisy",
     },
     "--out": {
         "type": Path,

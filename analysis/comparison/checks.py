@@ -9,16 +9,20 @@ import pandas as pd
 from scipy import special
 
 from analysis.check import Check, Level
-from analysis.comparison.estimate import Obstacle
+from analysis.comparison.estimate import Obstacle, block_labels
 from analysis.comparison.run_checks import repeats, run_checks, warning, wrong_way
 from analysis.comparison.verdict import Judgement, Kind
 from analysis.runs.frame import is_foreign, named
+from analysis.stats.baseline_noise import baseline_noise
 from analysis.stats.linear import DF_ROUNDING, FEWEST_DF
-from analysis.stats.power import power
-from analysis.stats.textbook_tests import brown_forsythe
+from analysis.stats.mixed import seed_index
+from analysis.stats.planning.power import power
 
-LARGE_RATIO = 4.0
-"""Arms' variances further apart than this are tested for equality."""
+NOISIER = 0.05
+"""Level of the one-sided F test of the baseline's noise against its arms'."""
+
+ENOUGH_RUNS = 4
+"""From so many runs on an arm's own noise has a say of its own."""
 
 WILD_RATIO = 100.0
 """An arm's variance over all others', from which on its runs are pointed out."""
@@ -34,6 +38,7 @@ LOOP_ONLY = (
     "error); no verdict is given"
 )
 OVERESTIMATED = "likely overestimated"
+NOT_CONFIRMED = "not confirmed by its own noise"
 
 
 def checks_of(judgement: Judgement, table: pd.DataFrame) -> list[Check]:
@@ -44,10 +49,11 @@ def checks_of(judgement: Judgement, table: pd.DataFrame) -> list[Check]:
         *wrong_way(judgement.rules),
         *_obstacles(judgement, table),
         *_wild(judgement.done),
-        *_variances(judgement),
+        *_noisy_baseline(judgement),
         *_alone(judgement, table),
         *run_checks(judgement),
         *_step_down(judgement, table),
+        *_own_noise(judgement, table),
         *_practical_size(judgement),
         *_overestimated(judgement, table),
     ]
@@ -111,28 +117,36 @@ def _wild(done: pd.DataFrame) -> list[Check]:
     ]
 
 
-def _variances(judgement: Judgement) -> list[Check]:
-    losses = judgement.done.groupby("arm")["loss"]
-    groups = {str(arm): g.to_numpy(dtype=float) for arm, g in losses if len(g) >= 3}
-    spreads = {arm: float(np.var(values, ddof=1)) for arm, values in groups.items()}
-    if len(groups) < 2 or min(spreads.values()) <= 0 or judgement.estimate.obstacle:
+def _noisy_baseline(judgement: Judgement) -> list[Check]:
+    """Point out a baseline that is noisier than its arms: its noise is in every difference."""
+    done, arms = judgement.done, judgement.arms
+    if judgement.estimate.obstacle or len(arms) == 1:
         return []
-    if max(spreads.values()) / min(spreads.values()) <= LARGE_RATIO:
+    index = done["arm"].map({arm: i for i, arm in enumerate(arms)}).to_numpy(dtype=np.intp)
+    seeds = seed_index(block_labels(done, arms[0]))
+    found = baseline_noise(done["loss"].to_numpy(dtype=float), index, seeds)
+    if found is None or found.p >= NOISIER:
         return []
-    F, p = brown_forsythe(list(groups.values()))
-    if not p < 0.01:
-        return []
-    widest, narrowest = max(spreads, key=spreads.__getitem__), min(spreads, key=spreads.__getitem__)
-    fit = judgement.estimate.fit
-    squeezed = fit is not None and fit.method == "squeezed"
-    advice = "" if squeezed else "; compare with --variance squeezed"
     return [
         warning(
-            f"the arms' variances differ: sd {math.sqrt(spreads[widest]):.2g} in {widest}, "
-            f"{math.sqrt(spreads[narrowest]):.2g} in {narrowest} (Brown-Forsythe F = {F:.2f}, "
-            f"p = {p:.2g}){advice}"
+            f"{arms[0]} is noisier than its arms (F = {found.F:.2f} at {found.df:.3g} and "
+            f"{found.df_arms:.3g} df, p = {found.p:.2g}), and its noise is in every difference: "
+            "give it more seeds"
         )
     ]
+
+
+def _own_noise(judgement: Judgement, table: pd.DataFrame) -> list[Check]:
+    """Point out differences that are real only by what the other arms say of the noise."""
+    alone = (table["p_adj"] < judgement.alpha) & (table["p_own"] > judgement.alpha)
+    arms = tuple(table.loc[alone & (table["n"] >= ENOUGH_RUNS), "arm"])
+    if not arms:
+        return []
+    what = (
+        f"{named(arms)}: {NOT_CONFIRMED} (paired t or Welch's alone, column `p_own`): the verdict "
+        "leans on the noise of the other arms"
+    )
+    return [Check(Level.WARNING, what, arms=arms, mark=NOT_CONFIRMED)]
 
 
 def _alone(judgement: Judgement, table: pd.DataFrame) -> list[Check]:
@@ -160,7 +174,7 @@ def _step_down(judgement: Judgement, table: pd.DataFrame) -> list[Check]:
     return [
         warning(
             f"{named(arms)}: real by the step-down p, which asks less where other arms are "
-            "clearer; the interval is the single-step one, which does not, and holds 0"
+            "clearer; the simultaneous interval, which does not, holds 0"
         )
     ]
 

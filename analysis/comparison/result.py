@@ -150,7 +150,7 @@ def footnote(result: Comparison) -> str:
     text = f"delta = arm - {result.rules.baseline}{result.rules.unit(' in ')}, {sign} is better; "
     text += f"{result.method}; "
     if result.judged is not None:
-        text += f"family error {result.alpha:g}, simultaneous intervals and step-down p (Dunnett); "
+        text += f"family error {result.alpha:g}, adjusted p and simultaneous intervals; "
     size = "none" if result.rope is None else f"{result.rope:.3g} ({result.rope_source})"
     return f"{text}practical size {size}; runs: {result.ledger.sentence()}."
 
@@ -162,8 +162,8 @@ def _notes(result: Comparison) -> list[str]:
         read += f" {result.rules.metric} is the table's column {taken}."
     if result.judged is not None:
         read += (
-            f" Family error {result.alpha:g}: p by step-down Dunnett, intervals simultaneous "
-            "(single-step Dunnett)."
+            f" Family error {result.alpha:g}: p adjusted for the number of arms, intervals "
+            "simultaneous."
         )
     if _adjusted(result):
         read += " Delta is adjusted for which seeds each arm has, so it is not mean minus mean."

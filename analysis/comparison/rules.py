@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from enum import StrEnum
 from typing import Any
 
-from analysis.comparison.estimate import Estimate
+from analysis.comparison.estimate import MODERATED, Estimate
 from analysis.comparison.noise_band import NoiseBand
 from analysis.errors import AnalysisError, require_between
 from harness.records import BASELINE, StudyPlan
@@ -27,8 +27,8 @@ class Rules:
     """Family error of all verdicts together; None: the plan's, else 0.05."""
     rope: float | None = None
     """Practically relevant difference in the metric's unit; None: the plan's, else one sd."""
-    variance: str = "guarded"
-    """``guarded``, ``pooled`` or ``squeezed``; see `analysis.comparison.estimate`."""
+    variance: str = MODERATED
+    """``moderated`` or ``pooled``; see `analysis.comparison.estimate`."""
     higher_is_better: bool = False
     allow_reruns: bool = False
     references: tuple[tuple[str, float], ...] = ()
@@ -63,7 +63,7 @@ class Practical:
     size: float | None
     """In the metric's unit; None: nothing to take it from."""
     origin: Origin
-    source: str
+    source: str = ""
     """The origin in words."""
 
     @property

@@ -15,11 +15,19 @@ from dataclasses import dataclass, field, replace
 import pandas as pd
 
 from analysis.comparison.estimate import Estimate, estimate
-from analysis.comparison.rules import Rules
-from analysis.comparison.verdict import Judgement, Kind, Looks, Verdict, judge, verdicts
+from analysis.comparison.rules import Origin, Practical, Rules
+from analysis.comparison.verdict import (
+    Judgement,
+    Kind,
+    Looks,
+    Verdict,
+    judge,
+    verdicts,
+    with_survivors,
+)
 from analysis.runs.frame import complete, named
 from analysis.stats.linear import FEWEST_DF
-from analysis.stats.spending import conditional_power, spending
+from analysis.stats.planning.spending import conditional_power, spending
 from analysis.table import Table, columns, count, document, figure, p_item, words
 from harness.records import StudyPlan
 
@@ -111,7 +119,8 @@ def at_looks(judgement: Judgement) -> Judgement:
     if len(plans) > 1:
         note = "several studies, one with looks: early looks are not accounted for"
         return replace(judgement, looks=Looks(note))
-    plan = replace(planned[0], rope=judgement.practical.size)
+    declared = judgement.practical.size if judgement.practical.declared else None
+    plan = replace(planned[0], rope=declared)
     decision = decide_prepared(judgement.runs, plan, judgement.rules, judgement.estimate)
     early = decision.stopped_early
     note = (
@@ -126,6 +135,7 @@ def at_looks(judgement: Judgement) -> Judgement:
         else v
         for arm, v in judgement.verdicts.items()
     }
+    found = with_survivors(found, judgement)
     return replace(judgement, verdicts=found, looks=Looks(note, early))
 
 
@@ -204,18 +214,19 @@ def _judge_look(ranked: pd.DataFrame, study: _Study, look: _Look) -> None:
     fitted = study.whole if study.whole is not None and len(subset) == study.n_done else None
     if fitted is None:
         fitted = estimate(subset, study.rules.baseline, study.rules.variance)
-    if fitted.fit is None or fitted.obstacle or len(fitted.arms) == 1:
+    if fitted.model is None or fitted.obstacle or len(fitted.arms) == 1:
         return
-    rope = study.plan.rope or fitted.fit.sd_total
-    judged = judge(fitted.fit, look.alpha, rope)
+    fit, plan = fitted.model.fit, study.plan
+    practical = Practical(plan.rope or fit.sd_total, Origin.PLAN if plan.rope else Origin.RUN_SD)
+    judged = judge(fitted.model, look.alpha, practical)
     # Arms without a single run yet still count: with more arms, p values only grow.
     scale = len(study.states) / max(len(fitted.arms) - 1, 1)
     higher = study.rules.higher_is_better
-    found = verdicts(judged, look.alpha / scale, rope, higher_is_better=higher)
+    found = verdicts(judged, look.alpha / scale, practical, higher_is_better=higher)
     for i, arm in enumerate(fitted.arms[1:]):
         if study.states[arm].stopped:
             continue
-        n, delta, se = int(fitted.fit.n[i + 1]), float(judged.delta[i]), float(judged.se[i])
+        n, delta, se = int(fit.n[i + 1]), float(judged.delta[i]), float(judged.se[i])
         state = study.states[arm] = _State(
             look=look.number,
             n=n,
@@ -227,8 +238,8 @@ def _judge_look(ranked: pd.DataFrame, study: _Study, look: _Look) -> None:
             df=float(judged.df[i]),
         )
         if se > 0 and state.df > 0:
-            n_arms = len(study.states)
-            state.conditional = conditional_power(delta / se, rope / se, n, study.plan, n_arms)
+            n_arms, rope = len(study.states), practical.size or 0.0
+            state.conditional = conditional_power(delta / se, rope / se, n, plan, n_arms)
 
 
 def _ranked(runs: pd.DataFrame, plan: StudyPlan) -> pd.DataFrame:

@@ -9,9 +9,10 @@ import numpy as np
 import pandas as pd
 
 from analysis.check import Check
+from analysis.comparison.estimate import POOLED
 from analysis.comparison.verdict import Judgement, Kind, breakeven_without_noise
 from analysis.errors import AnalysisError
-from analysis.stats.power import Design
+from analysis.stats.planning.design import Design
 from analysis.table import Column, Item, Table, count, figure, interval, p_item, words
 from analysis.text import DASH, digits
 
@@ -29,6 +30,7 @@ COLUMNS = [
     "ci_high",
     "p_raw",
     "p_adj",
+    "p_own",
     "verdict",
     "breakeven_sd",
     "power_at_rope",
@@ -42,7 +44,7 @@ COLUMNS = [
     "warnings",
 ]
 TEXT = ("arm", "verdict", "method", "warnings")
-FIGURES = ("delta", "se", "df", "ci_low", "ci_high", "p_raw", "p_adj", "power_at_rope")
+FIGURES = ("delta", "se", "df", "ci_low", "ci_high", "p_raw", "p_adj", "p_own", "power_at_rope")
 
 
 def build_table(judgement: Judgement) -> pd.DataFrame:
@@ -125,7 +127,9 @@ def _seeds(judgement: Judgement) -> float:
         return np.nan
     rho = min(fit.rho, 0.999) if fit.method == "mixed" else None
     n_arms = max(len(judgement.arms) - 1, 1)
-    design = Design(fit.sd_total, rho, n_arms, None, judgement.alpha, guarded=fit.own is not None)
+    more = int(fit.n[0]) if fit.n[0] > fit.n[1:].max(initial=1) else None  # baselines to spare
+    pooled = judgement.rules.variance == POOLED
+    design = Design(fit.sd_total, rho, n_arms, more, judgement.alpha, pooled=pooled)
     try:
         return float(design.seeds_needed(rope))
     except AnalysisError:
@@ -157,11 +161,12 @@ def columns(judgement: Judgement) -> list[Column]:
         Column("mean", help=f"mean {rules.metric}{nats}"),
         Column("delta", help=f"arm - {rules.baseline}{nats}"),
         Column(percent(judgement.alpha), help="simultaneous over all arms; sorts by its lower end"),
-        Column("p adj", help="adjusted for the number of arms (step-down Dunnett)"),
+        Column("p adj", help="adjusted for the number of arms"),
+        Column("p own", help="by this difference's own noise alone: paired t or Welch's"),
+        Column("published", help="difference in the source that proposed it"),
         Column("break-even sd", help="noise of a run below which the interval would leave out 0"),
         Column("power", help="to find a difference of the practical size with these runs"),
         Column("seeds needed", help="per arm, to find a difference of the practical size"),
-        Column("published", help="difference in the source that proposed it"),
         Column("verdict", numeric=False),
     ]
 
@@ -186,10 +191,11 @@ def _items(row: dict[Any, Any], judgement: Judgement, decimals: int) -> list[Ite
         Item(DASH, 0.0) if base else figure(row["delta"], decimals, sign=True),
         interval(row["ci_low"], row["ci_high"], decimals),
         p_item(row["p_adj"]),
+        p_item(row["p_own"]),
+        figure(row["published_delta"], 3, sign=True),
         figure(row["breakeven_sd"], decimals),
         figure(row["power_at_rope"], 2),
         count(row["seeds_needed"]),
-        figure(row["published_delta"], 3, sign=True),
         words("(baseline)" if base else verdict, verdict.kind.name.lower()),
     ]
 

@@ -8,12 +8,10 @@ from typing import Any
 
 import numpy as np
 import pandas as pd
-from scipy import special
 
 from analysis.comparison.compare import Source, compare
 from analysis.comparison.result import Comparison
 from analysis.errors import AnalysisError
-from analysis.stats.dunnett import two_sided_p
 from analysis.stats.linear import DF_ROUNDING, FEWEST_DF
 from analysis.stats.textbook_tests import holm
 from analysis.table import Item, Table, columns, document, figure, interval, p_item, words
@@ -153,7 +151,7 @@ def _interactions(result: Comparison, stacks: Mapping[str, list[str]]) -> pd.Dat
     table.insert(2, "sum_of_parts", sums["estimate"])
     table["signed"] = (sums["ci_low"] > 0) | (sums["ci_high"] < 0)
     table["verdict"] = [_additivity(row, result) for row in table.to_dict("records")]
-    return table.drop(columns="signed")
+    return table.drop(columns=["signed", "p_equal"])
 
 
 def _additivity(row: Mapping[Any, Any], result: Comparison) -> str:
@@ -164,9 +162,7 @@ def _additivity(row: Mapping[Any, Any], result: Comparison) -> str:
         if not row["signed"]:
             return UNDECIDED
         return SUPER if row["estimate"] * row["sum_of_parts"] > 0 else SUB
-    half = float(special.stdtrit(row["df"], 1 - result.alpha)) * row["se"]
-    within = result.rope is not None and abs(row["estimate"]) + half < result.rope
-    return ADDITIVE if within else UNDECIDED
+    return ADDITIVE if row["p_equal"] < result.alpha else UNDECIDED
 
 
 def _shares(result: Comparison, stacks: Mapping[str, list[str]]) -> pd.DataFrame:
@@ -178,6 +174,7 @@ def _shares(result: Comparison, stacks: Mapping[str, list[str]]) -> pd.DataFrame
     ]
     found = [triple for triple in without if triple[2] in result.estimate.arms]
     table = _judged(result, [{arm: 1.0, rest: -1.0} for arm, _, rest in found])
+    table = table.drop(columns="p_equal")
     table.insert(0, "stack", [arm for arm, _, _ in found])
     table.insert(1, "without", [part for _, part, _ in found])
     real = (table["df"] >= FEWEST_DF - DF_ROUNDING) & (table["p_adj"] < result.alpha)
@@ -189,16 +186,19 @@ def _shares(result: Comparison, stacks: Mapping[str, list[str]]) -> pd.DataFrame
 def _judged(result: Comparison, contrasts: Sequence[Mapping[str, float]]) -> pd.DataFrame:
     """Judge combinations of the arms' means, each a weight by arm."""
     fitted = result.estimate
-    if fitted.fit is None or fitted.obstacle:
+    if fitted.model is None or fitted.obstacle:
         raise AnalysisError(f"stacks cannot be judged: {fitted.why}; repeat runs with more seeds")
     if not contrasts:
-        return pd.DataFrame(columns=FIGURES, dtype=float)
+        return pd.DataFrame(columns=[*FIGURES, "p_equal"], dtype=float)
     weights = pd.DataFrame(contrasts, columns=fitted.arms).fillna(0.0)
-    found = fitted.fit.contrast(weights.to_numpy(dtype=float))
-    with np.errstate(divide="ignore", invalid="ignore"):
-        p = two_sided_p(found.estimate / found.se, found.df)
-        half = special.stdtrit(found.df, 1 - result.alpha / 2) * found.se
-    adjusted = holm(p) if np.isfinite(p).all() else p
-    ends = (found.estimate - half, found.estimate + half)
-    figures = (found.estimate, found.se, found.df, *ends, p, adjusted)
-    return pd.DataFrame(dict(zip(FIGURES, figures, strict=True)))
+    differences = fitted.model.contrast(weights.to_numpy(dtype=float))
+    found = differences.found
+    table = pd.DataFrame({"estimate": found.estimate, "se": found.se, "df": found.df})
+    table = table.reindex(columns=[*FIGURES, "p_equal"])
+    if (found.se > 0).all():
+        half = differences.half_width_each(result.alpha)
+        table["ci_low"], table["ci_high"] = found.estimate - half, found.estimate + half
+        table["p_raw"], table["p_adj"] = differences.p_raw, holm(differences.p_raw)
+        if result.practical.declared and result.rope:
+            table["p_equal"] = differences.equivalence(result.rope, result.alpha).p_adj
+    return table

@@ -22,6 +22,7 @@ from harness.records import (
     StudyPlan,
     read_record,
 )
+from harness.records.files import read_json_lines
 
 LOG_CHARACTERS = 400_000
 """Of all log tails together; 6 to 25 lines a cell."""
@@ -68,19 +69,11 @@ def current(cells: Sequence[Cell]) -> list[Cell]:
 
 
 def read_lines(file: Path) -> list[dict[str, Any]]:
-    """Return the whole lines of a JSONL file; a half-written last one waits for the next time."""
-    if not file.exists():
-        return []
-    lines = file.read_text(encoding="utf-8", errors="replace").splitlines()
-    rows: list[dict[str, Any]] = []
-    for number, line in enumerate(lines, 1):
-        try:
-            rows.append(json.loads(line))
-        except json.JSONDecodeError as error:
-            if number == len(lines):
-                break
-            raise AnalysisError(f"{file}, line {number} is not JSON: {error}") from error
-    return rows
+    """Return the lines of a cell's file; a half-written last one waits for the next time."""
+    try:
+        return read_json_lines(file)
+    except RecordError as error:
+        raise AnalysisError(str(error)) from error
 
 
 def samples(cells: Sequence[Cell]) -> tuple[list[dict[str, Any]], str]:

@@ -1,4 +1,4 @@
-"""Textbook tests of two or more samples, and adjustments for many p values.
+"""Textbook tests of two or more samples, and Holm's adjustment for many p values.
 
 They are here to be compared with (Welch and Holm are what people use) and for the check of equal
 variances; the results table does not rest on them. ``scipy.stats`` has most of them and takes a
@@ -63,31 +63,11 @@ def holm(p: ArrayLike) -> Array:
     return adjusted
 
 
-def benjamini_hochberg(p: ArrayLike) -> Array:
-    """Return Benjamini and Hochberg's adjusted p values (false discovery rate).
-
-    Examples
-    --------
-    >>> benjamini_hochberg([0.01, 0.04, 0.03]).round(3)
-    array([0.03, 0.04, 0.04])
-    """
-    values = np.asarray(p, dtype=float)
-    order = np.argsort(values, kind="stable")[::-1]
-    scaled = values[order] * len(values) / np.arange(len(values), 0, -1)
-    adjusted = np.empty_like(values)
-    adjusted[order] = np.minimum(np.minimum.accumulate(scaled), 1.0)
-    return adjusted
-
-
 def brown_forsythe(samples: Sequence[ArrayLike]) -> tuple[float, float]:
     """Return F and p of Brown and Forsythe's test that all variances are equal.
 
-    Analysis of variance of the distances from each sample's median; J. Am. Stat. Assoc. 69:364.
-
-    Parameters
-    ----------
-    samples
-        Two or more samples, each of 3 or more values.
+    Analysis of variance of the distances from each sample's median, for samples of 3 or more
+    values; J. Am. Stat. Assoc. 69:364.
     """
     distances = [
         np.abs(values - np.median(values))

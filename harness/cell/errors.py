@@ -24,7 +24,7 @@ def enter_failure(record: RunRecord, error: BaseException, folder: Path) -> None
         error = error.__cause__  # what went wrong in a target
     record.status = Status.FAILED
     record.error = f"{type(error).__name__}: {error}"
-    lines = [] if out_of_memory(error) else list(_own_lines(error, kept_files(folder)))
+    lines = [] if out_of_memory(error) else _own_lines(error, kept_files(folder))
     if lines and not lines[-1][0].is_relative_to(folder.absolute()):
         record.line_to_fix = "{}:{}".format(*lines[-1])
         record.error += f"; fix {record.line_to_fix} and run it again"
@@ -35,16 +35,17 @@ def _raised_by_hydra(error: BaseException) -> bool:
     return bool(frames) and str(frames[-1].f_globals.get("__name__")).startswith("hydra.")
 
 
-def _own_lines(error: BaseException, own: Collection[str]) -> Iterator[tuple[Path, int]]:
-    """Yield the lines of own code that an error passed, or what was called with wrong arguments."""
-    frame = None
-    passed = False
-    for frame, number in traceback.walk_tb(error.__traceback__):
-        if frame.f_globals.get("__name__") in own:
-            passed = True
-            yield Path(frame.f_code.co_filename), number
-    if isinstance(error, TypeError) and frame is not None and not passed:
-        yield from _called_by(frame, own)
+def _own_lines(error: BaseException, own: Collection[str]) -> list[tuple[Path, int]]:
+    """Return the lines of own code that an error passed, or of what was called wrongly."""
+    frames = list(traceback.walk_tb(error.__traceback__))
+    passed = [
+        (Path(frame.f_code.co_filename), number)
+        for frame, number in frames
+        if frame.f_globals.get("__name__") in own
+    ]
+    if frames and not passed and isinstance(error, TypeError):
+        return list(_called_by(frames[-1][0], own))
+    return passed
 
 
 def _called_by(frame: FrameType, own: Collection[str]) -> Iterator[tuple[Path, int]]:

@@ -6,23 +6,20 @@ import gc
 import io
 import logging
 import sys
-import traceback
-from contextlib import closing, nullcontext, suppress
+from contextlib import closing, nullcontext
 from pathlib import Path
 
 import numpy as np
 import torch
 
 from harness.cell.build import Setup, config_sha256, new_record, start_training
-from harness.cell.console import logging_to, wants_bar
+from harness.cell.console import EXIT_BUSY, EXIT_REFUSED, logging_to, wants_bar
 from harness.cell.errors import enter_failure
-from harness.cell.exits import EXIT_BUSY, EXIT_REFUSED
 from harness.cell.freeze import (
     check_identity,
     load_frozen,
     write_config,
 )
-from harness.cell.leave_one_out import refuse_erased
 from harness.cell.lock import NO_LOCK, CellBusy, LockLost, locked
 from harness.cell.recorder import Preempted, Recorder, finite, graceful_stop
 from harness.cell.sources import use_kept_sources
@@ -33,7 +30,7 @@ from harness.engine.devices import choose_device, settle_process
 from harness.engine.distributed import World
 from harness.engine.memory import out_of_memory
 from harness.engine.randomness import weights_hash
-from harness.loop import Diverged, Nobody, Training, evaluate, largest_micro_batch, train
+from harness.loop import Diverged, Training, evaluate, largest_micro_batch, train
 from harness.records import (
     FINISHED,
     TEST_DOCUMENTS_FILE,
@@ -204,53 +201,3 @@ def _save_array(path: Path, values: np.ndarray) -> None:
     file = io.BytesIO()
     np.save(file, values)
     write_atomic(path, file.getvalue())
-
-
-def rehearse(folder: Path, n_cells: int) -> int:
-    """Take one step of one sequence with everything the cell is made of, and keep nothing.
-
-    `n_cells` such cells will run side by side, and their checkpoints must fit on the disk. Return
-    0, or 1 with the error in the cell's record and the traceback in its log.
-    """
-    config = load_frozen(folder)
-    try:
-        device = choose_device(config.hardware.device)
-        settle_process(config.hardware)
-        corpus = open_corpus(config.data, Path(config.data_dir))
-        check_identity(config, corpus, folder)
-        use_kept_sources(folder)
-        record = new_record(folder, config, corpus, device)
-        config.train.batch_size, config.train.tokens = 1, config.model.block_size
-        config.train.max_skipped_steps = 2
-        config.hardware.compile = False  # for one sequence: minutes for nothing
-    except ValueError as error:  # ConfigError and DataError
-        print(f"error: {error}", file=sys.stderr)
-        return 1
-    try:
-        setup = Setup(folder, config, corpus, record, device, World(), NO_LOCK)
-        _rehearsed(setup, n_cells)
-        refuse_erased(setup)
-    except ConfigError as error:  # says all that there is to say
-        record.status, record.error = Status.FAILED, str(error)
-        return _keep_failure(folder, record)
-    except Exception as error:
-        enter_failure(record, error, folder)
-        traceback.print_exc()
-        return _keep_failure(folder, record)
-    return 0
-
-
-def _rehearsed(setup: Setup, n_cells: int) -> None:
-    training = start_training(setup)
-    checkpoint.check_room(setup.folder, training.model, setup.config.checkpoint, n_cells)
-    train(training, Nobody())
-    evaluate(training, setup.corpus.tokens("test"), 1)
-
-
-def _keep_failure(folder: Path, record: RunRecord) -> int:
-    """Write the record of a failed rehearsal, unless another process is at the cell, or was."""
-    with suppress(CellBusy), locked(folder):
-        if Cell(folder).result() is None:
-            write_record(folder, record)
-            return 1
-    return 0

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 from collections.abc import Collection
 from copy import deepcopy
-from dataclasses import asdict, dataclass, field, fields, is_dataclass
+from dataclasses import dataclass, field, fields
 from enum import Enum
 from typing import Any
 
@@ -145,33 +145,28 @@ def scientific(config: Config, dataset_sha256: str) -> dict[str, Any]:
 
     Hardware, tracking, paths, logging and the wording of the cards are left out.
     """
-    return _science(asdict(config), dataset_sha256)
-
-
-def _science(raw: dict[str, Any], dataset_sha256: str) -> dict[str, Any]:
-    hooks = {
-        name: {"event": card["event"], "fn": card["fn"]}
-        for name, card in raw["interventions"].items()
-    }
-    kept: dict[str, Any] = {name: _hashed(name, raw[name]) for name in _HASHED}
+    cards = config.interventions.items()
+    kept: dict[str, Any] = {name: _hashed(getattr(config, name)) for name in _HASHED}
     kept |= {
-        "interventions": hooks,
+        "interventions": {name: {"event": card.event, "fn": card.fn} for name, card in cards},
         "dataset": dataset_sha256,
-        "shuffle": raw["data"]["shuffle"],
-        "test_sequences": raw["eval"]["test_sequences"],
+        "shuffle": config.data.shuffle,
+        "test_sequences": config.eval.test_sequences,
     }
     result: dict[str, Any] = plain(kept)
     return result
 
 
-def _hashed(name: str, values: dict[str, Any]) -> dict[str, Any]:
+def _hashed(group: Any) -> dict[str, Any]:
     """Return a group's values without the fields marked `LATER` that have their default."""
-    default = getattr(Config(), name)
-    marked = fields(default) if is_dataclass(default) else ()
-    later = {
-        field.name: getattr(default, field.name) for field in marked if field.metadata == LATER
+    if isinstance(group, dict):
+        return group
+    default = type(group)()
+    return {
+        item.name: getattr(group, item.name)
+        for item in fields(group)
+        if "later" not in item.metadata or getattr(group, item.name) != getattr(default, item.name)
     }
-    return {key: value for key, value in values.items() if key not in later or value != later[key]}
 
 
 def recipe(config: Config, dataset_sha256: str) -> Flat:
@@ -180,10 +175,7 @@ def recipe(config: Config, dataset_sha256: str) -> Flat:
     Cells of one arm that share it differ in seeds or in the arm itself. Seeds are left out, and so
     is what is None: that stands for a setting of the arm alone, too.
     """
-    raw = asdict(config)
-    for key, (value, _) in config.changes.items():
-        _set(raw, key.split("."), value)
-    science = _science(raw, dataset_sha256)
+    science = scientific(stack_of(config, ()), dataset_sha256)
     groups = science.keys() - {"seeds", "interventions"}
     return {
         key: value

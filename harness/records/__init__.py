@@ -195,13 +195,7 @@ def write_record(folder: Path, record: RunRecord) -> None:
 
 
 def read_record(path: Path) -> RunRecord:
-    """Read one record, given its file or its cell's folder.
-
-    Raises
-    ------
-    RecordError
-        The file is not JSON, lacks a field, or has another schema version.
-    """
+    """Read one record, given its file or its cell's folder (`RecordError` if unreadable)."""
     file = path / RECORD_FILE if path.is_dir() else path
     raw = _load(file)
     nested: dict[str, type] = {

@@ -75,9 +75,11 @@ def evidence_of(folder: Path) -> Evidence:
 
 def _cell(folder, arm, seed, loss, n_points, completion, half) -> None:
     place = folder / arm / cell_name(arm, seed)
-    record = _record(folder.name, arm, seed, loss, half)
-    record.n_steps, done = n_points * 10, n_points // 2 if half else n_points
+    done = n_points // 2 if half else n_points
+    record = _record(folder.name, arm, seed, n_points)
     record.step, record.tokens = done * 10, done * 10_000
+    record.status = Status.RUNNING if half else Status.COMPLETE
+    record.losses = Losses(train=loss + 0.1, val=loss, test=None if half else loss)
     write_record(place, record)
     _write_lines(place / "metrics.jsonl", (_point(i, loss) for i in range(done)))
     _write_lines(place / "samples.jsonl", (_sample(step, completion) for step in (10, 50, 100)))
@@ -87,7 +89,7 @@ def _cell(folder, arm, seed, loss, n_points, completion, half) -> None:
         np.save(place / "test_losses.npy", (loss + noise - noise.mean()).astype(np.float32))
 
 
-def _record(study: str, arm: str, seed: int, loss: float, half: bool) -> RunRecord:
+def _record(study: str, arm: str, seed: int, n_points: int) -> RunRecord:
     names = [] if arm == "baseline" else arm.split("+")
     return RunRecord(
         study=study,
@@ -97,9 +99,8 @@ def _record(study: str, arm: str, seed: int, loss: float, half: bool) -> RunReco
         changes={f"optim.{name}": [0.1, 0.2] for name in names},
         cell=cell_name(arm, seed),
         seeds=Seeds(init=seed, data=seed, loop=seed),
-        status=Status.RUNNING if half else Status.COMPLETE,
+        n_steps=n_points * 10,
         n_params=1_000_000,
-        losses=Losses(train=loss + 0.1, val=loss, test=None if half else loss),
         cost=Cost(train_seconds=60.0 + seed, tokens_per_second=1e4, usd=0.02 + 0.01 * len(names)),
         fingerprints=Fingerprints(
             init={"w": f"{seed}"}, data_shuffled=True, final_weights=f"{arm}{seed}"

@@ -2,7 +2,7 @@ import numpy as np
 import pytest
 from scipy import stats
 
-from analysis.stats.textbook_tests import benjamini_hochberg, holm, paired, welch
+from analysis.stats.textbook_tests import holm, paired, welch
 
 
 def test_the_t_tests_agree_with_r_on_its_sleep_data(r_numbers):
@@ -17,12 +17,10 @@ def test_the_t_tests_agree_with_r_on_its_sleep_data(r_numbers):
 def test_adjusted_p_values_agree_with_r(r_numbers):
     known = r_numbers["adjust"]
     assert holm(known["p"]) == pytest.approx(known["holm"], rel=1e-9)
-    assert benjamini_hochberg(known["p"]) == pytest.approx(known["bh"], rel=1e-9)
 
 
-def test_the_tests_agree_with_scipy_in_any_order():
+def test_the_t_tests_agree_with_scipy():
     rng = np.random.default_rng(6)
-    x, y, p = rng.normal(0, 1, 7), rng.normal(0.5, 2, 7), rng.uniform(0, 0.2, 9)
+    x, y = rng.normal(0, 1, 7), rng.normal(0.5, 2, 7)
     assert welch(x, y)[2] == pytest.approx(stats.ttest_ind(x, y, equal_var=False).pvalue)
     assert paired(x, y)[2] == pytest.approx(stats.ttest_rel(x, y).pvalue)
-    assert benjamini_hochberg(p) == pytest.approx(stats.false_discovery_control(p))

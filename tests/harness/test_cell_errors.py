@@ -6,6 +6,7 @@ from pathlib import Path
 
 import pytest
 
+from harness.cell import rehearsal
 from harness.cell import train as cell
 from harness.cell.freeze import freeze
 from harness.config.compose import load
@@ -27,7 +28,7 @@ def test_a_cell_that_failed_its_rehearsal_is_superseded_by_the_mended_one(tiny, 
     text = module.read_text()
     module.write_text(f"{text}    return nonsense\n".replace("return loss", "loss"))
     broken = freeze(load([*tiny, *arm]))
-    assert cell.rehearse(broken, 1) == 1
+    assert rehearsal.rehearse(broken, 1) == 1
     module.write_text(text)
     del sys.modules["own_idea"]
     mended = freeze(load([*tiny, *arm]))
@@ -49,7 +50,7 @@ def test_an_error_of_ones_own_code_names_the_line_to_fix(tiny, own_idea) -> None
         (folder / "own_idea.py").read_text().replace("loss * FACTOR", "FACTOR.__rmul__(loss)")
     )
     frozen = freeze(load([*tiny, *arm]))
-    assert cell.rehearse(frozen, 1) == 1
+    assert rehearsal.rehearse(frozen, 1) == 1
     wanted = f"'nose'; fix {helper}:3 and run it again"
     assert read_record(frozen).error.endswith(wanted)
     assert cell.run(frozen).error.endswith(wanted)
@@ -121,14 +122,14 @@ def test_a_failed_rehearsal_does_not_touch_what_another_process_has_or_had(
 
     folder = freeze(load(tiny))
     with monkeypatch.context() as patch:
-        patch.setattr(cell, "train", fail)
+        patch.setattr(rehearsal, "train", fail)
         with locked(folder):
-            assert cell.rehearse(folder, 1) == 0
+            assert rehearsal.rehearse(folder, 1) == 0
             assert not (folder / "record.json").exists()
-        assert cell.rehearse(folder, 1) == 1
+        assert rehearsal.rehearse(folder, 1) == 1
         assert read_record(folder).error == "RuntimeError: no room"
     done = cell.run(folder)
     with monkeypatch.context() as patch:
-        patch.setattr(cell, "train", fail)
-        assert cell.rehearse(folder, 1) == 0
+        patch.setattr(rehearsal, "train", fail)
+        assert rehearsal.rehearse(folder, 1) == 0
     assert read_record(folder) == done

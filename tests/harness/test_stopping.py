@@ -9,32 +9,38 @@ import pytest
 
 from harness.cell.lock import living_owner
 from harness.records import Status, read_record
-from tests.harness.studies import STUDY, descendants, launch, results, shell, wait_until
+from tests.harness.studies import STUDY, descendants, results, shell, wait_until
 
 
 @pytest.mark.slow
-def test_killing_launcher_and_cells_loses_nothing(tmp_path, tiny) -> None:
+def test_killing_launcher_and_cells_loses_nothing(launch, tmp_path, tiny) -> None:
     arguments = [*tiny, *STUDY, "train.tokens=51200", "checkpoint.every_steps=10"]
-    calm = launch(tmp_path, *arguments, f"runs_dir={tmp_path / 'calm'}")
+    calm = launch(*arguments, f"runs_dir={tmp_path / 'calm'}")
     _, err = calm.communicate(timeout=300)
     assert calm.returncode == 0, err
     for delay in (3.0, 4.5, 6.0):
-        killed = launch(tmp_path, *arguments)
+        killed = launch(*arguments)
         time.sleep(delay)
         for child in descendants(killed.pid):
             os.kill(child, signal.SIGKILL)
         killed.kill()
         killed.communicate()
-    last = launch(tmp_path, *arguments)
+    last = launch(*arguments)
     _, err = last.communicate(timeout=300)
     assert last.returncode == 0, err
     assert results(tmp_path / "runs") == results(tmp_path / "calm")
 
 
 @pytest.mark.slow
-def test_sigterm_to_the_launcher_saves_every_cell(tmp_path, tiny) -> None:
-    arguments = [*tiny, *STUDY, "train.tokens=2560000", "checkpoint.every_steps=0"]
-    launcher = launch(tmp_path, *arguments)
+def test_sigterm_to_the_launcher_saves_every_cell(launch, tmp_path, tiny) -> None:
+    arguments = [
+        *tiny,
+        *STUDY,
+        "train.tokens=2560000",
+        "log.n_points=100",
+        "checkpoint.every_steps=0",
+    ]
+    launcher = launch(*arguments)
     deadline = time.monotonic() + 120
     while len(list(tmp_path.rglob("metrics.jsonl"))) < 1:
         assert time.monotonic() < deadline
@@ -52,9 +58,9 @@ def test_sigterm_to_the_launcher_saves_every_cell(tmp_path, tiny) -> None:
 @pytest.mark.slow
 @pytest.mark.parametrize("arguments", [(), STUDY])
 def test_a_signal_to_the_whole_group_saves_every_cell_and_exits_130(
-    tmp_path, tiny, arguments
+    launch, tmp_path, tiny, arguments
 ) -> None:
-    launcher = launch(tmp_path, *tiny, *arguments, "train.tokens=2560000", "log.n_points=100",
+    launcher = launch(*tiny, *arguments, "train.tokens=2560000", "log.n_points=100",
                       "checkpoint.every_steps=0", "hardware.slots=1")  # fmt: skip
     wait_until(lambda: list(tmp_path.rglob("metrics.jsonl")))
     os.kill(launcher.pid, signal.SIGTERM)  # as `timeout` does it
@@ -69,8 +75,12 @@ def test_a_signal_to_the_whole_group_saves_every_cell_and_exits_130(
 
 
 @pytest.mark.slow
-def test_cells_save_their_state_and_end_when_their_launcher_is_killed(tmp_path, tiny) -> None:
-    launcher = launch(tmp_path, *tiny, *STUDY, "train.tokens=2560000", "checkpoint.every_steps=0")
+def test_cells_save_their_state_and_end_when_their_launcher_is_killed(
+    launch, tmp_path, tiny
+) -> None:
+    launcher = launch(
+        *tiny, *STUDY, "train.tokens=2560000", "log.n_points=100", "checkpoint.every_steps=0"
+    )
     wait_until(lambda: list(tmp_path.rglob("metrics.jsonl")))
     launcher.kill()
     launcher.communicate()

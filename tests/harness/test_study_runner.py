@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from harness.cell import train as cell
-from harness.cell.exits import StudyFailed
+from harness.cell.console import StudyFailed
 from harness.cell.freeze import freeze
 from harness.cell.lock import LOCK_FILE
 from harness.config.compose import load
@@ -20,7 +20,7 @@ from harness.study.outcome import over_budget, tidy, why, written_since
 from harness.study.plan import PlannedCell
 from harness.study.runner import require_results, run_cells
 from harness.study.states import cell_states
-from tests.harness.studies import STUDY, launch, overlay, results, wait_until
+from tests.harness.studies import STUDY, overlay, results, wait_until
 
 
 def test_the_budget_is_held_against_what_the_records_cost(tiny, tmp_path) -> None:
@@ -49,10 +49,10 @@ def test_a_spent_budget_starts_no_new_cell(command, tmp_path, tiny) -> None:
 
 
 @pytest.mark.slow
-def test_two_launchers_share_a_study_and_run_no_cell_twice(tmp_path, tiny) -> None:
+def test_two_launchers_share_a_study_and_run_no_cell_twice(launch, tmp_path, tiny) -> None:
     arguments = [*tiny, "+study=demo", "study.arms=[baseline,qkv_bias,no_dropout]", "study.seeds=2",
                  "train.tokens=25600"]  # fmt: skip
-    launchers = [launch(tmp_path, *arguments) for _ in range(2)]
+    launchers = [launch(*arguments) for _ in range(2)]
     outputs = [launcher.communicate(timeout=300)[1] for launcher in launchers]
     assert [launcher.returncode for launcher in launchers] == [0, 0], outputs
     found = results(tmp_path / "runs")
@@ -135,8 +135,10 @@ def test_what_a_cell_leaves_that_was_killed_while_it_tidied_up_is_removed(tiny) 
 
 
 @pytest.mark.slow
-def test_a_study_that_is_moved_while_it_runs_ends_with_a_line_for_each_cell(tmp_path, tiny) -> None:
-    launcher = launch(tmp_path, *tiny, *STUDY, "train.tokens=2560000", "hardware.slots=1")
+def test_a_study_that_is_moved_while_it_runs_ends_with_a_line_for_each_cell(
+    launch, tmp_path, tiny
+) -> None:
+    launcher = launch(*tiny, *STUDY, "train.tokens=2560000", "log.n_points=100", "hardware.slots=1")
     wait_until(lambda: list(tmp_path.rglob("metrics.jsonl")))
     (tmp_path / "runs" / "demo").rename(tmp_path / "elsewhere")
     _, err = launcher.communicate(timeout=120)
