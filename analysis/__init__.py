@@ -2,7 +2,7 @@
 
 >>> import analysis
 >>> analysis.seeds_needed(delta=0.025, sd=0.015, rho=0.4, n_arms=8)
-6
+7
 
 Names are imported when they are first used, so that ``python -m analysis --help`` is quick.
 """
@@ -25,12 +25,12 @@ if TYPE_CHECKING:
     from analysis.questions.plan import Pilot, pilot_of, plan
     from analysis.questions.stack import stack
     from analysis.runs.tables import read_runs
-    from analysis.stats.power import Design, seeds_needed
+    from analysis.stats.planning.design import Design, seeds_needed
 
 _HOME = {
     "AnalysisError": "errors",
     "Comparison": "comparison.result",
-    "Design": "stats.power",
+    "Design": "stats.planning.design",
     "Pilot": "questions.plan",
     "Rules": "comparison.rules",
     "analyse": "questions.design_effects",
@@ -42,7 +42,7 @@ _HOME = {
     "pilot_of": "questions.plan",
     "plan": "questions.plan",
     "read_runs": "runs.tables",
-    "seeds_needed": "stats.power",
+    "seeds_needed": "stats.planning.design",
     "stack": "questions.stack",
     "verify": "audit.verify",
 }

@@ -133,11 +133,6 @@ def columns(*labels: str, text: Sequence[str]) -> list[Column]:
     return [Column(label, numeric=label not in text) for label in labels]
 
 
-def text_columns(*labels: str) -> list[Column]:
-    """Return columns of words."""
-    return [Column(label, numeric=False) for label in labels]
-
-
 def figure(value: Any, digits: int, *, sign: bool = False) -> Item:
     """Return a number, or a dash that sorts last."""
     return Item(number(value, digits, sign=sign), known(value))

@@ -17,8 +17,14 @@ from omegaconf import DictConfig
 from omegaconf.errors import OmegaConfBaseException
 from yaml import YAMLError
 
-from harness.cell.console import open_streams, say
-from harness.cell.exits import EXIT_REFUSED, EXIT_STOPPED, StudyFailed, same_command
+from harness.cell.console import (
+    EXIT_REFUSED,
+    EXIT_STOPPED,
+    StudyFailed,
+    open_streams,
+    same_command,
+    say,
+)
 from harness.cell.start import start_cell
 from harness.config import ConfigError
 from harness.config.compose import CONFIG_NAME, resolve

@@ -21,8 +21,7 @@ from typing import TYPE_CHECKING, Any
 
 from omegaconf import OmegaConf
 
-from harness.cell.console import duration
-from harness.cell.exits import EXIT_REFUSED
+from harness.cell.console import EXIT_REFUSED, duration
 from harness.config import Config, ConfigError, PrecisionConfig
 from harness.records.files import CONF_DIR
 

@@ -84,7 +84,7 @@ class SequentialSweeper(StudySweeper):
 
     def sweep(self, arguments: list[str]) -> Any:
         """Launch look after look until every arm is decided or the last look is done."""
-        from harness.cell.exits import StudyFailed
+        from harness.cell.console import StudyFailed
         from harness.config import ConfigError
 
         config, launcher = self._parts()

@@ -10,16 +10,16 @@ from collections import Counter
 from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import numpy as np
+import pandas as pd
 
 from analysis.audit.results import TRACED, results_checks, same
 from analysis.check import Check, Level, bullets
 from analysis.comparison.run_checks import mixed_arms
 from analysis.errors import AnalysisError
 from analysis.runs.frame import named
-from analysis.runs.ledger import take_stock
+from analysis.runs.ledger import Ledger, take_stock
 from analysis.runs.prepare import prepare
 from analysis.runs.records import read_records
 from harness.records import (
@@ -66,10 +66,6 @@ def verify(study: str | Path) -> Verification:
     study
         Folder of a study, with ``results.json`` if its table was made.
 
-    Returns
-    -------
-    Verification
-
     Raises
     ------
     AnalysisError
@@ -78,21 +74,21 @@ def verify(study: str | Path) -> Verification:
     folder = Path(study)
     if not folder.is_dir():
         raise AnalysisError(f"{folder} is not a folder: give a study's, e.g. runs/demo")
-    runs = read_records([folder])
+    runs = prepare(read_records([folder]), allow_reruns=True)
     records = [(file.parent, read_record(file)) for file in find_records(folder)]
     done = [(home, record) for home, record in records if record.status is Status.COMPLETE]
-    prepared = prepare(runs, allow_reruns=True)
-    frame, ledger = prepared.frame, take_stock(prepared)
-    checks = [*_ledger_checks(ledger), *_file_checks(done), *_same_everywhere(done)]
-    if mixed := mixed_arms(frame[frame["status"] == "complete"]):
-        checks.append(
-            Check(Level.FAIL, "an arm's seeds ran with different settings or code", named(mixed))
-        )
+    checks = (
+        *_ledger_checks(take_stock(runs)),
+        *_file_checks(done),
+        *_same_everywhere([record for _, record in done]),
+        *_version_checks(runs.frame[runs.frame["status"] == "complete"]),
+        *results_checks(folder),
+    )
     results = tuple(name for name in TRACED if (folder / name).exists())
-    return Verification(folder, (*checks, *results_checks(folder)), results)
+    return Verification(folder, checks, results)
 
 
-def _ledger_checks(ledger: Any) -> Iterable[Check]:
+def _ledger_checks(ledger: Ledger) -> Iterable[Check]:
     yield Check(Level.OK, "ledger", ledger.sentence())
     if ledger.planned is None:
         yield Check(Level.NOTE, "no plan", "nothing was fixed before the first run")
@@ -139,7 +135,8 @@ def _problems(home: Path, record: RunRecord) -> Iterable[str]:
         yield "called complete before its last step"
 
 
-def _same_everywhere(done: list[tuple[Path, RunRecord]]) -> Iterable[Check]:
+def _same_everywhere(done: list[RunRecord]) -> Iterable[Check]:
+    """Hold the records against each other: what all of them should share."""
     kinds = (
         ("test set", Level.FAIL, "test_set_sha256"),
         ("corpus", Level.FAIL, "dataset_sha256"),
@@ -149,21 +146,27 @@ def _same_everywhere(done: list[tuple[Path, RunRecord]]) -> Iterable[Check]:
         ("device", Level.NOTE, "device"),
     )
     for what, level, name in kinds:
-        counts = Counter(_text(getattr(record.provenance, name)) for _, record in done)
+        counts = Counter(_text(getattr(record.provenance, name)) for record in done)
         if len(counts) == 1:
             yield Check(Level.OK, f"one {what}", _cut(next(iter(counts)), 60))
         elif counts:
-            seen = ", ".join(f"{_cut(value, 20)} ({n} runs)" for value, n in counts.most_common(4))
-            yield Check(level, f"{len(counts)} different values of {what}", seen)
-    for target in sorted({target for _, record in done for target in record.provenance.sources}):
-        sources = (record.provenance.sources.get(target) for _, record in done)
-        counts = Counter(found for found in sources if found)
+            yield Check(level, f"{len(counts)} different values of {what}", _seen(counts))
+    of_target: dict[str, Counter[str]] = {}
+    for record in done:
+        for target, source in record.provenance.sources.items():
+            of_target.setdefault(target, Counter())[source] += 1
+    for target, counts in sorted(of_target.items()):
         if len(counts) > 1:
-            seen = ", ".join(f"{found} ({n} runs)" for found, n in counts.most_common(4))
-            yield Check(Level.NOTE, f"{len(counts)} versions of {target}", seen)
-    dirty = [f"{record.arm}/{record.cell}" for _, record in done if record.provenance.git_dirty]
+            yield Check(Level.NOTE, f"{len(counts)} versions of {target}", _seen(counts))
+    dirty = [f"{record.arm}/{record.cell}" for record in done if record.provenance.git_dirty]
     if dirty:
         yield Check(Level.NOTE, "run with uncommitted changes (patch kept)", named(dirty))
+
+
+def _version_checks(done: pd.DataFrame) -> Iterable[Check]:
+    if mixed := mixed_arms(done):
+        what = "an arm's seeds ran with different settings or code"
+        yield Check(Level.FAIL, what, named(mixed))
 
 
 def _text(value: object) -> str:
@@ -174,6 +177,10 @@ def _text(value: object) -> str:
 
 def _cut(text: str, length: int) -> str:
     return text if len(text) <= length else f"{text[:length]}…"
+
+
+def _seen(counts: Counter[str]) -> str:
+    return ", ".join(f"{_cut(value, 20)} ({n} runs)" for value, n in counts.most_common(4))
 
 
 def _mean(file: Path) -> float | None:

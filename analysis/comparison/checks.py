@@ -16,7 +16,7 @@ from analysis.runs.frame import is_foreign, named
 from analysis.stats.baseline_noise import baseline_noise
 from analysis.stats.linear import DF_ROUNDING, FEWEST_DF
 from analysis.stats.mixed import seed_index
-from analysis.stats.power import power
+from analysis.stats.planning.power import power
 
 NOISIER = 0.05
 """Level of the one-sided F test of the baseline's noise against its arms'."""

@@ -62,8 +62,8 @@ def compare(runs: Source, rules: Rules | None = None, **changes: Any) -> Compari
     ...     "seed": [0, 1, 2, 3] * 2,
     ...     "test_loss": [3.692, 3.704, 3.681, 3.698, 3.641, 3.659, 3.635, 3.650]})
     >>> result = compare(frame, rope=0.01)
-    >>> result.table[["arm", "n", "verdict"]].to_dict("records")
-    [{'arm': 'no_dropout', 'n': 4, 'verdict': 'better'}, {'arm': 'baseline', 'n': 4, 'verdict': ''}]
+    >>> result.table[["arm", "n", "verdict"]].values.tolist()
+    [['no_dropout', 4, 'better (beyond practical size)'], ['baseline', 4, '']]
     """
     rules = check_rules(rules, changes)
     return _compare(read(runs, rules), rules)

@@ -13,7 +13,7 @@ from analysis.errors import AnalysisError
 from analysis.runs.frame import SHARED_ENOUGH
 from analysis.stats.linear import FEWEST_DF, Fit, Index, fit_pooled
 from analysis.stats.mixed import fit_mixed, seed_index
-from analysis.stats.moderated import Model, moderate
+from analysis.stats.moderated.model import Model, moderate
 from analysis.stats.seed_correlation import pairing_df
 
 MODERATED, POOLED = "moderated", "pooled"

@@ -16,10 +16,18 @@ import pandas as pd
 
 from analysis.comparison.estimate import Estimate, estimate
 from analysis.comparison.rules import Origin, Practical, Rules
-from analysis.comparison.verdict import Judgement, Kind, Looks, Verdict, judge, verdicts
+from analysis.comparison.verdict import (
+    Judgement,
+    Kind,
+    Looks,
+    Verdict,
+    judge,
+    verdicts,
+    with_survivors,
+)
 from analysis.runs.frame import complete, named
 from analysis.stats.linear import FEWEST_DF
-from analysis.stats.spending import conditional_power, spending
+from analysis.stats.planning.spending import conditional_power, spending
 from analysis.table import Table, columns, count, document, figure, p_item, words
 from harness.records import StudyPlan
 
@@ -127,6 +135,7 @@ def at_looks(judgement: Judgement) -> Judgement:
         else v
         for arm, v in judgement.verdicts.items()
     }
+    found = with_survivors(found, judgement)
     return replace(judgement, verdicts=found, looks=Looks(note, early))
 
 

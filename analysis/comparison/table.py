@@ -12,7 +12,7 @@ from analysis.check import Check
 from analysis.comparison.estimate import POOLED
 from analysis.comparison.verdict import Judgement, Kind, breakeven_without_noise
 from analysis.errors import AnalysisError
-from analysis.stats.power import Design
+from analysis.stats.planning.design import Design
 from analysis.table import Column, Item, Table, count, figure, interval, p_item, words
 from analysis.text import DASH, digits
 
@@ -127,8 +127,9 @@ def _seeds(judgement: Judgement) -> float:
         return np.nan
     rho = min(fit.rho, 0.999) if fit.method == "mixed" else None
     n_arms = max(len(judgement.arms) - 1, 1)
-    guarded = judgement.rules.variance != POOLED
-    design = Design(fit.sd_total, rho, n_arms, None, judgement.alpha, guarded=guarded)
+    more = int(fit.n[0]) if fit.n[0] > fit.n[1:].max(initial=1) else None  # baselines to spare
+    pooled = judgement.rules.variance == POOLED
+    design = Design(fit.sd_total, rho, n_arms, more, judgement.alpha, pooled=pooled)
     try:
         return float(design.seeds_needed(rope))
     except AnalysisError:

@@ -18,7 +18,8 @@ from analysis.runs.frame import Runs
 from analysis.runs.ledger import Ledger
 from analysis.stats.dunnett import Array, critical_value
 from analysis.stats.linear import DF_ROUNDING, FEWEST_DF
-from analysis.stats.moderated import Model
+from analysis.stats.moderated.model import Model
+from analysis.stats.worst_rank import worst_rank
 
 _TINY = float(np.finfo(float).tiny)
 LEAST_DF = 0.5
@@ -30,6 +31,8 @@ class Kind(StrEnum):
 
     BETTER = "better"
     WORSE = "worse"
+    CONVERGED = "better where it converged"
+    """Better in the runs that survived, but not with those that diverged ranked last."""
     SAME = "no practical difference"
     UNDECIDED = "undecided"
     BASELINE = ""
@@ -44,7 +47,7 @@ class Kind(StrEnum):
         return self in (Kind.BETTER, Kind.WORSE)
 
 
-JUDGED = (Kind.BETTER, Kind.WORSE, Kind.SAME, Kind.UNDECIDED)
+JUDGED = (Kind.BETTER, Kind.WORSE, Kind.CONVERGED, Kind.SAME, Kind.UNDECIDED)
 """Kinds of arms that were compared with the baseline."""
 
 
@@ -160,7 +163,28 @@ def judge_arms(judgement: Judgement) -> Judgement:
         higher = given.rules.higher_is_better
         found = verdicts(judged, given.alpha, given.practical, higher_is_better=higher)
     by_arm = dict(zip(fitted.arms, [Verdict(Kind.BASELINE), *found], strict=True))
-    return replace(given, judged=judged, verdicts=_with_counts(by_arm, given))
+    counted = _with_counts(by_arm, given)
+    return replace(given, judged=judged, verdicts=with_survivors(counted, given))
+
+
+def with_survivors(verdicts: dict[str, Verdict], judgement: Judgement) -> dict[str, Verdict]:
+    """Return the verdicts; an arm that lost runs is better only if it is so with these ranked last.
+
+    An arm that has the baseline's losses and of which two runs in five diverge would else be better
+    in one study of six.
+    """
+    loss = judgement.done.groupby("arm")["loss"]
+    base, higher = judgement.rules.baseline, judgement.rules.higher_is_better
+    found = dict(verdicts)
+    for arm, verdict in verdicts.items():
+        if verdict.kind is Kind.BETTER and verdict.n_diverged:
+            lost = (verdict.n_diverged, verdicts[base].n_diverged)
+            ranked = worst_rank(
+                loss.get_group(arm), loss.get_group(base), lost, higher_is_better=higher
+            )
+            if not (ranked.p < judgement.alpha and ranked.lead > 0.5):
+                found[arm] = replace(verdict, kind=Kind.CONVERGED, size=Size.UNQUALIFIED)
+    return found
 
 
 def _with_counts(verdicts: dict[str, Verdict], judgement: Judgement) -> dict[str, Verdict]:

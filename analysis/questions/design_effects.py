@@ -16,8 +16,8 @@ from analysis.errors import AnalysisError
 from analysis.runs.frame import complete, named
 from analysis.stats.dunnett import two_sided_p
 from analysis.stats.factorial import aliases
+from analysis.stats.holm import holm
 from analysis.stats.linear import FEWEST_DF, Array, clear_rounding, least_squares
-from analysis.stats.textbook_tests import holm
 from analysis.table import Table, columns, document, figure, interval, p_item, words
 from harness.records import BASELINE
 

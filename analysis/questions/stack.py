@@ -12,8 +12,8 @@ import pandas as pd
 from analysis.comparison.compare import Source, compare
 from analysis.comparison.result import Comparison
 from analysis.errors import AnalysisError
+from analysis.stats.holm import holm
 from analysis.stats.linear import DF_ROUNDING, FEWEST_DF
-from analysis.stats.textbook_tests import holm
 from analysis.table import Item, Table, columns, document, figure, interval, p_item, words
 from analysis.text import digits
 

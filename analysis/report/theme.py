@@ -22,6 +22,7 @@ LIGHT = {
     "worse": "#b3123d",
     "same": "#0b5cad",
     "undecided": "#57606a",
+    "converged": "#57606a",
     "band": "#8a94a3",
     "rope": "#8a5a00",
     "series0": "#30363d",
@@ -45,6 +46,7 @@ DARK = {
     "worse": "#ff8fa8",
     "same": "#7ab8ff",
     "undecided": "#a9b2be",
+    "converged": "#a9b2be",
     "band": "#7d8896",
     "rope": "#e0b64d",
     "series0": "#e8ebef",
@@ -57,15 +59,22 @@ DARK = {
     "series7": "#e0c04d",
 }
 THEMES = {"light": LIGHT, "dark": DARK}
-TEXT = ("ink", "muted", "accent", "better", "worse", "same", "undecided", "rope")
+TEXT = ("ink", "muted", "accent", "better", "worse", "same", "undecided", "converged", "rope")
 """Colours that words are written in: 4.5 to 1 against page and card."""
 MARKS = ("band", *(f"series{i}" for i in range(8)))
 """Colours of lines and points only: 3 to 1 against the card."""
 
-SYMBOLS = {Kind.BETTER: "✓", Kind.WORSE: "✗", Kind.SAME: "=", Kind.UNDECIDED: "?"}
+SYMBOLS = {
+    Kind.BETTER: "✓",
+    Kind.WORSE: "✗",
+    Kind.CONVERGED: "~",
+    Kind.SAME: "=",
+    Kind.UNDECIDED: "?",
+}
 SHAPES = {
     Kind.BETTER: "diamond",
     Kind.WORSE: "cross",
+    Kind.CONVERGED: "triangle",
     Kind.SAME: "square",
     Kind.UNDECIDED: "circle",
 }

@@ -82,15 +82,7 @@ class Blocks:
 
 
 def gather(loss: ArrayLike, arm: ArrayLike, seed: ArrayLike) -> Blocks:
-    """Reduce runs to what the model needs.
-
-    Parameters
-    ----------
-    loss
-        (N,) nats per token.
-    arm, seed
-        (N,) integers from 0 without gaps.
-    """
+    """Reduce N runs to what the model needs; `arm` and `seed` are integers from 0 without gaps."""
     y = np.asarray(loss, dtype=float)
     arms, seeds = np.asarray(arm, dtype=np.intp), np.asarray(seed, dtype=np.intp)
     n, means, _ = sums_of_squares(y, arms, int(arms.max()) + 1)
@@ -162,6 +154,15 @@ def fit_mixed(loss: ArrayLike, arm: ArrayLike, seed: ArrayLike) -> Fit:
     if solution.ratio > LARGEST_RATIO / 10 or clear_rounding(var_resid, blocks.size_of_loss) == 0:
         return _without_residual(blocks, solution)
     return _kenward_roger(blocks, solution, var_resid)
+
+
+def fit_of_design(arm: ArrayLike, seed: ArrayLike, var_init: float, var_resid: float) -> Fit:
+    """Return what `fit_mixed` gives, all means 0, where the runs estimate these variances exactly.
+
+    For planning: standard errors and df of a design before its runs.
+    """
+    blocks = gather(np.zeros(len(np.asarray(arm))), arm, seed)
+    return _kenward_roger(blocks, _solve(blocks, var_init / var_resid), var_resid)
 
 
 def reml_log_likelihood(blocks: Blocks, var_init: float, var_resid: float) -> float:

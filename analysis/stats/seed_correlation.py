@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 import numpy as np
 import pandas as pd
-from numpy.typing import ArrayLike
+from numpy.typing import ArrayLike, NDArray
 from scipy import special
 from scipy.sparse import coo_array
 from scipy.sparse.csgraph import connected_components
@@ -30,18 +30,16 @@ class Correlation:
     """Of F: that seeds do not matter."""
     n_seeds: int
     n_runs: int
+    n_pairs: int
+    """Runs of other arms whose seed the baseline has too."""
 
 
 def pairing_df(arm: Index, seed: Index) -> int:
     """Return what is left of N runs beyond the arms and the seeds: N - rank[X Z].
 
     Without it, nothing tells the seeds' noise from the rest. The rank is the number of arms and
-    seeds less that of the groups which shared seeds join.
-
-    Parameters
-    ----------
-    arm, seed
-        (N,) integers from 0 without gaps.
+    seeds less that of the groups which shared seeds join. `arm` and `seed` are integers from 0
+    without gaps.
 
     Examples
     --------
@@ -56,26 +54,51 @@ def pairing_df(arm: Index, seed: Index) -> int:
     return len(arm) - size + int(connected_components(edges, directed=False)[0])
 
 
+def paired_arms(arm: Index, seed: Index) -> NDArray[np.bool_]:
+    """Return which arms may be paired with the baseline: at least half of their seeds are its own.
+
+    Parameters
+    ----------
+    arm, seed
+        (N,) integers from 0; arm 0 is the baseline, which counts as paired.
+
+    Examples
+    --------
+    >>> paired_arms(np.array([0, 0, 0, 1, 1, 2, 2, 2]), np.array([0, 1, 2, 1, 2, 2, 3, 4]))
+    array([ True,  True, False])
+    """
+    has = np.zeros((int(arm.max()) + 1, int(seed.max()) + 1), dtype=bool)
+    has[arm, seed] = True
+    return np.asarray(2 * (has & has[0]).sum(axis=1) >= has.sum(axis=1))
+
+
+def pair_correlation(
+    loss: ArrayLike, arm: ArrayLike, seed: ArrayLike, confidence: float = 0.95
+) -> Correlation | None:
+    """Return `seed_correlation` of the paired runs alone, with the number of pairs.
+
+    Unpaired arms say nothing of pairing, but where they are noisier than the paired ones their
+    spread would pass for the seeds'.
+    """
+    y, arms = np.asarray(loss, dtype=float), np.asarray(arm, dtype=np.intp)
+    seeds = np.asarray(seed, dtype=np.intp)
+    joined = paired_arms(arms, seeds)[arms]
+    in_pair = joined & np.isin(seeds, seeds[arms == 0])
+    in_pair &= np.isin(seeds, seeds[in_pair & (arms > 0)])
+    if not in_pair.any():
+        return None
+    arms, seeds = (np.unique(x[in_pair], return_inverse=True)[1] for x in (arms, seeds))
+    return seed_correlation(y[in_pair], arms, seeds, confidence)
+
+
 def seed_correlation(
     loss: ArrayLike, arm: ArrayLike, seed: ArrayLike, confidence: float = 0.95
 ) -> Correlation | None:
     """Return var_init / (var_init + var_resid) with its exact interval.
 
     Harville and Fenech (1985), Biometrics 41:137: exact for unbalanced designs, and the usual F
-    interval of the intraclass correlation for balanced ones.
-
-    Parameters
-    ----------
-    loss
-        (N,) nats per token.
-    arm, seed
-        (N,) integers from 0.
-    confidence
-        Of the interval.
-
-    Returns
-    -------
-    None where no seed has two runs, nothing is left for the residual, or seeds are too many.
+    interval of the intraclass correlation for balanced ones. None where no seed has two runs,
+    nothing is left for the residual, or seeds are too many. `arm` and `seed` are integers from 0.
     """
     y = np.asarray(loss, dtype=float)
     arms, seeds = np.asarray(arm, dtype=np.intp), np.asarray(seed, dtype=np.intp)
@@ -89,56 +112,51 @@ def seed_correlation(
     size, vectors = np.linalg.eigh(C)
     kept = size > 1e-9 * size.max() if size.max() > 0 else size > 0
     size = size[kept]
-    u2 = (vectors.T[kept] @ sums(seeds, y - means[arms], n_seeds)) ** 2 / size
+    squares = (vectors.T[kept] @ sums(seeds, y - means[arms], n_seeds)) ** 2 / size
     df1, df2 = float(len(size)), float(len(y) - n_arms - len(size))
-    residual = float(ss.sum() - u2.sum())
+    residual = float(ss.sum() - squares.sum())
     if df1 < 1 or df2 < 1 or residual <= 1e-13 * float(ss.sum()):
         return None
-    return _solve(u2 / (residual / df2), size, df2, 1 - confidence, (n_seeds, len(y)))
+    seeds_part = _Seeds(squares / (residual / df2), size)
+    ends = special.fdtri(df1, df2, [1 - (1 - confidence) / 2, (1 - confidence) / 2])
+    estimate, low, high = (seeds_part.correlation_where(F) for F in (1.0, *ends))
+    F = seeds_part.F(0.0)
+    p, n_pairs = float(special.fdtrc(df1, df2, F)), int(counts[1:, counts[0] > 0].sum())
+    return Correlation(estimate, low, high, F, p, n_seeds, len(y), n_pairs)
 
 
-def _solve(
-    scaled: Array, size: Array, df2: float, alpha: float, shape: tuple[int, int]
-) -> Correlation:
-    """Invert F; `scaled` are the seeds' squares in units of the residual variance."""
-    df1 = float(len(size))
-    lowest = -1 / float(size.max())
+@dataclass(frozen=True, slots=True)
+class _Seeds:
+    """The seeds' part of the losses, split into independent squares.
 
-    def f_at(ratio: float) -> float:
-        return float((scaled / (1 + ratio * size)).sum() / df1)
+    A square's expectation is 1 + ratio * size, ratio being var_init / var_resid.
+    """
 
-    def ratio_where(target: float) -> float:
-        low, high = lowest * (1 - 1e-9), 1.0
-        if f_at(low) <= target:
-            return low
-        while f_at(high) > target:
-            high *= 4
-        return find_root(lambda ratio: f_at(ratio) - target, low, high)
+    squares: Array
+    """In units of the residual variance."""
+    size: Array
 
-    upper = float(special.fdtri(df1, df2, 1 - alpha / 2))
-    lower = float(special.fdtri(df1, df2, alpha / 2))
-    F = f_at(0.0)
-    ratios = (ratio_where(1.0), ratio_where(upper), ratio_where(lower))
-    estimate, ci_low, ci_high = (max(r / (1 + r), -1.0) for r in ratios)
-    p = float(special.fdtrc(df1, df2, F))
-    return Correlation(estimate, ci_low, ci_high, F, p, *shape)
+    def F(self, ratio: float) -> float:  # noqa: N802 - the statistic's name
+        """Return between over residual, were this the ratio of variances."""
+        return float((self.squares / (1 + ratio * self.size)).mean())
+
+    def correlation_where(self, target: float) -> float:
+        """Return the correlation at which F is `target`."""
+        low, high = (1e-9 - 1) / float(self.size.max()), 1.0
+        if self.F(low) <= target:
+            ratio = low
+        else:
+            while self.F(high) > target:
+                high *= 4
+            ratio = find_root(lambda ratio: self.F(ratio) - target, low, high)
+        return max(ratio / (1 + ratio), -1.0)
 
 
 def arm_correlations(runs: pd.DataFrame, baseline: str, confidence: float = 0.95) -> pd.DataFrame:
     """Return each arm's correlation with the baseline over their shared initialisation seeds.
 
-    Parameters
-    ----------
-    runs
-        Complete runs with columns ``arm``, ``init_seed`` and ``loss``.
-    baseline
-        The arm compared with.
-    confidence
-        Of the intervals, by Fisher's z; NaN below 4 shared seeds.
-
-    Returns
-    -------
-    Columns arm, n_shared, correlation, ci_low, ci_high.
+    Columns arm, n_shared, correlation, ci_low, ci_high; intervals by Fisher's z, NaN below 4 shared
+    seeds.
     """
     columns = ["arm", "n_shared", "correlation", "ci_low", "ci_high"]
     if "init_seed" not in runs:

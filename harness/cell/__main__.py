@@ -12,8 +12,7 @@ import os
 import sys
 from pathlib import Path
 
-from harness.cell.console import say
-from harness.cell.exits import EXIT_REFUSED
+from harness.cell.console import EXIT_REFUSED, say
 from harness.cell.freeze import load_frozen
 from harness.cell.start import UNCHECKED, one_of_several, start_cell
 from harness.records import CONFIG_FILE

@@ -18,8 +18,7 @@ import torch
 from torch import Tensor
 
 from harness.cell.build import Setup
-from harness.cell.console import Progress
-from harness.cell.exits import ONE_REQUEST_SECONDS
+from harness.cell.console import ONE_REQUEST_SECONDS, Progress
 from harness.data.tokens import get_tokenizer
 from harness.engine import checkpoint
 from harness.engine.randomness import generator

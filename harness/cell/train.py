@@ -13,9 +13,8 @@ import numpy as np
 import torch
 
 from harness.cell.build import Setup, config_sha256, new_record, start_training
-from harness.cell.console import logging_to, wants_bar
+from harness.cell.console import EXIT_BUSY, EXIT_REFUSED, logging_to, wants_bar
 from harness.cell.errors import enter_failure
-from harness.cell.exits import EXIT_BUSY, EXIT_REFUSED
 from harness.cell.freeze import (
     check_identity,
     load_frozen,

@@ -13,9 +13,9 @@ from harness.study.process import STOP_SIGNALS  # noqa: E402
 # a signal to all of a study must not end the process through which the launcher sees its cells
 signal.pthread_sigmask(signal.SIG_BLOCK, STOP_SIGNALS)
 
+import harness.cell.rehearsal  # noqa: E402
 import harness.cell.train  # noqa: E402
-import harness.schedule  # noqa: E402
-import harness.study.rehearsal  # noqa: E402, F401
+import harness.schedule  # noqa: E402, F401
 from harness.cell import provenance  # noqa: E402
 
 provenance.code_state()  # of the code that the cells run, whatever is edited later

@@ -53,7 +53,7 @@ def run_in_slot(folder: Path, slot: Slot, command: list[str]) -> None:
 def rehearse_in_slot(folder: Path, slot: Slot, command: list[str], n_slots: int) -> None:
     """Take one small step of the cell, and throw it away."""
     _enter(folder, slot, command)
-    from harness.study.rehearsal import rehearse
+    from harness.cell.rehearsal import rehearse
 
     sys.exit(rehearse(folder, n_slots))
 

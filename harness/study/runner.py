@@ -16,8 +16,7 @@ from dataclasses import dataclass
 from multiprocessing.connection import wait
 from multiprocessing.process import BaseProcess
 
-from harness.cell.console import say
-from harness.cell.exits import EXIT_BUSY, ONE_REQUEST_SECONDS, StudyFailed, same_command
+from harness.cell.console import EXIT_BUSY, ONE_REQUEST_SECONDS, StudyFailed, same_command, say
 from harness.cell.lock import living_owner
 from harness.records import Status
 from harness.records.cell import describe

@@ -6,6 +6,7 @@ from hypothesis import strategies as st
 from studies import study
 
 from analysis import compare
+from analysis.comparison.verdict import Kind
 from harness.records import BASELINE
 
 
@@ -15,8 +16,8 @@ def row(result, arm):
 
 def test_a_clear_improvement_is_better_and_a_clear_harm_is_worse():
     result = compare(study({"good": -0.05, "bad": 0.05, "null": 0.0}, n=5), rope=0.01)
-    assert row(result, "good").verdict == "better"
-    assert row(result, "bad").verdict == "worse"
+    assert row(result, "good").verdict == "better (beyond practical size)"
+    assert row(result, "bad").verdict == "worse (beyond practical size)"
     assert next(iter(result.table["arm"])) == "good"
     assert list(result.table["arm"])[-1] == "bad"
 
@@ -24,8 +25,8 @@ def test_a_clear_improvement_is_better_and_a_clear_harm_is_worse():
 def test_higher_is_better_turns_the_verdicts_round():
     frame = study({"good": -0.05, "bad": 0.05}, n=5)
     result = compare(frame, rope=0.01, higher_is_better=True)
-    assert row(result, "good").verdict == "worse"
-    assert row(result, "bad").verdict == "better"
+    assert row(result, "good").verdict == "worse (beyond practical size)"
+    assert row(result, "bad").verdict == "better (beyond practical size)"
     assert result.table["arm"].iloc[0] == "bad"
 
 
@@ -152,3 +153,30 @@ def test_arms_that_change_nothing_are_called_real_at_most_at_the_nominal_rate():
         table = compare(study({f"aa{i}": 0.0 for i in range(4)}, n=4, rng=rng)).table
         wrong += table["verdict"].str.startswith(("better", "worse")).any()
     assert wrong <= 8  # the 99.5% quantile at 0.05
+
+
+def test_without_a_declared_practical_size_nothing_is_called_equal_or_large():
+    frame = study({"good": -0.2, "null": 0.0}, n=20)
+    result = compare(frame)
+    assert not result.practical.declared
+    assert row(result, "good").verdict == "better"
+    assert row(result, "null").verdict == "undecided"
+    assert row(compare(frame, rope=0.02), "null").verdict == "no practical difference"
+
+
+def test_an_arm_with_the_baseline_s_losses_of_which_runs_diverge_is_not_better():
+    rng = np.random.default_rng(4)
+    wrong = 0
+    for _ in range(60):
+        frame = study({"a": 0.0}, n=10, rng=rng, shared=False).assign(status="complete")
+        worst = frame[frame["arm"] == "a"].nlargest(4, "test_loss").index
+        frame.loc[worst, ["status", "test_loss"]] = ["diverged", np.nan]
+        wrong += compare(frame).verdicts["a"].kind is Kind.BETTER
+    assert wrong == 0
+
+
+def test_an_arm_that_stays_far_better_with_its_lost_runs_ranked_last_is_better():
+    frame = study({"a": -0.2}, n=12, shared=False).assign(status="complete")
+    lost = frame[frame["arm"] == "a"].index[:1]
+    frame.loc[lost, ["status", "test_loss"]] = ["diverged", np.nan]
+    assert str(compare(frame).verdicts["a"]) == "better (1 of 12 diverged)"

@@ -47,7 +47,7 @@ def test_mixed_test_sets_are_refused_naming_both_sides():
         ({"metric": "accuracy"}, "no column 'accuracy'.*--metric"),
         ({"alpha": 1.5}, "alpha is 1.5"),
         ({"rope": -0.1}, "rope is -0.1"),
-        ({"variance": "robust"}, "allowed are guarded, pooled, squeezed"),
+        ({"variance": "robust"}, "allowed are moderated, pooled"),
         ({"ropes": 1}, "unknown rule 'ropes'"),
     ],
 )
@@ -78,7 +78,7 @@ def test_diverged_runs_are_counted_and_listed(tmp_path):
     put(folder, record("a", 9, float("nan"), status=Status.DIVERGED, step=33))
     put(folder, record("hot", 0, None, status=Status.DIVERGED, step=12))
     result = compare(folder)
-    assert row(result, "a").verdict == "better (1 of 5 diverged)"
+    assert row(result, "a").verdict == "better where it converged (1 of 5 diverged)"
     assert row(result, "hot").verdict == "no complete run (1 diverged)"
     assert "2 diverged" in result.ledger.sentence()
     assert "at step 33 of 150" in result.to_markdown()

@@ -91,10 +91,10 @@ def test_the_key_names_what_is_drawn_and_nothing_else(tmp_path, html):
         Rules(metric="val_loss"),
         Rules(baseline="plain"),
         Rules(higher_is_better=True),
-        Rules(variance="squeezed", alpha=0.1, rope=0.5),
+        Rules(variance="pooled", alpha=0.1, rope=0.5),
         Rules(references=(("published", 2.5),)),
     ],
-    ids=["metric", "baseline", "accuracy", "squeezed", "reference"],
+    ids=["metric", "baseline", "accuracy", "pooled", "reference"],
 )
 def test_the_page_follows_the_rules_of_the_comparison(reported, rules):
     evidence = gather(read_runs([str(reported)]), rules)

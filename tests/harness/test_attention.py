@@ -145,7 +145,7 @@ def test_the_last_layer_is_long_whatever_the_pattern() -> None:
     assert windows == [True, True, True, False]
 
 
-@pytest.mark.parametrize("n_kv_head", [1, 4])
+@pytest.mark.parametrize("n_kv_head", [2, 4])
 def test_the_sink_is_that_of_gpt_oss(n_kv_head: int) -> None:
     from transformers.models.gpt_oss.modeling_gpt_oss import eager_attention_forward
 
@@ -185,7 +185,7 @@ def test_the_gate_multiplies_each_heads_result(kind: str) -> None:
     torch.testing.assert_close(module(X, context()), expected)
 
 
-@pytest.mark.parametrize("n_kv_head", [1, 4])
+@pytest.mark.parametrize("n_kv_head", [2, 4])
 def test_exclusive_attention_keeps_what_is_orthogonal_to_the_own_value(n_kv_head: int) -> None:
     module = attention(exclusive=True, n_kv_head=n_kv_head, bias=False)
     with torch.no_grad():

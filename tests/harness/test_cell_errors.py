@@ -6,12 +6,12 @@ from pathlib import Path
 
 import pytest
 
+from harness.cell import rehearsal
 from harness.cell import train as cell
 from harness.cell.freeze import freeze
 from harness.config.compose import load
 from harness.records import read_record
 from harness.records.versions import rank, superseded_by
-from harness.study import rehearsal
 from tests.harness.cells import run
 
 

@@ -148,7 +148,7 @@ def test_a_second_run_of_a_cell_has_the_same_curve_and_is_sent_nowhere(tiny, com
 def test_a_process_held_up_before_it_began_leaves_the_finished_cell_alone(
     tiny, monkeypatch
 ) -> None:
-    from harness.cell.exits import EXIT_BUSY
+    from harness.cell.console import EXIT_BUSY
     from harness.cell.lock import LOCK_FILE
 
     folder = freeze(load(tiny))
@@ -198,7 +198,7 @@ def test_only_the_first_of_several_processes_writes_the_record(tiny, tmp_path, d
 
 
 def test_a_process_that_lost_its_cell_writes_nothing_more(tiny, monkeypatch) -> None:
-    from harness.cell.exits import EXIT_BUSY
+    from harness.cell.console import EXIT_BUSY
     from harness.cell.lock import LOCK_FILE
 
     original, seen = recorder.Recorder.step_done, {}

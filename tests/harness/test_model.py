@@ -6,7 +6,16 @@ from torch.nn import functional as F
 from harness.config import ConfigError, ModelConfig
 from harness.config.compose import load
 from harness.engine.randomness import initialise
-from harness.model import GPT, MLP, Block, Context, build, count_parameters, cross_entropy
+from harness.model import (
+    GPT,
+    MLP,
+    Block,
+    Context,
+    build,
+    count_parameters,
+    cross_entropy,
+    set_progress,
+)
 
 TINY = {"n_layer": 2, "n_head": 4, "n_embd": 32, "block_size": 16, "vocab_size": 61}
 
@@ -323,3 +332,44 @@ def test_the_gated_mlp_is_llamas(name: str, theirs: str) -> None:
     llama.load_state_dict({f"{key[:-7]}_proj.weight": w for key, w in ours.state_dict().items()})
     x_BTC = torch.randn(2, 5, 32, generator=torch.Generator().manual_seed(0))
     torch.testing.assert_close(ours(x_BTC), llama(x_BTC))
+
+
+class Fading(nn.Module):
+    """Reads how far the training is."""
+
+    def forward(self, x_BTC: torch.Tensor, ctx: Context) -> torch.Tensor:
+        return x_BTC * (1 - ctx.progress)
+
+
+MODERN = {
+    "n_layer": 4,
+    "norm": {"_target_": "torch.nn.RMSNorm", "normalized_shape": 32, "eps": 1e-5},
+    "attention": {
+        "_target_": "harness.model.CausalSelfAttention", "bias": False, "n_kv_head": 2,
+        "rope": 10_000.0, "rope_frac": 0.5, "alibi": True, "qk_norm": True, "window_frac": 0.5,
+        "window_pattern": "SL", "sink": True, "softcap": 20.0, "gate": "headwise",
+        "exclusive": True, "value_residual": True, "value_embedding": True,
+    },
+    "mlp": {"_target_": "harness.model.MLP", "activation": "relu2", "gated": True, "bias": False},
+    "position": here("Fading"),
+    "embedding": {"_target_": "interventions.smear.SmearedEmbedding"},
+    "block": {"_target_": "interventions.x0_lambdas.X0Block", "parallel": True},
+    "head": {"_target_": "interventions.softcap.SoftcapHead", "cap": 15.0},
+    "architecture": {"_target_": "interventions.unet_skips.UNetGPT"},
+}  # fmt: skip
+
+
+@pytest.mark.slow
+@pytest.mark.filterwarnings("ignore:.*should not be instantiated:DeprecationWarning")  # its own
+@pytest.mark.parametrize("changes", [{}, MODERN], ids=["baseline", "all options"])
+def test_the_compiled_model_is_one_graph_for_all_of_training(changes: dict) -> None:
+    from torch._dynamo.testing import CompileCounterWithBackend
+
+    torch._dynamo.reset()
+    model = model_with(**changes).train()
+    counter = CompileCounterWithBackend("aot_eager")
+    compiled = torch.compile(model, backend=counter, fullgraph=True)
+    for step in range(3):
+        set_progress(model, step / 3)
+        torch.testing.assert_close(compiled(X_BT, X_BT), model(X_BT, X_BT), atol=1e-5, rtol=1e-5)
+    assert counter.frame_count == 1

@@ -8,16 +8,12 @@ from analysis import compare
 from harness.cell import train as cell
 from harness.cell.freeze import locate
 from harness.config.compose import load
-from harness.records import RunRecord, Seeds, Status, write_record
-from harness.study.plan import (
-    FEWEST_DF,
-    PlannedCell,
-    degrees_of_freedom,
-    seeds_for_verdicts,
-    settle,
-)
+from harness.records import FEWEST_DF, RunRecord, Seeds, Status, write_record
+from harness.study.plan import PlannedCell, degrees_of_freedom, seeds_for_verdicts, settle
 from tests.analysis.studies import study as simulated
 from tests.harness.studies import STUDY, results
+
+BEYOND = "better (beyond practical size)"
 
 
 @pytest.mark.slow
@@ -132,7 +128,7 @@ def test_the_runner_knows_which_studies_the_analysis_must_leave_undecided(
     runs = simulated(deltas, n, n_baseline=n_baseline, shared=shared)
     df = degrees_of_freedom(list(zip(runs["arm"], map(str, runs["init_seed"]), strict=True)))
     verdicts = set(compare(runs, rope=0.01).table.query("arm != 'baseline'")["verdict"])
-    assert verdicts == {"better" if df >= FEWEST_DF else "undecided"}
+    assert verdicts == {BEYOND if df >= FEWEST_DF else "undecided"}
     enough = simulated(deltas, seeds_for_verdicts(n_arms + 1))
     assert "undecided" not in set(compare(enough, rope=0.01).table["verdict"])
 

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from harness.cell import train as cell
-from harness.cell.exits import StudyFailed
+from harness.cell.console import StudyFailed
 from harness.cell.freeze import freeze
 from harness.cell.lock import LOCK_FILE
 from harness.config.compose import load

@@ -6,7 +6,7 @@ import sys
 import pytest
 from omegaconf import OmegaConf
 
-from harness.cell.exits import same_command
+from harness.cell.console import same_command
 from harness.records import Status
 from tests.harness.studies import STUDY, results
 

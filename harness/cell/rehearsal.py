@@ -1,7 +1,7 @@
-"""Rehearses an arm before a study spends its hours on it.
+"""Rehearse a cell: a first cheap step with everything it is made of, before the hours are spent.
 
-It takes a step, and each of its interventions must do something: two that replace the same method
-erase each other, and the stack ends with the weights of one alone.
+A stack is also held against itself without each of its interventions: two that replace the same
+method erase each other, and the stack ends with the weights of one alone.
 """
 
 from __future__ import annotations
@@ -11,7 +11,13 @@ import traceback
 from contextlib import suppress
 from pathlib import Path
 
-from harness.cell.build import Setup, build_training, corpus_batches, new_record, start_training
+from harness.cell.build import (
+    Setup,
+    build_training,
+    corpus_batches,
+    new_record,
+    start_training,
+)
 from harness.cell.errors import enter_failure
 from harness.cell.freeze import check_identity, load_frozen
 from harness.cell.lock import NO_LOCK, CellBusy, locked
@@ -27,6 +33,7 @@ from harness.records import RunRecord, Status, write_record
 from harness.records.cell import Cell
 
 N_STEPS = 2
+"""Of each part of a stack."""
 
 
 def rehearse(folder: Path, n_cells: int) -> int:

@@ -27,7 +27,7 @@ from scipy import special
 
 from analysis.stats.dunnett import legendre
 from analysis.stats.linear import Array
-from analysis.stats.own_variance import OwnVariance
+from analysis.stats.moderated.own_variance import OwnVariance
 
 N_B, N_U = 24, 16
 """Gauss-Legendre nodes in B, and in u to each side of the mode."""

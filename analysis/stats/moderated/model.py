@@ -3,8 +3,8 @@
 ``p = w p_E + (1 - w) p_U``. E takes the model's standard error and df: step-down Dunnett. U takes
 each difference's own variance, moderated by all others' (Smyth 2004): its tail is averaged over the
 posterior of the prior variance and df, then adjusted by Holm. w is the probability of E, given the
-own variances (`analysis.stats.posterior`). Every contrast of a fit uses the one posterior of its
-differences to the baseline, so no figure depends on what else is asked.
+own variances (`posterior`). Every contrast of a fit uses the one posterior of its differences to
+the baseline, so no figure depends on what else is asked.
 
 Shapes: M contrasts, T of them the arms against the baseline.
 """
@@ -18,13 +18,13 @@ import numpy as np
 from numpy.typing import ArrayLike
 
 from analysis.stats.dunnett import one_factor_loadings, step_down, two_sided_p
+from analysis.stats.holm import holm
 from analysis.stats.linear import Array, Contrasts, Fit, baseline_weights
-from analysis.stats.max_t import MaxT, against_baseline
-from analysis.stats.own_variance import OwnVariance, Spread, spread
-from analysis.stats.posterior import Posterior, equally_noisy, fit_posterior
-from analysis.stats.power import power
+from analysis.stats.moderated.max_t import MaxT, against_baseline
+from analysis.stats.moderated.own_variance import OwnVariance, Spread, spread
+from analysis.stats.moderated.posterior import Posterior, equally_noisy, fit_posterior
+from analysis.stats.planning.power import power
 from analysis.stats.solvers import find_roots
-from analysis.stats.textbook_tests import holm
 
 WIDEST = 1e12
 """Standard errors: an interval wider than this has no end."""
@@ -205,7 +205,7 @@ def moderate(
     >>> runs = y, np.repeat(arm, 4), np.arange(12)
     >>> found = moderate(fit_pooled(*runs[:2]), *runs).against_baseline()
     >>> round(found.equal, 2), found.p_adj.round(3)
-    (0.02, array([0.112, 0.006]))
+    (0.0, array([0.027, 0.   ]))
     """
     runs = spread(loss, arm, seed)
     nothing = pooled or len(fit.means) == 1
