@@ -16,6 +16,7 @@ from typing import Any
 
 from omegaconf import II
 
+from harness.config.metadata import Slot, slot
 from harness.config.running import (
     Backend,
     CheckpointConfig,
@@ -27,7 +28,6 @@ from harness.config.running import (
     WandbMode,
 )
 from harness.config.science import (
-    LATER,
     VOCAB_SIZE,
     Autocast,
     DataConfig,
@@ -36,17 +36,14 @@ from harness.config.science import (
     OptimConfig,
     PrecisionConfig,
     SeedsConfig,
-    Slot,
     Source,
     Tokenizer,
     TrainConfig,
-    slot,
 )
 from harness.config.study import BudgetConfig, CardConfig, Event, StudyConfig
 from harness.records.files import flatten, plain
 
 __all__ = [
-    "LATER",
     "VOCAB_SIZE",
     "Autocast",
     "Backend",
@@ -158,7 +155,7 @@ def scientific(config: Config, dataset_sha256: str) -> dict[str, Any]:
 
 
 def _hashed(group: Any) -> dict[str, Any]:
-    """Return a group's values without the fields marked `LATER` that have their default."""
+    """Return a group's values without what was added later and has its default."""
     if isinstance(group, dict):
         return group
     default = type(group)()

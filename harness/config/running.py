@@ -5,6 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from enum import Enum
 
+from harness.config.metadata import number
+
 
 class Backend(Enum):
     """Mirrors of the local records."""
@@ -26,10 +28,10 @@ class WandbMode(Enum):
 class EvalConfig:
     """Validation along training and the final test."""
 
-    test_sequences: int = 19_200
+    test_sequences: int = number(19_200, above=0)
     """Sequences of block_size tokens from the start of the test split."""
-    val_sequences: int = 192
-    n_val: int = 20
+    val_sequences: int = number(192, above=0)
+    n_val: int = number(20, at_least=0)
     """Validations along training, evenly spaced."""
 
 
@@ -40,17 +42,17 @@ class SampleConfig:
     prompts: list[str] = field(default_factory=lambda: ["Every effort moves you"])
     steps: list[int] | None = None
     """Steps after which to sample; None: `n_times` evenly spaced steps, the last included."""
-    n_times: int = 5
-    tokens: int = 20
-    temperature: float = 1.0
-    top_k: int = 25
+    n_times: int = number(5, at_least=0)
+    tokens: int = number(20, above=0)
+    temperature: float = number(1.0, above=0)
+    top_k: int = number(25, above=0)
 
 
 @dataclass(kw_only=True, slots=True)
 class LogConfig:
     """What is written along training."""
 
-    n_points: int = 200
+    n_points: int = number(200, above=0)
     """Lines of ``metrics.jsonl``, evenly spaced."""
 
 
@@ -58,11 +60,11 @@ class LogConfig:
 class CheckpointConfig:
     """Saved states, so that a killed cell goes on where it was."""
 
-    every_steps: int = 617
+    every_steps: int = number(617, at_least=0)
     """0: none along the way."""
-    keep: int = 2
+    keep: int = number(2, above=0)
     """The newest states kept while the cell runs; older ones are deleted."""
-    n_weights: int = 0
+    n_weights: int = number(0, at_least=0)
     """Weights alone, kept for good at so many evenly spaced steps, as ``weights/*.safetensors``."""
 
 
@@ -72,22 +74,22 @@ class HardwareConfig:
 
     device: str = "auto"
     """``auto``, ``cpu``, ``cuda`` or ``cuda:1``."""
-    micro_batch: int | None = None
+    micro_batch: int | None = number(None, above=0)
     """Sequences per forward pass; None: the whole batch. Lowered to the next divisor of a device's
     share of ``train.batch_size``."""
-    threads: int = 1
+    threads: int = number(1, above=0)
     """CPU threads of one cell."""
-    n_devices: int = 1
+    n_devices: int = number(1, above=0)
     """Processes that train one cell together through torchrun, each on a device of its own."""
     compile: bool = False
     """Compile the model for the device: minutes at first, then kept on disk for all cells.
     Pays on GPUs only. Dropout masks then differ, as with another micro-batch."""
     deterministic: bool = False
     """Bit-identical weights on a GPU, too, for some of its speed; a CPU gives them anyway."""
-    slots: int | None = None
+    slots: int | None = number(None, above=0)
     """Cells of a sweep that run at once; None: one per GPU, or per `threads` CPU cores."""
-    usd_per_hour: float | None = None
-    peak_flops: float | None = None
+    usd_per_hour: float | None = number(None, at_least=0)
+    peak_flops: float | None = number(None, above=0)
     """FLOP/s of the device, for MFU."""
 
 

@@ -4,23 +4,10 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 from enum import Enum
-from typing import Any
 
 from omegaconf import II
 
-Slot = dict[str, Any]
-"""A part named by config: ``{"_target_": "module.Class", **keyword_arguments}``."""
-
-
-LATER = {"later": True}
-"""Metadata of a field that was added when cells had been hashed without it: while it has its
-default it is left out of the hash, so that those cells keep their ids."""
-
-
-def slot(target: str, *, later: bool = False) -> Any:
-    """Return a field whose default is the slot with this target."""
-    metadata = LATER if later else None
-    return field(default_factory=lambda: {"_target_": target}, metadata=metadata)
+from harness.config.metadata import Slot, number, slot
 
 
 class Tokenizer(Enum):
@@ -62,11 +49,11 @@ class Matmul(Enum):
 class SeedsConfig:
     """The three seeds; ``seed=N`` sets all of them."""
 
-    init: int = II("seed")
+    init: int = number(II("seed"), at_least=0)
     """Initial weights."""
-    data: int = II("seed")
+    data: int = number(II("seed"), at_least=0)
     """Order of the training sequences (no effect with ``data.shuffle=false``)."""
-    loop: int = II("seed")
+    loop: int = number(II("seed"), at_least=0)
     """Dropout."""
 
 
@@ -74,14 +61,14 @@ class SeedsConfig:
 class ModelConfig:
     """A decoder-only transformer; defaults are the published GPT-2-small shape."""
 
-    n_layer: int = 12
-    n_head: int = 12
-    n_embd: int = 768
-    block_size: int = 1024
+    n_layer: int = number(12, above=0)
+    n_head: int = number(12, above=0)
+    n_embd: int = number(768, above=0)
+    block_size: int = number(1024, above=0)
     """Context length in tokens."""
     vocab_size: int = II("vocab_size:${data.tokenizer}")
     """At least the tokenizer's size."""
-    dropout: float = 0.1
+    dropout: float = number(0.1, at_least=0, below=1)
     """Probability, on embeddings, attention weights and both residual branches."""
     qkv_bias: bool = False
     tie_weights: bool = False
@@ -137,11 +124,11 @@ class DataConfig:
 class TrainConfig:
     """How much training; fixed by the study, whatever the hardware."""
 
-    batch_size: int = 96
+    batch_size: int = number(96, above=0)
     """Sequences per optimiser step, over all devices and accumulation steps."""
     tokens: int = 3_260_190_720
     """Token budget; the number of steps is this over the tokens per step, rounded down."""
-    max_skipped_steps: int = 50
+    max_skipped_steps: int = number(50, above=0)
     """This many non-finite steps in a row: the run is recorded as diverged."""
 
 
@@ -150,12 +137,12 @@ class OptimConfig:
     """The optimiser."""
 
     optimizer: Slot = slot("harness.optim.adamw")
-    lr: float = 4e-4
-    weight_decay: float = 0.1
+    lr: float = number(4e-4, above=0)
+    weight_decay: float = number(0.1, at_least=0)
     """On every parameter, as published."""
     betas: list[float] = field(default_factory=lambda: [0.9, 0.999])
-    eps: float = 1e-8
-    grad_clip: float | None = None
+    eps: float = number(1e-8, above=0)
+    grad_clip: float | None = number(None, above=0)
     """Maximum norm of all gradients together; None: no clipping."""
 
 

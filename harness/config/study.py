@@ -6,7 +6,7 @@ from dataclasses import dataclass, field
 from enum import Enum
 from typing import Any
 
-from harness.config.science import Slot
+from harness.config.metadata import Slot, number
 
 
 class Event(Enum):
@@ -64,11 +64,11 @@ class StudyConfig:
 
     arms: list[str] = field(default_factory=list)
     """``baseline``, an intervention, or several joined with ``+``."""
-    seeds: int = 3
+    seeds: int = number(3, above=0)
     """Seeds 0 … seeds-1 for every arm."""
-    baseline_seeds: int | None = None
+    baseline_seeds: int | None = number(None, above=0)
     """Seeds of the baseline; None: as many as the others."""
-    alpha: float = 0.05
+    alpha: float = number(0.05, above=0, below=0.5)
     """Family-wise error of the study's verdicts."""
-    rope: float | None = None
+    rope: float | None = number(None, above=0)
     """Practically relevant difference, nats per token; None: one sd of the runs, labelled so."""

@@ -1,4 +1,5 @@
-from dataclasses import asdict
+from collections.abc import Iterator
+from dataclasses import asdict, fields, is_dataclass
 from pathlib import Path
 
 import pytest
@@ -8,6 +9,7 @@ from omegaconf import OmegaConf
 from harness.config import Autocast, Config, ConfigError, Matmul, stack_of
 from harness.config.compose import _Arm, _composed, load, resolve
 from harness.config.messages import COMMANDS
+from harness.config.validate import BOUNDS, validate
 from harness.records.files import CONF_DIR
 
 
@@ -27,6 +29,11 @@ from harness.records.files import CONF_DIR
         (["+intervention=qkv_bias", "interventions.qkv_bias.sumary=x"], ["interventions.qkv_bias.sumary", "allowed in a card: summary, source"]),
         (["model.n_head=7"], ["n_embd=128", "n_head=7", "n_head=2, 4, 8"]),
         (["model.dropout=1"], ["model.dropout=1", "[0, 1)"]),
+        (["optim.lr=nan"], ["optim.lr=nan: must be a finite number"]),
+        (["optim.grad_clip=inf"], ["optim.grad_clip=inf: must be a finite number"]),
+        (["optim.betas=[0.9,nan]"], ["optim.betas=[0.9, nan]: must be a finite number"]),
+        (["schedule=warmup_cosine", "schedule.warmup_frac=inf"], ["schedule.warmup_frac=inf: must be"]),
+        (["hardware.usd_per_hour=-1"], ["hardware.usd_per_hour=-1.0: must be 0 or more"]),
         (["train.tokens=100"], ["train.tokens=100", "no step", "1024"]),
         (["model.vocab_size=100"], ["vocab_size=100", "257"]),
         (["study_name=../x"], ["study_name", "letters"]),
@@ -53,6 +60,31 @@ def test_bad_input_is_refused_in_one_line_that_names_the_way_out(
     assert "\n" not in message
     for word in words:
         assert word in message
+
+
+def bounded(group: object, *path: str) -> Iterator[tuple[str, ...]]:
+    for item in fields(group):
+        value = getattr(group, item.name)
+        if is_dataclass(value):
+            yield from bounded(value, *path, item.name)
+        elif BOUNDS.keys() & item.metadata.keys():
+            yield (*path, item.name)
+
+
+@pytest.mark.parametrize("path", list(bounded(Config())), ids=".".join)
+def test_a_number_is_held_to_the_bounds_that_its_field_declares(path: tuple[str, ...]) -> None:
+    group, name = path
+    config = load()
+    metadata = next(i for i in fields(getattr(config, group)) if i.name == name).metadata
+    outside = {"above": 0, "at_least": -1, "below": 1}
+    assert {bound: metadata[bound] for bound in metadata if bound != "below"} in (
+        {"above": 0},
+        {"at_least": 0},
+    )
+    for bound in metadata:
+        setattr(getattr(config, group), name, outside[bound])
+        with pytest.raises(ConfigError, match=rf"^{group}\.{name}={outside[bound]}: must be "):
+            validate(config)
 
 
 def test_every_command_beside_the_engine_s_own_can_be_suggested() -> None:

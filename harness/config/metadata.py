@@ -1,0 +1,24 @@
+"""Fields of the configuration that say more than a type and a default."""
+
+from __future__ import annotations
+
+from dataclasses import field
+from typing import Any
+
+Slot = dict[str, Any]
+"""A part named by config: ``{"_target_": "module.Class", **keyword_arguments}``."""
+
+
+def slot(target: str, *, later: bool = False) -> Any:
+    """Return a field whose default is the slot with this target.
+
+    `later`: it was added when cells had been hashed without it. While it has its default it is left
+    out of the hash, so that those cells keep their ids.
+    """
+    metadata = {"later": True} if later else None
+    return field(default_factory=lambda: {"_target_": target}, metadata=metadata)
+
+
+def number(default: Any, **bounds: float) -> Any:
+    """Return a field that `harness.config.validate` holds to `above`, `at_least` or `below`."""
+    return field(default=default, metadata=bounds)
