@@ -8,7 +8,8 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from harness.config import ConfigError
-from harness.data.corpus import SPLITS, Corpus, DataError, prepare
+from harness.data.corpus import Corpus, prepare
+from harness.data.manifest import SPLITS, DataError
 from harness.data.text import ENOUGH_FILES
 
 USAGE = """usage: python -m harness.prepare data=NAME [data.KEY=VALUE ...] [data_dir=FOLDER]

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import json
 import os
 from collections.abc import Callable, Iterable, Iterator
@@ -14,7 +13,7 @@ from typing import IO, Any
 import numpy as np
 
 from harness.config import DataConfig
-from harness.data.manifest import SPLITS, DataError, SplitFile
+from harness.data.manifest import SPLITS, DataError, SplitFile, sha256_of
 from harness.data.tokens import Batch, Tokenised, get_tokenizer, tokenised
 from harness.records.files import write_atomic
 
@@ -53,21 +52,9 @@ def build(
 ) -> tuple[dict[str, SplitFile], Any]:
     """Tokenise a source into `folder`, going on where an earlier call there was killed.
 
-    Parameters
-    ----------
-    source
-        Given the bookmark of the last batch written (None: from the start), yields what follows.
-
-    Returns
-    -------
-    The entry of every split, and the bookmark of the last batch.
-
-    Raises
-    ------
-    EmptySplitError
-        A split has no document.
-    OSError
-        The disk is full or refuses; `folder` still holds a state to go on from.
+    Given the bookmark of the last batch written (None: from the start), `source` yields what
+    follows. Return the entry of every split, and the bookmark of the last batch. Where the disk is
+    full, `folder` still holds a state to go on from.
     """
     state = load_state(folder)
     encoding = get_tokenizer(config.tokenizer)
@@ -161,12 +148,6 @@ def hashed_split(folder: Path, name: str) -> SplitFile:
         n_documents=documents.stat().st_size // 8,
         documents_sha256=sha256_of(documents),
     )
-
-
-def sha256_of(file: Path) -> str:
-    """Return the hash of a whole file in hex."""
-    with file.open("rb") as opened:
-        return hashlib.file_digest(opened, "sha256").hexdigest()
 
 
 def _write_all(

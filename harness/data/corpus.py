@@ -1,14 +1,9 @@
-"""Open a prepared corpus, or prepare it: all that the rest of the harness needs of its data.
-
-python -m harness.prepare data=NAME
-"""
+"""Open a prepared corpus, or prepare it: all that the rest of the harness needs of its data."""
 
 from __future__ import annotations
 
 import re
 import shlex
-from collections.abc import Iterator
-from contextlib import contextmanager
 from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -37,17 +32,8 @@ if TYPE_CHECKING:
 
     from harness.data.build import Progress
 
-__all__ = [
-    "SPLITS",
-    "Corpus",
-    "DataError",
-    "Manifest",
-    "SplitFile",
-    "dataset_sha256",
-    "ensure_prepared",
-    "open_corpus",
-    "prepare",
-]
+UNQUOTED = re.compile(r"[\w/.+%@|-]+")
+"""What Hydra reads without quotes, and a little less."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -83,40 +69,16 @@ class Corpus:
         return self.manifest.splits[split]
 
 
-def open_corpus(config: DataConfig, data_dir: Path, *, verify: bool = True) -> Corpus:
-    """Open a prepared corpus; with `verify`, its files are hashed once and then remembered.
-
-    Raises
-    ------
-    DataError
-        It is not prepared, or a file's size or hash is not the manifest's.
-    """
+def open_corpus(config: DataConfig, data_dir: Path) -> Corpus:
+    """Open a prepared corpus; its files are hashed once, and again when they have changed."""
     folder = _prepared_folder(config, data_dir)
     manifest = read_manifest(folder)
-    if verify:
-        verify_files(folder, manifest)
+    verify_files(folder, manifest)
     return Corpus(manifest, folder)
 
 
-def dataset_sha256(config: DataConfig, data_dir: Path) -> str:
-    """Return the hash of a prepared corpus, read from its manifest alone.
-
-    Raises
-    ------
-    DataError
-        It is not prepared.
-    """
-    return read_manifest(_prepared_folder(config, data_dir)).dataset_sha256
-
-
 def ensure_prepared(config: DataConfig, data_dir: Path) -> Corpus:
-    """Open a corpus; ``stdlib_docs``, which takes seconds, is prepared where it is missing.
-
-    Raises
-    ------
-    DataError
-        Any other corpus is missing, or a file was damaged.
-    """
+    """Open a corpus; ``stdlib_docs``, which takes seconds, is prepared where it is missing."""
     if config.source is Source.stdlib_docs:
         return prepare(config, data_dir)
     if config.source is Source.text and text.is_here(config):
@@ -129,11 +91,6 @@ def prepare(config: DataConfig, data_dir: Path, progress: Progress | None = None
 
     The folder appears under its name only when it is complete. A second process that prepares
     the same corpus waits for the first. ``hub`` corpora go on where a killed preparation was.
-
-    Raises
-    ------
-    DataError
-        The source cannot be read, the disk is full, or a split would be empty.
     """
     _validate(config)
     folder = corpus_folder(config, data_dir)
@@ -143,9 +100,10 @@ def prepare(config: DataConfig, data_dir: Path, progress: Progress | None = None
     from harness.data.create import create  # imports numpy
 
     try:
-        with _alone(data_dir, folder.name):
+        data_dir.mkdir(parents=True, exist_ok=True)
+        with flocked(data_dir / f".{folder.name}.lock"):
             if not (folder / MANIFEST_FILE).exists():
-                create(config, folder, progress or _silent)
+                create(config, folder, progress or (lambda n_tokens, frac_done: None))
     except OSError as error:
         kept = "; what is done is kept" if config.source is Source.hub else ""
         raise DataError(
@@ -153,6 +111,33 @@ def prepare(config: DataConfig, data_dir: Path, progress: Progress | None = None
             f"data_dir, then run {prepare_command(config, data_dir)}"
         ) from error
     return open_corpus(config, data_dir)
+
+
+def prepare_command(config: DataConfig, data_dir: Path) -> str:
+    """Return the command that prepares `config`, quoted for Hydra and for the shell."""
+    files = [(path.stem, _settings(path)) for path in sorted((CONF_DIR / "data").glob("*.yaml"))]
+    able = {name: stated for name, stated in files if stated["source"] == config.source.name}
+    group = config.name if config.name in able else next(iter(able))
+    options = [f"data={group}"]
+    for item in fields(config):
+        value = plain(getattr(config, item.name))
+        default = able[group].get(item.name, plain(item.default))
+        if item.name != "shuffle" and value != default:
+            options.append(f"data.{item.name}={_quoted(value)}")
+    if data_dir != Path("data"):
+        options.append(f"data_dir={_quoted(data_dir)}")
+    return shlex.join(["python", "-m", "harness.prepare", *options])
+
+
+def _settings(file: Path) -> dict[str, Any]:
+    return dict(yaml.safe_load(file.read_text(encoding="utf-8")))
+
+
+def _quoted(value: Any) -> str:
+    text = "null" if value is None else str(value)
+    if UNQUOTED.fullmatch(text):
+        return text
+    return '"' + text.replace('"', '\\"') + '"'
 
 
 def _prepared_folder(config: DataConfig, data_dir: Path) -> Path:
@@ -175,6 +160,17 @@ def _difference(config: DataConfig, folder: Path) -> str:
     return f"{folder.name} ({' '.join(differing)})"
 
 
+def _refuse_changed_text(config: DataConfig, folder: Path) -> None:
+    if config.source is not Source.text:
+        return
+    found = text.fingerprint(text.text_files(config))
+    if found != read_manifest(folder).made.get("text_sha256"):
+        raise DataError(
+            f"the text below data.path={config.path} has changed since {folder} was prepared: "
+            f"delete that folder, or choose another data.name"
+        )
+
+
 def _validate(config: DataConfig) -> None:
     if not SAFE_NAME.fullmatch(config.name):
         raise DataError(f"data.name={config.name!r}: letters, digits, '.', '_' and '-' only")
@@ -193,66 +189,3 @@ def _validate(config: DataConfig) -> None:
         )
     if config.max_tokens is not None and config.max_tokens < 1:
         raise DataError(f"data.max_tokens={config.max_tokens}: at least 1, or null for all")
-
-
-@contextmanager
-def _alone(data_dir: Path, name: str) -> Iterator[None]:
-    """Hold the corpus' lock; the kernel releases it however the process ends."""
-    data_dir.mkdir(parents=True, exist_ok=True)
-    with flocked(data_dir / f".{name}.lock"):
-        yield
-
-
-def _refuse_changed_text(config: DataConfig, folder: Path) -> None:
-    if config.source is not Source.text:
-        return
-    found = text.fingerprint(text.text_files(config))
-    if found != read_manifest(folder).made.get("text_sha256"):
-        raise DataError(
-            f"the text below data.path={config.path} has changed since {folder} was prepared: "
-            f"delete that folder, or choose another data.name"
-        )
-
-
-def _silent(_tokens: int, _frac: float | None) -> None:
-    pass
-
-
-_GROUP_OF = {
-    Source.stdlib_docs: "stdlib_docs",
-    Source.text: "text",
-    Source.hub: "fineweb",
-    Source.hub_tokens: "fineweb_tokens",
-}
-
-_UNQUOTED = re.compile(r"[\w/.+%@|-]+")
-"""A part of what Hydra reads without quotes."""
-
-
-def prepare_command(config: DataConfig, data_dir: Path) -> str:
-    """Return the command that prepares `config`, quoted for Hydra and for the shell."""
-    group = config.name
-    if _stated(group).get("source") != config.source.name:
-        group = _GROUP_OF[config.source]
-    stated = _stated(group)
-    options = [f"data={group}"]
-    for item in fields(config):
-        value = plain(getattr(config, item.name))
-        default = stated.get(item.name, plain(item.default))
-        if item.name != "shuffle" and value != default:
-            options.append(f"data.{item.name}={_quoted(value)}")
-    if data_dir != Path("data"):
-        options.append(f"data_dir={_quoted(data_dir)}")
-    return shlex.join(["python", "-m", "harness.prepare", *options])
-
-
-def _stated(group: str) -> dict[str, Any]:
-    file = CONF_DIR / "data" / f"{group}.yaml"
-    return dict(yaml.safe_load(file.read_text(encoding="utf-8"))) if file.exists() else {}
-
-
-def _quoted(value: Any) -> str:
-    text = "null" if value is None else str(value)
-    if _UNQUOTED.fullmatch(text):
-        return text
-    return '"' + text.replace('"', '\\"') + '"'

@@ -17,7 +17,6 @@ from harness.data.manifest import (
     MANIFEST_FILE,
     Manifest,
     SplitFile,
-    remember,
     request,
     write_manifest,
 )
@@ -35,7 +34,6 @@ def create(config: DataConfig, folder: Path, progress: Progress) -> None:
         if not (partial / MANIFEST_FILE).exists():
             splits, made = _run_source(config, partial, progress)
             manifest = _manifest(config, splits, made)
-            remember(partial, manifest)
             write_manifest(partial, manifest)
         (partial / STATE_FILE).unlink(missing_ok=True)
         partial.rename(folder)

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 from harness.config import DataConfig
 from harness.data.manifest import DataError
-from harness.data.tokens import BATCH_CHARACTERS, Batch
+from harness.data.tokens import Batch, batched
 
 if TYPE_CHECKING:
     import datasets
@@ -28,48 +28,37 @@ def batches(config: DataConfig, bookmark: dict[str, Any] | None) -> Iterator[Bat
 
     The first call pins the revision, so that a preparation that goes on days later reads the
     same dataset.
-
-    Raises
-    ------
-    DataError
-        The hub does not answer, or has no such dataset, config, split or column.
     """
     try:
-        yield from _batches(config, bookmark)
+        yield from _batches(config, bookmark or {})
     except (DataError, GeneratorExit):
         raise
     except Exception as error:  # datasets, huggingface_hub, fsspec, httpx, aiohttp, pyarrow …
         raise DataError(_explain(config, error)) from error
 
 
-def _batches(config: DataConfig, bookmark: dict[str, Any] | None) -> Iterator[Batch]:
+def _batches(config: DataConfig, bookmark: dict[str, Any]) -> Iterator[Batch]:
     from huggingface_hub import HfApi
 
     if config.repo is None:
         raise DataError("data.repo is not set: name a dataset, e.g. HuggingFaceFW/fineweb")
-    revision = bookmark["revision"] if bookmark else None
+    revision = bookmark.get("revision")
     revision = revision or HfApi().dataset_info(config.repo, revision=config.revision).sha
     builder = _builder(config, revision)
-    n_documents = bookmark["n_documents"] if bookmark else 0
     n_total = _n_documents(builder, config.split)
-    source = _reader(builder, config, bookmark["position"] if bookmark else None)
-    texts: list[str] = []
-    size = 0
+    n_documents = bookmark.get("n_documents", 0)
+    source = _reader(builder, config, bookmark.get("position"))
 
-    def batch() -> Batch:
-        here = {"revision": revision, "n_documents": n_documents, "position": source.position()}
-        return Batch(
-            texts=texts, bookmark=here, frac_done=n_documents / n_total if n_total else None
-        )
+    def counted() -> Iterator[tuple[str, float | None]]:
+        nonlocal n_documents
+        for text in source:
+            n_documents += 1
+            yield text, n_documents / n_total if n_total else None
 
-    for text in source:
-        texts.append(text)
-        size += len(text)
-        n_documents += 1
-        if size >= BATCH_CHARACTERS:
-            yield batch()
-            texts, size = [], 0
-    yield batch()
+    def here() -> dict[str, Any]:
+        return {"revision": revision, "n_documents": n_documents, "position": source.position()}
+
+    return batched(counted(), here)
 
 
 class ParquetTexts:

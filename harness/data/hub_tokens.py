@@ -15,8 +15,8 @@ from pathlib import Path
 import numpy as np
 
 from harness.config import VOCAB_SIZE, DataConfig
-from harness.data.build import Progress, sha256_of
-from harness.data.manifest import DataError, SplitFile
+from harness.data.build import Progress
+from harness.data.manifest import DataError, SplitFile, sha256_of
 
 TENSOR = "tokens"
 FILES = ("train.safetensors", "validation.safetensors")
@@ -43,13 +43,7 @@ class Span:
 
 
 def locate(config: DataConfig) -> tuple[Path, Path]:
-    """Return the train and validation files, downloaded into the hub's cache where needed.
-
-    Raises
-    ------
-    DataError
-        The hub does not answer or lacks the files; the folder ``data.path`` lacks them.
-    """
+    """Return the train and validation files, downloaded into the hub's cache where needed."""
     if config.path is not None:
         folder = Path(config.path).expanduser().resolve()
         missing = [name for name in FILES if not (folder / name).is_file()]
@@ -62,13 +56,7 @@ def locate(config: DataConfig) -> tuple[Path, Path]:
 
 
 def find_tensor(file: Path) -> Span:
-    """Return where the tokens lie in a safetensors file.
-
-    Raises
-    ------
-    DataError
-        The file is damaged, lacks the tensor, or holds something else than 16-bit tokens.
-    """
+    """Return where the tokens lie in a safetensors file, which must hold 16-bit ones."""
     from safetensors import SafetensorError, safe_open
 
     try:
@@ -95,11 +83,6 @@ def build(folder: Path, config: DataConfig, progress: Progress) -> dict[str, Spl
     """Find the splits in the published files and write where their documents begin.
 
     ``data.max_tokens`` limits the training tokens.
-
-    Raises
-    ------
-    DataError
-        The files cannot be used, or ``data.test_start_token`` lies outside validation.
     """
     train_file, validation_file = locate(config)
     train, validation = find_tensor(train_file), find_tensor(validation_file)

@@ -11,7 +11,7 @@ import hashlib
 import json
 import platform
 from contextlib import suppress
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, astuple, dataclass
 from pathlib import Path
 from typing import Any
 
@@ -20,8 +20,8 @@ from harness.records.files import canonical_hash, write_atomic
 
 SCHEMA_VERSION = 1
 MANIFEST_FILE = "manifest.json"
+STAMP_FILE = ".verified.json"
 SPLITS = ("train", "val", "test")
-
 _FRACTIONS = ("max_tokens", "val_frac", "test_frac")
 USED: dict[Source, tuple[str, ...]] = {
     Source.stdlib_docs: _FRACTIONS,
@@ -30,6 +30,8 @@ USED: dict[Source, tuple[str, ...]] = {
     Source.hub_tokens: ("path", "repo", "revision", "max_tokens", "test_start_token"),
 }
 """The fields of `DataConfig` that each source reads, besides the tokenizer."""
+CHUNK_BYTES = 1 << 24
+"""Read at a time, whatever the size of the file."""
 
 
 class DataError(ValueError):
@@ -51,11 +53,6 @@ class SplitFile:
     """Little-endian int64 indices into the tokens, ascending, the first one 0."""
     n_documents: int
     documents_sha256: str
-
-    @property
-    def n_bytes(self) -> int:
-        """Bytes of the tokens."""
-        return 2 * self.n_tokens
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -103,120 +100,100 @@ def corpus_folder(config: DataConfig, data_dir: Path) -> Path:
 
 
 def write_manifest(folder: Path, manifest: Manifest) -> None:
-    """Write ``manifest.json`` atomically, with the corpus' hash."""
+    """Write ``manifest.json``, with the corpus' hash; its files were hashed just now."""
+    stamps = {part.key: part.stamp(folder) for part in _parts(manifest)}
+    write_atomic(folder / STAMP_FILE, json.dumps(stamps))
     content = asdict(manifest) | {"dataset_sha256": manifest.dataset_sha256}
     write_atomic(folder / MANIFEST_FILE, json.dumps(content, indent=1) + "\n")
 
 
 def read_manifest(folder: Path) -> Manifest:
-    """Read a corpus' manifest.
-
-    Raises
-    ------
-    DataError
-        The file cannot be read, has another schema version, or was edited.
-    """
+    """Read a manifest; one of another version, or that was edited, is refused."""
     file = folder / MANIFEST_FILE
-    again = f"delete {folder} and prepare the corpus again"
     try:
         raw = json.loads(file.read_text(encoding="utf-8"))
-        if raw["schema_version"] != SCHEMA_VERSION:
-            raise DataError(
-                f"{file} has schema version {raw['schema_version']}, this program reads "
-                f"{SCHEMA_VERSION}: {again}"
-            )
-        recorded = raw.pop("dataset_sha256")
-        splits = {name: SplitFile(**raw["splits"][name]) for name in SPLITS}
-        manifest = Manifest(**{**raw, "splits": splits})
-    except DataError:
-        raise
+        version, recorded = raw["schema_version"], raw.pop("dataset_sha256")
+        manifest = _parsed(raw) if version == SCHEMA_VERSION else None
     except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
-        raise DataError(f"{file} is not a corpus manifest ({error!r}): {again}") from error
+        raise _damaged(file, f"is not a corpus manifest ({error!r})") from error
+    if manifest is None:
+        raise _damaged(file, f"has schema version {version}, this program reads {SCHEMA_VERSION}")
     if manifest.dataset_sha256 != recorded:
-        raise DataError(f"{file} was changed after it was written (dataset_sha256): {again}")
+        raise _damaged(file, "was changed after it was written (dataset_sha256)")
     return manifest
 
 
-STAMP_FILE = ".verified.json"
-
-_CHUNK_BYTES = 1 << 24
-
-Span = tuple[str, int, int, str]
-"""File, offset and length in bytes, sha256."""
+def _parsed(raw: dict[str, Any]) -> Manifest:
+    splits = {name: SplitFile(**raw["splits"][name]) for name in SPLITS}
+    return Manifest(**{**raw, "splits": splits})
 
 
 def verify_files(folder: Path, manifest: Manifest) -> None:
-    """Compare every token and document file with the manifest; unchanged files only by stat.
-
-    Raises
-    ------
-    DataError
-        A file is missing, shorter than it should be, or its bytes hash to something else.
-    """
-    stamps = _read_stamps(folder)
-    seen = {}
-    for span in _spans(manifest):
-        key = json.dumps(span)
-        stamp = _stamp(folder, span)
-        if stamps.get(key) != stamp:
-            _check_hash(folder, span)
-        seen[key] = stamp
-    if seen != stamps:
+    """Compare every token and document file with the manifest; unchanged ones only by stat."""
+    seen = {part.key: part.stamp(folder) for part in _parts(manifest)}
+    before = _read_stamps(folder)
+    for part in _parts(manifest):
+        if before.get(part.key) != seen[part.key]:
+            part.check_hash(folder)
+    if seen != before:
         with suppress(OSError):  # a read-only corpus is hashed each time
             write_atomic(folder / STAMP_FILE, json.dumps(seen))
 
 
-def remember(folder: Path, manifest: Manifest) -> None:
-    """Note that the files were hashed just now, when the manifest was made."""
-    stamps = {json.dumps(span): _stamp(folder, span) for span in _spans(manifest)}
-    write_atomic(folder / STAMP_FILE, json.dumps(stamps))
-
-
-def _spans(manifest: Manifest) -> list[Span]:
-    spans: list[Span] = []
-    for split in manifest.splits.values():
-        spans.append((split.file, split.offset_bytes, split.n_bytes, split.sha256))
-        spans.append((split.documents_file, 0, 8 * split.n_documents, split.documents_sha256))
-    return spans
-
-
-def _stamp(folder: Path, span: Span) -> list[int]:
-    name, offset, length, _ = span
-    try:
-        status = (folder / name).stat()
-    except OSError as error:
-        raise DataError(
-            f"cannot read {folder / name}: {error.strerror}: {_again(folder)}"
-        ) from error
-    # Files of our own hold exactly their span; published ones go on behind it.
-    expected = offset + length
-    if status.st_size < expected or (not Path(name).is_absolute() and status.st_size > expected):
-        raise DataError(
-            f"{folder / name} has {status.st_size} bytes, its manifest says {expected}: "
-            f"{_again(folder)}"
-        )
-    return [status.st_size, status.st_mtime_ns, status.st_ctime_ns, status.st_ino]
-
-
-def _check_hash(folder: Path, span: Span) -> None:
-    name, offset, length, expected = span
-    found = sha256_of_span(folder / name, offset, length)
-    if found != expected:
-        raise DataError(
-            f"{folder / name} is damaged: sha256 {found[:12]}… where its manifest says "
-            f"{expected[:12]}…: {_again(folder)}"
-        )
-
-
-def sha256_of_span(file: Path, offset: int, length: int) -> str:
-    """Return the sha256 of `length` bytes of a file from `offset`, in constant memory."""
+def sha256_of(file: Path, offset: int = 0, length: int | None = None) -> str:
+    """Return the sha256 of `length` bytes of a file from `offset` (None: to its end)."""
     digest = hashlib.sha256()
+    left = file.stat().st_size - offset if length is None else length
     with file.open("rb") as opened:
         opened.seek(offset)
-        while length > 0 and (chunk := opened.read(min(length, _CHUNK_BYTES))):
+        while left > 0 and (chunk := opened.read(min(left, CHUNK_BYTES))):
             digest.update(chunk)
-            length -= len(chunk)
+            left -= len(chunk)
     return digest.hexdigest()
+
+
+@dataclass(frozen=True, slots=True)
+class _Part:
+    """Bytes of a corpus that are verified together."""
+
+    name: str
+    offset: int
+    length: int
+    sha256: str
+
+    @property
+    def key(self) -> str:
+        return json.dumps(astuple(self))
+
+    def stamp(self, folder: Path) -> list[int]:
+        """Return what of the file changes with its content; refuse a wrong size."""
+        file = folder / self.name
+        try:
+            status = file.stat()
+        except OSError as error:
+            raise _damaged(file, f"cannot be read: {error.strerror}", folder) from error
+        # Files of our own hold exactly their part; published ones go on behind it.
+        size, expected = status.st_size, self.offset + self.length
+        if size < expected or (size > expected and not Path(self.name).is_absolute()):
+            raise _damaged(file, f"has {size} bytes, its manifest says {expected}", folder)
+        return [size, status.st_mtime_ns, status.st_ctime_ns, status.st_ino]
+
+    def check_hash(self, folder: Path) -> None:
+        file = folder / self.name
+        found = sha256_of(file, self.offset, self.length)
+        if found != self.sha256:
+            wrong = f"sha256 {found[:12]}… where its manifest says {self.sha256[:12]}…"
+            raise _damaged(file, f"is damaged: {wrong}", folder)
+
+
+def _parts(manifest: Manifest) -> list[_Part]:
+    parts = []
+    for split in manifest.splits.values():
+        parts += [
+            _Part(split.file, split.offset_bytes, 2 * split.n_tokens, split.sha256),
+            _Part(split.documents_file, 0, 8 * split.n_documents, split.documents_sha256),
+        ]
+    return parts
 
 
 def _read_stamps(folder: Path) -> dict[str, list[int]]:
@@ -227,5 +204,5 @@ def _read_stamps(folder: Path) -> dict[str, list[int]]:
     return stamps
 
 
-def _again(folder: Path) -> str:
-    return f"delete {folder} and prepare it again"
+def _damaged(file: Path, what: str, folder: Path | None = None) -> DataError:
+    return DataError(f"{file} {what}: delete {folder or file.parent} and prepare it again")

@@ -19,13 +19,7 @@ _DOCUMENTED = (ast.Module, ast.ClassDef, ast.FunctionDef, ast.AsyncFunctionDef)
 
 
 def stdlib_files() -> list[Path]:
-    """Return the library's source files in a fixed order, tests left out.
-
-    Raises
-    ------
-    DataError
-        This Python carries no source files.
-    """
+    """Return the library's source files in a fixed order, tests left out."""
     root = Path(sysconfig.get_path("stdlib"))
     names = sys.stdlib_module_names - PACKAGED_APART
     found = []

@@ -7,13 +7,12 @@ some: a single long text simply works.
 from __future__ import annotations
 
 import glob
-import hashlib
 import mmap
 from collections.abc import Iterator
 from pathlib import Path
 
 from harness.config import DataConfig
-from harness.data.manifest import DataError
+from harness.data.manifest import DataError, sha256_of
 from harness.records.files import canonical_hash
 
 ENOUGH_FILES = 200
@@ -27,13 +26,7 @@ _BYTE_ORDER_MARK = "\ufeff"
 
 
 def text_files(config: DataConfig) -> list[Path]:
-    """Return the files that ``data.path`` names, sorted; hidden ones in a folder are left out.
-
-    Raises
-    ------
-    DataError
-        ``data.path`` is unset or names no file.
-    """
+    """Return the files that ``data.path`` names, sorted; hidden ones in a folder are left out."""
     if config.path is None:
         raise DataError("data.path is not set: name a file, a folder or a glob of UTF-8 text")
     path = Path(config.path).expanduser()
@@ -63,15 +56,7 @@ def piece_bytes(files: list[Path], separator: str | None) -> int | None:
 def documents(files: list[Path], separator: str | None) -> Iterator[tuple[str, float]]:
     r"""Yield each document and the fraction of all bytes read with it, in constant memory.
 
-    Parameters
-    ----------
-    separator
-        Ends a document within a file; ``\n`` written out stands for a line break.
-
-    Raises
-    ------
-    DataError
-        A file is not UTF-8; the message names the byte.
+    The separator ends a document within a file; in it, ``\n`` written out is a line break.
     """
     total = sum(file.stat().st_size for file in files) or 1
     mark = separator.replace("\\n", "\n").encode() if separator else b""
@@ -93,11 +78,7 @@ def is_here(config: DataConfig) -> bool:
 
 def fingerprint(files: list[Path]) -> str:
     """Return a hash of the files' names and contents."""
-    contents = []
-    for file in files:
-        with file.open("rb") as opened:
-            contents.append([file.name, hashlib.file_digest(opened, "sha256").hexdigest()])
-    return canonical_hash(contents, length=64)
+    return canonical_hash([[file.name, sha256_of(file)] for file in files], length=64)
 
 
 def _in_file(file: Path, mark: bytes, least: int | None) -> Iterator[tuple[str, int]]:

@@ -10,7 +10,7 @@ import hashlib
 import os
 import threading
 from collections import deque
-from collections.abc import Generator, Iterable, Iterator
+from collections.abc import Callable, Generator, Iterable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
@@ -23,12 +23,11 @@ from harness.data.manifest import SPLITS, DataError
 if TYPE_CHECKING:
     import tiktoken
 
-
-if TYPE_CHECKING:
-    import tiktoken
-
 BATCH_CHARACTERS = 1_000_000
 """Text of one batch: large enough to keep a thread busy, small enough to hold a few in memory."""
+END_OF_TEXT = "<|endoftext|>"
+ANY_PIECE = r"[\s\S]{1,32}"
+"""Bytes never merge, so any cut will do; short pieces keep tiktoken's merge search short."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -56,17 +55,19 @@ class Tokenised:
     frac_done: float | None
 
 
-def batched(documents: Iterable[tuple[str, float]]) -> Iterator[Batch]:
-    """Group (text, fraction of the source done) pairs of a source that cannot go on midway."""
+def batched(
+    documents: Iterable[tuple[str, float | None]], bookmark: Callable[[], Any] = lambda: None
+) -> Iterator[Batch]:
+    """Group (text, fraction of the source done) pairs; `bookmark` says where the source is."""
     texts: list[str] = []
-    size, frac_done = 0, 0.0
+    size, frac_done = 0, None
     for text, frac_done in documents:
         texts.append(text)
         size += len(text)
         if size >= BATCH_CHARACTERS:
-            yield Batch(texts=texts, frac_done=frac_done)
+            yield Batch(texts=texts, bookmark=bookmark(), frac_done=frac_done)
             texts, size = [], 0
-    yield Batch(texts=texts, frac_done=frac_done)
+    yield Batch(texts=texts, bookmark=bookmark(), frac_done=frac_done)
 
 
 def split_of(text: str, config: DataConfig) -> int:
@@ -135,26 +136,33 @@ def n_threads() -> int:
     return os.cpu_count() or 1
 
 
-END_OF_TEXT = "<|endoftext|>"
-
-_ANY_PIECE = r"[\s\S]{1,32}"
-"""Bytes never merge, so any cut will do; short pieces keep tiktoken's merge search short."""
-
-
 def get_tokenizer(name: Tokenizer) -> tiktoken.Encoding:
     """Return the encoding called `name`; its `eot_token` closes a document.
 
     ``bytes`` has 257 tokens, the ids 0-255 being the UTF-8 bytes, and needs no file.
     ``gpt2`` has 50257 and two files, which tiktoken downloads at first use.
-
-    Raises
-    ------
-    DataError
-        The files of ``gpt2`` are neither cached nor to be downloaded.
     """
+    import tiktoken
+
     if name is Tokenizer.bytes:
-        return _bytes_encoding()
-    return _gpt2_encoding()
+        return tiktoken.Encoding(
+            "bytes",
+            pat_str=ANY_PIECE,
+            mergeable_ranks={bytes([value]): value for value in range(256)},
+            special_tokens={END_OF_TEXT: 256},
+            explicit_n_vocab=257,
+        )
+    import requests
+
+    try:
+        return tiktoken.get_encoding("gpt2")
+    except (OSError, ValueError, requests.RequestException) as error:
+        raise DataError(
+            f"the gpt2 tokenizer's files are not cached and cannot be downloaded "
+            f"({type(error).__name__}): run this once with network access, or set "
+            "TIKTOKEN_CACHE_DIR to a folder that holds tiktoken's cached gpt2 files, "
+            "or use data.tokenizer=bytes"
+        ) from error
 
 
 def private_copy(encoding: tiktoken.Encoding) -> tiktoken.Encoding:
@@ -171,30 +179,3 @@ def private_copy(encoding: tiktoken.Encoding) -> tiktoken.Encoding:
         mergeable_ranks=encoding._mergeable_ranks,
         special_tokens=encoding._special_tokens,
     )
-
-
-def _bytes_encoding() -> tiktoken.Encoding:
-    import tiktoken
-
-    return tiktoken.Encoding(
-        "bytes",
-        pat_str=_ANY_PIECE,
-        mergeable_ranks={bytes([value]): value for value in range(256)},
-        special_tokens={END_OF_TEXT: 256},
-        explicit_n_vocab=257,
-    )
-
-
-def _gpt2_encoding() -> tiktoken.Encoding:
-    import requests
-    import tiktoken
-
-    try:
-        return tiktoken.get_encoding("gpt2")
-    except (OSError, ValueError, requests.RequestException) as error:
-        raise DataError(
-            f"the gpt2 tokenizer's files are not cached and cannot be downloaded "
-            f"({type(error).__name__}): run this once with network access, or set "
-            "TIKTOKEN_CACHE_DIR to a folder that holds tiktoken's cached gpt2 files, "
-            "or use data.tokenizer=bytes"
-        ) from error

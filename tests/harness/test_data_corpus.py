@@ -14,18 +14,14 @@ import pytest
 
 from harness.config import DataConfig, Source, Tokenizer
 from harness.config.compose import load
-from harness.data import build, tokens
-from harness.data import manifest as verify
+from harness.data import build, manifest, tokens
 from harness.data.corpus import (
-    SPLITS,
     Corpus,
-    DataError,
-    dataset_sha256,
     ensure_prepared,
     open_corpus,
     prepare,
 )
-from harness.data.manifest import corpus_folder
+from harness.data.manifest import SPLITS, DataError, corpus_folder, read_manifest
 from harness.data.tokens import split_of
 
 END = 256
@@ -151,14 +147,6 @@ def test_the_dataset_hash_changes_with_one_character(
     assert prepare(text_config, tmp_path / "other").dataset_sha256 != before
 
 
-def test_the_dataset_hash_is_read_from_the_manifest_alone(
-    text_config: DataConfig, tmp_path: Path
-) -> None:
-    corpus = prepare(text_config, tmp_path)
-    (corpus.folder / "train.bin").unlink()
-    assert dataset_sha256(text_config, tmp_path) == corpus.dataset_sha256
-
-
 def test_an_end_of_text_token_spelled_out_stays_text(
     text_config: DataConfig, tmp_path: Path
 ) -> None:
@@ -182,8 +170,6 @@ def test_a_missing_corpus_names_the_command_that_prepares_it(tmp_path: Path) -> 
         ensure_prepared(config, tmp_path)
     command = "python -m harness.prepare data=fineweb data.max_tokens=1000"
     assert str(caught.value).endswith(f"{command} data_dir={tmp_path}")
-    with pytest.raises(DataError, match="is not prepared"):
-        dataset_sha256(config, tmp_path)
 
 
 @pytest.mark.parametrize(
@@ -251,7 +237,7 @@ def test_a_damaged_file_is_named(damage: str, text_config: DataConfig, tmp_path:
         open_corpus(text_config, tmp_path)
     assert str(file) in str(caught.value)
     assert f"delete {corpus.folder} and prepare it again" in str(caught.value)
-    assert open_corpus(text_config, tmp_path, verify=False).manifest == corpus.manifest
+    assert read_manifest(corpus.folder) == corpus.manifest
 
 
 @pytest.mark.parametrize(
@@ -267,8 +253,8 @@ def test_a_damaged_file_is_named(damage: str, text_config: DataConfig, tmp_path:
 def test_an_edited_manifest_is_refused(
     old: str, new: str, said: str, text_config: DataConfig, tmp_path: Path
 ) -> None:
-    manifest = prepare(text_config, tmp_path).folder / "manifest.json"
-    manifest.write_text(manifest.read_text().replace(old, new, 1))
+    file = prepare(text_config, tmp_path).folder / "manifest.json"
+    file.write_text(file.read_text().replace(old, new, 1))
     with pytest.raises(DataError, match=said):
         open_corpus(text_config, tmp_path)
 
@@ -278,9 +264,9 @@ def test_files_are_hashed_again_only_when_they_changed(
 ) -> None:
     folder = prepare(text_config, tmp_path).folder
     hashed: list[str] = []
-    real = verify.sha256_of_span
+    real = manifest.sha256_of
     monkeypatch.setattr(
-        verify, "sha256_of_span", lambda file, *span: hashed.append(file.name) or real(file, *span)
+        manifest, "sha256_of", lambda file, *span: hashed.append(file.name) or real(file, *span)
     )
     open_corpus(text_config, tmp_path)
     assert hashed == []

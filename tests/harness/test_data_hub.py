@@ -36,7 +36,7 @@ configs:
 SMALL_STEPS = (
     "import sys, harness.data.build, harness.data.hub_text, harness.prepare\n"
     "harness.data.build.SAVE_EVERY_TOKENS = 150_000\n"
-    "harness.data.hub_text.BATCH_CHARACTERS = 30_000\n"
+    "harness.data.tokens.BATCH_CHARACTERS = 30_000\n"
     "sys.exit(harness.prepare.main(sys.argv[1:]))"
 )
 """The prepare command, saving as often in 3 million tokens as it otherwise does in 500 million."""

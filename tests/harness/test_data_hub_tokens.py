@@ -11,7 +11,8 @@ from safetensors.numpy import save_file
 
 from harness.config import DataConfig, Source, Tokenizer
 from harness.data import hub_tokens
-from harness.data.corpus import DataError, open_corpus, prepare
+from harness.data.corpus import open_corpus, prepare
+from harness.data.manifest import DataError
 from tests.harness.hub_server import HubServer
 
 END = 50256

@@ -4,7 +4,8 @@ import pytest
 
 from harness.config import DataConfig
 from harness.data import stdlib_docs
-from harness.data.corpus import SPLITS, DataError, open_corpus
+from harness.data.corpus import open_corpus
+from harness.data.manifest import SPLITS, DataError
 
 MODULE = '''"""The module."""
 raise SystemExit("imported")

@@ -7,8 +7,8 @@ import pytest
 from harness.cell.freeze import freeze
 from harness.config import DataConfig, Source
 from harness.config.compose import load
-from harness.data.corpus import SPLITS, DataError, open_corpus, prepare
-from harness.data.manifest import corpus_folder
+from harness.data.corpus import open_corpus, prepare
+from harness.data.manifest import SPLITS, DataError, corpus_folder
 from harness.data.text import documents, text_files
 from harness.prepare import main
 

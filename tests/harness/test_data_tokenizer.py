@@ -86,7 +86,7 @@ def test_lone_surrogates_do_not_stop_a_preparation() -> None:
 def test_missing_gpt2_files_are_explained_in_one_line(tmp_path: Path) -> None:
     code = (
         "from harness.config import Tokenizer\n"
-        "from harness.data.corpus import DataError\n"
+        "from harness.data.manifest import DataError\n"
         "from harness.data.tokens import get_tokenizer\n"
         "try: get_tokenizer(Tokenizer.gpt2)\n"
         "except DataError as error: print(error)"
