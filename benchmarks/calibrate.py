@@ -1,13 +1,12 @@
 """Simulated studies with known truth, which show whether the analysis keeps its promises.
 
-``python -m benchmarks.calibrate`` writes docs/calibration.md, in about 13 minutes on one core.
+``python -m benchmarks.calibrate`` writes docs/calibration.md, in about five minutes on two cores.
 
-Every study has T arms; half of them truly differ by 0.05 nats/token, the others by nothing; the
-sd of a run is 0.015, its square times `ratio` in the `odd` ones: one null and one real arm, or the
-baseline. *ours* is the default, *mixed* the same without each difference's own variance
-(`--variance pooled`; where no seeds are shared it is *pooled*). Methods see the same runs. A method
-is *valid* in a cell where its pointwise coverage is at least 0.935 and its family error at most
-0.05 (both plus two Monte Carlo errors).
+Every study has T arms; half of them truly differ from the baseline, each by so many standard errors
+of its own difference that the *pooled* rule (`--variance pooled`: all arms are equally noisy) finds
+it with power 0.8 where that is true; the others do not differ. *moderated* is the default. All
+methods see the same runs; seeds are shared. Family error: any arm that does not differ is called
+better or worse. Coverage: all intervals of a study hold at once (Welch's at alpha / T each).
 """
 
 from __future__ import annotations
@@ -17,153 +16,143 @@ import math
 import platform
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 import numpy as np
 import pandas as pd
 
-from analysis.comparison.sequential import decide
-from analysis.comparison.verdict import judge
-from analysis.stats.mixed import fit_mixed
+from analysis.stats.linear import FEWEST_DF
+from analysis.stats.spending import spending
 from analysis.text import markdown_table
-from benchmarks.oracle import limits
-from benchmarks.simulate import ALPHA, OURS, SD, Answer, Cell, Study, methods, simulate
-from harness.records import StudyPlan
+from benchmarks.simulate import ALPHA, OURS, POOLED, WELCH, Cell, Studies, draw, judge, judge_one
 from harness.records.files import write_atomic
 
-
-def run_cell(cell: Cell, n_studies: int, seed: int) -> list[dict[str, object]]:
-    """Return one row a method: coverage, family error and power over many studies."""
-    rng = np.random.default_rng([seed, *_key(cell)])
-    chosen = methods(cell)
-    answers: dict[str, list[Answer]] = {name: [] for name in chosen}
-    study = simulate(cell, rng)
-    real = study.truth != 0
-    for _ in range(n_studies):
-        study = simulate(cell, rng)
-        for name, method in chosen.items():
-            answers[name].append(method(study))
-    rows = []
-    for name, found in answers.items():
-        rejected = np.array([answer.rejected for answer in found])
-        together = [a.covered_together for a in found if a.covered_together is not None]
-        rows.append(
-            {
-                "T": cell.n_arms,
-                "n": cell.n,
-                "K": cell.K,
-                "rho": cell.rho,
-                "ratio": cell.ratio,
-                "odd": cell.odd if cell.ratio != 1 else "",
-                "method": name,
-                "pointwise": float(np.mean([a.covered.mean() for a in found])),
-                "simultaneous": float(np.mean(together)) if together else float("nan"),
-                "fwer": float(rejected[:, ~real].any(axis=1).mean()),
-                "power": float(rejected[:, real].mean()),
-            }
-        )
-    return rows
-
-
-def run_sequential(cell: Cell, looks: list[int], n_studies: int, seed: int) -> dict[str, object]:
-    """Return family error, power and average seeds of the sequential rule, and of naive peeking."""
-    rng = np.random.default_rng([seed, 7, *_key(cell)])
-    plan = StudyPlan(study="simulated", looks=looks, alpha=ALPHA, rope=SD)
-    wrong = naive = 0
-    hits: list[float] = []
-    used: list[float] = []
-    for _ in range(n_studies):
-        study = simulate(cell, rng)
-        real = study.truth != 0
-        table = decide(_frame(study), plan).table.sort_values("arm")
-        decided = table["verdict"].str.startswith(("better", "worse")).to_numpy()
-        wrong += int(decided[~real].any())
-        hits.append(float(decided[real].mean()))
-        stopped = np.array([looks[look - 1] for look in table["look"]])
-        used.append(float(stopped[real].mean()))
-        naive += int(_peeking(study, looks)[~real].any())
-    return {
-        "T": cell.n_arms,
-        "looks": "/".join(map(str, looks)),
-        "rho": cell.rho,
-        "fwer": wrong / n_studies,
-        "fwer, naive peeking": naive / n_studies,
-        "power": float(np.mean(hits)),
-        "seeds until decided": float(np.mean(used)),
-    }
-
-
-def _peeking(study: Study, looks: list[int]) -> np.ndarray:
-    found = np.zeros(len(study.truth), dtype=bool)
-    for n in looks:
-        now = study.seed < n
-        fit = fit_mixed(study.loss[now], study.arm[now], study.seed[now])
-        found |= judge(fit, ALPHA, SD).p_adj < ALPHA
-    return found
-
-
-def _frame(study: Study) -> pd.DataFrame:
-    names = np.array(["baseline", *[f"arm{t:02d}" for t in range(len(study.truth))]])
-    return pd.DataFrame({"arm": names[study.arm], "init_seed": study.seed, "test_loss": study.loss})
-
-
-def _key(cell: Cell) -> list[int]:
-    odd = [1] if cell.odd == "baseline" else []
-    return [cell.n_arms, cell.n, int(100 * cell.rho), int(100 * cell.ratio), cell.K, *odd]
+KINDS = {
+    "equal": "all runs equally noisy",
+    "two arms": "two arms of fourfold variance",
+    "wide": "sd of the differences log-uniform over a factor of 67",
+    "baseline": "baseline of fourfold variance",
+}
+LOOKS = ((8, (2, 3, 4, 6, 8), 0.4), (4, (2, 3, 4), 0.8))
+"""Arms, looks and correlation of the simulated sequential studies."""
 
 
 def grid() -> Iterator[Cell]:
     """Yield the cells of the full calibration."""
     for n_arms in (4, 8):
-        for n in (2, 3, 4, 8):
+        for n in (2, 3, 4, 6):
             for rho in (0.0, 0.4, 0.8):
                 yield Cell(n_arms, n, rho)
-    for n in (2, 3, 4, 8):
-        for rho in (0.0, 0.8):
-            yield Cell(8, n, rho, ratio=4.0)
-    for odd, ratio in (("2 arms", 0.25), ("baseline", 4.0)):
-        for n in (3, 8):
+            for noise in ("two arms", "wide"):
+                yield Cell(n_arms, n, 0.8, noise)
+        for n in (2, 4):
             for rho in (0.0, 0.8):
-                yield Cell(8, n, rho, ratio=ratio, odd=odd)
+                yield Cell(n_arms, n, rho, "baseline")
     for rho in (0.0, 0.4, 0.8):
         yield Cell(4, 3, rho, n_baseline=8)
-    yield Cell(8, 1, 0.0, n_baseline=8)
 
 
-def verdict_of(rows: pd.DataFrame, n_studies: int) -> pd.DataFrame:
-    """Return, for each cell, what the promises come to for our method.
+def run_cell(cell: Cell, n_studies: int, seed: int) -> list[dict[str, object]]:
+    """Return one row a method: family error, power and coverage over many studies."""
+    key = [cell.n_arms, cell.n, int(100 * cell.rho), cell.K, list(KINDS).index(cell.noise)]
+    studies = draw(cell, np.random.default_rng([seed, *key]), n_studies)
+    real = studies.truth[0] != 0
+    shared = {"T": cell.n_arms, "n": cell.n, "K": cell.K, "rho": cell.rho, "noise": cell.noise}
+    return [
+        {
+            **shared,
+            "method": name,
+            "family error": float(answer.rejected[:, ~real].any(axis=1).mean()),
+            "power": float(answer.rejected[:, real].mean()),
+            "coverage": float(answer.covered.all(axis=1).mean()),
+        }
+        for name, answer in judge(cell, studies).items()
+    ]
 
-    Columns: whether coverage is within 2 points, family error at most 0.05, and how far the power
-    lies below the best valid method's; Monte Carlo error allowed for twice.
-    """
-    slack = 2 * math.sqrt(0.05 * 0.95 / n_studies)
-    keys = ["T", "n", "K", "rho", "ratio", "odd"]
-    found = []
-    for cell, group in rows.groupby(keys, sort=False):
-        ours = group[group["method"] == OURS].iloc[0]
-        valid = group[(group["pointwise"] >= 0.935 - slack) & (group["fwer"] <= 0.05 + slack)]
-        best = valid["power"].max() if len(valid) else float("nan")
-        welchs = group.loc[group["method"] == "Welch+Holm", "power"]
-        found.append(
-            dict(zip(keys, cell, strict=True))
-            | {
-                "coverage": abs(ours["pointwise"] - 0.95) <= 0.02 + slack
-                and not ours["simultaneous"] < 0.93 - slack,
-                "family error": ours["fwer"] <= 0.05 + slack,
-                "below best": max(float(best - ours["power"]), 0.0),
-                "above Welch": bool(len(welchs) == 0 or ours["power"] > welchs.iloc[0]),
+
+def run_sequential(
+    n_arms: int, looks: tuple[int, ...], rho: float, n_studies: int, seed: int
+) -> list[dict[str, object]]:
+    """Return family error, power and seeds of looking early, and of peeking without a plan."""
+    cell = Cell(n_arms, looks[-1], rho)
+    studies = draw(cell, np.random.default_rng([seed, n_arms, *looks]), n_studies)
+    real = studies.truth[0] != 0
+    rows = []
+    for name, alphas in (
+        ("planned looks", spending(looks)),
+        ("naive peeking", [ALPHA] * len(looks)),
+    ):
+        decided_at = np.array([_look(studies, s, looks, alphas) for s in range(n_studies)])
+        decided = decided_at <= looks[-1]
+        rows.append(
+            {
+                "T": n_arms,
+                "looks": "/".join(map(str, looks)),
+                "rho": rho,
+                "rule": name,
+                "family error": float(decided[:, ~real].any(axis=1).mean()),
+                "power": float(decided[:, real].mean()),
+                "seeds of a real arm": float(np.minimum(decided_at, looks[-1])[:, real].mean()),
             }
         )
-    return pd.DataFrame(found)
+    return rows
+
+
+def _look(studies: Studies, s: int, looks: tuple[int, ...], alphas: Sequence[float]) -> np.ndarray:
+    """Return the seeds at which each arm of one study was decided; more than there are: never."""
+    n_arms = studies.truth.shape[1]
+    decided_at = np.full(n_arms, looks[-1] + 1)
+    for n, alpha in zip(looks, alphas, strict=True):
+        limit = np.append(n, np.minimum(decided_at, n))
+        now = studies.seed < limit[studies.arm]
+        found = judge_one(studies.loss[s, now], studies.arm[now], studies.seed[now])
+        hit = (found.p_adj < alpha) & (found.found.df >= FEWEST_DF) & (decided_at > looks[-1])
+        decided_at[hit] = n
+    return decided_at
+
+
+def summary(rows: pd.DataFrame) -> pd.DataFrame:
+    """Return one row a kind of noise: ranges of family error, power and coverage over its cells."""
+    found = []
+    for noise, of_kind in rows.groupby("noise", sort=False):
+        row = {"runs": KINDS[str(noise)]}
+        for method in (OURS, POOLED, WELCH):
+            mine = of_kind[of_kind["method"] == method]
+            row[f"family error, {method}"] = _range(mine["family error"])
+        for n in (3, 6):
+            for method in (OURS, POOLED, WELCH):
+                mine = of_kind[(of_kind["method"] == method) & (of_kind["n"] == n)]
+                row[f"power, n {n}, {method}"] = _range(mine["power"])
+        row["coverage, moderated"] = _range(of_kind.loc[of_kind["method"] == OURS, "coverage"])
+        found.append(row)
+    return pd.DataFrame(found).set_index("runs").T.reset_index(names="")
+
+
+def _range(values: pd.Series) -> str:
+    if not len(values):
+        return ""
+    low, high = f"{values.min():.3f}", f"{values.max():.3f}"
+    return low if low == high else f"{low} – {high}"
+
+
+def too_many_errors(rows: pd.DataFrame, n_studies: int) -> pd.DataFrame:
+    """Return the cells where the default's family error is above 0.05 by more than chance."""
+    limit = ALPHA + 2 * monte_carlo_error(n_studies)
+    return rows[(rows["method"] == OURS) & (rows["family error"] > limit)]
+
+
+def monte_carlo_error(n_studies: int) -> float:
+    """Return the standard error of a share near 0.05."""
+    return math.sqrt(ALPHA * (1 - ALPHA) / n_studies)
 
 
 def main(arguments: list[str] | None = None) -> int:
-    """Run the calibration and write its table."""
+    """Run the calibration and write its page."""
     parser = argparse.ArgumentParser(
         prog="python -m benchmarks.calibrate", description=(__doc__ or "").splitlines()[0]
     )
-    parser.add_argument("--studies", type=int, default=3000, help="a cell (default: %(default)s)")
+    parser.add_argument("--studies", type=int, default=1000, help="a cell (default: %(default)s)")
     parser.add_argument("--seed", type=int, default=20261123, help="(default: %(default)s)")
     parser.add_argument("--out", type=Path, default=Path("docs/calibration.md"))
     options = parser.parse_args(arguments)
@@ -172,64 +161,47 @@ def main(arguments: list[str] | None = None) -> int:
     for cell in grid():
         rows += run_cell(cell, options.studies, options.seed)
         print(f"{time.perf_counter() - start:5.0f} s  {cell}", file=sys.stderr)
-    sequential = [
-        run_sequential(
-            Cell(n_arms, looks[-1], rho), looks, max(options.studies // 4, 50), options.seed
-        )
-        for n_arms, looks, rho in ((8, [2, 3, 4, 6, 8], 0.4), (4, [2, 3, 4], 0.0))
-    ]
-    text = report(pd.DataFrame(rows), pd.DataFrame(sequential), options, start)
-    write_atomic(options.out, text)
+    looks: list[dict[str, object]] = []
+    for design in LOOKS:
+        looks += run_sequential(*design, max(options.studies // 4, 20), options.seed)
+    write_atomic(options.out, report(pd.DataFrame(rows), pd.DataFrame(looks), options, start))
     print(f"Written: {options.out}")
     return 0
 
 
 def report(
-    rows: pd.DataFrame, sequential: pd.DataFrame, options: argparse.Namespace, start: float
+    rows: pd.DataFrame, looks: pd.DataFrame, options: argparse.Namespace, start: float
 ) -> str:
-    """Return the calibration as markdown."""
-    judged = verdict_of(rows, options.studies)
-    cells = ["T", "n", "K", "rho", "ratio", "odd"]
-    short = judged[~(judged["coverage"] & judged["family error"])]
-    ours = rows[rows["method"] == OURS].merge(short[cells], on=cells)
-    error = math.sqrt(0.05 * 0.95 / options.studies)
+    """Return the calibration as markdown: the summary, what falls short, and every cell."""
+    short = too_many_errors(rows, options.studies)
+    elsewhere = short[short["noise"] != "baseline"]
     lines = [
         "# Calibration\n",
-        f"`python -m benchmarks.calibrate --studies {options.studies} --seed {options.seed}` on "
-        f"{platform.machine()}, Python {platform.python_version()}, NumPy {np.__version__}, "
-        f"{(time.perf_counter() - start) / 60:.1f} minutes. Monte Carlo error of a coverage near "
-        f"0.95 or a family error near 0.05: {error:.4f}.\n",
         " ".join((__doc__ or "").split("\n\n")[-1].split()) + "\n",
-        f"Our method: coverage within 2 points in {judged['coverage'].sum()} of {len(judged)} "
-        f"cells, family error at most 0.05 in {judged['family error'].sum()}, power at most "
-        f"{100 * judged['below best'].max():.1f} points below the best valid method, above "
-        f"Welch+Holm in {judged.loc[judged['n'] <= 4, 'above Welch'].sum()} of "
-        f"{int((judged['n'] <= 4).sum())} cells with n <= 4.\n",
-        "Cells where our method falls short (`--variance squeezed` finds less and is safer "
-        "there, but hardly where an unpaired baseline is the noisy one):\n",
-        _table(ours.drop(columns="method")) if len(ours) else "None.",
-        "\n## The best that a critical value can do\n",
-        "A baseline noisier than its arms is in every difference, and few seeds cannot show it. An "
-        "oracle that knows how many arms differ, and chooses its critical value for each observed "
-        "ratio of the baseline's variance to the arms', must pay in power for a low family error "
-        "(`benchmarks/oracle.py`; unpaired). Asking also how near the arms stay to the baseline "
-        "does better here, where half of them do nothing, but not where all truly differ "
-        "([statistics.md](statistics.md)):\n",
-        _table(pd.DataFrame(limits(8, 3, 4.0, options.seed) + limits(8, 8, 4.0, options.seed))),
+        _table(summary(rows)),
+        f"\nMonte Carlo error of a family error near 0.05: {monte_carlo_error(options.studies):.4f}"
+        f". Above 0.05 by more than twice that: {len(short)} of {(rows['method'] == OURS).sum()} "
+        f"cells, {len(elsewhere)} of them without a noisier baseline. Such a baseline is in every "
+        "difference, and few seeds cannot show it: the comparison tests for it and warns.\n",
+        "## Looking early\n",
+        "A quarter of the studies. Planned looks spend alpha, naive peeking tests at 0.05 each "
+        "time; an arm stops when it is decided.\n",
+        _table(looks),
         "\n## Every cell\n",
+        "`noise` as in the table above, in the same order: "
+        + "; ".join(f"*{name}*, {text}" for name, text in KINDS.items())
+        + ". K baseline runs.\n",
         _table(rows),
-        "\n## Sequential rule\n",
-        "Same truth; `seeds until decided` is the average over the arms that truly differ.\n",
-        _table(sequential),
+        f"\n`python -m benchmarks.calibrate --studies {options.studies} --seed {options.seed}` on "
+        f"{platform.machine()}, Python {platform.python_version()}, NumPy {np.__version__}, "
+        f"{(time.perf_counter() - start) / 60:.1f} minutes.",
     ]
     return "\n".join(lines) + "\n"
 
 
 def _table(frame: pd.DataFrame) -> str:
     def cell(value: object) -> str:
-        if isinstance(value, float):
-            return "" if math.isnan(value) else f"{value:.3g}" if value >= 1 else f"{value:.3f}"
-        return str(value)
+        return f"{value:.3f}" if isinstance(value, float) else str(value)
 
     rows = [[cell(value) for value in row] for row in frame.itertuples(index=False)]
     return markdown_table([str(name) for name in frame.columns], rows)

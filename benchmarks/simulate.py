@@ -1,39 +1,53 @@
-"""Simulated studies with known truth, and the methods that are held against each other."""
+"""Simulated studies with known truth, and the methods that are held against each other.
+
+Many studies at once. A run's loss is its arm's mean, its seed's share (the same in all arms) and
+its own part, normal. On complete blocks the mixed model is analysis of variance, so all studies of
+a cell are judged together; `judge_one` judges any study by the package's own road.
+
+Shapes: S studies, T arms, A = T + 1 with the baseline, n seeds, N runs.
+"""
 
 from __future__ import annotations
 
+import dataclasses
 import math
-from collections.abc import Callable
 from dataclasses import dataclass
-from functools import lru_cache
 
 import numpy as np
 from scipy import special
 
-from analysis.stats.dunnett import critical_value, one_factor_loadings
-from analysis.stats.linear import Array, Fit, fit_pooled, fit_squeezed
+from analysis.stats.linear import Array
+from analysis.stats.max_t import against_baseline
 from analysis.stats.mixed import fit_mixed
-from analysis.stats.own import guard
-from analysis.stats.textbook_tests import holm, paired, welch
+from analysis.stats.moderated import Averaged, Differences, moderate
+from analysis.stats.own_variance import OwnVariance
+from analysis.stats.planning import Design
+from analysis.stats.posterior import equally_noisy, fit_posterior
 
 SD, DELTA, ALPHA = 0.015, 0.05, 0.05
-OURS = "ours"
+POWER = 0.8
+"""Of the pooled rule for the true effects, were all arms equally noisy."""
+FOURFOLD, WIDE = 4.0, 67.0
+"""Variance of the odd arms or the baseline over the others'; range of sd where they vary."""
+OURS, POOLED, WELCH = "moderated", "pooled", "Welch+Holm"
+BATCH = 250
+"""Studies at once: bounds the memory."""
 
 
 @dataclass(frozen=True, slots=True)
 class Cell:
-    """One kind of study."""
+    """One kind of study; the first half of its arms truly differ from the baseline."""
 
     n_arms: int
     n: int
     rho: float
-    """Correlation of same-seed runs."""
-    ratio: float = 1.0
-    """Variance of the odd ones over the others'."""
+    """Correlation of same-seed runs, of the arms that are not odd."""
+    noise: str = "equal"
+    """``equal``; ``two arms``: the last real and the last null one have fourfold variance of their
+    own part; ``baseline``: it has; ``wide``: the sds of the differences lie log-uniform over a
+    range of 67, other ones in each study."""
     n_baseline: int | None = None
     """Baseline seeds; None: as many as the arms'."""
-    odd: str = "2 arms"
-    """Who has `ratio`: ``2 arms`` (the last null and the last real one) or ``baseline``."""
 
     @property
     def K(self) -> int:  # noqa: N802
@@ -42,102 +56,178 @@ class Cell:
 
 
 @dataclass(frozen=True, slots=True)
+class Studies:
+    """S simulated studies of one layout; arm 0 is the baseline."""
+
+    loss: Array
+    """(S, N)."""
+    arm: np.ndarray
+    seed: np.ndarray
+    truth: Array
+    """(S, T) true differences."""
+
+
+@dataclass(frozen=True, slots=True)
 class Study:
-    """Simulated runs; arm 0 is the baseline."""
+    """One of them."""
 
     loss: Array
     arm: np.ndarray
     seed: np.ndarray
     truth: Array
-    """(T,) true differences."""
 
 
 @dataclass(frozen=True, slots=True)
 class Answer:
-    """What a method says of one study; arrays are (T,)."""
+    """What a method says of S studies: arrays are (S, T)."""
 
     rejected: np.ndarray
     covered: np.ndarray
-    covered_together: bool | None
+    """The simultaneous interval, or the pointwise one where a method has no other."""
 
 
-Method = Callable[[Study], Answer]
+def draw(cell: Cell, rng: np.random.Generator, count: int, effect: float | None = None) -> Studies:
+    """Draw studies; `effect` is each real arm's, else in proportion to its difference's noise."""
+    scale = _scales(cell, rng, count)
+    truth = np.zeros((count, cell.n_arms))
+    real = slice(cell.n_arms // 2)
+    if effect is None:
+        found = Design(SD, cell.rho, cell.n_arms, cell.n_baseline, ALPHA, pooled=True)
+        noise = np.sqrt((scale[:, 1:] ** 2 + scale[:, :1] ** 2) / 2)
+        truth[:, real] = -found.detectable(cell.n, POWER) * noise[:, real]
+    else:
+        truth[:, real] = -effect
+    counts = [cell.K, *[cell.n] * cell.n_arms]
+    arm = np.repeat(np.arange(cell.n_arms + 1), counts)
+    seed = np.concatenate([np.arange(size) for size in counts])
+    shared = rng.normal(0, SD * math.sqrt(cell.rho), (count, max(counts)))
+    own = rng.normal(0, SD * math.sqrt(1 - cell.rho), (count, len(arm)))
+    mean = np.hstack([np.zeros((count, 1)), truth])[:, arm]
+    return Studies(3.69 + mean + shared[:, seed] + scale[:, arm] * own, arm, seed, truth)
 
 
 def simulate(cell: Cell, rng: np.random.Generator, *, null: bool = False) -> Study:
-    """Draw one study: normal seed effects shared by all arms, normal residuals."""
-    truth = np.zeros(cell.n_arms)
-    if not null:
-        truth[: cell.n_arms // 2] = -DELTA
-    scale = np.ones(cell.n_arms + 1)
-    odd = [0] if cell.odd == "baseline" else [cell.n_arms // 2, cell.n_arms]
-    scale[odd] = math.sqrt(cell.ratio)
-    counts = [cell.K, *[cell.n] * cell.n_arms]
-    arm = np.repeat(np.arange(cell.n_arms + 1), counts)
-    seed = np.concatenate([np.arange(count) for count in counts])
-    effect = rng.normal(0, SD * math.sqrt(cell.rho), max(counts))
-    resid = rng.normal(0, SD * math.sqrt(1 - cell.rho), len(arm))
-    loss = 3.69 + np.append(0.0, truth)[arm] + scale[arm] * (effect[seed] + resid)
-    return Study(loss, arm, seed, truth)
+    """Draw one study whose real arms differ by 0.05 nats per token."""
+    studies = draw(cell, rng, 1, 0.0 if null else DELTA)
+    return Study(studies.loss[0], studies.arm, studies.seed, studies.truth[0])
 
 
-def methods(cell: Cell) -> dict[str, Method]:
-    """Return the methods that a cell allows, ours first."""
-    if cell.n == 1:
-        return {OURS: lambda study: _fitted(study, fit_pooled(study.loss, study.arm))}
-    found: dict[str, Method] = {
-        OURS: _guarded,
-        "mixed": lambda study: _fitted(study, fit_mixed(study.loss, study.arm, study.seed)),
-        "pooled": lambda study: _fitted(study, fit_pooled(study.loss, study.arm)),
-        "Welch+Holm": lambda study: _pairwise(study, welch),
+def _scales(cell: Cell, rng: np.random.Generator, count: int) -> Array:
+    """Return the sd of each arm's own part over that of an ordinary one, (count, A)."""
+    scale = np.ones((count, cell.n_arms + 1))
+    if cell.noise == "two arms":
+        scale[:, [cell.n_arms // 2, cell.n_arms]] = math.sqrt(FOURFOLD)
+    elif cell.noise == "baseline":
+        scale[:, 0] = math.sqrt(FOURFOLD)
+    elif cell.noise == "wide":
+        # Differences of any size of noise need a baseline whose runs add none of their own.
+        reach = math.log(WIDE) / 2
+        scale[:, 1:] = math.sqrt(2) * np.exp(rng.uniform(-reach, reach, (count, cell.n_arms)))
+        scale[:, 0] = 0.0
+    return scale
+
+
+def judge_blocks(cell: Cell, studies: Studies) -> dict[str, Answer]:
+    """Judge studies of complete blocks by all methods."""
+    loss = studies.loss.reshape(len(studies.loss), cell.n_arms + 1, cell.n)
+    T, n, df = cell.n_arms, cell.n, cell.n_arms * (cell.n - 1)
+    means = loss.mean(axis=2)
+    variance = _residual_variance(loss - means[:, :, None])
+    estimate = means[:, 1:] - means[:, :1]
+    se = np.sqrt(2 * variance / n)[:, None]
+    own = (loss[:, 1:] - loss[:, :1]).var(axis=2, ddof=1) / (2 * variance[:, None])
+    ratio = OwnVariance(own, np.full(T, n - 1.0))
+    judged = Averaged(np.full(estimate.shape, df), ratio, fit_posterior(ratio))
+    z, miss = np.abs(estimate) / se, np.abs(estimate - studies.truth) / se
+    families = [against_baseline([math.sqrt(0.5)] * k) for k in range(1, T + 1)]
+    equal, unequal = _step_down(z, df, families), _holm(judged.posterior.tail(z, ratio))
+    w = judged.posterior.equal[:, None]
+    return {
+        OURS: Answer(
+            w * equal + (1 - w) * unequal < ALPHA, judged.any(miss, families[-1]) >= ALPHA
+        ),
+        POOLED: Answer(equal < ALPHA, families[-1].tail(miss, df) >= ALPHA),
+        WELCH: _welch(loss, studies.truth),
     }
-    if cell.ratio != 1:
-        found["squeezed"] = lambda study: _fitted(study, fit_squeezed(study.loss, study.arm))
-    if cell.n == cell.K:
-        found["paired t+Holm"] = lambda study: _pairwise(study, paired)
+
+
+def judge_one(loss: Array, arm: np.ndarray, seed: np.ndarray) -> Differences:
+    """Return what the package says of one study, whatever its layout."""
+    return moderate(fit_mixed(loss, arm, seed), loss, arm, seed).against_baseline()
+
+
+def judge_each(studies: Studies) -> dict[str, Answer]:
+    """Judge studies of any layout, one by one."""
+    answers: dict[str, list[tuple[np.ndarray, np.ndarray]]] = {OURS: [], POOLED: []}
+    for loss, truth in zip(studies.loss, studies.truth, strict=True):
+        found = judge_one(loss, studies.arm, studies.seed)
+        alone = dataclasses.replace(found, posterior=equally_noisy())
+        miss = np.abs(found.found.estimate - truth)
+        for name, judged in ((OURS, found), (POOLED, alone)):
+            answers[name].append((judged.p_adj < ALPHA, miss <= judged.half_width(ALPHA)))
+    return {
+        name: Answer(*(np.array(x) for x in zip(*rows, strict=True)))
+        for name, rows in answers.items()
+    }
+
+
+def judge(cell: Cell, studies: Studies) -> dict[str, Answer]:
+    """Judge studies by all methods that their layout allows, a batch at a time."""
+    if cell.n != cell.K:
+        return judge_each(studies)
+    parts = [
+        judge_blocks(
+            cell, Studies(studies.loss[part], studies.arm, studies.seed, studies.truth[part])
+        )
+        for start in range(0, len(studies.loss), BATCH)
+        for part in [slice(start, start + BATCH)]
+    ]
+    return {
+        name: Answer(
+            np.concatenate([part[name].rejected for part in parts]),
+            np.concatenate([part[name].covered for part in parts]),
+        )
+        for name in parts[0]
+    }
+
+
+def _residual_variance(deviation: Array) -> Array:
+    """Return REML's residual variance of (S, A, n) deviations from the arms' means, (S,)."""
+    _, A, n = deviation.shape
+    seed = deviation.mean(axis=1)
+    between = A * (seed**2).sum(axis=1) / (n - 1)
+    total = (deviation**2).sum(axis=(1, 2))
+    within = (total - between * (n - 1)) / ((A - 1) * (n - 1))
+    return np.where(between > within, within, total / (A * (n - 1)))
+
+
+def _step_down(z: Array, df: float, families: list) -> Array:
+    order = np.argsort(-z, axis=1)
+    ranked = np.take_along_axis(z, order, axis=1)
+    single = [family.tail(ranked[:, -k], df) for k, family in enumerate(families, start=1)]
+    return _in_place(np.maximum.accumulate(np.stack(single[::-1], axis=1), axis=1), order)
+
+
+def _holm(p: Array) -> Array:
+    order = np.argsort(p, axis=1)
+    scaled = np.take_along_axis(p, order, axis=1) * np.arange(p.shape[1], 0, -1)
+    return _in_place(np.minimum(np.maximum.accumulate(scaled, axis=1), 1.0), order)
+
+
+def _in_place(ranked: Array, order: np.ndarray) -> Array:
+    found = np.empty_like(ranked)
+    np.put_along_axis(found, order, ranked, axis=1)
     return found
 
 
-def _guarded(study: Study) -> Answer:
-    runs = (study.loss, study.arm, study.seed)
-    return _fitted(study, guard(fit_mixed(*runs), *runs))
+def _welch(loss: Array, truth: Array) -> Answer:
+    n = loss.shape[2]
+    variance = loss.var(axis=2, ddof=1) / n
+    both = variance[:, 1:] + variance[:, :1]
+    df = both**2 / ((variance[:, 1:] ** 2 + variance[:, :1] ** 2) / (n - 1))
+    estimate = loss.mean(axis=2)[:, 1:] - loss.mean(axis=2)[:, :1]
 
+    def p(difference: Array) -> Array:
+        return 2 * special.stdtr(df, -np.abs(difference) / np.sqrt(both))
 
-def _fitted(study: Study, fit: Fit) -> Answer:
-    """Judge as the package does, with critical values interpolated at the arms' mean loading."""
-    found = fit.against_baseline()
-    df = np.full_like(found.df, found.df.min()) if fit.method == "squeezed" else found.df
-    loadings = one_factor_loadings(found.correlation)
-    t = np.abs(found.estimate) / found.se
-    miss = np.abs(found.estimate - study.truth) / found.se
-    pointwise = miss <= special.stdtrit(df, 1 - ALPHA / 2)
-    bounds = step_down_bounds(len(t), round(float(loadings.mean()), 2), df)
-    order = np.argsort(-t / bounds[0])
-    rejected = np.empty(len(t), dtype=bool)
-    rejected[order] = np.logical_and.accumulate(t[order] > bounds[np.arange(len(t)), order])
-    return Answer(rejected, pointwise, bool((miss <= bounds[0]).all()))
-
-
-def step_down_bounds(n_arms: int, loading: float, df_T: Array) -> Array:
-    """Return the (T, T) critical values of step-down Dunnett: by rank of an arm, at each df."""
-    nodes, values = _bounds(n_arms, loading)
-    return np.array([np.interp(1 / df_T, nodes, row) for row in values])
-
-
-@lru_cache(maxsize=64)
-def _bounds(n_arms: int, loading: float) -> tuple[Array, Array]:
-    nodes = np.linspace(1e-4, 1.0, 80)
-    arms = range(n_arms, 0, -1)
-    return nodes, np.array(
-        [[critical_value([loading] * k, 1 / x, ALPHA) for x in nodes] for k in arms]
-    )
-
-
-def _pairwise(study: Study, test: Callable[[Array, Array], tuple[float, float, float]]) -> Answer:
-    base = study.loss[study.arm == 0]
-    p, covered = [], []
-    for t, truth in enumerate(study.truth):
-        mine = study.loss[study.arm == t + 1]
-        p.append(test(mine, base)[2])
-        covered.append(test(mine - truth, base)[2] >= ALPHA)
-    return Answer(holm(p) < ALPHA, np.array(covered), None)
+    return Answer(_holm(p(estimate)) < ALPHA, p(estimate - truth) >= ALPHA / truth.shape[1])

@@ -1,0 +1,292 @@
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from scipy import special
+
+from analysis.stats.dunnett import step_down, two_sided_p
+from analysis.stats.linear import baseline_weights, fit_pooled
+from analysis.stats.mixed import fit_mixed
+from analysis.stats.moderated import moderate
+from analysis.stats.own_variance import OwnVariance
+from analysis.stats.posterior import BLOCK, Posterior, equally_noisy, fit_posterior, gauss_rule
+from analysis.stats.textbook_tests import paired
+
+DEMO = [
+    [2.6316, 2.6643, 2.6498],  # baseline
+    [2.6247, 2.6538, 2.6454],
+    [2.3772, 2.3891, 2.4026],
+    [2.5920, 2.6074, 2.6145],
+    [2.6316, 2.6687, 2.6483],
+    [2.6128, 2.6206, 2.6401],
+    [2.6276, 2.6610, 2.6460],
+    [3.0110, 3.0082, 2.9850],
+]
+
+
+def model(table, *, keep=None, pooled=False):
+    """Return the moderated mixed model of an (A, n) table, or of some of its runs."""
+    table = np.asarray(table, dtype=float)
+    arm, seed = (index.ravel() for index in np.indices(table.shape))
+    keep = np.ones(len(arm), dtype=bool) if keep is None else np.asarray(keep).ravel()
+    runs = table.ravel()[keep], arm[keep], seed[keep]
+    return moderate(fit_mixed(*runs), *runs, pooled=pooled)
+
+
+def noisy(rng, n_arms, n, spread=1.0):
+    own = np.exp(rng.uniform(-spread, spread, (n_arms, 1)))
+    return 3.7 + rng.normal(0, 0.01, n) + 0.005 * own * rng.normal(size=(n_arms, n))
+
+
+def test_the_demo_study_has_the_published_figures():
+    found = model(DEMO).against_baseline()
+    assert found.found.se == pytest.approx(np.full(7, 0.00924134), abs=5e-9)
+    assert found.found.df == pytest.approx(np.full(7, 14.0))
+    assert found.equal == pytest.approx(0.335, abs=5e-4)
+    p = [0.512, 0.0003, 0.0130, 0.809, 0.158, 0.664, 0.0004]
+    assert found.p_adj == pytest.approx(p, abs=5e-4)
+    assert found.p_adj[[1, 2, 6]] == pytest.approx([0.00029, 0.01301, 0.00037], abs=5e-6)
+    half = [0.0242, 0.0375, 0.0320, 0.0242, 0.0440, 0.0238, 0.0572]
+    assert found.half_width(0.05) == pytest.approx(half, abs=6e-5)
+
+
+def plain_grid(R, d, z):
+    """Return w and the averaged tails by sums over a plain grid of log d0 and log s0^2."""
+    log_d0 = np.linspace(np.log(0.02), np.log(1e5), 400)[:, None]
+    u = np.linspace(np.log(R.min()) - 60, np.log(R.max()) + 12, 3000)
+    d0 = np.exp(log_d0)
+    B = d0 / (d0 + np.median(d))
+    log_f = np.log(B * (1 - B)) + np.log(log_d0[1] - log_d0[0]) + np.log(u[1] - u[0])
+    for R_t, d_t in zip(R, d, strict=True):
+        x = R_t * np.exp(-u)
+        log_f = log_f + d_t / 2 * np.log(d_t * x / d0) - special.betaln(d_t / 2, d0 / 2)
+        log_f -= (d_t + d0) / 2 * np.log1p(d_t * x / d0)
+    log_c = np.linspace(-20, 20, 20_001)[:, None]
+    log_equal = d / 2 * (np.log(d / 2 * R) - log_c) - d / 2 * R / np.exp(log_c)
+    log_equal = (log_equal - special.gammaln(d / 2)).sum(axis=1)
+    equal, unequal = np.exp(log_equal).sum() * 0.002, np.exp(log_f)
+    weight = unequal / unequal.sum()
+    tails = []
+    for R_t, d_t in zip(R, d, strict=True):
+        phi = (d_t * R_t + d0 * np.exp(u)) / (d_t + d0)
+        tails.append((weight * 2 * special.stdtr(d_t + d0, -z / np.sqrt(phi))).sum())
+    return equal / (equal + unequal.sum()), np.array(tails)
+
+
+@pytest.mark.parametrize(
+    ("R", "d"),
+    [
+        ([0.04, 0.8, 0.5, 1.2, 2.1], [2.0] * 5),
+        ([0.9, 1.1, 1.0], [2.0, 3.5, 9.0]),
+        ([0.01, 0.3, 9.0], [1.0] * 3),
+        ([0.7, 1.6, 1.2, 0.9], [30.0] * 4),
+    ],
+)
+def test_the_quadrature_agrees_with_a_plain_grid(R, d):
+    R, d = np.array(R), np.array(d)
+    own = OwnVariance(R, d)
+    posterior = fit_posterior(own)
+    for z in (0.7, 2.5, 5.0):
+        w, tails = plain_grid(R, d, z)
+        assert posterior.equal == pytest.approx(w, abs=1e-4)
+        assert posterior.tail(np.full(len(R), z), own) == pytest.approx(tails, abs=1e-4)
+
+
+@pytest.mark.parametrize("d", [1.0, 2.0, 7.5, 40.0])
+def test_one_difference_says_nothing_of_unlikeness_and_is_judged_by_its_own_t(d):
+    own = OwnVariance(np.array([0.6]), np.array([d]))
+    posterior = fit_posterior(own)
+    assert posterior.equal == pytest.approx(0.5, abs=1e-6)
+    for z in (0.5, 2.0, 6.0):
+        expected = 2 * special.stdtr(d, -z / 0.6**0.5)
+        assert posterior.tail(np.array([z]), own) == pytest.approx([expected], abs=1e-4)
+
+
+def test_a_single_pair_of_arms_has_the_paired_t_and_unpaired_the_two_sample_t():
+    table = np.array(DEMO)[[0, 3]]
+    found = model(table).against_baseline()
+    assert found.p_adj == pytest.approx(paired(table[1], table[0])[2], abs=1e-4)
+    y, arm = np.append(table[0], table[1]), np.repeat([0, 1], 3)
+    found = moderate(fit_pooled(y, arm), y, arm, np.arange(6)).against_baseline()
+    expected = two_sided_p(found.found.estimate / found.found.se, 4)
+    assert found.p_own == pytest.approx(expected)
+    assert found.p_adj == pytest.approx(expected, abs=1e-4)
+
+
+def test_at_fixed_prior_it_is_limma_s_moderated_t(r_numbers):
+    known = r_numbers["limma"]
+    y = np.array(known["differences"])
+    own = OwnVariance(y.var(axis=1, ddof=1) / 4, np.full(8, 3.0))
+    prior = [np.array([known[name]]) for name in ("d0", "s2_prior")]
+    posterior = Posterior(np.array(0.0), prior[0], prior[1] / 4, np.ones(1))
+    variance, df = posterior.moderated(own.ratio, own.df)
+    assert 4 * variance[:, 0] == pytest.approx(np.array(known["squeezed"]), rel=1e-9)
+    assert df[:, 0] == pytest.approx(known["df"], rel=1e-9)
+    assert posterior.tail(np.abs(y.mean(axis=1)), own) == pytest.approx(known["p"], rel=1e-8)
+
+
+@pytest.mark.parametrize(("d0", "df", "variance"), [(1e9, 1e9, 1.3), (1e-9, 4.0, 0.2)])
+def test_a_firm_prior_replaces_the_own_variance_and_a_vague_one_leaves_it(d0, df, variance):
+    own = OwnVariance(np.array([0.2]), np.array([4.0]))
+    one = np.ones(1)
+    tail = Posterior(np.array(0.0), one * d0, one * 1.3, one).tail(one * 2.0, own)
+    assert tail == pytest.approx([2 * special.stdtr(df, -2 / variance**0.5)], rel=1e-6)
+
+
+def test_many_equally_noisy_arms_are_found_so_and_unequal_ones_are_not():
+    rng = np.random.default_rng(0)
+    d = np.full(40, 7.0)
+    chance = rng.chisquare(7, 40) / 7
+    even = fit_posterior(OwnVariance(chance, d))
+    uneven = fit_posterior(OwnVariance(chance * np.exp(rng.normal(0, 1, 40)), d))
+    assert even.equal > 0.8
+    assert uneven.equal < 1e-6
+    own = OwnVariance(np.ones(1), np.array([7.0]))
+    assert even.tail(np.array([2.0]), own)[0] == pytest.approx(2 * special.ndtr(-2.0), abs=0.005)
+
+
+def test_an_arm_of_one_run_has_the_prior_s_noise_and_is_marked():
+    keep = np.ones((8, 3), dtype=bool)
+    keep[2, 1:] = False
+    found = model(DEMO, keep=keep).against_baseline()
+    assert found.own_unknown == (False, True, *[False] * 5)
+    posterior = found.posterior
+    own = OwnVariance(np.array([123.0]), np.zeros(1))
+    expected = 2 * special.stdtr(posterior.d0, -2 / np.sqrt(posterior.s2)) @ posterior.weight
+    assert posterior.tail(np.array([2.0]), own) == pytest.approx([expected])
+    assert found.half_width(0.05)[1] > 5 * found.half_width(0.05)[0]
+    assert np.isnan(found.p_own[1])
+
+
+def test_arms_of_one_run_each_are_judged_by_the_model_alone():
+    y, arm = np.array([3.70, 3.71, 3.69, 3.72, 3.60, 3.66]), np.array([0, 0, 0, 0, 1, 2])
+    fit = fit_pooled(y, arm)
+    found = moderate(fit, y, arm, np.arange(6)).against_baseline()
+    assert found.equal == 1
+    t = found.found.estimate / found.found.se
+    loadings = np.full(2, (1 / 5) ** 0.5)
+    assert found.p_adj == pytest.approx(step_down(t, loadings, 3), rel=1e-6)
+
+
+def test_pooled_is_the_model_alone_whatever_the_own_variances_say():
+    found = model(DEMO, pooled=True).against_baseline()
+    t = found.found.estimate / found.found.se
+    assert found.p_adj == pytest.approx(step_down(t, np.full(7, 0.5**0.5), 14), rel=1e-6)
+    assert found.half_width(0.05) == pytest.approx(np.full(7, found.half_width(0.05)[0]))
+    assert found.p_own[1] == pytest.approx(paired(DEMO[2], DEMO[0])[2])
+
+
+def test_no_figure_depends_on_what_else_is_asked():
+    whole = model(DEMO)
+    L = baseline_weights(8)
+    alone = [whole.contrast(row) for row in L]
+    together = whole.contrast(np.vstack([L, np.eye(8)[1] - np.eye(8)[2]]))
+    assert [one.p_raw[0] for one in alone] == pytest.approx(together.p_raw[:7], rel=1e-12)
+    each = [one.half_width_each(0.05)[0] for one in alone]
+    assert each == pytest.approx(together.half_width_each(0.05)[:7], rel=1e-7)
+
+
+@given(
+    draw=st.integers(0, 10**6),
+    n_arms=st.integers(3, 6),
+    n=st.integers(2, 4),
+    shift=st.floats(-5, 5),
+    scale=st.floats(0.01, 100),
+)
+@settings(max_examples=25, deadline=None)
+def test_order_shift_and_scale_change_nothing(draw, n_arms, n, shift, scale):
+    rng = np.random.default_rng(draw)
+    table = noisy(rng, n_arms, n)
+    found = model(table).against_baseline()
+    order = rng.permutation(n_arms - 1)
+    moved = scale * (table[np.append(0, 1 + order)][:, rng.permutation(n)] + shift)
+    other = model(moved).against_baseline()
+    assert other.equal == pytest.approx(found.equal, abs=1e-6)
+    assert other.p_adj == pytest.approx(found.p_adj[order], abs=1e-6)
+    half = found.half_width(0.05)[order]
+    assert other.half_width(0.05) / scale == pytest.approx(half, rel=1e-4)
+
+
+@given(
+    draw=st.integers(0, 10**6),
+    n_arms=st.integers(2, 7),
+    n=st.integers(2, 5),
+    alpha=st.sampled_from([0.2, 0.05, 0.001]),
+    rope=st.floats(1e-4, 0.05),
+)
+@settings(max_examples=40, deadline=None)
+def test_p_intervals_and_equivalence_agree_with_each_other(draw, n_arms, n, alpha, rope):
+    rng = np.random.default_rng(draw)
+    table = noisy(rng, n_arms, n, spread=3.0)
+    table[1] -= 0.02
+    found = model(table, keep=[[True] * n, [True] * n, *[rng.random(n) < 0.8] * (n_arms - 2)])
+    found = found.against_baseline()
+    if not (found.found.df > 1.5).all():
+        return
+    p, size = found.p_adj, np.abs(found.found.estimate)
+    assert (found.p_raw <= p * 1.001 + 1e-6).all()
+    assert (p <= 1 + 1e-9).all()
+    half, each = found.half_width(alpha), found.half_width_each(alpha)
+    assert (each <= half * 1.001).all()
+    assert (p[size > half * 1.001] < alpha).all()
+    assert (
+        np.array_equal(found.p_raw < alpha, size > each) or np.min(np.abs(size / each - 1)) < 1e-4
+    )
+    same = found.equivalence(rope, alpha)
+    inside = same.p_adj < alpha * (1 - 1e-6)
+    assert (size + same.half_width < rope * (1 + 1e-5))[inside].all()
+    assert (same.p_adj[size >= rope] >= 0.5).all()
+
+
+def test_equivalence_is_two_one_sided_tests_adjusted_by_holm():
+    found = model(DEMO, pooled=True).against_baseline()
+    gap = 0.04 - np.abs(found.found.estimate)
+    one_sided = special.stdtr(14.0, -gap / found.found.se)
+    ranked = np.sort(one_sided)
+    holm = np.minimum(np.maximum.accumulate(ranked * np.arange(7, 0, -1)), 1)
+    assert np.sort(found.equivalence(0.04, 0.05).p_adj) == pytest.approx(holm)
+
+
+def test_power_is_half_where_the_difference_is_the_half_width_of_a_certain_noise():
+    rng = np.random.default_rng(3)
+    found = model(noisy(rng, 5, 60, spread=0.0)).against_baseline()
+    half = found.half_width(0.05)
+    assert found.power(float(half[0]), half)[0] == pytest.approx(0.5, abs=0.01)
+    assert (found.power(0.0, half) < 0.025).all()
+    assert (found.power(10 * float(half.max()), half) > 0.999).all()
+
+
+def test_studies_of_one_design_can_be_judged_at_once():
+    rng = np.random.default_rng(1)
+    R, d = rng.chisquare(3, (6, 4)) / 3, np.full(4, 3.0)
+    together = fit_posterior(OwnVariance(R, d))
+    z = np.full((6, 4), 2.0)
+    for i, row in enumerate(R):
+        own = OwnVariance(row, d)
+        alone = fit_posterior(own)
+        assert together.equal[i] == pytest.approx(alone.equal, rel=1e-9)
+        tails = together.tail(z, OwnVariance(R, d))[i]
+        assert tails == pytest.approx(alone.tail(z[i], own), rel=1e-9)
+
+
+def test_more_arms_than_a_block_are_the_sum_of_all():
+    rng = np.random.default_rng(2)
+    R = rng.chisquare(4, BLOCK + 9) / 4
+    own = OwnVariance(R, np.full(len(R), 4.0))
+    turned = OwnVariance(R[::-1], own.df)
+    assert fit_posterior(own).equal == pytest.approx(fit_posterior(turned).equal, rel=1e-9)
+    z = np.full(len(R), 2.0)
+    tails = fit_posterior(own).tail(z, own)
+    assert tails == pytest.approx(fit_posterior(turned).tail(z, turned)[::-1], rel=1e-7)
+
+
+def test_a_reduced_rule_has_the_moments_of_its_measure():
+    x, weight = np.linspace(-2, 3, 50), np.full(50, 0.02)
+    nodes, weights = gauss_rule(x, weight, 5)
+    for power in range(10):
+        assert weights @ nodes**power == pytest.approx(weight @ x**power, rel=1e-9)
+
+
+def test_nothing_known_of_any_difference_leaves_the_model_alone():
+    posterior = fit_posterior(OwnVariance(np.ones(3), np.zeros(3)))
+    assert posterior.equal == equally_noisy().equal == 1
