@@ -120,7 +120,7 @@ def summary(rows: pd.DataFrame) -> pd.DataFrame:
         for method in (OURS, POOLED, WELCH):
             mine = of_kind[of_kind["method"] == method]
             row[f"family error, {method}"] = _range(mine["family error"])
-        for n in (3, 6):
+        for n in sorted(set(of_kind["n"])):
             for method in (OURS, POOLED, WELCH):
                 mine = of_kind[(of_kind["method"] == method) & (of_kind["n"] == n)]
                 row[f"power, n {n}, {method}"] = _range(mine["power"])

@@ -52,8 +52,8 @@ def test_the_demo_study_has_the_published_figures():
 
 def plain_grid(R, d, z):
     """Return w and the averaged tails by sums over a plain grid of log d0 and log s0^2."""
-    log_d0 = np.linspace(np.log(0.02), np.log(1e5), 400)[:, None]
-    u = np.linspace(np.log(R.min()) - 60, np.log(R.max()) + 12, 3000)
+    log_d0 = np.linspace(np.log(0.02), np.log(1e5), 250)[:, None]
+    u = np.linspace(np.log(R.min()) - 60, np.log(R.max()) + 12, 1500)
     d0 = np.exp(log_d0)
     B = d0 / (d0 + np.median(d))
     log_f = np.log(B * (1 - B)) + np.log(log_d0[1] - log_d0[0]) + np.log(u[1] - u[0])
