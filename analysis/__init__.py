@@ -2,7 +2,7 @@
 
 >>> import analysis
 >>> analysis.seeds_needed(delta=0.025, sd=0.015, rho=0.4, n_arms=8)
-6
+7
 
 Names are imported when they are first used, so that ``python -m analysis --help`` is quick.
 """
@@ -14,9 +14,9 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from analysis.audit.verify import verify
-    from analysis.comparison.compare import Comparison, compare
+    from analysis.comparison.compare import compare, decide
+    from analysis.comparison.result import Comparison
     from analysis.comparison.rules import Rules
-    from analysis.comparison.sequential import decide
     from analysis.errors import AnalysisError
     from analysis.questions.batch_size import batch_size
     from analysis.questions.design import design
@@ -25,24 +25,24 @@ if TYPE_CHECKING:
     from analysis.questions.plan import Pilot, pilot_of, plan
     from analysis.questions.stack import stack
     from analysis.runs.tables import read_runs
-    from analysis.stats.power import Design, seeds_needed
+    from analysis.stats.planning.design import Design, seeds_needed
 
 _HOME = {
     "AnalysisError": "errors",
-    "Comparison": "comparison.compare",
-    "Design": "stats.power",
+    "Comparison": "comparison.result",
+    "Design": "stats.planning.design",
     "Pilot": "questions.plan",
     "Rules": "comparison.rules",
     "analyse": "questions.design_effects",
     "batch_size": "questions.batch_size",
     "compare": "comparison.compare",
-    "decide": "comparison.sequential",
+    "decide": "comparison.compare",
     "design": "questions.design",
     "noise": "questions.noise",
     "pilot_of": "questions.plan",
     "plan": "questions.plan",
     "read_runs": "runs.tables",
-    "seeds_needed": "stats.power",
+    "seeds_needed": "stats.planning.design",
     "stack": "questions.stack",
     "verify": "audit.verify",
 }

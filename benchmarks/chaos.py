@@ -12,7 +12,6 @@ as in the undisturbed run, and no cell may be run by two processes at once.
 from __future__ import annotations
 
 import argparse
-import json
 import os
 import random
 import shutil
@@ -30,6 +29,7 @@ from pathlib import Path
 from benchmarks.report import machine, table, write_section
 from harness.cell.lock import LOCK_FILE
 from harness.records import read_record
+from harness.records.files import read_json_lines
 
 PAGE = Path(__file__).parent.parent / "docs" / "chaos.md"
 STUDY = [
@@ -195,7 +195,7 @@ def outcome(runs: Path) -> Outcome:
     found = {}
     for path in sorted(runs.rglob("record.json")):
         r, folder = read_record(path), path.parent
-        rows = [json.loads(line) for line in (folder / "metrics.jsonl").open(encoding="utf-8")]
+        rows = read_json_lines(folder / "metrics.jsonl")
         steps = [{k: v for k, v in row.items() if k not in TIMING} for row in rows]
         contents = [(folder / name).read_bytes() for name in ("test_losses.npy", "samples.jsonl")]
         found[r.cell] = (r.status, r.step, r.tokens, r.losses, r.fingerprints, steps, *contents)

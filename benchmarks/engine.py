@@ -64,7 +64,7 @@ def available(peer: str, options: argparse.Namespace) -> bool:
 
 def describe(options: argparse.Namespace) -> str:
     allocator = {
-        "keep": "the C library's malloc, told to keep freed memory (`harness.engine.kernels`)",
+        "keep": "the C library's malloc, told to keep freed memory (`harness.engine.memory`)",
         "default": "the C library's malloc as it comes",
     }[options.allocator]
     absent = [name for name in options.peers.split(",") if not available(name, options)]

@@ -15,15 +15,14 @@ import argparse
 import math
 import os
 import tempfile
-from pathlib import Path
 
 from benchmarks.report import machine, table, write_section
 from harness.cell.step_timing import Trial
 from harness.config import ConfigError
 from harness.config.compose import load
+from harness.records.files import CONF_DIR
 from harness.throughput import measure_apart
 
-CATALOGUE = Path(__file__).parent.parent / "conf" / "intervention"
 OTHER_FORMAT = ("no_amp",)
 """Arms that train in another number format than the one compared here."""
 
@@ -53,7 +52,7 @@ def main() -> None:
 
 
 def catalogue() -> list[str]:
-    names = sorted(path.stem for path in CATALOGUE.glob("*.yaml"))
+    names = sorted(path.stem for path in (CONF_DIR / "intervention").glob("*.yaml"))
     return [name for name in names if name not in ("baseline", *OTHER_FORMAT)]
 
 

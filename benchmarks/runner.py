@@ -25,7 +25,7 @@ from benchmarks.report import machine, table, write_section
 from harness.cell.freeze import freeze, load_frozen
 from harness.config.compose import load
 from harness.study import runner
-from harness.study.plan import Cell
+from harness.study.plan import PlannedCell
 from harness.study.slots import Slot, plan_slots
 
 ARMS = ("baseline", "qkv_bias", "no_dropout", "gradient_clipping")
@@ -95,9 +95,9 @@ def start_up(base: str) -> list[dict[str, str]]:
             begun[cell.folder] = time.time()
             super()._start(function, cell, *arguments)
 
-        def _settle(self, trial, queue) -> None:
+        def _settle(self, trial) -> None:
             ended[trial.cell.folder] = time.time()
-            super()._settle(trial, queue)
+            super()._settle(trial)
 
     original, runner._Runner = runner._Runner, Timed  # type: ignore[misc]
     run_quietly(cells)
@@ -119,18 +119,18 @@ def stamp(model: torch.nn.Module, step: int, folder: str) -> None:
     (Path(folder) / f"{os.getpid()}").write_text(f"{time.time()}")
 
 
-def frozen(n: int, overrides: list[str], arms: tuple[str, ...] = ARMS) -> list[Cell]:
+def frozen(n: int, overrides: list[str], arms: tuple[str, ...] = ARMS) -> list[PlannedCell]:
     """Return so many frozen demo cells of the arms, with as many seeds as needed."""
     found = []
     for i in range(n):
         arm, seed = arms[i % len(arms)], i // len(arms)
         chosen = ["hardware=cpu", "study_name=b", f"seed={seed}", f"+intervention={arm}"]
         config = load([*chosen, *overrides])
-        found.append(Cell(folder=freeze(config), config=config))
+        found.append(PlannedCell(config, freeze(config)))
     return found
 
 
-def run_quietly(cells: list[Cell]) -> None:
+def run_quietly(cells: list[PlannedCell]) -> None:
     """Run cells as a study does, with its lines thrown away."""
     original, runner.say = runner.say, lambda text: None
     runner.Screen.say = lambda self, text: None  # type: ignore[method-assign]
@@ -138,7 +138,7 @@ def run_quietly(cells: list[Cell]) -> None:
     runner.say = original
 
 
-def bare(cells: list[Cell]) -> None:
+def bare(cells: list[PlannedCell]) -> None:
     """Train the cells in one process a slot, each its share."""
     slots = plan_slots(cells[0].config.hardware)
     context = multiprocessing.get_context("forkserver")
@@ -203,7 +203,9 @@ class Watcher:
                 complete(t.model, self.encoding, prompt, config.sample, generator(0, "sample"))
 
 
-def clocked(function: Callable[[list[Cell]], None], cells: list[Cell]) -> tuple[float, float]:
+def clocked(
+    function: Callable[[list[PlannedCell]], None], cells: list[PlannedCell]
+) -> tuple[float, float]:
     """Return wall-clock and processor seconds, this process's and its cells'."""
     wall, processor = time.perf_counter(), processor_seconds()
     function(cells)

@@ -9,7 +9,6 @@ Shapes: S studies, T arms, A = T + 1 with the baseline, n seeds, N runs.
 
 from __future__ import annotations
 
-import dataclasses
 import math
 from dataclasses import dataclass
 
@@ -17,12 +16,12 @@ import numpy as np
 from scipy import special
 
 from analysis.stats.linear import Array
-from analysis.stats.max_t import against_baseline
 from analysis.stats.mixed import fit_mixed
-from analysis.stats.moderated import Averaged, Differences, moderate
-from analysis.stats.own_variance import OwnVariance
-from analysis.stats.planning import Design
-from analysis.stats.posterior import equally_noisy, fit_posterior
+from analysis.stats.moderated.max_t import against_baseline
+from analysis.stats.moderated.model import Averaged, Differences, moderate
+from analysis.stats.moderated.own_variance import OwnVariance
+from analysis.stats.moderated.posterior import fit_posterior
+from analysis.stats.planning.design import Design
 
 SD, DELTA, ALPHA = 0.015, 0.05, 0.05
 POWER = 0.8
@@ -151,24 +150,23 @@ def judge_blocks(cell: Cell, studies: Studies) -> dict[str, Answer]:
     }
 
 
-def judge_one(loss: Array, arm: np.ndarray, seed: np.ndarray) -> Differences:
+def judge_one(loss: Array, arm: np.ndarray, seed: np.ndarray, *, pooled: bool) -> Differences:
     """Return what the package says of one study, whatever its layout."""
-    return moderate(fit_mixed(loss, arm, seed), loss, arm, seed).against_baseline()
+    return moderate(fit_mixed(loss, arm, seed), loss, arm, seed, pooled=pooled).against_baseline()
 
 
 def judge_each(studies: Studies) -> dict[str, Answer]:
     """Judge studies of any layout, one by one."""
-    answers: dict[str, list[tuple[np.ndarray, np.ndarray]]] = {OURS: [], POOLED: []}
-    for loss, truth in zip(studies.loss, studies.truth, strict=True):
-        found = judge_one(loss, studies.arm, studies.seed)
-        alone = dataclasses.replace(found, posterior=equally_noisy())
-        miss = np.abs(found.found.estimate - truth)
-        for name, judged in ((OURS, found), (POOLED, alone)):
-            answers[name].append((judged.p_adj < ALPHA, miss <= judged.half_width(ALPHA)))
-    return {
-        name: Answer(*(np.array(x) for x in zip(*rows, strict=True)))
-        for name, rows in answers.items()
-    }
+    answers = {}
+    for name, pooled in ((OURS, False), (POOLED, True)):
+        rejected, covered = [], []
+        for loss, truth in zip(studies.loss, studies.truth, strict=True):
+            found = judge_one(loss, studies.arm, studies.seed, pooled=pooled)
+            rejected.append(found.p_adj < ALPHA)
+            miss = np.abs(found.found.estimate - truth)
+            covered.append(miss <= found.half_width(ALPHA))
+        answers[name] = Answer(np.array(rejected), np.array(covered))
+    return answers
 
 
 def judge(cell: Cell, studies: Studies) -> dict[str, Answer]:

@@ -17,17 +17,24 @@ from omegaconf import DictConfig
 from omegaconf.errors import OmegaConfBaseException
 from yaml import YAMLError
 
-from harness.cell.console import open_streams, say
-from harness.cell.exits import EXIT_REFUSED, EXIT_STOPPED, StudyFailed, same_command
-from harness.cell.freeze import describe, finished_record, freeze, locate
+from harness.cell.console import (
+    EXIT_REFUSED,
+    EXIT_STOPPED,
+    StudyFailed,
+    open_streams,
+    same_command,
+    say,
+)
+from harness.cell.start import start_cell
 from harness.config import ConfigError
 from harness.config.compose import CONFIG_NAME, resolve
-from harness.config.messages import CONF_DIR, explain
+from harness.config.messages import explain
 from harness.records import Status
-from harness.records.versions import note_command
+from harness.records.cell import describe
+from harness.records.files import CONF_DIR
 from harness.study.outcome import over_budget, written_since
-from harness.study.plan import Cell
-from harness.study.slots import plan_slots, torchrun
+from harness.study.plan import PlannedCell
+from harness.study.slots import plan_slots
 
 
 @hydra.main(config_path=str(CONF_DIR), config_name=CONFIG_NAME, version_base="1.3")
@@ -39,28 +46,23 @@ def run_one(_: DictConfig) -> None:
         if config.study.arms and not in_sweep:
             raise ConfigError(f"study.arms={config.study.arms} is a sweep: add -m")
         plan_slots(config.hardware)  # refuses a device that is not here
-        folder = locate(config)
-        done = None if config.overwrite else finished_record(folder)
-        if done is None and (over := over_budget(config.budget, folder.parent.parent)):
+        cell = PlannedCell(config)
+        done = None if config.overwrite else cell.result()
+        if done is None and (over := over_budget(config.budget, cell.study)):
             raise ConfigError(f"{over}: raise it to train this cell")
-        freeze(config, folder)
+        cell.freeze()
         if not in_sweep:  # a sweep has noted all of its cells
-            note_command(folder.parent.parent, [Cell(folder=folder, config=config).entry])
+            cell.study.note_command([cell.entry])
     except ValueError as error:  # ConfigError, DataError, RecordError
         if in_sweep:
             raise
         sys.exit(_refuse(str(error)))
     if done is not None:
-        say(f"nothing to do, already {describe(done, folder)}")
+        say(f"nothing to do, already {describe(done, cell.folder)}")
         return
-    if config.hardware.n_devices > 1:
-        code = torchrun(folder, config.hardware.n_devices)
-    else:
-        from harness.cell.train import report  # imports torch
-
-        code = report(folder)
+    code = start_cell(cell.folder, config.hardware.n_devices)
     if code and not in_sweep:  # a sweep looks at the records of all its cells
-        record = written_since(folder)
+        record = written_since(cell)
         sys.exit(_stopped() if record and record.status is Status.PREEMPTED else code)
 
 

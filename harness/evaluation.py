@@ -25,12 +25,8 @@ def sequence_losses(
 ) -> np.ndarray:
     """Return the mean cross-entropy of each sequence, float32 [n_sequences], nats per token.
 
-    Parameters
-    ----------
-    tokens
-        uint16, at least n_sequences * block_size + 1 of them; read from the first on.
-    batch_size
-        Sequences per forward pass: speed and memory only.
+    The sequences are the first of `tokens`, uint16, of which there is one more for the last target;
+    `batch_size` of them share a forward pass: speed and memory only.
     """
     device = next(model.parameters()).device
     losses = np.empty(n_sequences, dtype=np.float32)
@@ -65,12 +61,7 @@ def complete(
 ) -> str:
     """Return the prompt with ``config.tokens`` sampled tokens behind it.
 
-    Parameters
-    ----------
-    model
-        Its context cuts long texts from the left.
-    generator
-        CPU generator: the same one gives the same completion.
+    The model's context cuts long texts from the left; the same CPU generator gives the same text.
     """
     device = next(model.parameters()).device
     ids = encoding.encode_ordinary(prompt) or [encoding.eot_token]

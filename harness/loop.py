@@ -18,8 +18,8 @@ from harness.engine.precision import Precision
 from harness.engine.randomness import seed_global
 from harness.evaluation import sequence_losses
 from harness.events import Events
-from harness.model import GPT, cross_entropy
-from harness.optim import clip_gradients
+from harness.model import GPT, cross_entropy, set_progress
+from harness.optim import clip_gradients, load_state, set_rates
 
 
 class Diverged(Exception):  # noqa: N818 - a result, not an error
@@ -71,7 +71,7 @@ class Training:
     def load_state_dict(self, state: dict[str, Any]) -> None:
         """Restore what `state_dict` returned."""
         self.model.load_state_dict(state["model"])
-        self.optimizer.load_state_dict(state["optimizer"])
+        load_state(self.optimizer, state["optimizer"])
         if state["scaler"]:
             self.precision.scaler.load_state_dict(state["scaler"])
         self.events.load_state_dict(state["events"])
@@ -92,40 +92,55 @@ class Nobody:
         """Do nothing."""
 
 
+@dataclass(frozen=True, slots=True)
+class StepDone:
+    """What an optimiser step is known by; the tensors may still be under way on the device."""
+
+    loss: Tensor
+    """Mean over this process's share of the batch, nats per token."""
+    grad_norm: Tensor
+    """Of all gradients together, before they are clipped."""
+    lr: float
+    """``optim.lr`` times the schedule's factor."""
+
+
 def train(training: Training, observer: Observer) -> None:
     """Train from ``training.step`` to the end of the token budget.
 
-    Raises
-    ------
-    Diverged
-        After ``train.max_skipped_steps`` steps in a row without a finite gradient, or if the last
-        tenth of the training had none.
+    `Diverged` after ``train.max_skipped_steps`` steps in a row without a finite gradient, or if the
+    last tenth of the training had none.
     """
-    t, config = training, training.config
+    t, n_steps = training, training.config.n_steps
     t.model.train()
-    for step in range(t.step, config.n_steps):
-        lr = config.optim.lr * t.schedule(step, config.n_steps)
-        for group in t.optimizer.param_groups:
-            group["lr"] = lr
-
-        loss = accumulate_gradients(t, step)
-        t.precision.unscale(t.optimizer)
-        t.events.gradients_ready(t.model, step)
-        grad_norm = clip_gradients(t.model, config.optim.grad_clip)
-
-        t.unread.append(t.precision.step(t.optimizer, grad_norm))
-        t.optimizer.zero_grad(set_to_none=True)
-        t.events.step_done(t.model, step)
-
-        t.step = step + 1
-        if t.device.type == "cpu" or len(t.unread) == config.train.max_skipped_steps:
-            t.count_skipped()
-        observer.step_done(loss, grad_norm, lr)
-        if t.skipped_in_a_row >= config.train.max_skipped_steps:
+    for step in range(t.step, n_steps):
+        done = train_step(t, step)
+        observer.step_done(done.loss, done.grad_norm, done.lr)
+        if t.skipped_in_a_row >= t.config.train.max_skipped_steps:
             raise Diverged(_not_finite(t))
     t.count_skipped()
-    if t.skipped_in_a_row > max(1, config.n_steps // 10):
+    if t.skipped_in_a_row > max(1, n_steps // 10):
         raise Diverged(_not_finite(t))
+
+
+def train_step(t: Training, step: int) -> StepDone:
+    """Take one optimiser step on the global batch number `step`."""
+    config = t.config
+    lr = config.optim.lr * t.schedule(step, config.n_steps)
+    set_rates(t.optimizer, lr)
+
+    loss = accumulate_gradients(t, step)
+    t.precision.unscale(t.optimizer)
+    t.events.gradients_ready(t.model, step)
+    grad_norm = clip_gradients(t.model, config.optim.grad_clip)
+
+    t.unread.append(t.precision.step(t.optimizer, grad_norm))
+    t.optimizer.zero_grad(set_to_none=True)
+    t.events.step_done(t.model, step)
+
+    t.step = step + 1
+    if t.device.type == "cpu" or len(t.unread) == config.train.max_skipped_steps:
+        t.count_skipped()
+    return StepDone(loss, grad_norm, lr)
 
 
 def _not_finite(t: Training) -> str:
@@ -137,6 +152,7 @@ def _not_finite(t: Training) -> str:
 
 def accumulate_gradients(t: Training, step: int) -> Tensor:
     """Back-propagate this process's share of a global batch; return its mean loss."""
+    set_progress(t.model, step / t.config.n_steps)
     share = t.world.share(t.config.train.batch_size)
     x_BT, y_BT = (to_device(whole[share], t.device) for whole in t.batches(step))
     micro_batches = list(zip(x_BT.split(t.micro_batch), y_BT.split(t.micro_batch), strict=True))  # type: ignore[no-untyped-call]
@@ -153,6 +169,7 @@ def accumulate_gradients(t: Training, step: int) -> Tensor:
 
 def evaluate(t: Training, tokens: np.ndarray, n_sequences: int) -> np.ndarray:
     """Return the loss of each of the first sequences of `tokens`, shared out over the processes."""
+    set_progress(t.model, t.step / t.config.n_steps)
     share, block_size = t.world.share(n_sequences), t.config.model.block_size
     losses = np.zeros(n_sequences, dtype=np.float32)
     t.events.before_eval(t.model)

@@ -1,13 +1,18 @@
 """The GPT that studies train, with slots for what interventions swap.
 
-Shape suffixes: B batch, T time, C channels (n_embd), H heads, D head size, V vocabulary.
-Every slot's factory is called with the `ModelConfig` and must define ``reset_parameters`` on
-each module that owns parameters, so that `harness.engine.randomness` can key every draw.
+Shape suffixes: B batch, T time, C channels (n_embd), V vocabulary.
+
+A slot's factory gets the slot's own arguments and what its signature asks for by name: ``config``,
+the `ModelConfig`, and ``layer``, the block's index from 0 (n_layer for the norm before the head).
+A part whose ``forward`` asks for ``ctx`` gets the `Context` of the pass. Each module that owns
+parameters defines ``reset_parameters``, so that `harness.engine.randomness` can key every draw.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable
+from functools import partial
+from inspect import signature
 from typing import Any
 
 import torch
@@ -15,9 +20,17 @@ from hydra.utils import instantiate
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from harness.config import ModelConfig, Slot
+from harness.config import ConfigError, ModelConfig, Slot
 from harness.engine.head_loss import linear_cross_entropy
-from harness.engine.kernels import causal_attention, dropout, gelu_tanh, linear
+from harness.engine.kernels import dropout
+from harness.modules import MLP, CausalSelfAttention, Context, Linear
+
+__all__ = [
+    "GPT", "MLP", "Block", "CausalSelfAttention", "Context", "Dropout", "Head", "LayerNorm",
+    "LearnedPositions", "Linear", "ModelConfig", "TokenEmbedding", "build", "build_part",
+    "build_slot", "call", "count_parameters", "cross_entropy", "flops_per_token",
+    "set_progress", "slot_factory",
+]  # fmt: skip
 
 
 def slot_factory(slot: Slot) -> Callable[..., Any]:
@@ -31,11 +44,48 @@ def build_slot(slot: Slot, *args: Any) -> Any:
     return slot_factory(slot)(*args)
 
 
-class LayerNorm(nn.LayerNorm):
-    """Layer normalisation with scale and shift."""
+def build_part(slot: Slot, config: ModelConfig, layer: int | None = None) -> Any:
+    """Return the module of a slot of the model; see the top of this file."""
+    factory: partial[Any] = slot_factory(slot)  # type: ignore[assignment]
+    wanted = signature(factory.func)
+    known = {"config": config} | ({} if layer is None else {"layer": layer})
+    given = {name: known[name] for name in known if name in wanted.parameters}
+    given |= factory.keywords
+    try:
+        wanted.bind(**given)
+    except TypeError as error:
+        raise ConfigError(
+            f"{slot['_target_']}: {error}; a slot's factory gets the slot's arguments, and the "
+            f"model's {' and '.join(known)} if it names them"
+        ) from error
+    part = factory.func(**given)
+    part.asks_ctx = "ctx" in signature(part.forward).parameters
+    return part
 
-    def __init__(self, config: ModelConfig, eps: float = 1e-5) -> None:
-        super().__init__(config.n_embd, eps=eps)
+
+def call(part: nn.Module, x: Tensor, ctx: Context) -> Tensor:
+    """Return part(x), or part(x, ctx) if it asks for it."""
+    return part(x, ctx) if getattr(part, "asks_ctx", False) else part(x)  # type: ignore[no-any-return]
+
+
+def set_progress(model: nn.Module, fraction: float) -> None:
+    """Tell a model that keeps it which fraction of all steps was taken."""
+    if isinstance(progress := getattr(model, "progress", None), Tensor):
+        progress.fill_(fraction)
+
+
+class TokenEmbedding(nn.Embedding):
+    """A learned vector for each token id."""
+
+    def __init__(self, config: ModelConfig) -> None:
+        super().__init__(config.vocab_size, config.n_embd)
+
+
+class LayerNorm(nn.LayerNorm):
+    """Layer normalisation with scale and, unless `bias` is false, shift."""
+
+    def __init__(self, config: ModelConfig, eps: float = 1e-5, bias: bool = True) -> None:
+        super().__init__(config.n_embd, eps=eps, bias=bias)
 
 
 class Dropout(nn.Dropout):
@@ -44,14 +94,6 @@ class Dropout(nn.Dropout):
     def forward(self, x: Tensor) -> Tensor:
         """Return x with elements dropped while training."""
         return dropout(x, self.p) if self.training else x
-
-
-class Linear(nn.Linear):
-    """A linear layer that uses the whole processor."""
-
-    def forward(self, x: Tensor) -> Tensor:
-        """Return x @ weight.T + bias."""
-        return linear(x, self.weight, self.bias)
 
 
 class LearnedPositions(nn.Embedding):
@@ -65,39 +107,6 @@ class LearnedPositions(nn.Embedding):
         return x_BTC + self.weight[: x_BTC.shape[1]]
 
 
-class CausalSelfAttention(nn.Module):
-    """Multi-head attention; one matrix holds the query, key and value projections."""
-
-    def __init__(self, config: ModelConfig) -> None:
-        super().__init__()
-        self.n_head = config.n_head
-        self.dropout = config.dropout
-        self.qkv = Linear(config.n_embd, 3 * config.n_embd, bias=config.qkv_bias)
-        self.proj = Linear(config.n_embd, config.n_embd)
-
-    def forward(self, x_BTC: Tensor) -> Tensor:
-        """Attend to the past: x_BTC -> x_BTC."""
-        B, T, C = x_BTC.shape
-        qkv_BT3HD = self.qkv(x_BTC).view(B, T, 3, self.n_head, C // self.n_head)
-        q_BHTD, k_BHTD, v_BHTD = qkv_BT3HD.permute(2, 0, 3, 1, 4)
-        dropout_p = self.dropout if self.training else 0.0
-        out_BHTD = causal_attention(q_BHTD, k_BHTD, v_BHTD, dropout_p)
-        return self.proj(out_BHTD.transpose(1, 2).reshape(B, T, C))  # type: ignore[no-any-return]
-
-
-class MLP(nn.Module):
-    """Two linear layers with the tanh-approximated GELU of GPT-2 between them."""
-
-    def __init__(self, config: ModelConfig, expansion: int = 4) -> None:
-        super().__init__()
-        self.up = Linear(config.n_embd, expansion * config.n_embd)
-        self.down = Linear(expansion * config.n_embd, config.n_embd)
-
-    def forward(self, x_BTC: Tensor) -> Tensor:
-        """x_BTC -> x_BTC."""
-        return self.down(gelu_tanh(self.up(x_BTC)))  # type: ignore[no-any-return]
-
-
 class Head(nn.Linear):
     """The output projection onto the vocabulary."""
 
@@ -106,36 +115,81 @@ class Head(nn.Linear):
 
 
 class Block(nn.Module):
-    """Pre-norm transformer block."""
+    """Pre-norm transformer block.
 
-    def __init__(self, config: ModelConfig) -> None:
+    Parameters
+    ----------
+    parallel
+        Attention and MLP read one norm and are added together (Chowdhery et al. 2022, PaLM).
+    drop_path
+        Probability that a sequence skips a branch of the last block in training; linear in the
+        depth before (Huang et al. 2016, eq. 4).
+    """
+
+    def __init__(
+        self, config: ModelConfig, layer: int, parallel: bool = False, drop_path: float = 0.0
+    ) -> None:
         super().__init__()
-        self.norm1 = build_slot(config.norm, config)
-        self.attn = build_slot(config.attention, config)
-        self.norm2 = build_slot(config.norm, config)
-        self.mlp = build_slot(config.mlp, config)
+        self.norm1 = build_part(config.norm, config, layer)
+        self.attn = build_part(config.attention, config, layer)
+        self.norm2 = None if parallel else build_part(config.norm, config, layer)
+        self.mlp = build_part(config.mlp, config, layer)
         self.dropout = Dropout(config.dropout)
+        self.drop_path = DropPath(drop_path * (layer + 1) / config.n_layer) if drop_path else None
+
+    def forward(self, x_BTC: Tensor, ctx: Context) -> Tensor:
+        """x_BTC -> x_BTC."""
+        normed_BTC = call(self.norm1, x_BTC, ctx)
+        attended_BTC = call(self.attn, normed_BTC, ctx)
+        if self.norm2 is None:
+            return x_BTC + self.branch(attended_BTC + call(self.mlp, normed_BTC, ctx))
+        x_BTC = x_BTC + self.branch(attended_BTC)
+        return x_BTC + self.branch(call(self.mlp, call(self.norm2, x_BTC, ctx), ctx))
+
+    def branch(self, out_BTC: Tensor) -> Tensor:
+        """Return what is added to the residual stream."""
+        out_BTC = self.dropout(out_BTC)
+        return out_BTC if self.drop_path is None else self.drop_path(out_BTC)
+
+
+class DropPath(nn.Module):
+    """While training, zero whole sequences with probability `p` and scale the others."""
+
+    def __init__(self, p: float) -> None:
+        super().__init__()
+        self.p = p
 
     def forward(self, x_BTC: Tensor) -> Tensor:
-        """x_BTC -> x_BTC."""
-        x_BTC = x_BTC + self.dropout(self.attn(self.norm1(x_BTC)))
-        return x_BTC + self.dropout(self.mlp(self.norm2(x_BTC)))  # type: ignore[no-any-return]
+        """Return x_BTC with sequences dropped while training."""
+        if not self.training:
+            return x_BTC
+        kept_B11 = torch.rand((len(x_BTC), 1, 1), device=x_BTC.device) >= self.p
+        return x_BTC * kept_B11 / (1 - self.p)
 
 
 class GPT(nn.Module):
-    """Decoder-only transformer; `engine.randomness.initialise` draws its weights."""
+    """Decoder-only transformer; `engine.randomness.initialise` draws its weights.
+
+    What stands in its place (``model.architecture``) has `hidden`, `head` and `forward`, too.
+    """
+
+    progress: Tensor
+    """Fraction of all steps that were taken."""
 
     def __init__(self, config: ModelConfig) -> None:
         super().__init__()
         self.config = config
-        self.tok_emb = nn.Embedding(config.vocab_size, config.n_embd)
-        self.position = build_slot(config.position, config)
+        self.tok_emb = build_part(config.embedding, config)
+        self.position = build_part(config.position, config)
         self.dropout = Dropout(config.dropout)
-        self.blocks = nn.ModuleList(Block(config) for _ in range(config.n_layer))
-        self.norm = build_slot(config.norm, config)
-        self.head = build_slot(config.head, config)
+        self.blocks = nn.ModuleList(
+            build_part(config.block, config, layer) for layer in range(config.n_layer)
+        )
+        self.norm = build_part(config.norm, config, config.n_layer)
+        self.head = build_part(config.head, config)
         if config.tie_weights:
             self.head.weight = self.tok_emb.weight
+        self.register_buffer("progress", torch.zeros(()), persistent=False)
 
     def forward(self, x_BT: Tensor, y_BT: Tensor | None = None) -> Tensor:
         """Token ids x_BT (int64, T at most block_size) -> logits_BTV, or the mean loss at y_BT.
@@ -151,10 +205,16 @@ class GPT(nn.Module):
 
     def hidden(self, x_BT: Tensor) -> Tensor:
         """Token ids x_BT -> what the head reads, x_BTC."""
-        x_BTC = self.dropout(self.position(self.tok_emb(x_BT)))
+        ctx = Context(ids_BT=x_BT, progress=self.progress)
+        x_BTC = call(self.position, call(self.tok_emb, x_BT, ctx), ctx)
+        ctx.x0_BTC = self.dropout(x_BTC)
+        return call(self.norm, self.run_blocks(ctx.x0_BTC, ctx), ctx)
+
+    def run_blocks(self, x_BTC: Tensor, ctx: Context) -> Tensor:
+        """What the first block reads -> what the last one returns."""
         for block in self.blocks:
-            x_BTC = block(x_BTC)
-        return self.norm(x_BTC)  # type: ignore[no-any-return]
+            x_BTC = call(block, x_BTC, ctx)
+        return x_BTC
 
 
 def cross_entropy(logits_BTV: Tensor, y_BT: Tensor) -> Tensor:
@@ -180,4 +240,10 @@ def flops_per_token(model: nn.Module, config: ModelConfig) -> float:
 def build(config: ModelConfig) -> GPT:
     """Build the model on the CPU with whatever weights PyTorch draws; then `initialise` it."""
     with torch.random.fork_rng(devices=[]):
-        return GPT(config)
+        model: GPT = build_part(config.architecture, config)
+    if missing := [name for name in ("hidden", "head") if not hasattr(model, name)]:
+        raise ConfigError(
+            f"model.architecture: {config.architecture['_target_']} has no {missing[0]}: a model "
+            "needs hidden(x_BT), head and forward(x_BT, y_BT=None), as harness.model.GPT"
+        )
+    return model

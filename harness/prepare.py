@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import sys
 import time
+from dataclasses import dataclass
 from pathlib import Path
 
 from harness.config import ConfigError
@@ -26,18 +27,18 @@ class ProgressLine:
     """Tokens done, tokens per second and time left, on one line of stderr."""
 
     def __init__(self) -> None:
-        self._first: tuple[float, int, float] | None = None
+        self._first: Moment | None = None
         self._shown = 0.0
 
     def __call__(self, tokens: int, frac_done: float | None) -> None:
         """Show how far the work is, at most twice a second."""
         now = time.monotonic()
         if self._first is None:  # what an interrupted run did counts neither as speed nor time
-            self._first = (now, tokens, frac_done or 0.0)
+            self._first = Moment(now, tokens, frac_done or 0.0)
             return
         if now - self._shown >= _REFRESH_SECONDS:
             self._shown = now
-            self._print(progress_text(self._first, (now, tokens, frac_done)))
+            self._print(progress_text(self._first, Moment(now, tokens, frac_done)))
 
     def _print(self, text: str) -> None:
         if sys.stderr.isatty():
@@ -51,15 +52,25 @@ class ProgressLine:
             print(file=sys.stderr)
 
 
-def progress_text(first: tuple[float, int, float], latest: tuple[float, int, float | None]) -> str:
-    """Describe progress between two points (seconds, tokens, fraction of the whole)."""
-    seconds = max(latest[0] - first[0], 1e-9)
-    text = f"{latest[1]:,} tokens, {(latest[1] - first[1]) / seconds / 1e6:.2f} Mtok/s"
-    if latest[2] is None:
+@dataclass(frozen=True, slots=True)
+class Moment:
+    """How far the work was at some time."""
+
+    seconds: float
+    tokens: int
+    frac: float | None
+    """Of the whole; None: its size is not known."""
+
+
+def progress_text(first: Moment, now: Moment) -> str:
+    """Describe progress between two moments."""
+    seconds = max(now.seconds - first.seconds, 1e-9)
+    text = f"{now.tokens:,} tokens, {(now.tokens - first.tokens) / seconds / 1e6:.2f} Mtok/s"
+    if now.frac is None:
         return text
-    gained = latest[2] - first[2]
-    left = f", {_clock(seconds * (1 - latest[2]) / gained)} left" if gained > 0 else ""
-    return f"{text}, {latest[2]:.1%}{left}"
+    gained = now.frac - (first.frac or 0.0)
+    left = f", {_clock(seconds * (1 - now.frac) / gained)} left" if gained > 0 else ""
+    return f"{text}, {now.frac:.1%}{left}"
 
 
 def _clock(seconds: float) -> str:

@@ -10,7 +10,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from harness.records import RecordError
-from harness.study.states import beside, cell_states, counts, shown, summary, table
+from harness.records.study import Study
+from harness.study.display import counts, summary, table
+from harness.study.states import CellState, cell_states, shown
 
 if TYPE_CHECKING:
     from rich.console import RenderableType
@@ -22,9 +24,8 @@ def main() -> None:
     parser.add_argument("study", type=Path, help="a study's folder, or a folder of studies")
     parser.add_argument("--watch", action="store_true", help="refresh every two seconds")
     arguments = parser.parse_args()
-    folder: Path = arguments.study
     try:
-        _show(folder, watch=arguments.watch)
+        _show(arguments.study, watch=arguments.watch)
     except RecordError as error:
         print(f"error: {error}", file=sys.stderr)
         sys.exit(2)
@@ -37,11 +38,11 @@ def _show(folder: Path, *, watch: bool) -> None:
     from rich.live import Live
 
     console = Console()
+    parts = _parts(folder, console.width)
     if not watch:
-        for part in _parts(folder, console.width):
+        for part in parts:
             console.print(part, highlight=False)
         return
-    parts = _parts(folder, console.width)
     with Live(parts[0], console=console) as live:
         while True:
             time.sleep(2)
@@ -50,34 +51,41 @@ def _show(folder: Path, *, watch: bool) -> None:
 
 
 def _parts(folder: Path, width: int) -> list[RenderableType]:
-    """Return a study's table and what stands below it, or a line for each study of a folder.
-
-    Raises
-    ------
-    RecordError
-        There is no study, or its plan cannot be read.
-    """
+    """Return a study's table and what stands below it, or a line for each study of a folder."""
     from rich.text import Text
 
-    states = cell_states(folder) if folder.is_dir() else []
-    if states:
+    if states := cell_states(Study(folder)):
         texts = [summary(shown(states)[0]), beside(states)]
         return [table(states, str(folder), width), *(Text(text) for text in texts if text)]
     below = sorted(path for path in folder.iterdir() if path.is_dir()) if folder.is_dir() else []
-    lines = [line for path in below if (line := _line(path))]
+    lines = [line for path in below if (line := _line(Study(path)))]
     if not lines:
         raise RecordError(f"no cells in {folder}: name a study's folder below runs")
     return [Text("\n".join(lines))]
 
 
-def _line(study: Path) -> str:
+def _line(study: Study) -> str:
     """Return how a study stands; nothing for another folder."""
     try:
         states = cell_states(study)
     except RecordError as error:
         return f"{study}: {error}"
-    more = beside(states)
-    return f"{study}: {counts(shown(states)[0])}{more and '; '}{more}" if states else ""
+    parts = [part for part in (counts(shown(states)[0]), beside(states)) if part]
+    return f"{study}: {'; '.join(parts)}" if states else ""
+
+
+def beside(states: list[CellState]) -> str:
+    """Return a line on the cells that the table does not show, empty if there are none."""
+    _, others = shown(states)
+    edited = sum(state.superseded for state in others)
+    idle = sum(state.record is None for state in others)
+    kinds = {
+        "superseded (the arm was edited and asked for again)": edited,
+        "never started": idle,
+        "of the same arm and seed with other settings": len(others) - edited - idle,
+    }
+    found = [f"{count} {what}" for what, count in kinds.items() if count]
+    return f"not shown: {', '.join(found)}" if found else ""
 
 
 if __name__ == "__main__":

@@ -11,50 +11,31 @@ its own, with the table of verdicts, the figures and links to the cells.
 from __future__ import annotations
 
 import argparse
-import fcntl
-import json
 import logging
 import shlex
 import sys
+from collections import Counter
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import yaml
 
-from harness.records import (
-    CONFIG_FILE,
-    METRICS_FILE,
-    SAMPLES_FILE,
-    RecordError,
-    RunRecord,
-    Status,
-    find_records,
-    read_record,
-)
-from harness.records.files import canonical_hash
+from harness.records import CONFIG_FILE, FINISHED, METRICS_FILE, RunRecord
+from harness.records.files import flocked, read_json_lines
+from harness.records.study import Study
 from harness.tracking.backends import settled
-from harness.tracking.base import (
-    PROJECT,
-    SAMPLE_COLUMNS,
-    Exhibits,
-    Identity,
-    MirrorError,
-    Target,
-    cell_identity,
-    cell_summary,
-    one_line,
-)
-from harness.tracking.receipts import cell_content, done, has, start
-from harness.tracking.study_run import study_exhibits, study_identity, study_summary
+from harness.tracking.base import PROJECT, Ending, Identity, MirrorError, Target, one_line
+from harness.tracking.cell_run import cell_ending, cell_identity
+from harness.tracking.receipts import send, was_sent
+from harness.tracking.study_run import study_ending, study_identity
 
 PATIENCE_SECONDS = 600.0
 """How long one run may take to send what is left."""
 
 LOCK_FILE = ".sync.lock"
-FINISHED = (Status.COMPLETE, Status.DIVERGED)
 
 
 class SyncError(ValueError):
@@ -79,112 +60,62 @@ class Result:
         return f"{text}; the study's report was {'sent' if self.report else 'there already'}."
 
 
-def sync(study: Path, target: Target) -> Result:
+def sync(folder: Path, target: Target) -> Result:
     """Mirror every finished cell of a study, and what the analysis wrote beside it.
 
-    Parameters
-    ----------
-    study
-        Folder of one study.
-    target
-        Backend, project, account.
-
-    Raises
-    ------
-    SyncError
-        No records, a file that cannot be read, a missing backend, or another sync at work.
+    Raises `SyncError` where there are no records, another sync is at work or something does not
+    arrive, and `RecordError` where a file cannot be read.
     """
-    files = list(find_records(study))
-    if not files:
+    study = Study(folder)
+    records = study.records()
+    if not records:
         raise SyncError(f"no record.json below {study}: give a study's folder, e.g. runs/demo")
     with _alone(study):
-        counts = {"sent": 0, "already": 0, "unfinished": 0}
-        records = {}
-        for file in files:
-            record = records[file.parent] = _read(file)
-            counts[_cell(file.parent, record, target)] += 1
-        report = _study(study, records, target)
-    return Result(**counts, report=report)
+        counts = Counter(_cell(*item, target) for item in records.items())
+        ending = study_ending(study, records, target)
+        name = next(iter(records.values())).study
+        identity = study_identity(study, name, target, ending)
+        new = not was_sent(target, identity)
+        if new:
+            _send(target, identity, [], ending)
+    return Result(counts["sent"], counts["already"], counts["unfinished"], new)
 
 
 def _cell(folder: Path, record: RunRecord, target: Target) -> str:
+    """Send a cell that is finished and was not sent; say which of these it was."""
     if record.status not in FINISHED:
         return "unfinished"
     config = yaml.safe_load((folder / CONFIG_FILE).read_text(encoding="utf-8"))
     identity = cell_identity(target, config, record, folder)
-    rows = [
-        [row.get(str(name)) for name in SAMPLE_COLUMNS] for row in _lines(folder / SAMPLES_FILE)
-    ]
-    exhibits = Exhibits(tables={"samples": ([str(name) for name in SAMPLE_COLUMNS], rows)})
-    metrics = _lines(folder / METRICS_FILE)
-    replay = _Replay(identity, metrics, cell_summary(record), exhibits)
-    return "sent" if _once(folder, target, cell_content(record), replay) else "already"
+    if was_sent(target, identity):
+        return "already"
+    metrics = read_json_lines(folder / METRICS_FILE)
+    _send(target, identity, metrics, cell_ending(record, folder))
+    return "sent"
 
 
-def _study(study: Path, records: dict[Path, RunRecord], target: Target) -> bool:
-    exhibits = study_exhibits(study, records, target)
-    content = canonical_hash(
-        [
-            exhibits.tables,
-            [(f.name, f.stat().st_mtime_ns, f.stat().st_size) for f in exhibits.files],
-        ]
-    )
-    identity = study_identity(study, next(iter(records.values())).study, target)
-    replay = _Replay(identity, [], study_summary(study, list(records.values())), exhibits)
-    return _once(study, target, content, replay)
-
-
-@dataclass(frozen=True, slots=True)
-class _Replay:
-    identity: Identity
-    metrics: list[dict[str, Any]]
-    summary: dict[str, Any]
-    exhibits: Exhibits
-
-
-def _once(folder: Path, target: Target, content: str, replay: _Replay) -> bool:
-    """Send unless it was sent."""
-    if has(folder, target, content):
-        return False
+def _send(
+    target: Target, identity: Identity, metrics: list[dict[str, Any]], ending: Ending
+) -> None:
     try:
-        run = start(folder, target, content, replay.identity)
-        for row in replay.metrics:
-            run.log(row)
-        run.finish(replay.summary, replay.exhibits)
+        send(target, identity, metrics, lambda: ending)
     except ImportError:
         raise
     except Exception as error:  # the clients raise kinds of their own
         raise SyncError(
-            f"{replay.identity.name} did not arrive ({type(error).__name__}: {one_line(error)}); "
+            f"{identity.name} did not arrive ({type(error).__name__}: {one_line(error)}); "
             "the same command, run again, deletes what did and goes on from there"
         ) from error
-    done(folder, target, run)
-    return True
 
 
 @contextmanager
-def _alone(study: Path) -> Iterator[None]:
-    with (study / LOCK_FILE).open("w") as file:
+def _alone(study: Study) -> Iterator[None]:
+    with ExitStack() as held:
         try:
-            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            held.enter_context(flocked(study.folder / LOCK_FILE, wait=False))
         except BlockingIOError:
             raise SyncError(f"another sync of {study} is at work: wait until it is done") from None
         yield
-
-
-def _read(file: Path) -> RunRecord:
-    try:
-        return read_record(file)
-    except RecordError as error:
-        raise SyncError(str(error)) from error
-
-
-def _lines(file: Path) -> list[dict[str, Any]]:
-    text = file.read_text(encoding="utf-8") if file.exists() else ""
-    try:
-        return [json.loads(line) for line in text.splitlines()]
-    except json.JSONDecodeError as error:
-        raise SyncError(f"{file} has a line that is not JSON ({error})") from error
 
 
 def main(arguments: list[str] | None = None) -> int:

@@ -12,24 +12,21 @@ from __future__ import annotations
 import multiprocessing
 import sys
 from collections.abc import Callable, Iterator
+from concurrent.futures import ProcessPoolExecutor
+from concurrent.futures.process import BrokenProcessPool
 from dataclasses import dataclass, replace
+from functools import cache
 from itertools import product
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
-from harness.cell.console import duration
-from harness.cell.exits import EXIT_REFUSED
-from harness.config import Autocast, Config, ConfigError, Matmul, PrecisionConfig
+from omegaconf import OmegaConf
+
+from harness.cell.console import EXIT_REFUSED, duration
+from harness.config import Config, ConfigError, PrecisionConfig
+from harness.records.files import CONF_DIR
 
 if TYPE_CHECKING:
     from harness.cell.step_timing import Trial
-
-PRECISIONS = {
-    "fp32": PrecisionConfig(autocast=Autocast.none, matmul=Matmul.highest),
-    "tf32": PrecisionConfig(autocast=Autocast.none, matmul=Matmul.high),
-    "amp_bf16": PrecisionConfig(autocast=Autocast.bf16, matmul=Matmul.high),
-    "amp_fp16": PrecisionConfig(autocast=Autocast.fp16, matmul=Matmul.high),
-}
-"""As in ``conf/precision``."""
 
 Measure = Callable[[Config], "Trial | None"]
 
@@ -53,9 +50,20 @@ class Row:
 HEADER = "precision compile  micro_batch     tokens/s    MFU  memory, GB  1st step, s"
 
 
+@cache
+def precisions() -> dict[str, PrecisionConfig]:
+    """Return the number formats of ``conf/precision`` by name."""
+    schema = OmegaConf.structured(PrecisionConfig)
+    found: dict[str, Any] = {
+        file.stem: OmegaConf.to_object(OmegaConf.merge(schema, OmegaConf.load(file)))
+        for file in sorted((CONF_DIR / "precision").glob("*.yaml"))
+    }
+    return found
+
+
 def precision_name(precision: PrecisionConfig) -> str:
     """Return the preset's name, or ``custom``."""
-    return next((name for name, p in PRECISIONS.items() if p == precision), "custom")
+    return next((name for name, p in precisions().items() if p == precision), "custom")
 
 
 def with_hardware(config: Config, **changes: object) -> Config:
@@ -83,7 +91,7 @@ def largest_that_fits(sizes: list[int], fits: Callable[[int], bool]) -> int | No
 
 def survey(config: Config, measure: Measure, *, on_gpu: bool) -> Iterator[Row]:
     """Measure precisions, compilation and micro-batches; the config's own precision first."""
-    formats = list(PRECISIONS.values()) if on_gpu else []
+    formats = list(precisions().values()) if on_gpu else []
     formats = [config.precision, *(p for p in formats if p != config.precision)]
     for precision, compiled in product(formats, [False, True] if on_gpu else [False]):
         variant = with_hardware(replace(config, precision=precision), compile=compiled)
@@ -169,28 +177,17 @@ def _flops(config: Config, model: object) -> float:
 
 def measure_apart(config: Config) -> Trial | None:
     """Measure in a new process: a killed one means that memory ran out."""
-    context = multiprocessing.get_context("spawn")
-    here, there = context.Pipe(duplex=False)
-    process = context.Process(target=_child, args=(there, config))
-    process.start()
-    there.close()
-    try:
-        outcome = here.recv()
-    except EOFError:  # killed by the system
-        outcome = None
-    process.join()
-    if isinstance(outcome, Exception):
-        raise outcome
-    return outcome  # type: ignore[no-any-return]
+    with ProcessPoolExecutor(1, multiprocessing.get_context("spawn")) as pool:
+        try:
+            return pool.submit(_measure, config).result()
+        except BrokenProcessPool:  # killed by the system
+            return None
 
 
-def _child(pipe: multiprocessing.connection.Connection, config: Config) -> None:
+def _measure(config: Config) -> Trial | None:
     from harness.cell.step_timing import run
 
-    try:
-        pipe.send(run(config))
-    except Exception as error:
-        pipe.send(RuntimeError(f"{type(error).__name__}: {error}"))
+    return run(config)
 
 
 def main(arguments: list[str] | None = None) -> int:

@@ -7,10 +7,8 @@ the plan; the launcher runs the frozen cells side by side on this machine. Any o
 
 from __future__ import annotations
 
-import json
 from collections.abc import Sequence
 from functools import cache
-from pathlib import Path
 from typing import TYPE_CHECKING, Any, cast
 
 from hydra._internal.core_plugins.basic_sweeper import BasicSweeper
@@ -24,7 +22,8 @@ from hydra.types import HydraContext, TaskFunction
 from omegaconf import DictConfig
 
 if TYPE_CHECKING:
-    from harness.study.plan import Cell
+    from harness.records.study import Study
+    from harness.study.plan import PlannedCell
 
 LOOKS_FILE = "looks.jsonl"
 _HERE = "hydra_plugins.study_plugins"
@@ -85,7 +84,7 @@ class SequentialSweeper(StudySweeper):
 
     def sweep(self, arguments: list[str]) -> Any:
         """Launch look after look until every arm is decided or the last look is done."""
-        from harness.cell.exits import StudyFailed
+        from harness.cell.console import StudyFailed
         from harness.config import ConfigError
 
         config, launcher = self._parts()
@@ -94,11 +93,15 @@ class SequentialSweeper(StudySweeper):
         config.study.seeds, config.study.baseline_seeds = self.looks[-1], None
         jobs = self.jobs(config, [*arguments, f"study.seeds={self.looks[-1]}"])
         cells = settled(config, jobs, self.looks)
-        study = cells[jobs[0]].folder.parent.parent
+        study = cells[jobs[0]].study
         returns: list[Any] = []
         arms, n_seeds, look = set(config.study.arms), self.looks[0], 0
         while n_seeds is not None:
-            due = [job for job in jobs if cells[job].wanted(arms, n_seeds)]
+            due = [
+                job
+                for job, cell in cells.items()
+                if cell.config.arm in arms and cell.config.seed < n_seeds
+            ]
             returns += _launch(launcher, due, cells)
             decision = _decide(study)
             if decision.look == look:
@@ -152,11 +155,7 @@ class StudyLauncher(Launcher):
         for cell in cells:  # a sweeper of ours has done it, another has not
             cell.freeze()
         run_cells(cells)
-        returns = []
-        for job in job_overrides:
-            returns.append(JobReturn(overrides=list(job), status=JobStatus.COMPLETED))
-            returns[-1].return_value = None
-        return returns
+        return [JobReturn(list(job), status=JobStatus.COMPLETED) for job in job_overrides]
 
 
 def n_seeds(config: DictConfig, arm: str) -> int:
@@ -166,7 +165,9 @@ def n_seeds(config: DictConfig, arm: str) -> int:
     return int(study.baseline_seeds if baseline else study.seeds)
 
 
-def settled(config: DictConfig, jobs: Sequence[Job], looks: Sequence[int] = ()) -> dict[Job, Cell]:
+def settled(
+    config: DictConfig, jobs: Sequence[Job], looks: Sequence[int] = ()
+) -> dict[Job, PlannedCell]:
     """Freeze every job and settle the plan, once all of them have been checked."""
     from harness.study.plan import settle
 
@@ -175,24 +176,25 @@ def settled(config: DictConfig, jobs: Sequence[Job], looks: Sequence[int] = ()) 
     return cells
 
 
-def _cell(config: DictConfig, job: Sequence[str]) -> Cell:
+def _cell(config: DictConfig, job: Sequence[str]) -> PlannedCell:
     """Compose and check one job; a job that this process knows is not touched again."""
     hydra_overrides = tuple(config.hydra.overrides.hydra)
     return _composed(hydra_overrides, tuple(job), overwrite=bool(config.overwrite))
 
 
 @cache
-def _composed(hydra_overrides: tuple[str, ...], job: Job, *, overwrite: bool) -> Cell:
-    from harness.cell.freeze import locate
+def _composed(hydra_overrides: tuple[str, ...], job: Job, *, overwrite: bool) -> PlannedCell:
     from harness.config.compose import resolve
-    from harness.study.plan import Cell
+    from harness.study.plan import PlannedCell
 
     config = resolve(hydra_overrides, job)
     config.overwrite = overwrite
-    return Cell(folder=locate(config), config=config)
+    return PlannedCell(config)
 
 
-def _launch(launcher: Launcher, jobs: Sequence[Job], cells: dict[Job, Cell]) -> Sequence[JobReturn]:
+def _launch(
+    launcher: Launcher, jobs: Sequence[Job], cells: dict[Job, PlannedCell]
+) -> Sequence[JobReturn]:
     """Run the jobs; whoever ran them, a cell without a result is an error."""
     from harness.cell.console import say
     from harness.study.runner import require_results
@@ -223,7 +225,7 @@ def _overrides(arm: str, seed: int) -> Job:
     return (f"+intervention=[{','.join(arm.split('+'))}]", f"seed={seed}")
 
 
-def _decide(study: Path) -> Any:
+def _decide(study: Study) -> Any:
     """Ask the analysis which arms are decided, from the records and the frozen plan."""
     from analysis import decide, read_runs
 
@@ -232,16 +234,15 @@ def _decide(study: Path) -> Any:
     return decide(runs.frame, plan)
 
 
-def _record_look(study: Path, decision: Any) -> None:
+def _record_look(study: Study, decision: Any) -> None:
     """Append the look to ``looks.jsonl``, once, and show it."""
     from harness.cell.console import say
-    from harness.records.files import now, write_atomic
+    from harness.records.files import append_json_lines, now, read_json_lines
 
     say("\n" + decision.to_markdown())
-    path = study / LOOKS_FILE
-    earlier = path.read_text(encoding="utf-8") if path.exists() else ""
-    if decision.look in [json.loads(line)["look"] for line in earlier.splitlines()]:
+    path = study.folder / LOOKS_FILE
+    if decision.look in [line["look"] for line in read_json_lines(path, skip_broken=True)]:
         return
     rows = decision.table.astype(object).where(decision.table.notna(), None).to_dict("records")
     line = {"look": decision.look, "time": now(), "next_n": decision.next_n, "arms": rows}
-    write_atomic(path, earlier + json.dumps(line, default=str) + "\n")
+    append_json_lines(path, [line])

@@ -32,13 +32,18 @@ def _describe(card: Card) -> str:
     sets = OmegaConf.to_yaml(OmegaConf.create(card.sets)).strip().replace("\n", "\n  ")
     lines = [card.name, *textwrap.wrap(card.summary, 92), sets]
     if card.published_delta is not None:
-        lines += textwrap.wrap(
-            f"published: {card.published_delta:+.3f} nats/token ({card.published_where})",
-            92,
-            subsequent_indent="  ",
+        lines += _wrap(
+            f"published: {card.published_delta:+.3f} nats/token ({card.published_where})"
         )
-    lines += textwrap.wrap(f"source: {card.source}", 92, subsequent_indent="  ")
-    return "\n  ".join(lines)
+    if card.claim:
+        lines += _wrap(f"claim{' (in part negative)' * card.claimed_negative}: {card.claim}")
+    if card.extra_cost:
+        lines += _wrap(f"cost: {card.extra_cost}")
+    return "\n  ".join([*lines, *_wrap(f"source: {card.source}")])
+
+
+def _wrap(text: str) -> list[str]:
+    return textwrap.wrap(text, 92, subsequent_indent="  ")
 
 
 def _refuse(message: str) -> int:

@@ -8,7 +8,9 @@ from typing import Any
 
 from omegaconf import OmegaConf
 
-OVERLAYS = Path(__file__).resolve().parent.parent / "conf" / "intervention"
+from harness.records.files import CONF_DIR
+
+OVERLAYS = CONF_DIR / "intervention"
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -21,6 +23,12 @@ class Card:
     published_delta: float | None
     """Test loss minus baseline, nats per token; negative is better."""
     published_where: str | None
+    claim: str | None
+    """What sources report otherwise, with scale and baseline."""
+    claimed_negative: bool
+    """A source reports that it does not help."""
+    extra_cost: str | None
+    """Parameters, memory or time beyond the baseline's."""
     sets: dict[str, Any]
     """What the overlay sets, apart from its card's words."""
 
@@ -47,6 +55,9 @@ def read_card(path: Path) -> Card:
         source=card["source"],
         published_delta=card.get("published_delta"),
         published_where=card.get("published_where"),
+        claim=card.get("claim"),
+        claimed_negative=card.get("claimed_negative", False),
+        extra_cost=card.get("extra_cost"),
         sets={key: card[key] for key in ("event", "fn") if key in card} | raw,
     )
 

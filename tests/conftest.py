@@ -63,7 +63,7 @@ def make_training(data_dir: Path, tmp_path: Path) -> Callable:
     """Return a function from overrides to a `Training` at step 0."""
     import torch
 
-    from harness.cell.build import Setup, build_training, new_record
+    from harness.cell.build import Setup, new_record, start_training
     from harness.cell.freeze import freeze
     from harness.cell.lock import NO_LOCK
     from harness.config.compose import load
@@ -76,7 +76,7 @@ def make_training(data_dir: Path, tmp_path: Path) -> Callable:
         corpus = open_corpus(config.data, data_dir)
         device = torch.device("cpu")
         record = new_record(folder, config, corpus, device)
-        return build_training(Setup(folder, config, corpus, record, device, World(), NO_LOCK))
+        return start_training(Setup(folder, config, corpus, record, device, World(), NO_LOCK))
 
     return make
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import re
 import shutil
 import subprocess
@@ -13,8 +12,6 @@ from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-import yaml
-
 from analysis.errors import AnalysisError
 from harness.records import (
     CONFIG_FILE,
@@ -24,6 +21,7 @@ from harness.records import (
     RecordError,
     read_record,
 )
+from harness.records.files import read_json_lines
 
 POLL_SECONDS = 0.5
 
@@ -36,27 +34,29 @@ class Rerun:
     """Logged steps that both have."""
     largest_difference: float
     """Of the training loss, nats per token."""
-    identical: bool
     elsewhere: tuple[str, ...] = ()
     """What else the cell was trained by than it was now: code, packages, device."""
+
+    @property
+    def identical(self) -> bool:
+        """The losses are equal to the last digit."""
+        return self.largest_difference == 0.0
+
+    def to_markdown(self) -> str:
+        """Return in words how far the curves agree, and what may keep them apart."""
+        word = "identical" if self.identical else f"differs by up to {self.largest_difference:g}"
+        text = f"training loss {word} over {len(self.steps)} logged steps up to {self.steps[-1]}.\n"
+        if self.elsewhere:
+            text += f"Not the run of then: {'; '.join(self.elsewhere)}.\n"
+        elif not self.identical:
+            text += "Code, packages and device are those of then: training is not deterministic.\n"
+        return text
 
 
 def rerun(cell: str | Path, n_steps: int, timeout_seconds: float = 3600.0) -> Rerun:
     """Train a copy of a cell's frozen config until `n_steps` and compare the training loss.
 
-    Parameters
-    ----------
-    cell
-        A cell's folder, with ``config.yaml`` and ``metrics.jsonl``.
-    n_steps
-        Steps to run; the first logged step at or after it ends the run.
-    timeout_seconds
-        Give up after this long.
-
-    Raises
-    ------
-    AnalysisError
-        A file is missing, or the second run ended before it logged a step.
+    The first logged step at or after `n_steps` ends the run.
     """
     folder = Path(cell)
     for name in (CONFIG_FILE, METRICS_FILE):
@@ -117,38 +117,21 @@ def compare_curves(recorded: Mapping[int, float], again: Mapping[int, float]) ->
         raise AnalysisError(
             "the second run logged no step that the first one has: ask for more steps with --steps"
         )
-    largest = max(abs(recorded[step] - again[step]) for step in steps)
-    return Rerun(steps, largest, largest == 0.0)
+    return Rerun(steps, max(abs(recorded[step] - again[step]) for step in steps))
 
 
 def curve(folder: Path) -> dict[int, float]:
     """Return step -> training loss as logged; a half-written last line is left out."""
-    file = folder / METRICS_FILE
-    found: dict[int, float] = {}
-    for line in file.read_text(encoding="utf-8").splitlines() if file.exists() else []:
-        try:
-            row = json.loads(line)
-            found[int(row["step"])] = float(row["train_loss"])
-        except (json.JSONDecodeError, KeyError, TypeError, ValueError):
-            continue
-    return found
-
-
-def _command(copy: Path) -> list[str]:
-    config = yaml.safe_load((copy / CONFIG_FILE).read_text(encoding="utf-8"))
-    n = config.get("hardware", {}).get("n_devices", 1)
-    launcher = ["torch.distributed.run", "--standalone", f"--nproc_per_node={n}", "-m"]
-    return [
-        *(sys.executable, "-m"),
-        *(launcher if n > 1 else []),
-        *("harness.cell", str(copy), "--unchecked"),
-    ]
+    rows = read_json_lines(folder / METRICS_FILE, skip_broken=True)
+    known = [row for row in rows if isinstance(row.get("train_loss"), int | float)]
+    return {int(row["step"]): float(row["train_loss"]) for row in known}
 
 
 def _run_until(copy: Path, n_steps: int, timeout_seconds: float) -> None:
     deadline = time.monotonic() + timeout_seconds
     with (copy / "output.txt").open("w", encoding="utf-8") as output:
-        process = subprocess.Popen(_command(copy), stdout=output, stderr=output)
+        command = [sys.executable, "-m", "harness.cell", str(copy), "--unchecked"]
+        process = subprocess.Popen(command, stdout=output, stderr=output)
         try:
             while process.poll() is None and time.monotonic() < deadline:
                 if max(curve(copy), default=0) >= n_steps:

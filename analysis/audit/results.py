@@ -6,156 +6,136 @@ import csv
 import io
 import json
 import math
-from collections.abc import Iterable
-from dataclasses import dataclass
+from collections import Counter
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from shlex import quote
 from typing import Any
 
-from analysis.comparison.compare import GIVEN_NOW, Comparison, compare
-from analysis.comparison.rules import Rules
+from analysis.check import Check, Level
+from analysis.comparison.compare import compare
+from analysis.comparison.result import Comparison
+from analysis.comparison.rules import Origin, Rules
+from analysis.comparison.verdict import Kind
 from analysis.runs.frame import named
 
-OK, NOTE, FAIL = "ok", "note", "FAIL"
-RESULTS = "results.json"
-TEXTS = ("results.md", "results.csv", "results.tex")
-TRACED = (RESULTS, *TEXTS)
+RESULTS, CSV = "results.json", "results.csv"
+SEPARATORS = {"results.md": "|", "results.tex": " & "}
+"""Between the cells of a row."""
+TRACED = (RESULTS, "results.md", CSV, "results.tex")
 UNTRACED = ("report.html", "tables")
 """What the report leaves beside them."""
-FIGURES = ("mean_loss", "delta", "se", "df", "ci_low", "ci_high", "p_raw", "p_adj")
-
-
-@dataclass(frozen=True, slots=True)
-class Check:
-    """One thing that was looked at."""
-
-    status: str
-    what: str
-    detail: str = ""
+SENTENCES = ("method", "warnings")
+"""Columns that another version may word in another way."""
+Row = Mapping[str, Any]
 
 
 def results_checks(folder: Path) -> Iterable[Check]:
     """Recompute the table from the records and hold every figure against it."""
-    file = folder / RESULTS
     others = [name for name in UNTRACED if (folder / name).exists()]
     if others:
         how = f"made anew by python -m analysis report {quote(str(folder))}"
-        yield Check(NOTE, f"not checked: {', '.join(others)}", how)
-    if not file.exists():
-        left = [name for name in TEXTS if (folder / name).exists()]
+        yield Check(Level.NOTE, f"not checked: {', '.join(others)}", how)
+    if not (folder / RESULTS).exists():
+        left = [name for name in TRACED if (folder / name).exists()]
         what = f"no {RESULTS}" + (f", so {', '.join(left)} cannot be traced" if left else "")
         how = f"make it: python -m analysis {quote(str(folder))}"
-        yield Check(FAIL if left else NOTE, what, how)
+        yield Check(Level.FAIL if left else Level.NOTE, what, how)
         return
     try:
-        stored = json.loads(file.read_text(encoding="utf-8"))
-        references = tuple(
-            (row["arm"], row["mean_loss"])
-            for row in stored["table"]
-            if row["verdict"] == "reference"
-        )
-        rules = Rules(
-            baseline=stored["baseline"],
-            metric=stored["metric"],
-            alpha=stored["alpha"],
-            rope=stored["rope"] if stored["rope_source"] == GIVEN_NOW else None,
-            variance=stored["variance"],
-            allow_reruns=True,
-            higher_is_better=stored["higher_is_better"],
-            references=references,
-        )
-        result = compare(folder, rules)
-        now = json.loads(result.to_json())
-        if not same(stored["rope"], result.rope):
-            what = f"the practical size of {RESULTS} is not the plan's now"
-            yield Check(FAIL, what, f"{stored['rope']} and {result.rope}")
-        yield from _row_checks(stored, now)
-        yield from _run_checks(stored, now)
+        stored = json.loads((folder / RESULTS).read_text(encoding="utf-8"))
+        result = compare(folder, _rules(stored))
+        yield from _json_checks(stored, json.loads(result.to_json()))
         yield from _text_checks(folder, result)
     except (KeyError, TypeError, json.JSONDecodeError) as error:
-        yield Check(FAIL, f"{RESULTS} cannot be read", str(error))
+        yield Check(Level.FAIL, f"{RESULTS} cannot be read", str(error))
 
 
-def _row_checks(stored: dict[str, Any], now: dict[str, Any]) -> Iterable[Check]:
-    fresh = {row["arm"]: row for row in now["table"]}
-    wrong = []
-    for row in stored["table"]:
-        again = fresh.get(row["arm"])
-        if again is None:
-            wrong.append(f"{row['arm']} (no longer there)")
-            continue
-        wrong += [f"{row['arm']}: {name}" for name in FIGURES if not same(row[name], again[name])]
-        wrong += [f"{row['arm']}: {name}" for name in ("n", "verdict") if row[name] != again[name]]
-    wrong += [
-        f"{arm} (not in the results)"
-        for arm in fresh
-        if arm not in {row["arm"] for row in stored["table"]}
-    ]
+def _rules(stored: Row) -> Rules:
+    """Return the rules by which results were made."""
+    names = ("baseline", "metric", "alpha", "variance", "higher_is_better")
+    references = [row for row in stored["table"] if row["verdict"] == Kind.REFERENCE]
+    return Rules(
+        **{name: stored[name] for name in names},
+        rope=stored["rope"] if stored["rope_source"] == Origin.CALL else None,
+        allow_reruns=True,
+        references=tuple((row["arm"], row["mean_loss"]) for row in references),
+    )
+
+
+def _json_checks(stored: Row, now: Row) -> Iterable[Check]:
+    if not same(stored["rope"], now["rope"]):
+        what = f"the practical size of {RESULTS} is not the plan's now"
+        yield Check(Level.FAIL, what, f"{stored['rope']} and {now['rope']}")
+    wrong = _differing(_rows(stored), _rows(now))
     if wrong:
-        yield Check(FAIL, f"{RESULTS} differs from what the records give now", named(wrong))
+        yield Check(Level.FAIL, f"{RESULTS} differs from what the records give now", named(wrong))
     else:
-        count = len(stored["table"]) * (len(FIGURES) + 2)
-        yield Check(OK, f"{count} figures of {RESULTS} recomputed from the records")
+        count = sum(len(row) for row in stored["table"])
+        yield Check(Level.OK, f"{count} figures of {RESULTS} recomputed from the records")
+    fresh = {run["run_id"]: run["loss"] for run in now["runs"]}
+    done = [run for run in stored["runs"] if run["status"] == "complete"]
+    moved = [run["run_id"] for run in done if not same(run["loss"], fresh.get(run["run_id"]))]
+    if moved:
+        yield Check(Level.FAIL, "runs whose loss changed since the table was made", named(moved))
 
 
-def _run_checks(stored: dict[str, Any], now: dict[str, Any]) -> Iterable[Check]:
-    fresh = {run["run_id"]: run for run in now["runs"]}
-    wrong = [
-        run["run_id"]
-        for run in stored["runs"]
-        if run["status"] == "complete"
-        and not same(run["loss"], fresh.get(run["run_id"], {}).get("loss"))
-    ]
-    if wrong:
-        yield Check(FAIL, "runs whose loss changed since the table was made", named(wrong))
+def _rows(results: Row) -> list[Row]:
+    """Return the table's rows, and the noise as one more."""
+    noise = {"arm": "noise", "sd": results["sd"], "rho": results["rho"]}
+    return [*results["table"], {**noise, **(results["noise"] or {})}]
 
 
 def _text_checks(folder: Path, result: Comparison) -> Iterable[Check]:
     """Hold the tables written for people against the same ones made now."""
-    made = (result.to_markdown(), result.to_csv(), result.to_latex())
-    for name, fresh in zip(TEXTS, made, strict=True):
-        file = folder / name
-        if not file.exists():
+    made = {"results.md": result.to_markdown(), CSV: result.to_csv()}
+    for name, fresh in {**made, "results.tex": result.to_latex()}.items():
+        if not (folder / name).exists():
             continue
-        text = file.read_text(encoding="utf-8")
-        wrong = _differing(_cells(name, text), _cells(name, fresh))
+        text = (folder / name).read_text(encoding="utf-8")
+        if name == CSV:
+            old, new = (list(csv.DictReader(io.StringIO(t))) for t in (text, fresh))
+            wrong = _differing(old, new)
+        else:
+            wrong = _differing_lines(text, fresh, SEPARATORS[name])
         if wrong:
             how = f"{named(wrong)}; make it again: python -m analysis {quote(str(folder))}"
-            yield Check(FAIL, f"{name} differs from what the records give now", how)
-        elif name != "results.csv" and text.split() != fresh.split():
+            yield Check(Level.FAIL, f"{name} differs from what the records give now", how)
+        elif name != CSV and text.split() != fresh.split():
             how = "edited, or made by another version"
-            yield Check(NOTE, f"{name}: the text beside its table is another one now", how)
+            yield Check(Level.NOTE, f"{name}: the text beside its table is another one now", how)
         else:
-            yield Check(OK, f"the table of {name} made again from the records")
+            yield Check(Level.OK, f"the table of {name} made again from the records")
 
 
-def _cells(name: str, text: str) -> list[list[str]]:
-    """Return a table's cells, rules left out; text that is none of the table's left out too."""
-    if name.endswith(".csv"):
-        return list(csv.reader(io.StringIO(text)))
-    if name.endswith(".md"):
-        lines = [line.strip("| ") for line in text.splitlines() if line.startswith("|")]
-        rows = [line.split("|") for line in lines if set(line) - set("|-: ")]
-    else:
-        rows = [line.split(" & ") for line in text.splitlines() if " & " in line]
-    return [[cell.strip() for cell in row] for row in rows]
-
-
-def _differing(old: list[list[str]], new: list[list[str]]) -> list[str]:
-    """Return the rows, by their first cell, in which two tables differ."""
+def _differing(old: Sequence[Row], new: Sequence[Row]) -> list[str]:
+    """Return the arms and columns in which two tables differ, figures by more than rounding."""
     if len(old) != len(new):
         return [f"{len(old)} rows where there are {len(new)} now"]
-    return [
-        row[0]
-        for row, again in zip(old, new, strict=True)
-        if len(row) != len(again) or not all(map(_alike, row, again))
+    before, after = ({row.get("arm"): row for row in rows} for rows in (old, new))
+    return [f"{arm} (no longer there)" for arm in before if arm not in after] + [
+        f"{arm}: {name}"
+        for arm, row in before.items()
+        for name in row
+        if arm in after and name not in SENTENCES and not _alike(row[name], after[arm].get(name))
     ]
 
 
-def _alike(a: str, b: str) -> bool:
+def _differing_lines(old: str, new: str, separator: str) -> list[str]:
+    """Return the first cells of the rows that only one of two tables has."""
+    before, after = (
+        Counter(" ".join(line.split()) for line in text.splitlines() if separator in line)
+        for text in (old, new)
+    )
+    lines = dict.fromkeys([*(before - after), *(after - before)])
+    rows = [line.strip("| ").split(separator) for line in lines]
+    return list(dict.fromkeys(row[0].strip() for row in rows if set("".join(row)) - set("-: ")))
+
+
+def _alike(a: Any, b: Any) -> bool:
     try:
         return a == b or same(float(a), float(b))
-    except ValueError:
+    except (TypeError, ValueError):
         return False
 
 

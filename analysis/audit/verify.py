@@ -1,6 +1,6 @@
 """Trace every figure of a study's results to the files it came from.
 
-Each check is a line: ``ok``, ``note`` (worth knowing) or ``FAIL`` (a figure cannot be trusted).
+Each check is a line; one that failed means that a figure cannot be trusted.
 """
 
 from __future__ import annotations
@@ -10,15 +10,17 @@ from collections import Counter
 from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import numpy as np
+import pandas as pd
 
-from analysis.audit.results import FAIL, NOTE, OK, TRACED, Check, results_checks, same
+from analysis.audit.results import TRACED, results_checks, same
+from analysis.check import Check, Level, bullets
 from analysis.comparison.run_checks import mixed_arms
 from analysis.errors import AnalysisError
-from analysis.runs.frame import named, prepare
-from analysis.runs.ledger import take_stock
+from analysis.runs.frame import named
+from analysis.runs.ledger import Ledger, take_stock
+from analysis.runs.prepare import prepare
 from analysis.runs.records import read_records
 from harness.records import (
     CONFIG_FILE,
@@ -42,18 +44,13 @@ class Verification:
     @property
     def passed(self) -> bool:
         """Nothing failed; notes are allowed."""
-        return all(check.status != FAIL for check in self.checks)
+        return all(check.level is not Level.FAIL for check in self.checks)
 
     def to_markdown(self) -> str:
         """Return one line a check, failures first."""
-        order = {FAIL: 0, NOTE: 1, OK: 2}
-        lines = [
-            f"- {check.status}: {check.what}" + (f": {check.detail}" if check.detail else "")
-            for check in sorted(self.checks, key=lambda check: order[check.status])
-        ]
-        failed = sum(check.status == FAIL for check in self.checks)
+        failed = sum(check.level is Level.FAIL for check in self.checks)
         verdict = f"{failed} check(s) failed" if failed else self._traced()
-        return "\n".join([f"## {self.study}: {verdict}\n", *lines]) + "\n"
+        return "\n".join([f"## {self.study}: {verdict}\n", *bullets(self.checks)]) + "\n"
 
     def _traced(self) -> str:
         if not self.results:
@@ -69,10 +66,6 @@ def verify(study: str | Path) -> Verification:
     study
         Folder of a study, with ``results.json`` if its table was made.
 
-    Returns
-    -------
-    Verification
-
     Raises
     ------
     AnalysisError
@@ -81,24 +74,24 @@ def verify(study: str | Path) -> Verification:
     folder = Path(study)
     if not folder.is_dir():
         raise AnalysisError(f"{folder} is not a folder: give a study's, e.g. runs/demo")
-    runs = read_records([folder])
+    runs = prepare(read_records([folder]), allow_reruns=True)
     records = [(file.parent, read_record(file)) for file in find_records(folder)]
     done = [(home, record) for home, record in records if record.status is Status.COMPLETE]
-    frame = prepare(runs.frame, allow_reruns=True)
-    ledger = take_stock(frame, runs.plans)
-    checks = [*_ledger_checks(ledger), *_file_checks(done), *_same_everywhere(done)]
-    if mixed := mixed_arms(frame[frame["status"] == "complete"]):
-        checks.append(
-            Check(FAIL, "an arm's seeds ran with different settings or code", named(mixed))
-        )
+    checks = (
+        *_ledger_checks(take_stock(runs)),
+        *_file_checks(done),
+        *_same_everywhere([record for _, record in done]),
+        *_version_checks(runs.frame[runs.frame["status"] == "complete"]),
+        *results_checks(folder),
+    )
     results = tuple(name for name in TRACED if (folder / name).exists())
-    return Verification(folder, (*checks, *results_checks(folder)), results)
+    return Verification(folder, checks, results)
 
 
-def _ledger_checks(ledger: Any) -> Iterable[Check]:
-    yield Check(OK, "ledger", ledger.sentence())
+def _ledger_checks(ledger: Ledger) -> Iterable[Check]:
+    yield Check(Level.OK, "ledger", ledger.sentence())
     if ledger.planned is None:
-        yield Check(NOTE, "no plan", "nothing was fixed before the first run")
+        yield Check(Level.NOTE, "no plan", "nothing was fixed before the first run")
     for what, runs in (
         ("planned but not started", ledger.missing),
         ("not finished", ledger.unfinished),
@@ -108,7 +101,7 @@ def _ledger_checks(ledger: Any) -> Iterable[Check]:
         ("run but not planned (exploratory)", ledger.unplanned),
     ):
         if runs:
-            yield Check(NOTE, what, named(runs))
+            yield Check(Level.NOTE, what, named(runs))
 
 
 def _file_checks(done: list[tuple[Path, RunRecord]]) -> Iterable[Check]:
@@ -118,9 +111,11 @@ def _file_checks(done: list[tuple[Path, RunRecord]]) -> Iterable[Check]:
         for problem in _problems(home, record):
             problems.setdefault(problem, []).append(f"{record.arm}/{record.cell}")
     for problem, runs in problems.items():
-        yield Check(FAIL, problem, named(runs))
+        yield Check(Level.FAIL, problem, named(runs))
     if not problems:
-        yield Check(OK, f"{len(done)} complete records agree with their config and test losses")
+        yield Check(
+            Level.OK, f"{len(done)} complete records agree with their config and test losses"
+        )
 
 
 def _problems(home: Path, record: RunRecord) -> Iterable[str]:
@@ -140,31 +135,38 @@ def _problems(home: Path, record: RunRecord) -> Iterable[str]:
         yield "called complete before its last step"
 
 
-def _same_everywhere(done: list[tuple[Path, RunRecord]]) -> Iterable[Check]:
+def _same_everywhere(done: list[RunRecord]) -> Iterable[Check]:
+    """Hold the records against each other: what all of them should share."""
     kinds = (
-        ("test set", FAIL, "test_set_sha256"),
-        ("corpus", FAIL, "dataset_sha256"),
-        ("tokenizer", FAIL, "tokenizer"),
-        ("code version", NOTE, "git_sha"),
-        ("set of package versions", NOTE, "packages"),
-        ("device", NOTE, "device"),
+        ("test set", Level.FAIL, "test_set_sha256"),
+        ("corpus", Level.FAIL, "dataset_sha256"),
+        ("tokenizer", Level.FAIL, "tokenizer"),
+        ("code version", Level.NOTE, "git_sha"),
+        ("set of package versions", Level.NOTE, "packages"),
+        ("device", Level.NOTE, "device"),
     )
-    for what, status, name in kinds:
-        counts = Counter(_text(getattr(record.provenance, name)) for _, record in done)
+    for what, level, name in kinds:
+        counts = Counter(_text(getattr(record.provenance, name)) for record in done)
         if len(counts) == 1:
-            yield Check(OK, f"one {what}", _cut(next(iter(counts)), 60))
+            yield Check(Level.OK, f"one {what}", _cut(next(iter(counts)), 60))
         elif counts:
-            seen = ", ".join(f"{_cut(value, 20)} ({n} runs)" for value, n in counts.most_common(4))
-            yield Check(status, f"{len(counts)} different values of {what}", seen)
-    for target in sorted({target for _, record in done for target in record.provenance.sources}):
-        sources = (record.provenance.sources.get(target) for _, record in done)
-        counts = Counter(found for found in sources if found)
+            yield Check(level, f"{len(counts)} different values of {what}", _seen(counts))
+    of_target: dict[str, Counter[str]] = {}
+    for record in done:
+        for target, source in record.provenance.sources.items():
+            of_target.setdefault(target, Counter())[source] += 1
+    for target, counts in sorted(of_target.items()):
         if len(counts) > 1:
-            seen = ", ".join(f"{found} ({n} runs)" for found, n in counts.most_common(4))
-            yield Check(NOTE, f"{len(counts)} versions of {target}", seen)
-    dirty = [f"{record.arm}/{record.cell}" for _, record in done if record.provenance.git_dirty]
+            yield Check(Level.NOTE, f"{len(counts)} versions of {target}", _seen(counts))
+    dirty = [f"{record.arm}/{record.cell}" for record in done if record.provenance.git_dirty]
     if dirty:
-        yield Check(NOTE, "run with uncommitted changes (patch kept)", named(dirty))
+        yield Check(Level.NOTE, "run with uncommitted changes (patch kept)", named(dirty))
+
+
+def _version_checks(done: pd.DataFrame) -> Iterable[Check]:
+    if mixed := mixed_arms(done):
+        what = "an arm's seeds ran with different settings or code"
+        yield Check(Level.FAIL, what, named(mixed))
 
 
 def _text(value: object) -> str:
@@ -175,6 +177,10 @@ def _text(value: object) -> str:
 
 def _cut(text: str, length: int) -> str:
     return text if len(text) <= length else f"{text[:length]}…"
+
+
+def _seen(counts: Counter[str]) -> str:
+    return ", ".join(f"{_cut(value, 20)} ({n} runs)" for value, n in counts.most_common(4))
 
 
 def _mean(file: Path) -> float | None:

@@ -18,12 +18,6 @@ def run(options: argparse.Namespace) -> int:
     """Print the fit."""
     from analysis.questions.batch_size import batch_size
 
-    fit = batch_size(
-        shared.read(options),
-        metric=options.metric,
-        confidence=options.confidence,
-        baseline=options.baseline,
-        higher_is_better=options.higher_is_better,
-    )
-    print(fit.to_markdown(), end="")
+    runs, rules = shared.read(options), shared.rules(options)
+    print(batch_size(runs, rules, confidence=options.confidence).to_markdown(), end="")
     return 0

@@ -7,8 +7,9 @@ from difflib import get_close_matches
 from pathlib import Path
 
 from analysis.cli import shared
+from harness.records.files import CONF_DIR
 
-CATALOGUE = Path(__file__).parents[2] / "conf" / "intervention"
+CATALOGUE = CONF_DIR / "intervention"
 EPILOG = """examples:
   python -m analysis design no_dropout qkv_bias gradient_clipping weight_tying
   python -m analysis design a b c d higher_lr scheduled_lr --exclusive higher_lr,scheduled_lr
@@ -34,18 +35,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         metavar="RUNS",
         help="estimate the effects from the design's runs",
     )
-    parser.add_argument("--alpha", type=float, default=0.05, help="(default: %(default)s)")
-    parser.add_argument(
-        "--baseline",
-        default="baseline",
-        metavar="ARM",
-        help="of --analyse: the arm that turns nothing on (default: %(default)s)",
-    )
-    parser.add_argument("--metric", default="test_loss", metavar="COLUMN")
-    parser.add_argument(
-        "--higher-is-better", action="store_true", help="the metric is an accuracy, not a loss"
-    )
-    parser.add_argument("--column", action="append", default=[], metavar="OURS=THEIRS")
+    shared.add_options(parser, "--alpha", help="family error of --analyse (default: 0.05)")
+    shared.add_options(parser, *shared.READING)
     parser.epilog = EPILOG
 
 
@@ -55,13 +46,7 @@ def run(options: argparse.Namespace) -> int:
     from analysis.questions.design_effects import analyse
 
     if options.runs:
-        result = analyse(
-            shared.read(options),
-            metric=options.metric,
-            alpha=options.alpha,
-            baseline=options.baseline,
-            higher_is_better=options.higher_is_better,
-        )
+        result = analyse(shared.read(options), shared.rules(options))
         print(result.to_markdown(), end="")
         return 0
     pairs = [text.split(",") for text in options.exclusive]

@@ -27,12 +27,7 @@ def run(options: argparse.Namespace) -> int:
     """Print the noise report."""
     from analysis.questions.noise import noise
 
-    report = noise(
-        shared.read(options),
-        baseline=options.baseline,
-        metric=options.metric,
-        arms=options.arms,
-        clusters=options.clusters,
-    )
+    runs, rules = shared.read(options), shared.rules(options)
+    report = noise(runs, rules, arms=options.arms, clusters=options.clusters)
     print(report.to_markdown(), end="")
     return 0

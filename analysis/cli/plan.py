@@ -45,11 +45,11 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         metavar="R",
         help="correlation of same-seed runs (default: the pilot's, else unpaired)",
     )
-    parser.add_argument("--alpha", type=float, default=0.05, help="family error (%(default)s)")
+    shared.add_options(parser, "--alpha", default=0.05, help="family error (default: %(default)s)")
     parser.add_argument("--power", type=float, default=0.8, help="(default: %(default)s)")
     parser.add_argument("--hours", type=float, help="of one run (default: the pilot's)")
     parser.add_argument("--usd", type=float, help="dollars of one run (default: the pilot's)")
-    shared.add_columns(parser)
+    shared.add_options(parser, *shared.READING)
     parser.epilog = EPILOG
 
 
@@ -58,15 +58,15 @@ def run(options: argparse.Namespace) -> int:
     from dataclasses import replace
 
     from analysis.questions.plan import Pilot, pilot_of, plan
-    from analysis.text import unit
 
     if options.sd is None and not options.runs:
         raise AnalysisError("the noise is not known: give --sd, or finished runs with --pilot")
+    rules = shared.rules(options)
     if options.runs:
-        pilot = pilot_of(shared.read(options), shared.rules(options))
+        pilot = pilot_of(shared.read(options), rules)
     else:
-        pilot = Pilot(options.sd, math.inf, None, unit=unit(shared.rules(options)))
-    given = {"sd": options.sd, "rho": options.rho, "hours": options.hours, "usd": options.usd}
+        pilot = Pilot(options.sd, math.inf, None, unit=rules.unit())
+    given = {name: getattr(options, name) for name in ("sd", "rho", "hours", "usd")}
     pilot = replace(pilot, **{name: value for name, value in given.items() if value is not None})
     if options.sd is not None:
         pilot = replace(pilot, df=math.inf, source="the command line")

@@ -1,18 +1,12 @@
-"""Draw the noise band, the effects, the loss curves and the noise's sources as PNG files."""
+"""Draw noise band, effects, loss curves, sources of noise, plan and cost as SVG and PNG files."""
 
 from __future__ import annotations
 
 import argparse
-import warnings
-from collections.abc import Callable
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 from analysis.cli import shared
 from analysis.errors import AnalysisError
-
-if TYPE_CHECKING:
-    from matplotlib.figure import Figure
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -27,40 +21,18 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(options: argparse.Namespace) -> int:
     """Draw what the runs allow; say what they do not."""
-    from analysis import plots
-    from analysis.comparison.compare import compare
-    from analysis.questions.noise import noise
-    from analysis.report.chart_rows import arm_order
+    from analysis.report.evidence import gather
+    from analysis.report.sections import CHARTED, sections
+    from analysis.report.write import write_figures
 
     runs = shared.read(options)
-    rules = shared.rules(options)
-    result = compare(runs, rules)
-    done = result.runs[result.runs["status"] == "complete"]
-    figures: dict[str, Callable[[], Figure]] = {
-        "noise_band": lambda: plots.noise_band_figure(result),
-        "effects": lambda: plots.effects_figure(result),
-        "loss_curves": lambda: plots.loss_curves_figure(done, arm_order(result)),
-        "components": lambda: plots.components_figure(
-            noise(runs, baseline=rules.baseline, metric=rules.metric), rules
-        ),
-    }
-    folder = options.out or runs.home or Path()
+    evidence = gather(runs, shared.rules(options))
+    if evidence.comparison is None:
+        raise AnalysisError(evidence.reasons["verdicts"])
     prefix = runs.stem.removesuffix("results")  # of tables side by side
-    for name, draw in figures.items():
-        file = folder / f"{prefix}{name}.png"
-        try:
-            figure = draw()
-        except AnalysisError as error:
-            print(f"no {file.name}: {error}")
-            continue
-        try:
-            folder.mkdir(parents=True, exist_ok=True)
-            with warnings.catch_warnings():
-                warnings.filterwarnings("ignore", "Glyph")  # a box stands for it
-                figure.savefig(file)
-        except OSError as error:
-            raise AnalysisError(
-                f"cannot write {file}: {error.strerror}; name a folder with --out"
-            ) from error
+    for file in write_figures(evidence, options.out or runs.home or Path(), prefix):
         print(f"Written: {file}")
+    for part in sections(evidence):
+        if part.name in CHARTED and part.chart is None:
+            print(f"no figure of {part.title.lower()}: {part.missing or part.text}")
     return 0

@@ -26,7 +26,7 @@ def run(options: argparse.Namespace) -> int:
     """Print the state of the sequential study."""
     from dataclasses import replace
 
-    from analysis.comparison.sequential import decide
+    from analysis.comparison.compare import decide
     from harness.records import StudyPlan
 
     runs = shared.read(options)
@@ -43,6 +43,6 @@ def run(options: argparse.Namespace) -> int:
         )
     if options.looks and plans and plans[0].looks not in ([], options.looks):
         print(f"Warning: the plan's looks are {plans[0].looks}; other looks are exploratory.\n")
-    decision = decide(runs.frame, plan, shared.rules(options))
+    decision = decide(runs, plan, shared.rules(options))
     print(decision.to_markdown(), end="")
     return 0

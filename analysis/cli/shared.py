@@ -1,78 +1,89 @@
-"""Arguments that several subcommands take, and the writing of results."""
+"""Options that several commands take, and the reading and writing that they share."""
 
 from __future__ import annotations
 
 import argparse
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from analysis.errors import AnalysisError
-from harness.records.files import write_atomic
+from harness.records.files import write_together
 
 if TYPE_CHECKING:
     from analysis.comparison.rules import Rules
     from analysis.runs.frame import Runs
 
+OPTIONS: dict[str, dict[str, Any]] = {
+    "runs": {
+        "nargs": "+",
+        "metavar": "RUNS",
+        "help": "a study's folder, record files, a .csv, .tsv or .parquet, wandb:ENTITY/PROJECT",
+    },
+    "--column": {
+        "action": "append",
+        "default": [],
+        "metavar": "OURS=THEIRS",
+        "help": "a table's name for one of our columns, e.g. arm=config",
+    },
+    "--baseline": {
+        "default": "baseline",
+        "metavar": "ARM",
+        "help": "what the others are compared with (default: %(default)s)",
+    },
+    "--metric": {
+        "default": "test_loss",
+        "metavar": "COLUMN",
+        "help": "what to compare (default: %(default)s)",
+    },
+    "--higher-is-better": {
+        "action": "store_true",
+        "help": "the metric is an accuracy, not a loss",
+    },
+    "--allow-reruns": {
+        "action": "store_true",
+        "help": "accept repeats of one arm with equal seeds",
+    },
+    "--alpha": {
+        "type": float,
+        "metavar": "P",
+        "help": "family error (default: the plan's, else 0.05)",
+    },
+    "--rope": {
+        "type": float,
+        "metavar": "SIZE",
+        "help": "practically relevant difference in the metric's unit (default: the plan's, else "
+        "one sd)",
+    },
+    "--variance": {
+        "choices": ("moderated", "pooled"),
+        "default": "moderated",
+        "help": "average over equally and unequally noisy arms by how likely each is (default), or "
+        "take all arms to be equally noisy",
+    },
+    "--out": {
+        "type": Path,
+        "metavar": "DIR",
+        "help": "where to write (default: beside the runs)",
+    },
+}
+READING = ("--column", "--baseline", "--metric", "--higher-is-better", "--allow-reruns")
+DECIDING = ("--alpha", "--rope", "--variance")
+
+
+def add_options(parser: argparse.ArgumentParser, *names: str, **changes: Any) -> None:
+    """Add options by name; `changes` to their declaration are of one command."""
+    for name in names:
+        parser.add_argument(name, **{**OPTIONS[name], **changes})
+
 
 def add_sources(parser: argparse.ArgumentParser) -> None:
     """Add the runs and how to read them."""
-    parser.add_argument(
-        "runs",
-        nargs="+",
-        metavar="RUNS",
-        help="a study's folder, record files, a .csv, .tsv or .parquet, wandb:ENTITY/PROJECT",
-    )
-    add_columns(parser)
-
-
-def add_columns(parser: argparse.ArgumentParser) -> None:
-    """Add how the runs are read: columns, baseline, metric and its direction, repeats."""
-    parser.add_argument(
-        "--column",
-        action="append",
-        default=[],
-        metavar="OURS=THEIRS",
-        help="a table's name for one of our columns, e.g. arm=config",
-    )
-    parser.add_argument(
-        "--baseline",
-        default="baseline",
-        metavar="ARM",
-        help="what the others are compared with (default: %(default)s)",
-    )
-    parser.add_argument(
-        "--metric",
-        default="test_loss",
-        metavar="COLUMN",
-        help="what to compare (default: %(default)s)",
-    )
-    parser.add_argument(
-        "--higher-is-better", action="store_true", help="the metric is an accuracy, not a loss"
-    )
-    parser.add_argument(
-        "--allow-reruns", action="store_true", help="accept repeats of one arm with equal seeds"
-    )
+    add_options(parser, "runs", *READING)
 
 
 def add_decision(parser: argparse.ArgumentParser) -> None:
     """Add what decides a verdict."""
-    parser.add_argument(
-        "--alpha", type=float, metavar="P", help="family error (default: the plan's, else 0.05)"
-    )
-    parser.add_argument(
-        "--rope",
-        type=float,
-        metavar="SIZE",
-        help="practically relevant difference in the metric's unit (default: the plan's, else one "
-        "sd)",
-    )
-    parser.add_argument(
-        "--variance",
-        choices=("guarded", "pooled", "squeezed"),
-        default="guarded",
-        help="one variance that each difference's own may correct (default), one variance, or one "
-        "for each arm squeezed to it without pairing",
-    )
+    add_options(parser, *DECIDING)
 
 
 def read(options: argparse.Namespace) -> Runs:
@@ -128,22 +139,12 @@ def pair(text: str, option: str) -> tuple[str, str]:
     return name.strip(), value.strip()
 
 
-def write(folder: Path, files: dict[str, str]) -> list[Path]:
-    """Write result files, each whole or not at all.
-
-    Raises
-    ------
-    AnalysisError
-        The folder cannot be written to.
-    """
-    written = []
-    for name, content in files.items():
-        try:
-            write_atomic(folder / name, content)
-        except OSError as error:
-            raise AnalysisError(
-                f"cannot write {folder / name}: {error.strerror or error}; choose another folder "
-                "with --out, or print only with --no-write"
-            ) from error
-        written.append(folder / name)
-    return written
+def write(folder: Path, files: dict[str, str]) -> None:
+    """Write result files, all or none."""
+    try:
+        write_together({folder / name: content for name, content in files.items()})
+    except OSError as error:
+        raise AnalysisError(
+            f"cannot write {error.filename or folder}: {error.strerror or error}; choose another "
+            "folder with --out, or print only with --no-write"
+        ) from error

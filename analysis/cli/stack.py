@@ -19,6 +19,5 @@ def run(options: argparse.Namespace) -> int:
     from analysis.comparison.compare import compare
     from analysis.questions.stack import stack
 
-    result = compare(shared.read(options), shared.rules(options))
-    print(stack(result).to_markdown(), end="")
+    print(stack(compare(shared.read(options), shared.rules(options))).to_markdown(), end="")
     return 0

@@ -5,9 +5,13 @@ from __future__ import annotations
 import argparse
 import json
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from analysis.cli import shared
 from analysis.errors import AnalysisError
+
+if TYPE_CHECKING:
+    from analysis.comparison.result import Comparison
 
 EPILOG = """examples:
   python -m analysis runs/demo
@@ -27,9 +31,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         metavar="NAME=LOSS",
         help="a published figure to show; it enters no statistics",
     )
-    parser.add_argument(
-        "--out", type=Path, metavar="DIR", help="where to write (default: beside the runs)"
-    )
+    shared.add_options(parser, "--out")
     parser.add_argument("--no-write", action="store_true", help="print only")
     parser.epilog = EPILOG
 
@@ -43,22 +45,29 @@ def run(options: argparse.Namespace) -> int:
     references = tuple(_reference(text) for text in options.reference)
     runs = shared.read(options)
     result = compare(runs, replace(shared.rules(options), references=references))
-    text = result.to_markdown()
-    print(text, end="")
+    print(result.to_markdown(), end="")
     if not options.no_write:
-        folder = options.out or runs.home or Path()
-        contents = (text, result.to_csv(), result.to_json(), result.to_latex())
-        names = [f"{runs.stem}.{ending}" for ending in ("md", "csv", "json", "tex")]
-        before = _rules_of(folder / f"{runs.stem}.json")
-        shared.write(folder, dict(zip(names, contents, strict=True)))
-        print(f"\nWritten: {folder}/{runs.stem}.{{md,csv,json,tex}}")
-        after = _rules_of(folder / f"{runs.stem}.json")
-        changed = [
-            f"{name} {_short(before[name])}" for name in before if before[name] != after.get(name)
-        ]
-        if changed:
-            print(f"They replace those of other rules ({', '.join(changed)}); --out keeps both.")
+        _write(result, options.out or runs.home or Path(), runs.stem)
     return 0
+
+
+def _write(result: Comparison, folder: Path, stem: str) -> None:
+    """Write the results, and say which rules' results they replace."""
+    before = _rules_of(folder / f"{stem}.json")
+    contents = {
+        "md": result.to_markdown(),
+        "csv": result.to_csv(),
+        "json": result.to_json(),
+        "tex": result.to_latex(),
+    }
+    shared.write(folder, {f"{stem}.{ending}": text for ending, text in contents.items()})
+    print(f"\nWritten: {folder}/{stem}.{{{','.join(contents)}}}")
+    after = _rules_of(folder / f"{stem}.json")
+    changed = [
+        f"{name} {_short(before[name])}" for name in before if before[name] != after.get(name)
+    ]
+    if changed:
+        print(f"They replace those of other rules ({', '.join(changed)}); --out keeps both.")
 
 
 def _short(value: object) -> str:

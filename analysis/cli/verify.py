@@ -23,6 +23,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(options: argparse.Namespace) -> int:
     """Print the checks; exit code 1 if one failed or a rerun differs."""
+    from analysis.audit.rerun import rerun
     from analysis.audit.verify import verify
 
     passed = True
@@ -31,20 +32,14 @@ def run(options: argparse.Namespace) -> int:
         print(found.to_markdown(), end="")
         passed &= found.passed
     if options.rerun is not None:
-        from analysis.audit.rerun import rerun
-
-        cell = options.rerun
-        if not cell.exists():  # a cell's name, or ARM/NAME
-            cell = next((p for s in options.studies for p in s.glob(f"**/{cell}")), cell)
-        again = rerun(cell, options.steps)
+        again = rerun(_cell(options.rerun, options.studies), options.steps)
+        print(f"\nRerun of {options.rerun}: {again.to_markdown()}", end="")
         passed &= again.identical
-        word = "identical" if again.identical else f"differs by up to {again.largest_difference:g}"
-        print(
-            f"\nRerun of {options.rerun}: training loss {word} over {len(again.steps)} logged "
-            f"steps up to {again.steps[-1]}."
-        )
-        if again.elsewhere:
-            print(f"Not the run of then: {'; '.join(again.elsewhere)}.")
-        elif not again.identical:
-            print("Code, packages and device are those of then: the training is not deterministic.")
     return 0 if passed else 1
+
+
+def _cell(given: Path, studies: list[Path]) -> Path:
+    """Return a cell's folder, which may be called by its name or by ARM/NAME."""
+    if given.exists():
+        return given
+    return next((path for study in studies for path in study.glob(f"**/{given}")), given)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+from pathlib import Path
 
 from analysis.cli import shared
 from analysis.errors import AnalysisError
@@ -22,8 +23,6 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(options: argparse.Namespace) -> int:
     """Serve until Ctrl-C."""
-    from pathlib import Path
-
     from analysis.report.watch import HOST, Live, server
 
     missing = [path for path in options.runs if not Path(path).exists()]

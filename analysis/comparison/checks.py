@@ -8,16 +8,21 @@ import numpy as np
 import pandas as pd
 from scipy import special
 
-from analysis.comparison.estimate import Estimate
-from analysis.comparison.run_checks import mark, run_warnings
-from analysis.comparison.verdict import UNDECIDED
+from analysis.check import Check, Level
+from analysis.comparison.estimate import Obstacle, block_labels
+from analysis.comparison.run_checks import repeats, run_checks, warning, wrong_way
+from analysis.comparison.verdict import Judgement, Kind
 from analysis.runs.frame import is_foreign, named
-from analysis.runs.ledger import Ledger
+from analysis.stats.baseline_noise import baseline_noise
 from analysis.stats.linear import DF_ROUNDING, FEWEST_DF
-from analysis.stats.textbook_tests import brown_forsythe
+from analysis.stats.mixed import seed_index
+from analysis.stats.planning.power import power
 
-LARGE_RATIO = 4.0
-"""Arms' variances further apart than this are tested for equality."""
+NOISIER = 0.05
+"""Level of the one-sided F test of the baseline's noise against its arms'."""
+
+ENOUGH_RUNS = 4
+"""From so many runs on an arm's own noise has a say of its own."""
 
 WILD_RATIO = 100.0
 """An arm's variance over all others', from which on its runs are pointed out."""
@@ -33,67 +38,61 @@ LOOP_ONLY = (
     "error); no verdict is given"
 )
 OVERESTIMATED = "likely overestimated"
+NOT_CONFIRMED = "not confirmed by its own noise"
 
 
-def all_warnings(
-    table: pd.DataFrame,
-    done: pd.DataFrame,
-    fitted: Estimate,
-    ledger: Ledger,
-    rule: tuple[float, float | None, str],
-) -> tuple[tuple[str, ...], tuple[str, ...]]:
-    """Return the warnings and the next steps; each arm's own go into the table's column too.
-
-    Parameters
-    ----------
-    table
-        The results table; its ``warnings`` column is filled in.
-    done
-        Complete runs.
-    fitted, ledger
-        What was estimated, and what became of the runs.
-    rule
-        Alpha, practical size (nats per token) and where that comes from.
-    """
-    alpha, rope, source = rule
-    found = _obstacles(table, fitted) + _wild(done) + _variances(done, fitted)
-    found += _alone(table, fitted) + run_warnings(table, done, fitted, ledger)
-    found += _step_down(table)
-    found += _rope(rope, source, fitted)
-    mark(table, OVERESTIMATED, _overestimated(table, fitted, alpha))
-    likely = list(table.loc[table["warnings"].str.contains(OVERESTIMATED), "arm"])
-    if likely:
-        found.append(
-            f"{OVERESTIMATED} ({named(likely)}): the power at the estimated difference is below "
-            "one half, so a difference that stands out tends to be exaggerated"
-        )
-    return tuple(found), _next_steps(table, done, fitted, ledger, rope)
+def checks_of(judgement: Judgement, table: pd.DataFrame) -> list[Check]:
+    """Return everything worth a warning; what is about single arms names them."""
+    return [
+        *_looks(judgement),
+        *repeats(judgement),
+        *wrong_way(judgement.rules),
+        *_obstacles(judgement, table),
+        *_wild(judgement.done),
+        *_noisy_baseline(judgement),
+        *_alone(judgement, table),
+        *run_checks(judgement),
+        *_step_down(judgement, table),
+        *_own_noise(judgement, table),
+        *_practical_size(judgement),
+        *_overestimated(judgement, table),
+    ]
 
 
-def _obstacles(table: pd.DataFrame, fitted: Estimate) -> list[str]:
-    if fitted.obstacle == "loop-only band":
-        return [LOOP_ONLY]
-    fit = fitted.fit
+def _looks(judgement: Judgement) -> list[Check]:
+    return [warning(judgement.looks.note)] if judgement.looks else []
+
+
+def _obstacles(judgement: Judgement, table: pd.DataFrame) -> list[Check]:
+    fit = judgement.estimate.fit
+    if judgement.estimate.obstacle is Obstacle.LOOP_ONLY:
+        return [warning(LOOP_ONLY)]
     if fit is not None and fit.sd_total > 0 and fit.var_resid == 0:
         return [
-            "every loss is its arm's plus its seed's, to the last digit: there is no residual "
-            "noise to judge differences by, so nothing is decided; are some figures copies?"
+            warning(
+                "every loss is its arm's plus its seed's, to the last digit: there is no residual "
+                "noise to judge differences by, so nothing is decided; are some figures copies?"
+            )
         ]
     if fit is not None and fit.sd_total == 0:
         return [
-            "all runs of an arm have identical losses (sd 0): either the seeds change nothing "
-            "or the figures are copies; nothing is decided"
+            warning(
+                "all runs of an arm have identical losses (sd 0): either the seeds change nothing "
+                "or the figures are copies; nothing is decided"
+            )
         ]
     fewest = table["df"].min()
     if fewest < FEWEST_DF - DF_ROUNDING:
         return [
-            f"too few residual degrees of freedom ({fewest:.2g}): "
-            f"verdicts need at least {FEWEST_DF:g}"
+            warning(
+                f"too few residual degrees of freedom ({fewest:.2g}): "
+                f"verdicts need at least {FEWEST_DF:g}"
+            )
         ]
     return []
 
 
-def _wild(done: pd.DataFrame) -> list[str]:
+def _wild(done: pd.DataFrame) -> list[Check]:
     """Return the arm whose runs lie much further apart than all others': a mistyped loss does that.
 
     The F test of its variance against the others' is only to keep out what two runs may do.
@@ -110,116 +109,139 @@ def _wild(done: pd.DataFrame) -> list[str]:
     if ratio < WILD_RATIO or special.fdtrc(df_own, df_others, ratio) > 0.001:
         return []
     return [
-        f"the runs of {groups[widest][0]} lie far apart: sd {math.sqrt(own / df_own):.2g}, where "
-        f"all others have {math.sqrt(others / df_others):.2g}. A mistyped loss, or a run that "
-        "nearly diverged? It widens the intervals of every arm"
+        warning(
+            f"the runs of {groups[widest][0]} lie far apart: sd {math.sqrt(own / df_own):.2g}, "
+            f"where all others have {math.sqrt(others / df_others):.2g}. A mistyped loss, or a run "
+            "that nearly diverged? It widens the intervals of every arm"
+        )
     ]
 
 
-def _variances(done: pd.DataFrame, fitted: Estimate) -> list[str]:
-    groups = {
-        str(arm): g.to_numpy(dtype=float) for arm, g in done.groupby("arm")["loss"] if len(g) >= 3
-    }
-    spreads = {arm: float(np.var(values, ddof=1)) for arm, values in groups.items()}
-    if len(groups) < 2 or min(spreads.values()) <= 0 or fitted.obstacle:
+def _noisy_baseline(judgement: Judgement) -> list[Check]:
+    """Point out a baseline that is noisier than its arms: its noise is in every difference."""
+    done, arms = judgement.done, judgement.arms
+    if judgement.estimate.obstacle or len(arms) == 1:
         return []
-    ratio = max(spreads.values()) / min(spreads.values())
-    if ratio <= LARGE_RATIO:
+    index = done["arm"].map({arm: i for i, arm in enumerate(arms)}).to_numpy(dtype=np.intp)
+    seeds = seed_index(block_labels(done, arms[0]))
+    found = baseline_noise(done["loss"].to_numpy(dtype=float), index, seeds)
+    if found is None or found.p >= NOISIER:
         return []
-    F, p = brown_forsythe(list(groups.values()))
-    if not p < 0.01:
-        return []
-    widest, narrowest = max(spreads, key=spreads.__getitem__), min(spreads, key=spreads.__getitem__)
-    squeezed = fitted.fit is not None and fitted.fit.method == "squeezed"
-    advice = "" if squeezed else "; compare with --variance squeezed"
     return [
-        f"the arms' variances differ: sd {math.sqrt(spreads[widest]):.2g} in {widest}, "
-        f"{math.sqrt(spreads[narrowest]):.2g} in {narrowest} (Brown-Forsythe F = {F:.2f}, "
-        f"p = {p:.2g}){advice}"
+        warning(
+            f"{arms[0]} is noisier than its arms (F = {found.F:.2f} at {found.df:.3g} and "
+            f"{found.df_arms:.3g} df, p = {found.p:.2g}), and its noise is in every difference: "
+            "give it more seeds"
+        )
     ]
 
 
-def _alone(table: pd.DataFrame, fitted: Estimate) -> list[str]:
+def _own_noise(judgement: Judgement, table: pd.DataFrame) -> list[Check]:
+    """Point out differences that are real only by what the other arms say of the noise."""
+    alone = (table["p_adj"] < judgement.alpha) & (table["p_own"] > judgement.alpha)
+    arms = tuple(table.loc[alone & (table["n"] >= ENOUGH_RUNS), "arm"])
+    if not arms:
+        return []
+    what = (
+        f"{named(arms)}: {NOT_CONFIRMED} (paired t or Welch's alone, column `p_own`): the verdict "
+        "leans on the noise of the other arms"
+    )
+    return [Check(Level.WARNING, what, arms=arms, mark=NOT_CONFIRMED)]
+
+
+def _alone(judgement: Judgement, table: pd.DataFrame) -> list[Check]:
     """Point out a baseline that hardly any arm stays near: its own bad luck would look the same."""
     t = (table["delta"] / table["se"]).abs().dropna().sort_values()
     n_near = len(t) // 4
-    if fitted.obstacle or not n_near or not FAR < t.iloc[n_near - 1] < TOO_FAR:
+    if judgement.estimate.obstacle or not n_near or not FAR < t.iloc[n_near - 1] < TOO_FAR:
         return []
-    base = fitted.arms[0]
-    runs = int(table.loc[table["arm"] == base, "n"].iloc[0])
+    base = judgement.rules.baseline
     return [
-        f"{(t > FAR).sum()} of {len(t)} arms lie more than {FAR:g} standard errors from {base}. An "
-        "unlucky or noisy baseline looks the same, and every difference rests on its "
-        f"{runs} run(s): confirm with more baseline seeds"
+        warning(
+            f"{(t > FAR).sum()} of {len(t)} arms lie more than {FAR:g} standard errors from {base}."
+            " An unlucky or noisy baseline looks the same, and every difference rests on its "
+            f"{judgement.verdicts[base].n} run(s): confirm with more baseline seeds"
+        )
     ]
 
 
-def _step_down(table: pd.DataFrame) -> list[str]:
+def _step_down(judgement: Judgement, table: pd.DataFrame) -> list[Check]:
     """Explain differences that are real by a p whose interval is the more cautious one."""
-    holds_zero = (table["ci_low"] < 0) & (table["ci_high"] > 0)
-    arms = list(table.loc[holds_zero & table["verdict"].str.match("better|worse"), "arm"])
+    holds_zero = table.loc[(table["ci_low"] < 0) & (table["ci_high"] > 0), "arm"]
+    arms = [arm for arm in holds_zero if judgement.verdicts[arm].kind.real]
     if not arms:
         return []
     return [
-        f"{named(arms)}: real by the step-down p, which asks less where other arms are clearer; "
-        "the interval is the single-step one, which does not, and holds 0"
+        warning(
+            f"{named(arms)}: real by the step-down p, which asks less where other arms are "
+            "clearer; the simultaneous interval, which does not, holds 0"
+        )
     ]
 
 
-def _rope(rope: float | None, source: str, fitted: Estimate) -> list[str]:
-    fit = fitted.fit
-    if rope is None or fit is None or fitted.obstacle or source.startswith("1 x"):
+def _practical_size(judgement: Judgement) -> list[Check]:
+    fit, practical = judgement.estimate.fit, judgement.practical
+    if fit is None or judgement.estimate.obstacle or not practical.declared:
         return []
     noise = math.sqrt(fit.var_resid)
-    if rope < noise:
-        pairing = ", its seed's share left out" if fit.var_init else ""
-        return [
-            f"the practical size {rope:.3g} is below one sd of a run ({noise:.2g}{pairing}): at "
-            "8 seeds or fewer such a study nearly always ends undecided"
-        ]
-    return []
+    if practical.size is None or practical.size >= noise:
+        return []
+    pairing = ", its seed's share left out" if fit.var_init else ""
+    return [
+        warning(
+            f"the practical size {practical.size:.3g} is below one sd of a run ({noise:.2g}"
+            f"{pairing}): at 8 seeds or fewer such a study nearly always ends undecided"
+        )
+    ]
 
 
-def _overestimated(table: pd.DataFrame, fitted: Estimate, alpha: float) -> pd.Series:
-    """Mark arms that someone would read as real although the study could hardly have seen them."""
-    from analysis.stats.power import power
-
-    marks = []
+def _overestimated(judgement: Judgement, table: pd.DataFrame) -> list[Check]:
+    """Point out arms that someone would read as real although the study could hardly see them."""
+    arms = []
     for row in table.to_dict("records"):
-        if not (row["p_raw"] < alpha and row["df"] > 0):
-            marks.append(False)
-            continue
-        t, half = abs(row["delta"]) / row["se"], (row["ci_high"] - row["ci_low"]) / 2
-        marks.append(bool(power([t], row["df"], half / row["se"])[0] < 0.5))
-    return pd.Series(marks, index=table.index)
+        if row["p_raw"] < judgement.alpha and row["df"] > 0:
+            t, half = abs(row["delta"]) / row["se"], (row["ci_high"] - row["ci_low"]) / 2
+            if power([t], row["df"], half / row["se"])[0] < 0.5:
+                arms.append(row["arm"])
+    if not arms:
+        return []
+    what = (
+        f"{OVERESTIMATED} ({named(arms)}): the power at the estimated difference is below "
+        "one half, so a difference that stands out tends to be exaggerated"
+    )
+    return [Check(Level.WARNING, what, arms=tuple(arms), mark=OVERESTIMATED)]
 
 
-def _next_steps(
-    table: pd.DataFrame, done: pd.DataFrame, fitted: Estimate, ledger: Ledger, rope: float | None
-) -> tuple[str, ...]:
-    steps = []
+def next_steps(judgement: Judgement, table: pd.DataFrame) -> tuple[str, ...]:
+    """Return what to run next."""
+    ledger = judgement.ledger
     todo = ledger.missing + ledger.unfinished
-    if todo:
-        steps.append(f"{len(todo)} planned run(s) are not complete: {named(todo)}")
-    if fitted.obstacle or table["df"].min() < FEWEST_DF - DF_ROUNDING:
-        n = 1 + math.ceil(FEWEST_DF / max(len(fitted.arms) - 1, 1))
-        what = f"the baseline with at least {n} initialisation seeds, and each arm with the same"
-        if fitted.n_shared[0] >= n:
-            what = f"each arm with the baseline's seeds, at least {n} of them"
-        if is_foreign(done):
-            how = "then add their rows, with a column seed, to the table"
-        elif ledger.planned:  # a plan is fixed before its runs
-            how = f"as a new study, the same command with study_name=NAME study.seeds={n}"
-        else:
-            how = f"here, the command that trained these runs, with -m and 'seed=range({n})'"
-        steps.append(f"run {what}: {how}")
-        return tuple(steps)
-    waiting = table[table["verdict"].str.startswith(UNDECIDED) & (table["n"] > 0)]
-    count, have = waiting["seeds_needed"].max(), waiting["n"].min()
-    if rope and count > have:
-        number = f"about {count:.0f} seeds per arm" if np.isfinite(count) else "too many seeds"
+    steps = [f"{len(todo)} planned run(s) are not complete: {named(todo)}"] if todo else []
+    if judgement.estimate.obstacle or table["df"].min() < FEWEST_DF - DF_ROUNDING:
+        return (*steps, _more_seeds(judgement))
+    undecided = [arm for arm, v in judgement.verdicts.items() if v.kind is Kind.UNDECIDED and v.n]
+    waiting, size = table[table["arm"].isin(undecided)], judgement.practical.size
+    wanted, have = waiting["seeds_needed"].max(), waiting["n"].min()
+    if size and wanted > have:
+        number = f"about {wanted:.0f} seeds per arm" if np.isfinite(wanted) else "too many seeds"
         steps.append(
             f"{len(waiting)} arm(s) undecided: {number} (now {have}) would find a difference of "
-            f"{rope:.2g} with power 0.8"
+            f"{size:.2g} with power 0.8"
         )
     return tuple(steps)
+
+
+def _more_seeds(judgement: Judgement) -> str:
+    """Return which seeds would leave enough degrees of freedom, and how to run them."""
+    fitted = judgement.estimate
+    n = 1 + math.ceil(FEWEST_DF / max(len(fitted.arms) - 1, 1))
+    what = f"the baseline with at least {n} initialisation seeds, and each arm with the same"
+    if fitted.n_shared[0] >= n:
+        what = f"each arm with the baseline's seeds, at least {n} of them"
+    if is_foreign(judgement.done):
+        how = "then add their rows, with a column seed, to the table"
+    elif judgement.ledger.planned:  # a plan is fixed before its runs
+        how = f"as a new study, the same command with study_name=NAME study.seeds={n}"
+    else:
+        how = f"here, the command that trained these runs, with -m and 'seed=range({n})'"
+    return f"run {what}: {how}"

@@ -1,98 +1,46 @@
-"""The comparison of every arm with the baseline: what `python -m analysis RUNS` prints."""
+"""The road of a comparison: read, fit, judge, table, checks."""
 
 from __future__ import annotations
 
-import dataclasses
 from collections.abc import Sequence
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pandas as pd
 
-from analysis.comparison.checks import all_warnings
-from analysis.comparison.estimate import Estimate, estimate
-from analysis.comparison.noise_band import NoiseBand, noise_band
-from analysis.comparison.rules import Rules, check_rules
-from analysis.comparison.run_checks import repeats, wrong_way
-from analysis.comparison.table import build_table
-from analysis.comparison.verdict import Judged, judge, verdicts
-from analysis.errors import AnalysisError
-from analysis.runs.frame import Runs, complete, is_foreign, named, prepare
-from analysis.runs.ledger import Ledger, require_baseline, take_stock
+from analysis.comparison.checks import checks_of, next_steps
+from analysis.comparison.estimate import estimate
+from analysis.comparison.noise_band import noise_band
+from analysis.comparison.result import Comparison
+from analysis.comparison.rules import (
+    Rules,
+    agreed,
+    check_rules,
+    practical_size,
+    refuse_other_rules,
+)
+from analysis.comparison.sequential import Decision, at_looks, decide_prepared
+from analysis.comparison.table import build_table, with_marks
+from analysis.comparison.verdict import Judgement, judge_arms
+from analysis.runs.frame import Runs, complete, is_foreign
+from analysis.runs.ledger import require_baseline, take_stock
+from analysis.runs.normalise import normalised
+from analysis.runs.prepare import prepare
 from analysis.runs.tables import read_runs
 from harness.records import BASELINE, StudyPlan
 
-GIVEN_NOW = "given on this call"
 Source = pd.DataFrame | Runs | str | Path | Sequence[str | Path]
 
 
-@dataclass(frozen=True, slots=True)
-class Comparison:
-    """Every arm against the baseline.
-
-    ``table`` has one row an arm, sorted by delta, the baseline in its place; columns and units are
-    in ``docs/statistics.md``.
-    """
-
-    table: pd.DataFrame
-    noise: NoiseBand | None
-    """Where one more baseline run would fall; None: the baseline has too few runs."""
-    method: str
-    why: str
-    alpha: float
-    rope: float | None
-    """Practically relevant difference, nats per token; None: nothing to take it from."""
-    rope_source: str
-    sd: float | None
-    """Sd of one run around its arm's mean, nats per token."""
-    rho: float | None
-    """Correlation of same-seed runs, where the model estimates it."""
-    ledger: Ledger
-    warnings: tuple[str, ...]
-    next_steps: tuple[str, ...]
-    rules: Rules
-    judged: Judged | None
-    estimate: Estimate
-    runs: pd.DataFrame
-    """The runs that were read, whatever their status."""
-
-    def to_markdown(self) -> str:
-        """Return the report for a person: the table, the noise, the method, the ledger."""
-        from analysis.text import to_markdown
-
-        return to_markdown(self)
-
-    def to_csv(self) -> str:
-        """Return the whole table as CSV."""
-        return self.table.to_csv(index=False, lineterminator="\n")
-
-    def to_json(self) -> str:
-        """Return everything, the runs behind each figure included, as JSON."""
-        from analysis.text import to_json
-
-        return to_json(self)
-
-    def to_latex(self) -> str:
-        """Return the short table as a LaTeX tabular (booktabs)."""
-        from analysis.text import to_latex
-
-        return to_latex(self)
-
-
-def compare(
-    runs: Source,
-    rules: Rules | None = None,
-    **changes: Any,
-) -> Comparison:
+def compare(runs: Source, rules: Rules | None = None, **changes: Any) -> Comparison:
     """Compare every arm with the baseline.
 
     Parameters
     ----------
     runs
-        A frame with one row a run (columns in `analysis.runs`), or paths of studies, record files,
-        CSV or parquet tables.
+        A frame with one row a run (columns in `analysis.runs.frame`), or paths of studies, record
+        files, CSV or parquet tables. Frames and tables are read alike.
     rules
         Baseline, metric, alpha, practical size, variance; see `Rules`.
     **changes
@@ -111,154 +59,87 @@ def compare(
     --------
     >>> frame = pd.DataFrame({
     ...     "arm": ["baseline"] * 4 + ["no_dropout"] * 4,
-    ...     "init_seed": [0, 1, 2, 3] * 2,
+    ...     "seed": [0, 1, 2, 3] * 2,
     ...     "test_loss": [3.692, 3.704, 3.681, 3.698, 3.641, 3.659, 3.635, 3.650]})
     >>> result = compare(frame, rope=0.01)
-    >>> result.table[["arm", "n", "verdict"]].to_dict("records")
-    [{'arm': 'no_dropout', 'n': 4, 'verdict': 'better'}, {'arm': 'baseline', 'n': 4, 'verdict': ''}]
+    >>> result.table[["arm", "n", "verdict"]].values.tolist()
+    [['no_dropout', 4, 'better (beyond practical size)'], ['baseline', 4, '']]
     """
     rules = check_rules(rules, changes)
-    frame, plans = read_frame(runs, rules)
-    return _compare(frame, plans, rules)
+    return _compare(read(runs, rules), rules)
 
 
-def read_frame(runs: Source, rules: Rules) -> tuple[pd.DataFrame, dict[str, StudyPlan]]:
-    """Return the runs in the analysis's shape, and their plans; refuse what is refused."""
-    given = _as_runs(runs)
-    frame = prepare(given.frame, metric=rules.metric, allow_reruns=rules.allow_reruns)
-    if not is_foreign(frame) and (rules.baseline, rules.metric) != (BASELINE, "test_loss"):
-        frame["published_delta"] = np.nan  # a card's figure is the test loss minus its baseline's
-    return frame, given.plans
+def decide(runs: Source, plan: StudyPlan, rules: Rules | None = None, **changes: Any) -> Decision:
+    """Decide, arm by arm, whether to stop or to run the next seeds of a sequential study.
+
+    A pure function of the runs and the frozen plan: the same runs give the same decision, in
+    whatever order they finished.
+
+    Parameters
+    ----------
+    runs
+        As for `compare`. Complete and diverged runs of an arm count in the order of the plan's
+        cells, else of their seeds: the first ``looks[k]`` make look k.
+    plan
+        ``alpha``, ``looks`` and ``rope``; its cells name the arms and the order of the seeds.
+    rules
+        Baseline, metric, variance and direction; alpha and the practical size are the plan's.
+    **changes
+        Single fields of `Rules`, e.g. ``metric="val_loss"``.
+
+    Raises
+    ------
+    AnalysisError
+        No looks in the plan, or runs that are refused.
+
+    Examples
+    --------
+    >>> frame = pd.DataFrame({"arm": ["baseline"] * 3 + ["a"] * 3, "seed": [0, 1, 2] * 2,
+    ...                       "test_loss": [3.70, 3.71, 3.69, 3.40, 3.42, 3.38]})
+    >>> decide(frame, StudyPlan(study="s", looks=[2, 3, 4])).table["decision"].tolist()
+    ['continue']
+    """
+    rules = check_rules(rules, changes)
+    return decide_prepared(read(runs, rules).frame, plan, rules)
 
 
-def _compare(frame: pd.DataFrame, plans: dict[str, StudyPlan], rules: Rules) -> Comparison:
-    _check_looks(rules, plans)
-    done = require_baseline(frame, complete(frame), rules.baseline)
-    fitted = estimate(done, rules.baseline, rules.variance)
-    alpha = _planned(rules.alpha, plans, "alpha") or 0.05
-    band = noise_band(done, fitted, alpha)
-    rope, rope_source = _rope(rules, plans, band, fitted)
-    judged = _judge(fitted, alpha, rope)
-    words = _words(fitted, judged, alpha, rope, rules)
-    words, looks = _at_looks(frame, fitted, plans, (rules, rope), words)
-    ledger = take_stock(frame, plans)
-    table = build_table(frame, done, rules, (fitted, judged, words, alpha, rope))
-    warnings, steps = all_warnings(table, done, fitted, ledger, (alpha, rope, rope_source))
-    fit = fitted.fit
-    return Comparison(
-        table=table,
-        noise=band,
-        method=fitted.method,
-        why=fitted.why,
-        alpha=alpha,
-        rope=rope,
-        rope_source=rope_source,
-        sd=fit.sd_total if fit else None,
-        rho=fit.rho if fit and fit.method == "mixed" else None,
-        ledger=ledger,
-        warnings=(
-            *looks,
-            *repeats(frame, done),
-            *wrong_way(rules.metric, higher_is_better=rules.higher_is_better),
-            *warnings,
-        ),
-        next_steps=steps,
-        rules=rules,
-        judged=judged,
-        estimate=fitted,
-        runs=frame,
-    )
+def read(source: Source, rules: Rules) -> Runs:
+    """Return the runs in the analysis's shape; refuse what is refused."""
+    runs = prepare(as_runs(source), metric=rules.metric, allow_reruns=rules.allow_reruns)
+    if not is_foreign(runs.frame) and (rules.baseline, rules.metric) != (BASELINE, "test_loss"):
+        runs.frame["published_delta"] = np.nan  # a card's figure is a test loss minus baseline's
+    return runs
 
 
-def _as_runs(runs: Source) -> Runs:
-    if isinstance(runs, Runs):
-        return runs
-    if isinstance(runs, pd.DataFrame):
-        return Runs(runs)
-    paths = [runs] if isinstance(runs, str | Path) else list(runs)
+def as_runs(source: Source) -> Runs:
+    """Return runs from wherever they come; not yet prepared."""
+    if isinstance(source, Runs):
+        return source
+    if isinstance(source, pd.DataFrame):
+        return normalised(source)
+    paths = [source] if isinstance(source, str | Path) else list(source)
     return read_runs([str(path) for path in paths])
 
 
-def _planned(given: float | None, plans: dict[str, StudyPlan], name: str) -> float | None:
-    """Return what was asked for now, else what all the plans agree on."""
-    if given is not None:
-        return given
-    values = {getattr(plan, name) for plan in plans.values()} - {None}
-    if len(values) > 1:
-        raise AnalysisError(
-            f"the plans of {', '.join(plans)} declare different values of {name} "
-            f"({', '.join(f'{value:g}' for value in sorted(values))}): choose one with --{name}"
-        )
-    return values.pop() if values else None
-
-
-def _rope(
-    rules: Rules, plans: dict[str, StudyPlan], band: NoiseBand | None, fitted: Estimate
-) -> tuple[float | None, str]:
-    if rules.rope is not None:
-        return rules.rope, GIVEN_NOW
-    planned = _planned(None, plans, "rope")
-    if planned is not None:
-        return planned, "declared in the study's plan"
-    if band is not None and band.K >= 3 and band.sd > 0:
-        return band.sd, f"1 x sd of the {band.K} baseline runs, not declared before the runs"
-    if fitted.fit is not None and fitted.obstacle is None and fitted.fit.sd_total > 0:
-        return fitted.fit.sd_total, "1 x sd of a run, not declared before the runs"
-    return None, "nothing to take it from: give --rope"
-
-
-def _check_looks(rules: Rules, plans: dict[str, StudyPlan]) -> None:
-    """Refuse another rule than the one that a study with looks has spent its alpha by."""
-    for plan in [plan for plan in plans.values() if plan.looks and len(plans) == 1]:
-        for name in ("alpha", "rope"):
-            given, fixed = getattr(rules, name), getattr(plan, name)
-            if None not in (given, fixed) and given != fixed:
-                raise AnalysisError(
-                    f"{name} is {given:g}, but the plan of {plan.study}, which has looks, fixed "
-                    f"{fixed:g} before the runs: leave it out, or try others with "
-                    "python -m analysis sequential"
-                )
-
-
-def _judge(fitted: Estimate, alpha: float, rope: float | None) -> Judged | None:
-    if fitted.fit is None or fitted.obstacle is not None or len(fitted.arms) == 1:
-        return None
-    return judge(fitted.fit, alpha, rope if rope is not None else float(np.finfo(float).tiny))
-
-
-def _words(
-    fitted: Estimate, judged: Judged | None, alpha: float, rope: float | None, rules: Rules
-) -> list[str]:
-    if judged is None:
-        return ["undecided"] * (len(fitted.arms) - 1)
-    return verdicts(judged, alpha, rope or 0.0, higher_is_better=rules.higher_is_better)
-
-
-def _at_looks(
-    frame: pd.DataFrame,
-    fitted: Estimate,
-    plans: dict[str, StudyPlan],
-    rule: tuple[Rules, float | None],
-    words: list[str],
-) -> tuple[list[str], tuple[str, ...]]:
-    """Return the verdicts of a study that is looked at while it runs, and what to say of it.
-
-    `rule` has the rules and the practical size that is printed: the verdicts' own.
-    """
-    planned = [plan for plan in plans.values() if plan.looks]
-    if not planned:
-        return words, ()
-    looks = ", ".join(str(n) for n in planned[0].looks)
-    if len(plans) > 1:
-        return words, ("several studies, one with looks: early looks are not accounted for",)
-    from analysis.comparison.sequential import decide
-
-    decision = decide(frame, dataclasses.replace(planned[0], rope=rule[1]), rule[0])
-    verdict = dict(zip(decision.table["arm"], decision.table["verdict"], strict=True))
-    early = list(decision.table.loc[decision.table["note"].str.startswith("stopped"), "arm"])
-    note = (
-        f"sequential study with looks at {looks} seeds, {decision.look} done: verdicts spend each "
-        "look's own alpha; p and intervals in the table do not (python -m analysis sequential)"
+def _compare(runs: Runs, rules: Rules) -> Comparison:
+    refuse_other_rules(rules, runs.plans)
+    done = require_baseline(runs.frame, complete(runs.frame), rules.baseline)
+    fitted = estimate(done, rules.baseline, rules.variance)
+    alpha = agreed(rules.alpha, runs.plans, "alpha") or 0.05
+    band = noise_band(done, fitted, alpha)
+    judgement = Judgement(
+        source=runs,
+        done=done,
+        rules=rules,
+        estimate=fitted,
+        noise=band,
+        alpha=alpha,
+        practical=practical_size(rules, runs.plans, band, fitted),
+        ledger=take_stock(runs),
     )
-    also = f"; stopped early, biased outward: {named(early)}" if early else ""
-    return [verdict.get(arm, "undecided") for arm in fitted.arms[1:]], (note + also,)
+    judgement = at_looks(judge_arms(judgement))
+    table = build_table(judgement)
+    checks = checks_of(judgement, table)
+    return Comparison.of(
+        judgement, with_marks(table, checks), tuple(checks), next_steps(judgement, table)
+    )

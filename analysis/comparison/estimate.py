@@ -4,18 +4,27 @@ from __future__ import annotations
 
 import dataclasses
 from dataclasses import dataclass
+from enum import StrEnum
 
 import numpy as np
 import pandas as pd
 
 from analysis.errors import AnalysisError
-from analysis.runs.records import SHARED_ENOUGH
-from analysis.stats.linear import FEWEST_DF, Fit, Index, fit_pooled, fit_squeezed
+from analysis.runs.frame import SHARED_ENOUGH
+from analysis.stats.linear import FEWEST_DF, Fit, Index, fit_pooled
 from analysis.stats.mixed import fit_mixed, seed_index
-from analysis.stats.own import guard
+from analysis.stats.moderated.model import Model, moderate
 from analysis.stats.seed_correlation import pairing_df
 
-VARIANCES = ("guarded", "pooled", "squeezed")
+MODERATED, POOLED = "moderated", "pooled"
+VARIANCES = (MODERATED, POOLED)
+
+
+class Obstacle(StrEnum):
+    """Why no verdict may be given."""
+
+    NO_REPEATS = "no repeats"
+    LOOP_ONLY = "loop-only band"
 
 
 @dataclass(frozen=True, slots=True)
@@ -24,17 +33,29 @@ class Estimate:
 
     arms: tuple[str, ...]
     """Baseline first, the others by name."""
-    fit: Fit | None
+    model: Model | None
     """None: one run of each arm, so the noise cannot be estimated."""
     n_shared: tuple[int, ...]
     """Initialisation seeds that each arm shares with the baseline."""
     method: str
     why: str
-    obstacle: str | None = None
-    """Why no verdict may be given, e.g. ``loop-only band``."""
+    obstacle: Obstacle | None = None
+    """Why no verdict may be given."""
+    pairing_lost: bool = False
+    """Arms share seeds, but too few to estimate how alike same-seed runs are."""
+
+    @property
+    def fit(self) -> Fit | None:
+        """Means of the arms with their covariance, as if all arms were equally noisy."""
+        return self.model.fit if self.model else None
+
+    @property
+    def equal_noise(self) -> float:
+        """Probability that all arms are equally noisy; 1 where that is taken for granted."""
+        return float(self.model.posterior.equal) if self.model else 1.0
 
 
-def estimate(runs: pd.DataFrame, baseline: str, variance: str = "guarded") -> Estimate:
+def estimate(runs: pd.DataFrame, baseline: str, variance: str = MODERATED) -> Estimate:
     """Fit the complete runs by the method that their seeds allow.
 
     Parameters
@@ -45,8 +66,8 @@ def estimate(runs: pd.DataFrame, baseline: str, variance: str = "guarded") -> Es
     baseline
         The arm that the others are compared with.
     variance
-        ``guarded``: one variance, and each difference's own squeezed towards it; ``pooled``: one
-        variance; ``squeezed``: one for each arm, squeezed to the pooled one.
+        ``moderated``: equally and unequally noisy arms, averaged by how likely each is;
+        ``pooled``: equally noisy arms.
 
     Raises
     ------
@@ -56,7 +77,8 @@ def estimate(runs: pd.DataFrame, baseline: str, variance: str = "guarded") -> Es
     if variance not in VARIANCES:
         raise AnalysisError(f"unknown variance {variance!r}: allowed are {', '.join(VARIANCES)}")
     arms = _order(runs, baseline)
-    index = runs["arm"].map({arm: i for i, arm in enumerate(arms)}).to_numpy(dtype=np.intp)
+    codes = runs["arm"].map({arm: i for i, arm in enumerate(arms)})
+    index = np.asarray(codes, dtype=np.intp)
     loss = runs["loss"].to_numpy(dtype=float)
     n = np.bincount(index, minlength=len(arms))
     inits = [frozenset(_inits(runs, index == i)) for i in range(len(arms))]
@@ -68,29 +90,35 @@ def estimate(runs: pd.DataFrame, baseline: str, variance: str = "guarded") -> Es
             shared,
             "no inference",
             "every arm has one run: only the break-even sd can be given",
-            "no repeats",
+            Obstacle.NO_REPEATS,
         )
     if max(_distinct_inits(runs, index, i) for i in range(len(arms))) == 1:
         return _loop_only(arms, loss, index, shared)
-    if variance == "squeezed" and (n[1:] > 1).any():
-        return Estimate(
-            arms,
-            fit_squeezed(loss, index),
-            shared,
-            "one-way means, arm variances squeezed to the pooled one, Satterthwaite df",
-            "asked for with --variance squeezed; pairing is not used",
-        )
-    found, seed = _pooled_or_mixed(runs, arms, index, loss, shared)
-    return _guarded(found, loss, index, seed) if variance == "guarded" else found
+    return _fitted(runs, _Losses(arms, index, loss, shared, pooled=variance == POOLED))
 
 
-def _pooled_or_mixed(
-    runs: pd.DataFrame,
-    arms: tuple[str, ...],
-    index: np.ndarray,
-    loss: np.ndarray,
-    shared: tuple[int, ...],
-) -> tuple[Estimate, Index]:
+@dataclass(frozen=True, slots=True)
+class _Losses:
+    arms: tuple[str, ...]
+    index: Index
+    """(N,) each run's arm."""
+    loss: np.ndarray
+    n_shared: tuple[int, ...]
+    pooled: bool
+    """All arms are taken to be equally noisy."""
+
+    def estimate(self, fit: Fit, seed: Index, method: str, why: str) -> Estimate:
+        """Return the fit with what the runs say of unequal noise."""
+        pooled = self.pooled or bool((fit.n[1:] == 1).all())
+        model = moderate(fit, self.loss, self.index, seed, pooled=pooled)
+        if not pooled:
+            method += ", moderated by each difference's own variance"
+            method += f" (equal noise: {float(model.posterior.equal):.2f})"
+        return Estimate(self.arms, model, self.n_shared, method, why)
+
+
+def _fitted(runs: pd.DataFrame, given: _Losses) -> Estimate:
+    arms, index, loss = given.arms, given.index, given.loss
     n = np.bincount(index)
     singles = bool((n[1:] == 1).all()) and len(arms) > 1
     labels = block_labels(runs, arms[0], pair=not singles)
@@ -100,12 +128,14 @@ def _pooled_or_mixed(
         fit, seed = fit_pooled(loss, index), np.arange(len(runs))
         if singles:
             method = f"t prediction interval of one run from K = {n[0]} baselines, df {n[0] - 1}"
-            return Estimate(arms, fit, shared, method, "every other arm has a single run"), seed
+            return given.estimate(fit, seed, method, "every other arm has a single run")
         method = f"one-way means, pooled variance, df {fit.df_resid:g}"
-        return Estimate(arms, fit, shared, method, lacking or _why_pooled(runs)), seed
+        why = lacking or _why_pooled(runs)
+        found = given.estimate(fit, seed, method, why)
+        return dataclasses.replace(found, pairing_lost=bool(lacking))
     method = "mixed model loss ~ arm + (1 | init_seed), REML, Kenward-Roger se and df"
     why = "runs share initialisation seeds" + (" within the baseline only" if singles else "")
-    return Estimate(arms, fit_mixed(loss, index, seed), shared, method, why), seed
+    return given.estimate(fit_mixed(loss, index, seed), seed, method, why)
 
 
 def _lacking(arm: Index, seed: Index) -> str:
@@ -128,14 +158,6 @@ def _lacking(arm: Index, seed: Index) -> str:
     )
 
 
-def _guarded(found: Estimate, loss: np.ndarray, index: np.ndarray, seed: Index) -> Estimate:
-    fit = found.fit
-    if fit is None or (fit.n[1:] == 1).all():
-        return found
-    method = f"{found.method}, guarded by each difference's own variance"
-    return dataclasses.replace(found, fit=guard(fit, loss, index, seed), method=method)
-
-
 def _why_pooled(runs: pd.DataFrame) -> str:
     if "init_seed" not in runs or runs["init_seed"].isna().all():
         return "no init_seed is given, so every run counts as its own seed"
@@ -147,12 +169,12 @@ def _loop_only(
 ) -> Estimate:
     return Estimate(
         arms,
-        fit_pooled(loss, index),
+        moderate(fit_pooled(loss, index), loss, index, np.arange(len(loss)), pooled=True),
         shared,
         "no inference",
         "the repeats of each arm share one initialisation seed: their spread leaves out the noise "
         "of the initial weights",
-        "loop-only band",
+        Obstacle.LOOP_ONLY,
     )
 
 

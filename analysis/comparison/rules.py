@@ -3,11 +3,17 @@
 from __future__ import annotations
 
 import dataclasses
+from collections.abc import Mapping
 from dataclasses import dataclass
+from enum import StrEnum
 from typing import Any
 
+from analysis.comparison.estimate import MODERATED, Estimate
+from analysis.comparison.noise_band import NoiseBand
 from analysis.errors import AnalysisError, require_between
-from harness.records import BASELINE
+from harness.records import BASELINE, StudyPlan
+
+Plans = Mapping[str, StudyPlan]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -21,12 +27,49 @@ class Rules:
     """Family error of all verdicts together; None: the plan's, else 0.05."""
     rope: float | None = None
     """Practically relevant difference in the metric's unit; None: the plan's, else one sd."""
-    variance: str = "guarded"
-    """``guarded``, ``pooled`` or ``squeezed``; see `analysis.comparison.estimate`."""
+    variance: str = MODERATED
+    """``moderated`` or ``pooled``; see `analysis.comparison.estimate`."""
     higher_is_better: bool = False
     allow_reruns: bool = False
     references: tuple[tuple[str, float], ...] = ()
     """Names and figures that stand in the table without entering the statistics."""
+
+    def unit(self, before: str = " ") -> str:
+        """Return the metric's unit after `before`: a loss has one, nothing is known of others.
+
+        Examples
+        --------
+        >>> Rules().unit(", "), Rules(metric="val_acc").unit()
+        (', nats per token', '')
+        """
+        loss = self.metric.endswith("loss") and not self.higher_is_better
+        return f"{before}nats per token" if loss else ""
+
+
+class Origin(StrEnum):
+    """Where a practical size comes from."""
+
+    CALL = "given on this call"
+    PLAN = "declared in the study's plan"
+    BASELINE_SD = "1 x sd of the {n} baseline runs, not declared before the runs"
+    RUN_SD = "1 x sd of a run, not declared before the runs"
+    NONE = "nothing to take it from: give --rope"
+
+
+@dataclass(frozen=True, slots=True)
+class Practical:
+    """The practically relevant difference of a comparison."""
+
+    size: float | None
+    """In the metric's unit; None: nothing to take it from."""
+    origin: Origin
+    source: str = ""
+    """The origin in words."""
+
+    @property
+    def declared(self) -> bool:
+        """Whether a person chose it."""
+        return self.origin in (Origin.CALL, Origin.PLAN)
 
 
 def check_rules(rules: Rules | None, changes: dict[str, Any]) -> Rules:
@@ -43,3 +86,45 @@ def check_rules(rules: Rules | None, changes: dict[str, Any]) -> Rules:
             f"rope is {chosen.rope:g}: the practically relevant difference must be above 0"
         )
     return chosen
+
+
+def agreed(given: float | None, plans: Plans, name: str) -> float | None:
+    """Return what was asked for now, else what all the plans agree on."""
+    if given is not None:
+        return given
+    values = {getattr(plan, name) for plan in plans.values()} - {None}
+    if len(values) > 1:
+        raise AnalysisError(
+            f"the plans of {', '.join(plans)} declare different values of {name} "
+            f"({', '.join(f'{value:g}' for value in sorted(values))}): choose one with --{name}"
+        )
+    return values.pop() if values else None
+
+
+def practical_size(
+    rules: Rules, plans: Plans, band: NoiseBand | None, fitted: Estimate
+) -> Practical:
+    """Return the practical size: as asked for, as planned, or one sd of what is there."""
+    origin, size = Origin.NONE, None
+    if rules.rope is not None:
+        origin, size = Origin.CALL, rules.rope
+    elif (planned := agreed(None, plans, "rope")) is not None:
+        origin, size = Origin.PLAN, planned
+    elif band is not None and band.K >= 3 and band.sd > 0:
+        origin, size = Origin.BASELINE_SD, band.sd
+    elif fitted.fit is not None and fitted.obstacle is None and fitted.fit.sd_total > 0:
+        origin, size = Origin.RUN_SD, fitted.fit.sd_total
+    return Practical(size, origin, origin.format(n=band.K if band else 0))
+
+
+def refuse_other_rules(rules: Rules, plans: Plans) -> None:
+    """Refuse another rule than the one that a study with looks has spent its alpha by."""
+    for plan in [plan for plan in plans.values() if plan.looks and len(plans) == 1]:
+        for name in ("alpha", "rope"):
+            given, fixed = getattr(rules, name), getattr(plan, name)
+            if None not in (given, fixed) and given != fixed:
+                raise AnalysisError(
+                    f"{name} is {given:g}, but the plan of {plan.study}, which has looks, fixed "
+                    f"{fixed:g} before the runs: leave it out, or try others with "
+                    "python -m analysis sequential"
+                )

@@ -3,14 +3,15 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Iterator
 
 import numpy as np
 import pandas as pd
 
-from analysis.comparison.estimate import Estimate
-from analysis.runs.frame import SEEDS, is_foreign, named
-from analysis.runs.ledger import Ledger
-from analysis.runs.records import SHARED_ENOUGH
+from analysis.check import Check, Level
+from analysis.comparison.rules import Rules
+from analysis.comparison.verdict import Judgement
+from analysis.runs.frame import SEEDS, SHARED_ENOUGH, is_foreign, named
 
 HIGHER = re.compile(
     r"(?<![a-z])(acc|accuracy|reward|return|score|bleu|rouge|f1|auc|auroc|exact_match|pass|win_?rate)"
@@ -20,107 +21,127 @@ HIGHER = re.compile(
 LOWER = re.compile(r"loss|error|perplexity|brier")
 
 
-def run_warnings(
-    table: pd.DataFrame, done: pd.DataFrame, fitted: Estimate, ledger: Ledger
-) -> list[str]:
-    """Return the warnings; parameters as in `analysis.comparison.checks.all_warnings`."""
-    found = _equal_losses(table, done, fitted) + _unpaired(done, fitted) + _budgets(done, fitted)
-    found += _recipes(done, fitted) + _versions(done)
-    return found + _ledger(ledger, done) + _survivors(table, fitted)
+def run_checks(judgement: Judgement) -> list[Check]:
+    """Return what is to be said of the runs behind the table."""
+    parts = (
+        _equal_losses,
+        _equal_weights,
+        _unpaired,
+        _budgets,
+        _recipes,
+        _versions,
+        _ledger,
+        _survivors,
+    )
+    return [check for part in parts for check in part(judgement)]
 
 
-def repeats(runs: pd.DataFrame, done: pd.DataFrame) -> list[str]:
+def warning(what: str, arms: tuple[str, ...] = (), mark: str = "") -> Check:
+    """Return a warning; `mark` stands in the table beside the `arms`."""
+    return Check(Level.WARNING, what, arms=arms, mark=mark)
+
+
+def repeats(judgement: Judgement) -> Iterator[Check]:
     """Say how many complete runs do not count, since they repeat another."""
-    count = int((runs["status"] == "complete").sum()) - len(done)
-    if not count:
-        return []
-    return [
-        f"{count} rerun(s) repeat a run to the last digit, which says nothing new: it counts once"
-    ]
+    count = int((judgement.runs["status"] == "complete").sum()) - len(judgement.done)
+    if count:
+        yield warning(
+            f"{count} rerun(s) repeat a run to the last digit, which says nothing new: it counts "
+            "once"
+        )
 
 
-def wrong_way(metric: str, *, higher_is_better: bool) -> list[str]:
+def wrong_way(rules: Rules) -> Iterator[Check]:
     """Point out a metric that is better when higher by its name, and was not said to be."""
-    if higher_is_better or not HIGHER.search(metric.lower()) or LOWER.search(metric.lower()):
-        return []
-    return [
-        f"{metric} looks like a metric that is better when higher, and here lower counts as "
-        "better: add --higher-is-better if so"
-    ]
+    name = rules.metric.lower()
+    if not rules.higher_is_better and HIGHER.search(name) and not LOWER.search(name):
+        yield warning(
+            f"{rules.metric} looks like a metric that is better when higher, and here lower counts "
+            "as better: add --higher-is-better if so"
+        )
 
 
-def mark(table: pd.DataFrame, text: str, where: pd.Series) -> None:
-    """Add a warning of their own to some arms."""
-    old = table.loc[where, "warnings"]
-    table.loc[where, "warnings"] = [f"{before}; {text}" if before else text for before in old]
-
-
-def _equal_losses(table: pd.DataFrame, done: pd.DataFrame, fitted: Estimate) -> list[str]:
-    """Return the arms whose losses equal the baseline's at every shared seed."""
+def _equal_losses(judgement: Judgement) -> Iterator[Check]:
+    """Point out arms whose losses equal the baseline's at every shared seed."""
+    done, baseline = judgement.done, judgement.rules.baseline
     seeds = [name for name in SEEDS if name in done]
-    if not seeds or fitted.obstacle:
-        return []
-    base: dict[tuple[object, ...], float] = {}
-    equal: dict[str, bool] = {}
-    rows = [*zip(*(done[name] for name in ("arm", "loss", *seeds)), strict=True)]
-    for arm, loss, *key in rows:
-        if arm == fitted.arms[0] and None not in key:
-            base[tuple(key)] = loss
-    for arm, loss, *key in rows:
-        if arm != fitted.arms[0] and tuple(key) in base:
-            equal[arm] = equal.get(arm, True) and base[tuple(key)] == loss
-    same = [arm for arm, all_equal in equal.items() if all_equal]
-    if not same:
-        return []
-    mark(table, "same losses as the baseline", table["arm"].isin(same))
-    return [
-        f"{named(same)}: the same losses as the baseline at the same seeds, to the last digit; "
-        "these runs change nothing and make the noise look smaller"
-    ]
+    if not seeds or judgement.estimate.obstacle:
+        return
+    known = done.dropna(subset=seeds)
+    base = known[known["arm"] == baseline].drop_duplicates(seeds)
+    pairs = known[known["arm"] != baseline].merge(base, on=seeds, suffixes=("", "_base"))
+    equal = (pairs["loss"] == pairs["loss_base"]).groupby(pairs["arm"]).all()
+    same = tuple(str(arm) for arm in equal.index[equal])
+    if same:
+        yield warning(
+            f"{named(same)}: the same losses as the baseline at the same seeds, to the last digit; "
+            "these runs change nothing and make the noise look smaller",
+            same,
+            "same losses as the baseline",
+        )
 
 
-def _unpaired(done: pd.DataFrame, fitted: Estimate) -> list[str]:
-    """Return the arms that draw other initial weights than the baseline of the same seed."""
-    if "init_shared" not in done or fitted.obstacle:
-        return []
+def _equal_weights(judgement: Judgement) -> Iterator[Check]:
+    """Point out two arms that ended with the same weights: one has no effect beside the other."""
+    keys = [name for name in (*SEEDS, "final_weights") if name in judgement.done]
+    if "final_weights" not in keys:
+        return
+    arms = judgement.done[judgement.done["arm"] != judgement.rules.baseline]
+    known = arms.dropna(subset=keys).drop_duplicates(["arm", *keys])
+    groups = known[known.duplicated(keys, keep=False)].groupby(keys)["arm"]
+    for same in dict.fromkeys(tuple(sorted(group)) for _, group in groups):
+        yield warning(
+            f"{' and '.join(same)} ended with the same weights at the same seeds: what one has "
+            "beyond the other has no effect there; two interventions may undo each other",
+            same,
+            "same weights as another arm",
+        )
+
+
+def _unpaired(judgement: Judgement) -> Iterator[Check]:
+    """Point out arms that draw other initial weights than the baseline of the same seed."""
+    done = judgement.done
+    if "init_shared" not in done or judgement.estimate.obstacle:
+        return
     share = pd.to_numeric(done["init_shared"]).groupby(done["arm"]).max()
-    own = [arm for arm in fitted.arms[1:] if share.get(arm, np.nan) < SHARED_ENOUGH]
-    if not own:
-        return []
-    return [
-        f"{named(own)}: other initial weights than the baseline's at the same seed, so these "
-        "runs are not paired with it"
-    ]
+    own = [arm for arm in judgement.arms[1:] if share.get(arm, np.nan) < SHARED_ENOUGH]
+    if own:
+        yield warning(
+            f"{named(own)}: other initial weights than the baseline's at the same seed, so these "
+            "runs are not paired with it"
+        )
 
 
-def _budgets(done: pd.DataFrame, fitted: Estimate) -> list[str]:
-    """Return the arms that trained on another number of tokens than the baseline."""
+def _budgets(judgement: Judgement) -> Iterator[Check]:
+    """Point out arms that trained on another number of tokens than the baseline."""
+    done, baseline = judgement.done, judgement.rules.baseline
     if "tokens" not in done:
-        return []
+        return
     tokens = pd.to_numeric(done["tokens"]).groupby(done["arm"]).mean()
-    base = tokens.get(fitted.arms[0], np.nan)
-    other = [arm for arm in fitted.arms[1:] if abs(tokens.get(arm, np.nan) / base - 1) > 0.01]
-    if not other:
-        return []
-    return [
-        f"{named(other)}: trained on another number of tokens than {fitted.arms[0]}, so the "
-        "difference is the budget's as well"
-    ]
+    base = tokens.get(baseline, np.nan)
+    other = tuple(a for a in judgement.arms[1:] if abs(tokens.get(a, np.nan) / base - 1) > 0.01)
+    if other:
+        yield warning(
+            f"{named(other)}: trained on another number of tokens than {baseline}, so the "
+            "difference is the budget's as well",
+            other,
+            "another number of tokens",
+        )
 
 
-def _recipes(done: pd.DataFrame, fitted: Estimate) -> list[str]:
-    """Return the arms that were applied to other settings than the baseline's."""
+def _recipes(judgement: Judgement) -> Iterator[Check]:
+    """Point out arms that were applied to other settings than the baseline's."""
+    done, baseline = judgement.done, judgement.rules.baseline
     if "recipe" not in done or is_foreign(done):
-        return []
-    base = set(done.loc[done["arm"] == fitted.arms[0], "recipe"].dropna())
+        return
+    base = set(done.loc[done["arm"] == baseline, "recipe"].dropna())
     apart = done["recipe"].notna() & ~done["recipe"].isin(base) & ~done["changes"].map(_is_of_data)
-    other = [arm for arm in fitted.arms[1:] if apart[done["arm"] == arm].any()]
-    if not (other and base):
-        return []
-    return [
-        f"{named(other)}: trained with other settings than {fitted.arms[0]}, the arm's own changes "
-        "aside, so the difference is that of those settings as well: see the cells' config.yaml"
-    ]
+    other = [arm for arm in judgement.arms[1:] if apart[done["arm"] == arm].any()]
+    if other and base:
+        yield warning(
+            f"{named(other)}: trained with other settings than {baseline}, the arm's own changes "
+            "aside, so the difference is that of those settings as well: see the cells' config.yaml"
+        )
 
 
 def _is_of_data(changes: object) -> bool:
@@ -128,15 +149,14 @@ def _is_of_data(changes: object) -> bool:
     return isinstance(changes, dict) and any(key.startswith(("data.", "eval.")) for key in changes)
 
 
-def _versions(done: pd.DataFrame) -> list[str]:
-    """Return the arms whose seeds ran with different settings or own code."""
-    mixed = mixed_arms(done)
-    if not mixed:
-        return []
-    return [
-        f"{named(mixed)}: the seeds ran with different settings or own code, so the mean is of a "
-        "mixture and its verdict is of no arm; run the arm as it is now with all of these seeds"
-    ]
+def _versions(judgement: Judgement) -> Iterator[Check]:
+    """Point out arms whose seeds ran with different settings or own code."""
+    if mixed := mixed_arms(judgement.done):
+        yield warning(
+            f"{named(mixed)}: the seeds ran with different settings or own code, so the mean is of "
+            "a mixture and its verdict is of no arm; run the arm as it is now with all of these "
+            "seeds"
+        )
 
 
 def mixed_arms(done: pd.DataFrame) -> list[str]:
@@ -147,43 +167,43 @@ def mixed_arms(done: pd.DataFrame) -> list[str]:
     return [str(arm) for arm in counts.index[(counts > 1).any(axis=1)]]
 
 
-def _ledger(ledger: Ledger, done: pd.DataFrame) -> list[str]:
-    found, again = [], "" if is_foreign(done) else "; run the study again to retry them"
+def _ledger(judgement: Judgement) -> Iterator[Check]:
+    ledger = judgement.ledger
+    again = "" if is_foreign(judgement.done) else "; run the study again to retry them"
     if ledger.diverged:
-        found.append(f"diverged: {named(ledger.diverged)}")
+        yield warning(f"diverged: {named(ledger.diverged)}")
     if ledger.failed:
-        found.append(f"failed: {named(ledger.failed)}{again}")
+        yield warning(f"failed: {named(ledger.failed)}{again}")
     if ledger.superseded:
-        found.append(
+        yield warning(
             f"left out: {named(ledger.superseded)}. Edited since: {named(ledger.edits)}. The "
             "planned version counts, else the one asked for last: to count another, undo the edit "
             "and run its command again, which trains nothing. Editing after a look makes a study "
             "exploratory"
         )
     if ledger.unplanned:
-        found.append(
+        yield warning(
             f"exploratory: {len(ledger.unplanned)} complete run(s) are not in the plan "
             f"({named(ledger.unplanned)}); adding seeds after a look raises the family error"
         )
-    return found
 
 
-def _survivors(table: pd.DataFrame, fitted: Estimate) -> list[str]:
+def _survivors(judgement: Judgement) -> Iterator[Check]:
     """Say whose figures are those of the runs that happened not to diverge."""
-    partly = (table["n_diverged"] > 0) & (table["n"] > 0)
-    if not partly.any():
-        return []
-    mark(table, "mean of the runs that did not diverge", partly)
+    partly = {arm: v for arm, v in judgement.verdicts.items() if v.n and v.n_diverged}
+    if not partly:
+        return
     lost = [
-        f"{row['arm']}: {row['n_diverged']:.0f} of {row['n_diverged'] + row['n']:.0f} runs diverged"
-        for row in table[partly].to_dict("records")
+        f"{arm}: {v.n_diverged} of {v.n_diverged + v.n} runs diverged" for arm, v in partly.items()
     ]
     pairing = (
         ". Too few shared seeds are left for pairing: only more seeds of all arms bring it back"
-        if "estimate the pairing" in fitted.why
+        if judgement.estimate.pairing_lost
         else ""
     )
-    return [
+    yield warning(
         f"{named(lost)}. Mean, interval and verdict are of the survivors, the lucky ones: judge an "
-        f"arm by how often it diverges as well{pairing}"
-    ]
+        f"arm by how often it diverges as well{pairing}",
+        tuple(partly),
+        "mean of the runs that did not diverge",
+    )

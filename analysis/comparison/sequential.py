@@ -10,23 +10,29 @@ number of arms in Dunnett's adjustment stays what it was.
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
-from typing import Any
+from dataclasses import dataclass, field, replace
 
 import pandas as pd
 
-from analysis.comparison.estimate import estimate
-from analysis.comparison.rules import Rules, check_rules
-from analysis.comparison.verdict import judge, verdicts
-from analysis.runs.frame import complete, prepare
+from analysis.comparison.estimate import Estimate, estimate
+from analysis.comparison.rules import Origin, Practical, Rules
+from analysis.comparison.verdict import (
+    Judgement,
+    Kind,
+    Looks,
+    Verdict,
+    judge,
+    verdicts,
+    with_survivors,
+)
+from analysis.runs.frame import complete, named
 from analysis.stats.linear import FEWEST_DF
-from analysis.stats.spending import conditional_power, spending
-from analysis.text import markdown_table, number, p_value
+from analysis.stats.planning.spending import conditional_power, spending
+from analysis.table import Table, columns, count, document, figure, p_item, words
 from harness.records import StudyPlan
 
 FUTILE_BELOW = 0.1
 """Conditional power under which an arm may be given up; non-binding."""
-HEADER = "arm,n,look,delta,p adj,alpha,decision,verdict,cond. power,note".split(",")  # noqa: SIM905
 WAIT, CONTINUE, STOP = "wait", "continue", "stop"
 COLUMNS = [
     "arm",
@@ -59,147 +65,181 @@ class Decision:
     """Looks whose runs are all there."""
     next_n: int | None
     """Seeds per arm that the next look needs; None: the study is over."""
+    verdicts: dict[str, Verdict]
+    """By arm, as of the look at which it was last judged."""
+    stopped_early: tuple[str, ...]
+    """Arms decided before the last look: their estimates are biased outward."""
 
     @property
     def running(self) -> tuple[str, ...]:
         """Arms that need more runs; the baseline needs them as long as there is one."""
         return tuple(self.table.loc[self.table["decision"] != STOP, "arm"])
 
-    def to_markdown(self) -> str:
-        """Return the state of the study for a person."""
+    def tables(self) -> list[Table]:
+        """Return the state of every arm."""
+        rows = [
+            [
+                words(row["arm"]),
+                count(row["n"]),
+                count(row["look"]),
+                figure(row["delta"], 4, sign=True),
+                p_item(row["p_adj"]),
+                figure(row["alpha"], 5),
+                words(row["decision"]),
+                words(row["verdict"]),
+                figure(row["conditional_power"], 2),
+                words(row["note"]),
+            ]
+            for row in self.table.to_dict("records")
+        ]
+        labels = ("arm", "n", "look", "delta", "p adj", "alpha", "decision", "verdict")
+        text = ("arm", "decision", "verdict", "note")
+        heads = columns(*labels, "cond. power", "note", text=text)
         spent = ", ".join(
             f"{n} seeds: {a:.3g}" for n, a in zip(self.looks, self.alphas, strict=True)
         )
-        rows = [_cells(row) for row in self.table.to_dict("records")]
         after = "the study is over" if self.next_n is None else f"next look at {self.next_n} seeds"
-        return (
-            "\n".join(
-                [
-                    "## Sequential study\n",
-                    markdown_table(HEADER, rows),
-                    "",
-                    f"- Alpha of each look: {spent}.",
-                    f"- {self.look} of {len(self.looks)} looks done; {after}.",
-                ]
-            )
-            + "\n"
+        notes = (
+            f"Alpha of each look: {spent}.",
+            f"{self.look} of {len(self.looks)} looks done; {after}.",
         )
+        return [Table("looks", "Sequential study", heads, rows, notes)]
+
+    def to_markdown(self) -> str:
+        """Return the state of the study for a person."""
+        return document("Sequential study", *self.tables())
 
 
-def _cells(row: dict[Any, Any]) -> list[str]:
-    return [
-        row["arm"],
-        str(row["n"]),
-        str(row["look"]),
-        number(row["delta"], 4, sign=True),
-        p_value(row["p_adj"]),
-        number(row["alpha"], 5),
-        row["decision"],
-        row["verdict"],
-        number(row["conditional_power"], 2),
-        row["note"],
-    ]
+def at_looks(judgement: Judgement) -> Judgement:
+    """Return the judgement with the verdicts of the looks, where its study has looks."""
+    plans = judgement.source.plans
+    planned = [plan for plan in plans.values() if plan.looks]
+    if not planned:
+        return judgement
+    if len(plans) > 1:
+        note = "several studies, one with looks: early looks are not accounted for"
+        return replace(judgement, looks=Looks(note))
+    declared = judgement.practical.size if judgement.practical.declared else None
+    plan = replace(planned[0], rope=declared)
+    decision = decide_prepared(judgement.runs, plan, judgement.rules, judgement.estimate)
+    early = decision.stopped_early
+    note = (
+        f"sequential study with looks at {', '.join(map(str, plan.looks))} seeds, {decision.look} "
+        "done: verdicts spend each look's own alpha; p and intervals in the table do not "
+        "(python -m analysis sequential)"
+        + (f"; stopped early, biased outward: {named(early)}" if early else "")
+    )
+    found = {
+        arm: replace(decision.verdicts.get(arm, v), n=v.n, n_diverged=v.n_diverged)
+        if arm in judgement.arms[1:]
+        else v
+        for arm, v in judgement.verdicts.items()
+    }
+    found = with_survivors(found, judgement)
+    return replace(judgement, verdicts=found, looks=Looks(note, early))
 
 
-def decide(
-    runs: pd.DataFrame, plan: StudyPlan, rules: Rules | None = None, **changes: Any
+def decide_prepared(
+    runs: pd.DataFrame, plan: StudyPlan, rules: Rules, whole: Estimate | None = None
 ) -> Decision:
-    """Decide, arm by arm, whether to stop or to run the next seeds.
-
-    A pure function of the runs and the frozen plan: the same runs give the same decision, in
-    whatever order they finished.
-
-    Parameters
-    ----------
-    runs
-        One row a run (columns in `analysis.runs`). Complete and diverged runs of an arm count in
-        the order of the plan's cells, else of their seeds: the first ``looks[k]`` make look k.
-    plan
-        ``alpha``, ``looks`` and ``rope``; its cells name the arms and the order of the seeds.
-    rules
-        Baseline, metric, variance and direction; alpha and the practical size are the plan's.
-    **changes
-        Single fields of `Rules`, e.g. ``metric="val_loss"``.
-
-    Returns
-    -------
-    Decision
-
-    Raises
-    ------
-    AnalysisError
-        No looks in the plan, or runs that are refused.
-
-    Examples
-    --------
-    >>> frame = pd.DataFrame({"arm": ["baseline"] * 3 + ["a"] * 3, "init_seed": [0, 1, 2] * 2,
-    ...                       "test_loss": [3.70, 3.71, 3.69, 3.40, 3.42, 3.38]})
-    >>> decide(frame, StudyPlan(study="s", looks=[2, 3, 4])).table["decision"].tolist()
-    ['continue']
-    """
-    rules = check_rules(rules, changes)
-    baseline = rules.baseline
-    alphas = spending(plan.looks, plan.alpha)
-    runs = prepare(runs, metric=rules.metric, allow_reruns=rules.allow_reruns)
+    """Decide from prepared runs; `whole` is the estimate of all complete ones, if it is known."""
     # A run that failed, waits or was superseded takes no place: another has its seed, or will.
-    ranked = _ranked(pd.concat([complete(runs), runs[runs["status"] == "diverged"]]), plan)
-    arms = _arms(runs, plan, baseline)
-    states = {arm: _State() for arm in arms}
+    done = complete(runs)
+    ranked = _ranked(pd.concat([done, runs[runs["status"] == "diverged"]]), plan)
+    arms = _arms(runs, plan, rules.baseline)
+    study = _Study(plan, rules, {arm: _State() for arm in arms}, len(done), whole)
     look = 0
-    for k, (n, alpha) in enumerate(zip(plan.looks, alphas, strict=True)):
-        active = [arm for arm in arms if not states[arm].stopped]
-        have = _counts(ranked, n)
-        lost = _lost(ranked, n)
-        wanted = [*active, baseline]
-        needed = [arm for arm in wanted if have.get(arm, 0) + lost.get(arm, 0) < n]
-        if not active or needed or have.get(baseline, 0) < 2:
+    for k, (n, alpha) in enumerate(zip(plan.looks, spending(plan.looks, plan.alpha), strict=True)):
+        if not _due(ranked, study, n):
             break
         look = k + 1
-        subset = _at_look(ranked, states, n)
-        _judge_look(subset, rules, states, (look, alpha, plan, len(arms)))
-    return _decision(ranked, plan, alphas, states, look)
+        _judge_look(ranked, study, _Look(look, n, alpha))
+    return _decision(ranked, study, look)
 
 
 @dataclass(slots=True)
 class _State:
+    """An arm as of the look at which it was last judged."""
+
     look: int = 0
     n: int = 0
-    alpha: float = float("nan")
-    p_adj: float = float("nan")
-    delta: float = float("nan")
-    verdict: str = "undecided"
-    stopped: bool = False
-    conditional: float = float("nan")
-    df: float = float("nan")
+    place: int = 0
+    """Seeds per arm of that look."""
+    alpha: float = math.nan
+    p_adj: float = math.nan
+    delta: float = math.nan
+    verdict: Verdict = field(default_factory=lambda: Verdict(Kind.UNDECIDED))
+    conditional: float = math.nan
+    df: float = math.nan
+
+    @property
+    def stopped(self) -> bool:
+        return self.verdict.kind.real
 
 
-def _judge_look(
-    subset: pd.DataFrame,
-    rules: Rules,
-    states: dict[str, _State],
-    rule: tuple[int, float, StudyPlan, int],
-) -> None:
-    look, alpha, plan, n_arms = rule
-    fitted = estimate(complete(subset), rules.baseline, rules.variance)
-    if fitted.fit is None or fitted.obstacle or len(fitted.arms) == 1:
+@dataclass(frozen=True, slots=True)
+class _Study:
+    plan: StudyPlan
+    rules: Rules
+    states: dict[str, _State]
+    n_done: int
+    whole: Estimate | None
+
+    @property
+    def alphas(self) -> tuple[float, ...]:
+        return spending(self.plan.looks, self.plan.alpha)
+
+
+@dataclass(frozen=True, slots=True)
+class _Look:
+    number: int
+    n: int
+    """Seeds per arm."""
+    alpha: float
+    """What this look may spend."""
+
+
+def _due(ranked: pd.DataFrame, study: _Study, n: int) -> bool:
+    """Tell whether a look at `n` seeds has all its runs, and an arm that is still open."""
+    active = [arm for arm, state in study.states.items() if not state.stopped]
+    first = ranked[ranked["rank"] < n]
+    have, done = _counts(first), _counts(first[first["status"] == "complete"])
+    base = study.rules.baseline
+    lacking = [arm for arm in (*active, base) if have.get(arm, 0) < n]
+    return bool(active) and not lacking and done.get(base, 0) >= 2
+
+
+def _judge_look(ranked: pd.DataFrame, study: _Study, look: _Look) -> None:
+    subset = complete(_at_look(ranked, study.states, look.n))
+    fitted = study.whole if study.whole is not None and len(subset) == study.n_done else None
+    if fitted is None:
+        fitted = estimate(subset, study.rules.baseline, study.rules.variance)
+    if fitted.model is None or fitted.obstacle or len(fitted.arms) == 1:
         return
-    rope = plan.rope or fitted.fit.sd_total
-    judged = judge(fitted.fit, alpha, rope)
+    fit, plan = fitted.model.fit, study.plan
+    practical = Practical(plan.rope or fit.sd_total, Origin.PLAN if plan.rope else Origin.RUN_SD)
+    judged = judge(fitted.model, look.alpha, practical)
     # Arms without a single run yet still count: with more arms, p values only grow.
-    scale = n_arms / max(len(fitted.arms) - 1, 1)
-    words = verdicts(judged, alpha / scale, rope, higher_is_better=rules.higher_is_better)
+    scale = len(study.states) / max(len(fitted.arms) - 1, 1)
+    higher = study.rules.higher_is_better
+    found = verdicts(judged, look.alpha / scale, practical, higher_is_better=higher)
     for i, arm in enumerate(fitted.arms[1:]):
-        state = states[arm]
-        if state.stopped:
+        if study.states[arm].stopped:
             continue
-        state.look, state.alpha, state.n = look, alpha, int(fitted.fit.n[i + 1])
-        state.p_adj, state.delta = float(judged.p_adj[i]), float(judged.delta[i])
-        state.verdict, state.df = words[i], float(judged.df[i])
-        state.stopped = words[i].startswith(("better", "worse"))
-        if judged.se[i] > 0 and judged.df[i] > 0:
-            state.conditional = conditional_power(
-                float(judged.delta[i]), float(judged.se[i]), rope, state.n, plan, n_arms
-            )
+        n, delta, se = int(fit.n[i + 1]), float(judged.delta[i]), float(judged.se[i])
+        state = study.states[arm] = _State(
+            look=look.number,
+            n=n,
+            place=look.n,
+            alpha=look.alpha,
+            p_adj=float(judged.p_adj[i]),
+            delta=delta,
+            verdict=found[i],
+            df=float(judged.df[i]),
+        )
+        if se > 0 and state.df > 0:
+            n_arms, rope = len(study.states), practical.size or 0.0
+            state.conditional = conditional_power(delta / se, rope / se, n, plan, n_arms)
 
 
 def _ranked(runs: pd.DataFrame, plan: StudyPlan) -> pd.DataFrame:
@@ -226,35 +266,33 @@ def _arms(runs: pd.DataFrame, plan: StudyPlan, baseline: str) -> list[str]:
     return sorted((planned | set(runs["arm"])) - {baseline})
 
 
-def _counts(runs: pd.DataFrame, n: int) -> dict[str, int]:
-    done = runs[(runs["status"] == "complete") & (runs["rank"] < n)]
-    return {str(arm): int(count) for arm, count in done.groupby("arm").size().items()}
-
-
-def _lost(runs: pd.DataFrame, n: int) -> dict[str, int]:
-    gone = runs[(runs["status"] == "diverged") & (runs["rank"] < n)]
-    return {str(arm): int(count) for arm, count in gone.groupby("arm").size().items()}
+def _counts(runs: pd.DataFrame) -> dict[str, int]:
+    return {str(arm): int(count) for arm, count in runs.groupby("arm").size().items()}
 
 
 def _at_look(runs: pd.DataFrame, states: dict[str, _State], n: int) -> pd.DataFrame:
-    limits = {arm: state.n if state.stopped else n for arm, state in states.items()}
-    keep = [rank < limits.get(arm, n) for arm, rank in zip(runs["arm"], runs["rank"], strict=True)]
-    return runs[keep]
+    """Return the runs of a look: a stopped arm keeps those of the look at which it stopped."""
+    limits = {arm: state.place if state.stopped else n for arm, state in states.items()}
+    return runs[runs["rank"] < runs["arm"].map(limits).fillna(n)]
 
 
-def _decision(
-    runs: pd.DataFrame,
-    plan: StudyPlan,
-    alphas: tuple[float, ...],
-    states: dict[str, _State],
-    look: int,
-) -> Decision:
+def _decision(runs: pd.DataFrame, study: _Study, look: int) -> Decision:
+    plan, states = study.plan, study.states
     over = look == len(plan.looks)
     next_n = None if over or all(s.stopped for s in states.values()) else plan.looks[look]
-    have = _counts(runs, plan.looks[-1])
+    kept = runs[(runs["status"] == "complete") & (runs["rank"] < plan.looks[-1])]
+    have = _counts(kept)
     rows = [_arm_row(arm, state, have.get(arm, 0), next_n) for arm, state in states.items()]
-    table = pd.DataFrame(rows, columns=COLUMNS)
-    return Decision(table, tuple(plan.looks), alphas, look, next_n)
+    stopped = tuple(arm for arm, s in states.items() if s.stopped and next_n is not None)
+    return Decision(
+        table=pd.DataFrame(rows, columns=COLUMNS),
+        looks=tuple(plan.looks),
+        alphas=study.alphas,
+        look=look,
+        next_n=next_n,
+        verdicts={arm: state.verdict for arm, state in states.items()},
+        stopped_early=stopped,
+    )
 
 
 def _arm_row(arm: str, state: _State, have: int, next_n: int | None) -> dict[str, object]:
@@ -277,7 +315,7 @@ def _arm_row(arm: str, state: _State, have: int, next_n: int | None) -> dict[str
         "p_adj": state.p_adj,
         "delta": state.delta,
         "decision": decision,
-        "verdict": state.verdict,
+        "verdict": str(state.verdict),
         "conditional_power": state.conditional,
         "futile": futile,
         "note": "; ".join(notes),

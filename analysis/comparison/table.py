@@ -1,24 +1,22 @@
-"""The results table, one row an arm."""
+"""The results table, one row an arm: all figures as a frame, the readable ones as a `Table`."""
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from collections.abc import Iterable
+from typing import Any
 
 import numpy as np
 import pandas as pd
 
-from analysis.comparison.estimate import Estimate
-from analysis.comparison.verdict import Judged, breakeven_without_noise
+from analysis.check import Check
+from analysis.comparison.estimate import POOLED
+from analysis.comparison.verdict import Judgement, Kind, breakeven_without_noise
 from analysis.errors import AnalysisError
-from analysis.stats.power import Design
-
-if TYPE_CHECKING:
-    from analysis.comparison.rules import Rules
+from analysis.stats.planning.design import Design
+from analysis.table import Column, Item, Table, count, figure, interval, p_item, words
+from analysis.text import DASH, digits
 
 COSTS = ("tokens", "hours", "usd")
-Statistics = tuple[Estimate, Judged | None, list[str], float, float | None]
-"""Estimate, judged arms, verdicts, alpha and practical size."""
-
 COLUMNS = [
     "arm",
     "n",
@@ -32,6 +30,7 @@ COLUMNS = [
     "ci_high",
     "p_raw",
     "p_adj",
+    "p_own",
     "verdict",
     "breakeven_sd",
     "power_at_rope",
@@ -44,107 +43,93 @@ COLUMNS = [
     "method",
     "warnings",
 ]
+TEXT = ("arm", "verdict", "method", "warnings")
+FIGURES = ("delta", "se", "df", "ci_low", "ci_high", "p_raw", "p_adj", "p_own", "power_at_rope")
 
 
-def build_table(
-    runs: pd.DataFrame, done: pd.DataFrame, rules: Rules, statistics: Statistics
-) -> pd.DataFrame:
-    """Return the table, sorted by delta, with the baseline and the references in their places.
-
-    Parameters
-    ----------
-    runs, done
-        All runs, and the complete ones.
-    rules
-        Baseline, references and direction.
-    statistics
-        What was estimated from `done`.
-    """
-    rows = _arm_rows(done, statistics, higher_is_better=rules.higher_is_better)
-    baseline = rows[0]["mean_loss"]
-    rows += _lost_arms(runs, set(done["arm"]))
-    for name, value in rules.references:
-        rows.append(
-            {"arm": name, "mean_loss": value, "delta": value - baseline, "verdict": "reference"}
-        )
-    table = pd.DataFrame(rows).reindex(columns=COLUMNS)
-    table["n_diverged"] = _n_diverged(runs, table)
-    table["verdict"] = [
-        f"{verdict} ({lost} of {lost + int(n)} diverged)" if lost and n > 0 else verdict
-        for verdict, lost, n in zip(
-            table["verdict"], table["n_diverged"], table["n"].fillna(0), strict=True
-        )
+def build_table(judgement: Judgement) -> pd.DataFrame:
+    """Return all figures, sorted by delta, with the baseline and the references in their places."""
+    rows = _arm_rows(judgement)
+    rows += [
+        {"arm": arm, "n_diverged": verdict.n_diverged}
+        for arm, verdict in judgement.verdicts.items()
+        if verdict.kind is Kind.NO_RUN
     ]
-    text = ("arm", "verdict", "method", "warnings")
-    for name in [name for name in COLUMNS if name not in text]:
-        table[name] = table[name].astype(float)
-    for name in ("n", "n_shared_init"):
-        table[name] = table[name].fillna(0).astype(int)
+    baseline = rows[0]["mean_loss"]
+    rows += [
+        {"arm": name, "mean_loss": value, "delta": value - baseline}
+        for name, value in judgement.rules.references
+    ]
+    table = pd.DataFrame(rows).reindex(columns=COLUMNS)
+    table["verdict"] = [str(judgement.verdicts[arm]) for arm in table["arm"]]
+    table[["n", "n_shared_init"]] = table[["n", "n_shared_init"]].fillna(0).astype(int)
+    numeric = [name for name in COLUMNS if name not in (*TEXT, "n", "n_shared_init")]
+    table[numeric] = table[numeric].astype(float)
+    table["n_diverged"] = table["n_diverged"].fillna(0.0)
     table["warnings"] = pd.Series([""] * len(table), dtype=object)
-    order = -table["delta"] if rules.higher_is_better else table["delta"]
+    order = -table["delta"] if judgement.rules.higher_is_better else table["delta"]
     return table.iloc[np.argsort(order.to_numpy(), kind="stable")].reset_index(drop=True)
 
 
-def _arm_rows(
-    done: pd.DataFrame, statistics: Statistics, *, higher_is_better: bool
-) -> list[dict[str, Any]]:
-    fitted, judged, words, alpha, rope = statistics
-    plain = done.groupby("arm")["loss"].mean()
-    n = done.groupby("arm")["loss"].size()
-    costs = _costs(done)
-    published = _published(done)
-    seeds = _seeds(fitted, alpha, rope)
-    breakeven = _breakeven(fitted, judged, plain, n, alpha)
-    base = float(plain[fitted.arms[0]])
+def with_marks(table: pd.DataFrame, checks: Iterable[Check]) -> pd.DataFrame:
+    """Return the table with what the checks say of single arms."""
+    marks: dict[str, list[str]] = {}
+    for check in checks:
+        for arm in check.arms if check.mark else ():
+            marks.setdefault(arm, []).append(check.mark)
+    return table.assign(warnings=["; ".join(marks.get(arm, [])) for arm in table["arm"]])
+
+
+def _arm_rows(judgement: Judgement) -> list[dict[str, Any]]:
+    fitted, judged, done = judgement.estimate, judgement.judged, judgement.done
+    loss = done.groupby("arm")["loss"].mean()
+    costs, published = _costs(done), _published(done)
+    breakeven, seeds = _breakeven(judgement, loss), _seeds(judgement)
+    gain = 1 if judgement.rules.higher_is_better else -1
     rows = []
-    gain = 1 if higher_is_better else -1
     for i, arm in enumerate(fitted.arms):
         row: dict[str, Any] = {
             "arm": arm,
-            "n": int(n[arm]),
+            "n": judgement.verdicts[arm].n,
+            "n_diverged": judgement.verdicts[arm].n_diverged,
             "n_shared_init": fitted.n_shared[i],
-            "mean_loss": float(plain[arm]),
-            "delta": float(plain[arm]) - base if i else 0.0,
-            "verdict": words[i - 1] if i else "",
+            "mean_loss": float(loss[arm]),
+            "delta": float(loss[arm] - loss[fitted.arms[0]]),
             "method": fitted.method,
             "published_delta": published.get(arm),
             **costs.get(arm, {}),
         }
         if i:
             row |= {"breakeven_sd": breakeven[i - 1], "seeds_needed": seeds}
-            row |= _figures(judged, i - 1)
-        if i and row.get("usd"):
-            row["nats_per_usd"] = gain * row["delta"] / row["usd"]
+            if judged is not None:
+                row |= {name: float(getattr(judged, name)[i - 1]) for name in FIGURES}
+            if row.get("usd"):
+                row["nats_per_usd"] = gain * row["delta"] / row["usd"]
         rows.append(row)
     return rows
 
 
-def _figures(judged: Judged | None, i: int) -> dict[str, float]:
-    if judged is None:
-        return {}
-    names = ["delta", "se", "df", "ci_low", "ci_high", "p_raw", "p_adj", "power_at_rope"]
-    return {name: float(getattr(judged, name)[i]) for name in names}
-
-
-def _breakeven(
-    fitted: Estimate, judged: Judged | None, plain: pd.Series, n: pd.Series, alpha: float
-) -> np.ndarray:
+def _breakeven(judgement: Judgement, loss: pd.Series) -> np.ndarray:
+    judged, arms = judgement.judged, list(judgement.arms)
     if judged is not None and np.isfinite(judged.breakeven_sd).all():
         return judged.breakeven_sd
-    if len(fitted.arms) == 1:
+    if len(arms) == 1:
         return np.zeros(0)
-    means = plain.reindex(list(fitted.arms)).to_numpy(dtype=float)
-    counts = n.reindex(list(fitted.arms)).to_numpy(dtype=float)
-    return breakeven_without_noise(means[1:] - means[0], counts, alpha)
+    means = loss.reindex(arms).to_numpy(dtype=float)
+    n = np.array([judgement.verdicts[arm].n for arm in arms], dtype=float)
+    return breakeven_without_noise(means[1:] - means[0], n, judgement.alpha)
 
 
-def _seeds(fitted: Estimate, alpha: float, rope: float | None) -> float:
-    fit = fitted.fit
-    if fit is None or fitted.obstacle or not rope or not fit.sd_total > 0:
+def _seeds(judgement: Judgement) -> float:
+    """Return the seeds per arm that would find the practical size with power 0.8."""
+    fit, rope = judgement.estimate.fit, judgement.practical.size
+    if fit is None or judgement.estimate.obstacle or not rope or not fit.sd_total > 0:
         return np.nan
     rho = min(fit.rho, 0.999) if fit.method == "mixed" else None
-    n_arms = max(len(fitted.arms) - 1, 1)
-    design = Design(fit.sd_total, rho, n_arms, None, alpha, guarded=fit.own is not None)
+    n_arms = max(len(judgement.arms) - 1, 1)
+    more = int(fit.n[0]) if fit.n[0] > fit.n[1:].max(initial=1) else None  # baselines to spare
+    pooled = judgement.rules.variance == POOLED
+    design = Design(fit.sd_total, rho, n_arms, more, judgement.alpha, pooled=pooled)
     try:
         return float(design.seeds_needed(rope))
     except AnalysisError:
@@ -167,15 +152,54 @@ def _published(done: pd.DataFrame) -> dict[str, float]:
     return {str(arm): float(value) for arm, value in known.items()}
 
 
-def _lost_arms(runs: pd.DataFrame, present: set[str]) -> list[dict[str, Any]]:
-    rows = []
-    for arm, group in runs[~runs["arm"].isin(list(present))].groupby("arm"):
-        counts = group["status"].value_counts()
-        why = ", ".join(f"{count} {status}" for status, count in counts.items())
-        rows.append({"arm": arm, "n": 0, "verdict": f"no complete run ({why})"})
-    return rows
+def columns(judgement: Judgement) -> list[Column]:
+    """Return the headings of the readable table."""
+    rules, nats = judgement.rules, judgement.rules.unit(", ")
+    return [
+        Column("arm", numeric=False),
+        Column("n", help="complete runs"),
+        Column("mean", help=f"mean {rules.metric}{nats}"),
+        Column("delta", help=f"arm - {rules.baseline}{nats}"),
+        Column(percent(judgement.alpha), help="simultaneous over all arms; sorts by its lower end"),
+        Column("p adj", help="adjusted for the number of arms"),
+        Column("p own", help="by this difference's own noise alone: paired t or Welch's"),
+        Column("published", help="difference in the source that proposed it"),
+        Column("break-even sd", help="noise of a run below which the interval would leave out 0"),
+        Column("power", help="to find a difference of the practical size with these runs"),
+        Column("seeds needed", help="per arm, to find a difference of the practical size"),
+        Column("verdict", numeric=False),
+    ]
 
 
-def _n_diverged(runs: pd.DataFrame, table: pd.DataFrame) -> list[int]:
-    counts = runs[runs["status"] == "diverged"].groupby("arm").size()
-    return [int(counts.get(arm, 0)) for arm in table["arm"]]
+def readable(judgement: Judgement, frame: pd.DataFrame, note: str) -> Table:
+    """Return the table for a person; `published` is left out where nothing was."""
+    sd = judgement.estimate.fit.sd_total if judgement.estimate.fit else None
+    rows = [_items(row, judgement, digits(sd)) for row in frame.to_dict("records")]
+    table = Table("verdicts", "Every arm against the baseline", columns(judgement), rows, (note,))
+    if frame["published_delta"].notna().any():
+        return table
+    return table.select([c.label for c in table.columns if c.label != "published"])
+
+
+def _items(row: dict[Any, Any], judgement: Judgement, decimals: int) -> list[Item]:
+    verdict = judgement.verdicts[row["arm"]]
+    base = verdict.kind is Kind.BASELINE
+    return [
+        words(row["arm"]),
+        count(row["n"]) if row["n"] else Item(DASH),
+        figure(row["mean_loss"], decimals),
+        Item(DASH, 0.0) if base else figure(row["delta"], decimals, sign=True),
+        interval(row["ci_low"], row["ci_high"], decimals),
+        p_item(row["p_adj"]),
+        p_item(row["p_own"]),
+        figure(row["published_delta"], 3, sign=True),
+        figure(row["breakeven_sd"], decimals),
+        figure(row["power_at_rope"], 2),
+        count(row["seeds_needed"]),
+        words("(baseline)" if base else verdict, verdict.kind.name.lower()),
+    ]
+
+
+def percent(alpha: float) -> str:
+    """Return the heading of a column of intervals."""
+    return f"{100 * (1 - alpha):g}% CI"

@@ -5,44 +5,103 @@ Shapes: T arms other than the baseline.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
+from enum import StrEnum
 
 import numpy as np
-from scipy import special
+import pandas as pd
 
-from analysis.stats.dunnett import (
-    Array,
-    critical_value,
-    critical_values,
-    one_factor_loadings,
-    step_down,
-    two_sided_p,
-)
-from analysis.stats.linear import DF_ROUNDING, FEWEST_DF, Fit
-from analysis.stats.power import power
+from analysis.comparison.estimate import Estimate
+from analysis.comparison.noise_band import NoiseBand
+from analysis.comparison.rules import Practical, Rules
+from analysis.runs.frame import Runs
+from analysis.runs.ledger import Ledger
+from analysis.stats.dunnett import Array, critical_value
+from analysis.stats.linear import DF_ROUNDING, FEWEST_DF
+from analysis.stats.moderated.model import Model
+from analysis.stats.worst_rank import worst_rank
 
-BETTER, WORSE = "better", "worse"
-SAME, UNDECIDED = "no practical difference", "undecided"
-SMALL = " (below practical size)"
+_TINY = float(np.finfo(float).tiny)
 LEAST_DF = 0.5
 """Below this an se says nothing, and t quantiles run out of digits: no figures are given."""
 
 
+class Kind(StrEnum):
+    """What a verdict says."""
+
+    BETTER = "better"
+    WORSE = "worse"
+    CONVERGED = "better where it converged"
+    """Better in the runs that survived, but not with those that diverged ranked last."""
+    SAME = "no practical difference"
+    UNDECIDED = "undecided"
+    BASELINE = ""
+    """The baseline's own row."""
+    REFERENCE = "reference"
+    """A figure that enters no statistics."""
+    NO_RUN = "no complete run"
+
+    @property
+    def real(self) -> bool:
+        """Whether there is a difference."""
+        return self in (Kind.BETTER, Kind.WORSE)
+
+
+JUDGED = (Kind.BETTER, Kind.WORSE, Kind.CONVERGED, Kind.SAME, Kind.UNDECIDED)
+"""Kinds of arms that were compared with the baseline."""
+
+
+class Size(StrEnum):
+    """How large a real difference is beside a declared practical size."""
+
+    BEYOND = " (beyond practical size)"
+    """The whole simultaneous interval lies beyond it."""
+    UNQUALIFIED = ""
+    """The interval holds it, or nobody declared one."""
+    BELOW = " (below practical size)"
+    """The whole simultaneous interval lies within it."""
+
+
 @dataclass(frozen=True, slots=True)
+class Verdict:
+    """What one arm's figures show; text is made of it, nothing is read out of text."""
+
+    kind: Kind
+    size: Size = Size.UNQUALIFIED
+    """Of a difference that is real."""
+    n: int = 0
+    """Complete runs."""
+    n_diverged: int = 0
+    why: str = ""
+    """Of an arm without a complete run: what became of its runs."""
+
+    def __str__(self) -> str:
+        text = f"{self.kind}{self.size}"
+        if self.kind is Kind.NO_RUN:
+            return f"{text} ({self.why})"
+        if self.n_diverged:
+            return f"{text} ({self.n_diverged} of {self.n + self.n_diverged} diverged)"
+        return text
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Judged:
     """All figures of the T arms, each (T,); differences are arm minus baseline, in nats/token."""
 
     delta: Array
     se: Array
+    """The model's, as if all arms were equally noisy."""
     df: Array
     ci_low: Array
-    """Simultaneous interval: single-step Dunnett."""
+    """Simultaneous interval."""
     ci_high: Array
     p_raw: Array
     p_adj: Array
-    """Step-down Dunnett."""
-    inside_rope: tuple[bool, ...]
-    """The pointwise interval of two one-sided tests lies within the practical size."""
+    """Adjusted for the number of arms."""
+    p_own: Array
+    """By the difference's own variance alone: paired t or Welch's."""
+    equivalent: tuple[bool, ...]
+    """Shown to lie within the declared practical size, for all arms together."""
     breakeven_sd: Array
     """Noise sd of one run below which the simultaneous interval would leave out 0.
 
@@ -51,40 +110,120 @@ class Judged:
     power_at_rope: Array
 
 
-def judge(fit: Fit, alpha: float, rope: float) -> Judged:
-    """Compare every arm with the baseline.
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Judgement:
+    """Runs, what was estimated from them, and each arm's verdict: what table and checks read."""
 
-    Parameters
-    ----------
-    fit
-        With at least one arm beside the baseline.
-    alpha
-        Family error of the adjusted p values and intervals.
-    rope
-        Practically relevant difference, nats per token.
+    source: Runs
+    """As prepared, whatever their status."""
+    done: pd.DataFrame
+    """The complete runs that count."""
+    rules: Rules
+    estimate: Estimate
+    noise: NoiseBand | None
+    """Where one more baseline run would fall; None: the baseline has too few runs."""
+    alpha: float
+    practical: Practical
+    ledger: Ledger
+    judged: Judged | None = None
+    """None: no verdict can be given."""
+    verdicts: dict[str, Verdict] = field(default_factory=dict)
+    """By arm, for every row of the table."""
+    looks: Looks | None = None
+    """Of a study that is looked at while it runs."""
+
+    @property
+    def runs(self) -> pd.DataFrame:
+        """The runs that were read, whatever their status."""
+        return self.source.frame
+
+    @property
+    def arms(self) -> tuple[str, ...]:
+        """Arms with a complete run, the baseline first."""
+        return self.estimate.arms
+
+
+@dataclass(frozen=True, slots=True)
+class Looks:
+    """What to say of a study with looks."""
+
+    note: str
+    stopped_early: tuple[str, ...] = ()
+    """Arms decided before the last look: their estimates are biased outward."""
+
+
+def judge_arms(judgement: Judgement) -> Judgement:
+    """Return the judgement with every arm's figures and verdict."""
+    given, fitted = judgement, judgement.estimate
+    judged = None
+    if fitted.model is not None and fitted.obstacle is None and len(fitted.arms) > 1:
+        judged = judge(fitted.model, given.alpha, given.practical)
+    found = [Verdict(Kind.UNDECIDED)] * (len(fitted.arms) - 1)
+    if judged is not None:
+        higher = given.rules.higher_is_better
+        found = verdicts(judged, given.alpha, given.practical, higher_is_better=higher)
+    by_arm = dict(zip(fitted.arms, [Verdict(Kind.BASELINE), *found], strict=True))
+    counted = _with_counts(by_arm, given)
+    return replace(given, judged=judged, verdicts=with_survivors(counted, given))
+
+
+def with_survivors(verdicts: dict[str, Verdict], judgement: Judgement) -> dict[str, Verdict]:
+    """Return the verdicts; an arm that lost runs is better only if it is so with these ranked last.
+
+    An arm that has the baseline's losses and of which two runs in five diverge would else be better
+    in one study of six.
     """
-    contrasts = fit.against_baseline()
-    delta, se = contrasts.estimate, contrasts.se
-    df = contrasts.df
-    if fit.method == "squeezed":
-        df = np.full_like(df, df.min())
-    loadings = one_factor_loadings(contrasts.correlation)
+    loss = judgement.done.groupby("arm")["loss"]
+    base, higher = judgement.rules.baseline, judgement.rules.higher_is_better
+    found = dict(verdicts)
+    for arm, verdict in verdicts.items():
+        if verdict.kind is Kind.BETTER and verdict.n_diverged:
+            lost = (verdict.n_diverged, verdicts[base].n_diverged)
+            ranked = worst_rank(
+                loss.get_group(arm), loss.get_group(base), lost, higher_is_better=higher
+            )
+            if not (ranked.p < judgement.alpha and ranked.lead > 0.5):
+                found[arm] = replace(verdict, kind=Kind.CONVERGED, size=Size.UNQUALIFIED)
+    return found
+
+
+def _with_counts(verdicts: dict[str, Verdict], judgement: Judgement) -> dict[str, Verdict]:
+    """Return the verdicts with each arm's runs counted, and those of lost arms and references."""
+    runs, done = judgement.runs, judgement.done
+    states = {str(arm): group.value_counts() for arm, group in runs.groupby("arm")["status"]}
+    complete = done.groupby("arm").size()
+    found = {
+        arm: replace(v, n=int(complete[arm]), n_diverged=int(states[arm].get("diverged", 0)))
+        for arm, v in verdicts.items()
+    }
+    for arm in sorted(set(states) - set(found)):
+        why = ", ".join(f"{count} {status}" for status, count in states[arm].items())
+        lost = int(states[arm].get("diverged", 0))
+        found[arm] = Verdict(Kind.NO_RUN, n_diverged=lost, why=why)
+    return found | {name: Verdict(Kind.REFERENCE) for name, _ in judgement.rules.references}
+
+
+def judge(model: Model, alpha: float, practical: Practical) -> Judged:
+    """Compare every arm with the baseline, at family error `alpha`."""
+    found = model.against_baseline()
+    delta, se, df = found.found.estimate, found.found.se, found.found.df
     if not ((se > 0) & (df > LEAST_DF)).all():
         return _without_noise(delta, se, df)
-    t = delta / se
-    critical = critical_values(loadings, df, alpha)
-    half = np.asarray(special.stdtrit(df, 1 - alpha)) * se
+    half = found.half_width(alpha)
+    size = practical.size or _TINY
+    same = found.equivalence(size, alpha).p_adj < alpha if practical.declared else delta != delta
     return Judged(
         delta=delta,
         se=se,
         df=df,
-        ci_low=delta - critical * se,
-        ci_high=delta + critical * se,
-        p_raw=two_sided_p(t, df),
-        p_adj=step_down(t, loadings, df),
-        inside_rope=tuple(bool(x) for x in (delta - half > -rope) & (delta + half < rope)),
-        breakeven_sd=fit.sd_total * np.abs(t) / critical,
-        power_at_rope=_powers(np.full_like(delta, rope) / se, df, critical),
+        ci_low=delta - half,
+        ci_high=delta + half,
+        p_raw=found.p_raw,
+        p_adj=found.p_adj,
+        p_own=found.p_own,
+        equivalent=tuple(bool(x) for x in same),
+        breakeven_sd=model.fit.sd_total * np.abs(delta) / half,
+        power_at_rope=found.power(size, half),
     )
 
 
@@ -112,42 +251,33 @@ def breakeven_without_noise(delta: Array, n: Array, alpha: float) -> Array:
     return np.asarray(np.abs(delta) / (critical * np.sqrt(1 / n[1:] + 1 / n[0])))
 
 
-def verdicts(judged: Judged, alpha: float, rope: float, *, higher_is_better: bool) -> list[str]:
+def verdicts(
+    judged: Judged, alpha: float, practical: Practical, *, higher_is_better: bool
+) -> list[Verdict]:
     """Say what each arm's figures show, in the order: real, practically equal, undecided."""
-    words = []
+    found = []
     for i, delta in enumerate(judged.delta):
         if not judged.df[i] >= FEWEST_DF - DF_ROUNDING or not judged.se[i] > 0:
-            words.append(UNDECIDED)
+            found.append(Verdict(Kind.UNDECIDED))
         elif judged.p_adj[i] < alpha:
-            word = BETTER if (delta > 0) == higher_is_better else WORSE
-            small = judged.ci_low[i] > -rope and judged.ci_high[i] < rope
-            words.append(word + SMALL if small else word)
+            kind = Kind.BETTER if (delta > 0) == higher_is_better else Kind.WORSE
+            found.append(Verdict(kind, _size(judged.ci_low[i], judged.ci_high[i], practical)))
         else:
-            words.append(SAME if judged.inside_rope[i] else UNDECIDED)
-    return words
+            found.append(Verdict(Kind.SAME if judged.equivalent[i] else Kind.UNDECIDED))
+    return found
 
 
-def _powers(noncentrality: Array, df: Array, critical: Array) -> Array:
-    cache: dict[tuple[float, ...], float] = {}
-    values = []
-    for key in zip(noncentrality.round(6), df.round(4), critical.round(6), strict=True):
-        if key not in cache:
-            cache[key] = float(power([key[0]], key[1], key[2])[0])
-        values.append(cache[key])
-    return np.array(values)
+def _size(low: float, high: float, practical: Practical) -> Size:
+    rope = practical.size
+    if rope is None or not practical.declared:
+        return Size.UNQUALIFIED
+    if -rope < low and high < rope:
+        return Size.BELOW
+    return Size.BEYOND if low > rope or high < -rope else Size.UNQUALIFIED
 
 
 def _without_noise(delta: Array, se: Array, df: Array) -> Judged:
     nothing = np.full_like(delta, np.nan)
-    return Judged(
-        delta,
-        se,
-        df,
-        nothing,
-        nothing,
-        nothing,
-        nothing,
-        (False,) * len(delta),
-        nothing,
-        nothing,
-    )
+    names = ("ci_low", "ci_high", "p_raw", "p_adj", "p_own", "breakeven_sd", "power_at_rope")
+    no_figures = dict.fromkeys(names, nothing)
+    return Judged(delta=delta, se=se, df=df, equivalent=(False,) * len(delta), **no_figures)

@@ -5,22 +5,22 @@ from __future__ import annotations
 import math
 from collections import Counter
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import pandas as pd
-from numpy.typing import ArrayLike
 from scipy import special
 
-from analysis.comparison.compare import Source, read_frame
-from analysis.comparison.rules import check_rules
+from analysis.comparison.compare import Source, read
+from analysis.comparison.rules import Rules, check_rules
 from analysis.errors import AnalysisError, require_between
-from analysis.runs.frame import complete, is_foreign, named
-from analysis.stats.linear import Array, clear_rounding, least_squares
-from analysis.text import markdown_table, number
-from harness.records import BASELINE
+from analysis.runs.frame import is_foreign, named
+from analysis.stats.linear import FEWEST_DF, Array, clear_rounding, least_squares
+from analysis.table import Item, Table, columns, count, document, figure
 
 FEWEST_BATCHES = 3
+FEWEST_RUNS = 4
 ADVICE = (
     "a curve with an interval needs at least 3 batch sizes and 4 runs, e.g. python -m harness -m "
     "'+intervention=baseline,batch_size_half,batch_size_double' 'seed=range(2)'"
@@ -37,140 +37,113 @@ class BatchFit:
     """Fieller's interval; 0 or infinity where the runs do not bound it."""
     ci_high: float
     confidence: float
-    coefficients: tuple[float, float, float]
-    """Loss = c0 + c1 x + c2 x^2 with x = ln(batch / centre)."""
-    centre: float
     sd: float
     """Residual sd, nats per token."""
     df: float
+    n_blocks: int
+    """Seeds with a level of their own; 0: every run counts for itself."""
     lack_of_fit_p: float | None
     """Of a better curve than a parabola; None: no repeats at one batch, or only three batches."""
     points: pd.DataFrame
     """Columns batch_size, n, mean_loss, fitted."""
-    metric: str = "Loss"
-    higher_is_better: bool = False
-    left_out: tuple[str, ...] = ()
+    rules: Rules
+    left_out: tuple[str, ...]
     """Arms that change more than the batch size."""
 
-    def to_markdown(self) -> str:
-        """Return the fit for a person."""
+    def tables(self) -> list[Table]:
+        """Return each batch's mean and what the curve has there."""
         rows = [
             [
-                f"{row['batch_size']:g}",
-                str(int(row["n"])),
-                number(row["mean_loss"], 4),
-                number(row["fitted"], 4),
+                Item(f"{row['batch_size']:g}", row["batch_size"]),
+                count(row["n"]),
+                figure(row["mean_loss"], 4),
+                figure(row["fitted"], 4),
             ]
             for row in self.points.to_dict("records")
         ]
-        table = markdown_table(["batch", "n", "mean", "fitted"], rows)
+        heads = columns("batch", "n", "mean", "fitted", text=())
+        return [Table("batch_size", self._title(), heads, rows, tuple(self._notes()))]
+
+    def to_markdown(self) -> str:
+        """Return the fit for a person."""
+        return document(self._title(), *self.tables())
+
+    def _title(self) -> str:
+        return f"{self.rules.metric} against batch size"
+
+    def _notes(self) -> list[str]:
+        tried = self.points["batch_size"]
+        notes = [self._answer()]
+        if self.best is not None and not tried.min() <= self.best <= tried.max():
+            notes.append("It lies outside the batches that were run: an extrapolation.")
+        blocks = f", {self.n_blocks} seeds as blocks" if self.n_blocks else ""
+        notes.append(
+            f"Parabola over ln(batch){blocks}, residual sd {self.sd:.4f} on {self.df:g} df."
+        )
+        p = self.lack_of_fit_p
+        if p is not None and p < 0.05:
+            notes.append(f"A parabola does not fit well (lack of fit p = {p:.3f}).")
+        if self.left_out:
+            notes.append(f"Left out: {_left_out(self.left_out)}.")
+        return notes
+
+    def _answer(self) -> str:
+        percent = f"{100 * self.confidence:g}%"
+        if self.best is None:
+            end = "maximum" if self.rules.higher_is_better else "minimum"
+            return f"The fitted curve has no {end}: try batches further apart."
+        if math.isinf(self.ci_high):
+            return (
+                f"Best batch about {self.best:.0f} sequences, but the runs do not bound it "
+                f"({percent} interval: any batch): repeat with more seeds or further batches."
+            )
         return (
-            "\n".join([f"## {self.metric} against batch size\n", table, "", *_sentences(self)])
-            + "\n"
+            f"Best batch: **{self.best:.0f}** sequences, {percent} interval "
+            f"[{self.ci_low:.0f}, {self.ci_high:.0f}] (Fieller)."
         )
 
 
-def fit_batch_size(
-    batch_size: ArrayLike,
-    loss: ArrayLike,
-    confidence: float = 0.95,
-    *,
-    higher_is_better: bool = False,
+def batch_size(
+    runs: Source, rules: Rules | None = None, *, confidence: float = 0.95, **changes: Any
 ) -> BatchFit:
-    """Fit ``loss = c0 + c1 x + c2 x^2`` over ``x = ln(batch)`` and return its lowest point.
+    """Fit ``loss = c1 x + c2 x^2 + seed`` over ``x = ln(batch)`` and return its lowest point.
+
+    Runs that differ in nothing but the batch size are fitted. Records say which those are. Of a
+    table, the baseline if it ran at three batches or more; else the baseline and the arms that
+    alone have one batch size of their own. Seeds are blocks where enough runs share them, and
+    repeats of an arm, an initialisation seed and a batch count once, by their mean.
 
     The interval is Fieller's (1954, J. R. Stat. Soc. B 16:175) for the ratio -c1 / (2 c2): exact
     for normal noise, and unbounded where the runs cannot exclude a flat curve.
 
     Parameters
     ----------
-    batch_size
-        (N,) sequences per optimiser step.
-    loss
-        (N,) nats per token, at one token budget.
+    runs
+        As for `analysis.compare`, with a column ``batch_size``; record files have it already.
+    rules
+        Metric, its direction (of an accuracy, the highest point) and the baseline, which the other
+        arms change.
     confidence
-        Of the interval.
-    higher_is_better
-        `loss` is an accuracy: return the highest point.
+        Of the best batch's interval.
+    **changes
+        Single fields of `analysis.Rules`.
 
     Raises
     ------
     AnalysisError
-        Fewer than three batches, or no run left for the noise.
+        No batch sizes, fewer than three, or all repeats at one initialisation seed.
 
     Examples
     --------
-    >>> fit = fit_batch_size([24, 24, 96, 96, 384, 384], [3.75, 3.76, 3.69, 3.70, 3.76, 3.77])
-    >>> round(fit.best)
+    >>> frame = pd.DataFrame({"arm": "baseline", "batch_size": [24, 24, 96, 96, 384, 384],
+    ...                       "test_loss": [3.75, 3.76, 3.69, 3.70, 3.76, 3.77]})
+    >>> round(batch_size(frame).best)
     91
     """
-    B, y = np.asarray(batch_size, dtype=float), np.asarray(loss, dtype=float)
-    n_batches = len(np.unique(B))
-    if n_batches < FEWEST_BATCHES or len(B) < 4:
-        raise AnalysisError(f"{len(B)} run(s) at {n_batches} batch size(s): {ADVICE}")
-    if not (B > 0).all():
-        raise AnalysisError("a batch size is not above 0")
-    centre = float(np.exp(np.log(B).mean()))
-    x = np.log(B / centre)
-    X = np.stack([np.ones_like(x), x, x**2], axis=1)
-    c, inverse, variance, df = least_squares(X, y)
-    variance = clear_rounding(variance, float(np.abs(y).max()))
-    down = -c if higher_is_better else c
-    low, high = _fieller(down, np.asarray(inverse * variance), df, 1 - confidence)
-    best = float(centre * np.exp(-c[1] / (2 * c[2]))) if down[2] > 0 else None
-    frame = pd.DataFrame({"batch_size": B, "loss": y, "fitted": X @ c})
-    points = frame.groupby("batch_size").agg(
-        n=("loss", "size"), mean_loss=("loss", "mean"), fitted=("fitted", "mean")
-    )
-    return BatchFit(
-        best,
-        centre * _exp(low),
-        centre * _exp(high),
-        confidence,
-        (float(c[0]), float(c[1]), float(c[2])),
-        centre,
-        variance**0.5,
-        df,
-        _lack_of_fit(frame),
-        points.reset_index(),
-        higher_is_better=higher_is_better,
-    )
-
-
-def batch_size(
-    runs: Source,
-    *,
-    metric: str = "test_loss",
-    confidence: float = 0.95,
-    baseline: str = BASELINE,
-    higher_is_better: bool = False,
-) -> BatchFit:
-    """Fit the runs of a study that differ in nothing but the batch size.
-
-    Records say which those are. Of a table, the baseline if it ran at three batches or more; else
-    the baseline and the arms that alone have one batch size of their own.
-
-    Parameters
-    ----------
-    runs
-        As for `analysis.compare`, with a column ``batch_size``; record files have it already.
-    metric
-        Column to fit.
-    confidence
-        Of the best batch's interval.
-    baseline
-        Arm that the others change.
-    higher_is_better
-        The metric is an accuracy, not a loss.
-
-    Raises
-    ------
-    AnalysisError
-        No batch sizes, or too few.
-    """
     require_between("the confidence", confidence, 0, 1, example=0.95)
-    rules = check_rules(None, {"metric": metric, "allow_reruns": True})
-    done = complete(read_frame(runs, rules)[0])
+    rules = check_rules(rules, {**changes, "allow_reruns": True})
+    frame = read(runs, rules).frame
+    done = frame[frame["status"] == "complete"]
     if "batch_size" not in done:
         raise AnalysisError("no column 'batch_size': name it with --column batch_size=NAME")
     known = done.dropna(subset=["batch_size"])
@@ -179,15 +152,16 @@ def batch_size(
             f"none of the {len(done)} complete runs has a known batch size: no arm changes it and "
             f"nothing else; {ADVICE}"
         )
-    kept = _one_recipe(known, baseline)
-    left_out = sorted(set(done["arm"]) - set(kept["arm"]))
-    try:
-        fit = fit_batch_size(
-            kept["batch_size"], kept["loss"], confidence, higher_is_better=higher_is_better
-        )
-    except AnalysisError as error:
-        raise AnalysisError(f"{error}{_left_out(left_out)}") from error
-    return replace(fit, metric=metric, left_out=tuple(left_out))
+    if not (known["batch_size"] > 0).all():
+        raise AnalysisError("a batch size is not above 0")
+    kept = _one_recipe(known, rules.baseline)
+    left_out = tuple(sorted(set(done["arm"]) - set(kept["arm"])))
+    points = _once(kept)
+    n_batches = points["batch_size"].nunique()
+    if n_batches < FEWEST_BATCHES or len(points) < FEWEST_RUNS:
+        why = f" (left out: {_left_out(left_out)})" if left_out else ""
+        raise AnalysisError(f"{len(points)} run(s) at {n_batches} batch size(s): {ADVICE}{why}")
+    return _fit(points, rules, confidence, left_out)
 
 
 def _one_recipe(known: pd.DataFrame, baseline: str) -> pd.DataFrame:
@@ -206,66 +180,104 @@ def _one_recipe(known: pd.DataFrame, baseline: str) -> pd.DataFrame:
 
 
 def _left_out(arms: Sequence[str]) -> str:
-    if not arms:
-        return ""
     return (
-        f" (left out: {named(arms)}; only the baseline and arms that change nothing but the batch "
-        "size are fitted)"
+        f"{named(arms)}; only the baseline and arms that change nothing but the batch size are "
+        "fitted"
     )
 
 
+def _once(runs: pd.DataFrame) -> pd.DataFrame:
+    """Return columns batch_size, seed and loss, one row for each arm, initialisation and batch.
+
+    A run without a known seed is one of its own.
+    """
+    own = [f"run {i}" for i in range(len(runs))]
+    seeds = runs["init_seed"] if "init_seed" in runs else pd.Series(None, runs.index, dtype=object)
+    seeded = runs.assign(seed=seeds.where(seeds.notna(), own))
+    by_batch = seeded.groupby("batch_size")["seed"]
+    if by_batch.size().max() > 1 and by_batch.nunique().max() == 1:
+        raise AnalysisError(
+            "all repeats share one initialisation seed, so the noise of the initial weights is not "
+            "in their spread: run the batch sizes at 2 seeds or more, e.g. 'seed=range(2)'"
+        )
+    return seeded.groupby(["arm", "seed", "batch_size"], as_index=False).agg(loss=("loss", "mean"))
+
+
+def _fit(
+    points: pd.DataFrame, rules: Rules, confidence: float, left_out: tuple[str, ...]
+) -> BatchFit:
+    y = points["loss"].to_numpy(dtype=float)
+    log_batch = np.log(points["batch_size"].to_numpy(dtype=float))
+    centre = log_batch.mean()
+    x = log_batch - centre
+    levels, n_blocks = _levels(points, x)
+    X = np.column_stack([x, x**2, levels])
+    c, inverse, variance, df = least_squares(X, y)
+    variance = clear_rounding(variance, float(np.abs(y).max()))
+    down = -c if rules.higher_is_better else c
+    ends = _fieller(down[:2], inverse[:2, :2] * variance, df, 1 - confidence)
+    with np.errstate(over="ignore"):
+        low, high = np.exp(centre + np.array(ends))
+    fitted = points.assign(fitted=X @ c).groupby("batch_size", as_index=False)
+    return BatchFit(
+        best=math.exp(centre - c[0] / (2 * c[1])) if down[1] > 0 else None,
+        ci_low=float(low),
+        ci_high=float(high),
+        confidence=confidence,
+        sd=variance**0.5,
+        df=df,
+        n_blocks=n_blocks,
+        lack_of_fit_p=_lack_of_fit(points, X, levels),
+        points=fitted.agg(
+            n=("loss", "size"), mean_loss=("loss", "mean"), fitted=("fitted", "mean")
+        ),
+        rules=rules,
+        left_out=left_out,
+    )
+
+
+def _levels(points: pd.DataFrame, x: Array) -> tuple[Array, int]:
+    """Return a column for each seed and their number; one column where too few runs share seeds.
+
+    Independent runs are then the more cautious assumption: shared seeds make curves quieter.
+    """
+    blocks = pd.get_dummies(points["seed"], dtype=float).to_numpy()
+    n_blocks = blocks.shape[1]
+    rank = np.linalg.matrix_rank(np.column_stack([x, x**2, blocks]))
+    whole = len(points) == n_blocks * points["batch_size"].nunique()
+    left = len(points) - rank
+    if n_blocks > 1 and rank == n_blocks + 2 and left >= (1 if whole else FEWEST_DF):
+        return blocks, n_blocks
+    return np.ones((len(points), 1)), 0
+
+
 def _fieller(c: Array, cov: Array, df: float, alpha: float) -> tuple[float, float]:
-    """Return where the slope c1 + 2 c2 x may be zero, as x; infinite where nothing bounds it."""
+    """Return where the slope c0 + 2 c1 x may be zero, as x; infinite where nothing bounds it."""
     t2 = float(special.stdtrit(df, 1 - alpha / 2)) ** 2
-    # (c1 + 2 c2 x)^2 <= t2 (v11 + 4 x v12 + 4 x^2 v22)
-    a = 4 * (c[2] ** 2 - t2 * cov[2, 2])
-    b = 4 * (c[1] * c[2] - t2 * cov[1, 2])
-    d = c[1] ** 2 - t2 * cov[1, 1]
+    # (c0 + 2 c1 x)^2 <= t2 (v00 + 4 x v01 + 4 x^2 v11)
+    a = 4 * (c[1] ** 2 - t2 * cov[1, 1])
+    b = 4 * (c[0] * c[1] - t2 * cov[0, 1])
+    d = c[0] ** 2 - t2 * cov[0, 0]
     inside = b**2 - 4 * a * d
-    if a <= 0 or c[2] <= 0 or inside < 0:
+    if a <= 0 or c[1] <= 0 or inside < 0:
         return -math.inf, math.inf
     half = math.sqrt(inside)
     return float((-b - half) / (2 * a)), float((-b + half) / (2 * a))
 
 
-def _lack_of_fit(frame: pd.DataFrame) -> float | None:
-    groups = frame.groupby("batch_size")
-    pure_df, lack_df = len(frame) - groups.ngroups, groups.ngroups - 3
+def _lack_of_fit(points: pd.DataFrame, X: Array, levels: Array) -> float | None:
+    """Return the p of F: a mean for each batch against the parabola."""
+    y = points["loss"].to_numpy(dtype=float)
+    batches = pd.get_dummies(points["batch_size"], dtype=float).to_numpy()
+    free = np.column_stack([batches, levels])
+    rank = int(np.linalg.matrix_rank(free))
+    pure_df, lack_df = len(y) - rank, rank - X.shape[1]
     if pure_df < 1 or lack_df < 1:
         return None
-    pure = float(((frame["loss"] - groups["loss"].transform("mean")) ** 2).sum())
-    total = float(((frame["loss"] - frame["fitted"]) ** 2).sum())
+    rss, pure = (
+        float(((y - M @ np.linalg.lstsq(M, y, rcond=None)[0]) ** 2).sum()) for M in (X, free)
+    )
+    pure = pure_df * clear_rounding(pure / pure_df, float(np.abs(y).max()))
     if pure <= 0:
         return None
-    F = max(total - pure, 0.0) / lack_df / (pure / pure_df)
-    return float(special.fdtrc(lack_df, pure_df, F))
-
-
-def _exp(x: float) -> float:
-    return math.inf if x > 700 else math.exp(x)
-
-
-def _sentences(fit: BatchFit) -> list[str]:
-    percent = f"{100 * fit.confidence:g}%"
-    tried = fit.points["batch_size"]
-    if fit.best is None:
-        end = "maximum" if fit.higher_is_better else "minimum"
-        lines = [f"The fitted curve has no {end}: try batches further apart."]
-    elif math.isinf(fit.ci_high):
-        lines = [
-            f"Best batch about {fit.best:.0f} sequences, but the runs do not bound it "
-            f"({percent} interval: any batch): repeat with more seeds or further batches."
-        ]
-    else:
-        lines = [
-            f"Best batch: **{fit.best:.0f}** sequences, {percent} interval "
-            f"[{fit.ci_low:.0f}, {fit.ci_high:.0f}] (Fieller)."
-        ]
-    if fit.best is not None and not tried.min() <= fit.best <= tried.max():
-        lines.append("It lies outside the batches that were run: an extrapolation.")
-    lines.append(f"Parabola over ln(batch), residual sd {fit.sd:.4f} on {fit.df:g} df.")
-    if fit.lack_of_fit_p is not None and fit.lack_of_fit_p < 0.05:
-        lines.append(f"A parabola does not fit well (lack of fit p = {fit.lack_of_fit_p:.3f}).")
-    if fit.left_out:
-        lines.append(_left_out(fit.left_out).strip(" ()").capitalize() + ".")
-    return lines
+    return float(special.fdtrc(lack_df, pure_df, (rss - pure) / lack_df / (pure / pure_df)))

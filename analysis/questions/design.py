@@ -3,8 +3,8 @@
 Every run turns on a balanced half of the interventions, so each run informs every effect. Two
 kinds of design, both of resolution IV (a main effect is not mixed with two-way interactions):
 
-- 4 runs for 2 factors, 8 for up to 4, 16 for up to 8, 32 for up to 16: a regular fraction, the
-  saturated two-level design of half the runs folded over (Box, Hunter and Hunter 1978);
+- 4 runs for 2 factors, 8 for up to 4, 16 for up to 8, 32 for up to 16: a regular fraction
+  (Box, Hunter and Hunter 1978);
 - 24 runs for up to 12 factors: the Plackett-Burman design of 12 runs (1946, Biometrika 33:305),
   folded over.
 
@@ -23,7 +23,7 @@ from analysis.errors import AnalysisError
 from analysis.runs.frame import arm_name
 from analysis.stats.factorial import factorial
 from analysis.stats.linear import FEWEST_DF, Array
-from analysis.text import markdown_table
+from analysis.table import Item, Table, columns, document, words
 
 MOST_FACTORS = 16
 
@@ -49,22 +49,32 @@ class Screen:
         seeds = ",".join(str(seed) for seed in range(self.seeds))
         return f"python -m harness -m study_name=screen '+intervention={choices}' 'seed={seeds}'"
 
+    def tables(self) -> list[Table]:
+        """Return what each run turns on."""
+        rows = [
+            [Item(str(i), float(i)), *(words("x" if on else "") for on in row)]
+            for i, row in enumerate(self.matrix, start=1)
+        ]
+        heads = columns("run", *self.factors, text=self.factors)
+        return [Table("design", self._title(), heads, rows)]
+
     def to_markdown(self) -> str:
         """Return the design with the command that runs it."""
-        rows = [
-            [str(i + 1), *("x" if on else "" for on in row)] for i, row in enumerate(self.matrix)
-        ]
-        table = markdown_table(["run", *self.factors], rows)
+        return document(
+            self._title(),
+            *self.tables(),
+            "Run it, then analyse it:",
+            f"    {self.commands()}\n    python -m analysis design --analyse runs/screen",
+            self._noise(),
+            "At one seed, its verdicts hold for that seed alone." if self.seeds == 1 else "",
+            "Confirm what comes out, alone against the baseline, at 2 new seeds or more.",
+        )
+
+    def _title(self) -> str:
         runs = f"{len(self.arms)} runs"
         if self.seeds > 1:
             runs += f" at each of {self.seeds} seeds ({len(self.arms) * self.seeds} in all)"
-        return (
-            f"## {self.kind}: {runs} for {len(self.factors)} interventions\n\n"
-            f"{table}\n\nRun it, then analyse it:\n\n    {self.commands()}\n"
-            f"    python -m analysis design --analyse runs/screen\n\n{self._noise()}"
-            f"{'At one seed, its verdicts hold for that seed alone. ' * (self.seeds == 1)}"
-            "Confirm what comes out, alone against the baseline, at 2 new seeds or more.\n"
-        )
+        return f"{self.kind}: {runs} for {len(self.factors)} interventions"
 
     def _noise(self) -> str:
         """Return a warning where too little is left for the noise."""
@@ -74,7 +84,7 @@ class Screen:
         enough = math.ceil((FEWEST_DF + len(self.factors)) / (len(self.arms) - 1))
         return (
             f"These runs leave {df} df for the noise, and a verdict needs "
-            f"{FEWEST_DF:g}: --seeds {enough} has enough.\n"
+            f"{FEWEST_DF:g}: --seeds {enough} has enough."
         )
 
 

@@ -3,20 +3,22 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import pandas as pd
 from scipy import special
 
-from analysis.comparison.compare import Source, read_frame
-from analysis.comparison.rules import check_rules
+from analysis.comparison.compare import Source, read
+from analysis.comparison.rules import Rules, check_rules
+from analysis.comparison.verdict import Kind
 from analysis.errors import AnalysisError
 from analysis.runs.frame import complete, named
 from analysis.stats.dunnett import two_sided_p
 from analysis.stats.factorial import aliases
+from analysis.stats.holm import holm
 from analysis.stats.linear import FEWEST_DF, Array, clear_rounding, least_squares
-from analysis.stats.textbook_tests import holm
-from analysis.text import markdown_table, number, p_value
+from analysis.table import Table, columns, document, figure, interval, p_item, words
 from harness.records import BASELINE
 
 
@@ -29,51 +31,33 @@ class ScreenResult:
     verdict."""
     sd: float
     n: int
+    alpha: float
     note: str
-    alpha: float = 0.05
-    only_seed: str | None = None
-    """The seed of all runs; None: there are several, or they are not known."""
+    warnings: tuple[str, ...]
 
-    def to_markdown(self) -> str:
-        """Return the effects for a person."""
+    def tables(self) -> list[Table]:
+        """Return the effects."""
         rows = [
             [
-                row["intervention"],
-                number(row["effect"], 4, sign=True),
-                f"[{row['ci_low']:+.4f}, {row['ci_high']:+.4f}]",
-                p_value(row["p_adj"]),
-                row["verdict"],
+                words(row["intervention"]),
+                figure(row["effect"], 4, sign=True),
+                interval(row["ci_low"], row["ci_high"], 4),
+                p_item(row["p_adj"]),
+                words(row["verdict"]),
             ]
             for row in self.effects.to_dict("records")
         ]
-        interval = f"{100 * (1 - self.alpha):g}% CI"
-        header = ["intervention", "effect", interval, "p adj", "verdict"]
-        parts = [
-            "## Main effects\n",
-            *self._one_seed(),
-            markdown_table(header, rows),
-            "",
-            self.note,
-        ]
-        return "\n".join(parts) + "\n"
+        labels = ("intervention", "effect", f"{100 * (1 - self.alpha):g}% CI", "p adj", "verdict")
+        heads = columns(*labels, text=("intervention", "verdict"))
+        return [Table("effects", "Main effects", heads, rows, (self.note,))]
 
-    def _one_seed(self) -> list[str]:
-        if self.only_seed is None:
-            return []
-        return [
-            f"**Warning:** all runs have seed {self.only_seed}, so how the effects vary with the "
-            "seed is not in their intervals: every verdict holds for this seed alone.\n"
-        ]
+    def to_markdown(self) -> str:
+        """Return the effects for a person."""
+        warnings = (f"**Warning:** {warning}" for warning in self.warnings)
+        return document("Main effects", *warnings, *self.tables())
 
 
-def analyse(
-    runs: Source,
-    *,
-    metric: str = "test_loss",
-    alpha: float = 0.05,
-    baseline: str = BASELINE,
-    higher_is_better: bool = False,
-) -> ScreenResult:
+def analyse(runs: Source, rules: Rules | None = None, **changes: Any) -> ScreenResult:
     """Estimate the main effect of every intervention in a design's runs.
 
     Least squares of the loss on what each run turned on; the residual holds the noise and all
@@ -83,79 +67,54 @@ def analyse(
     ----------
     runs
         As for `analysis.compare`; each arm's name says what was on.
-    metric
-        Column to analyse.
-    alpha
-        Family error of Holm's adjustment.
-    baseline
-        Arm that turns nothing on.
-    higher_is_better
-        The metric is an accuracy, not a loss.
+    rules
+        Metric and its direction, baseline (the arm that turns nothing on), and alpha (the family
+        error of Holm's adjustment, 0.05 by default).
+    **changes
+        Single fields of `analysis.Rules`.
 
     Raises
     ------
     AnalysisError
         Too few runs, or interventions that were always on together.
     """
-    rules = check_rules(None, {"metric": metric, "alpha": alpha, "allow_reruns": True})
-    done = complete(read_frame(runs, rules)[0])
+    rules = check_rules(rules, {**changes, "allow_reruns": True})
+    done, baseline = complete(read(runs, rules).frame), rules.baseline
     if baseline != BASELINE and baseline not in set(done["arm"]):
         raise AnalysisError(
             f"no complete run of baseline {baseline!r}: the arms are {named(done['arm'].unique())}"
         )
-    names, on = _turned_on(done, baseline)
+    sets = [set(arm.split("+")) - {BASELINE} if arm != baseline else set() for arm in done["arm"]]
+    names = sorted(set().union(*sets))
+    on = np.array([[float(name in turned_on) for name in names] for turned_on in sets])
     blocks, alone = _blocks(done)
     X = np.column_stack([np.ones(len(done)), on, blocks])
     _check_design(X, names)
     y = done["loss"].to_numpy(dtype=float)
-    c, inverse, variance, free = least_squares(X, y - y.mean())
-    df = int(free)
+    c, inverse, variance, df = least_squares(X, y - y.mean())
     if not clear_rounding(variance, float(y.mean())):
         raise AnalysisError("the residual is zero: there is no noise to judge the effects by")
-    sd = variance**0.5
-    se = sd * np.sqrt(np.diag(inverse))
-    own = slice(1, 1 + len(names))
-    effects = _effects(names, c[own], se[own], df, alpha)
-    if higher_is_better:
-        effects["verdict"] = effects["verdict"].replace({"better": "worse", "worse": "better"})
-    note = _note(len(done), sd, df, alone) + _no_design(names, on)
-    seeds = list(done["init_seed"].drop_duplicates()) if "init_seed" in done else []
-    only_seed = seeds[0] if len(seeds) == 1 else None
-    return ScreenResult(effects, sd, len(done), note, alpha, only_seed)
+    se = np.sqrt(variance * np.diag(inverse))
+    own, alpha = slice(1, 1 + len(names)), rules.alpha or 0.05
+    table = pd.DataFrame({"intervention": names, "effect": c[own], "se": se[own], "df": df})
+    effects = _judged(table, alpha, higher_is_better=rules.higher_is_better)
+    note = _note(len(done), variance**0.5, df, alone)
+    warnings = (*_one_seed(done), *_no_design(names, on))
+    return ScreenResult(effects, variance**0.5, len(done), alpha, note, warnings)
 
 
 def _check_design(X: Array, names: list[str]) -> None:
-    n, columns = X.shape
-    if n <= columns or not names:
+    n, n_columns = X.shape
+    if n <= n_columns or not names:
         raise AnalysisError(
             f"{n} complete runs cannot tell {len(names)} interventions apart from noise: "
-            f"at least {columns + 1} are needed"
+            f"at least {n_columns + 1} are needed"
         )
-    if np.linalg.matrix_rank(X) < columns:
+    if np.linalg.matrix_rank(X) < n_columns:
         raise AnalysisError(
             "some interventions were always on together: their effects cannot be told apart; run "
             "the design as printed by python -m analysis design"
         )
-
-
-def _note(n: int, sd: float, df: int, alone: int) -> str:
-    note = (
-        f"{n} runs, residual sd {sd:.4g} on {df} df (noise and interactions). Holm's p, "
-        "pointwise intervals. Effects are averages over the other interventions on and off: "
-        "confirm each alone against the baseline, at 2 new seeds or more."
-    )
-    if df < FEWEST_DF:
-        note += f" All are undecided: {df} df, and a verdict needs {FEWEST_DF:g}; run more seeds."
-    if alone:
-        note += f" {alone} run(s) alone at their seed say nothing beside the blocks of the others."
-    return note
-
-
-def _turned_on(done: pd.DataFrame, baseline: str) -> tuple[list[str], Array]:
-    """Return the interventions, and which of them each run turned on."""
-    sets = [set(arm.split("+")) - {BASELINE} if arm != baseline else set() for arm in done["arm"]]
-    names = sorted(set().union(*sets))
-    return names, np.array([[float(name in on) for name in names] for on in sets])
 
 
 def _blocks(done: pd.DataFrame) -> tuple[Array, int]:
@@ -167,49 +126,67 @@ def _blocks(done: pd.DataFrame) -> tuple[Array, int]:
     if "init_seed" not in done:
         return none, 0
     seeds = done["init_seed"].astype(str)
-    alone = int((seeds.map(seeds.value_counts()) == 1).sum())
+    counts = seeds.value_counts()
+    alone = int((counts == 1).sum())
     if 2 * alone > len(done):
         return none, 0
-    others = seeds.value_counts().index[1:]
-    return np.column_stack([none, *((seeds == seed).astype(float) for seed in others)]), alone
+    return np.column_stack([none, *((seeds == seed) * 1.0 for seed in counts.index[1:])]), alone
 
 
-def _no_design(names: list[str], on: Array) -> str:
+def _judged(table: pd.DataFrame, alpha: float, *, higher_is_better: bool) -> pd.DataFrame:
+    """Add intervals, p values and verdicts to effects, se and df; sort by effect."""
+    effect, se, df = (table[name].to_numpy() for name in ("effect", "se", "df"))
+    half = special.stdtrit(df, 1 - alpha / 2) * se
+    p = two_sided_p(effect / se, df)
+    adjusted = holm(p)
+    real = (adjusted < alpha) & (df >= FEWEST_DF)
+    better = np.where((effect > 0) == higher_is_better, Kind.BETTER, Kind.WORSE)
+    return table.assign(
+        ci_low=effect - half,
+        ci_high=effect + half,
+        p_raw=p,
+        p_adj=adjusted,
+        verdict=np.where(real, better, Kind.UNDECIDED),
+    ).sort_values("effect", ignore_index=True)
+
+
+def _note(n: int, sd: float, df: float, alone: int) -> str:
+    note = (
+        f"{n} runs, residual sd {sd:.4g} on {df:g} df (noise and interactions). Holm's p, "
+        "pointwise intervals. Effects are averages over the other interventions on and off: "
+        "confirm each alone against the baseline, at 2 new seeds or more."
+    )
+    if df < FEWEST_DF:
+        note += f" All are undecided: {df:g} df, and a verdict needs {FEWEST_DF:g}; run more seeds."
+    if alone:
+        note += f" {alone} run(s) alone at their seed say nothing beside the blocks of the others."
+    return note
+
+
+def _one_seed(done: pd.DataFrame) -> list[str]:
+    seeds = list(done["init_seed"].drop_duplicates()) if "init_seed" in done else []
+    if len(seeds) != 1 or seeds[0] is None:
+        return []
+    return [
+        f"all runs have seed {seeds[0]}, so how the effects vary with the seed is not in their "
+        "intervals: every verdict holds for this seed alone."
+    ]
+
+
+def _no_design(names: list[str], on: Array) -> list[str]:
     """Return a warning where the runs are not those of a screening design."""
     matrix = np.unique(on, axis=0)
     if matrix.sum(axis=1).max() < 2:
-        return (
-            "\n\n**Warning:** no screening design: no run turns on two interventions. Compare each "
-            "with the baseline: python -m analysis RUNS."
-        )
+        return [
+            "no screening design: no run turns on two interventions. Compare each with the "
+            "baseline: python -m analysis RUNS."
+        ]
     found = aliases(matrix)
     if not found:
-        return ""
+        return []
     effect, first, second = (names[i] for i in found[0])
-    return (
-        "\n\n**Warning:** no complete screening design: main effects hold parts of interactions "
+    return [
+        "no complete screening design: main effects hold parts of interactions "
         f"(e.g. {effect} of {first} x {second}; {len(found)} in all). Run every arm that "
         "python -m analysis design prints."
-    )
-
-
-def _effects(names: list[str], effect: Array, se: Array, df: int, alpha: float) -> pd.DataFrame:
-    p = two_sided_p(effect / se, df)
-    adjusted = holm(p)
-    half = float(special.stdtrit(df, 1 - alpha / 2)) * se
-    decided = (adjusted < alpha) & (df >= FEWEST_DF)
-    words = np.where(decided, np.where(effect < 0, "better", "worse"), "undecided")
-    table = pd.DataFrame(
-        {
-            "intervention": names,
-            "effect": effect,
-            "se": se,
-            "df": float(df),
-            "ci_low": effect - half,
-            "ci_high": effect + half,
-            "p_raw": p,
-            "p_adj": adjusted,
-            "verdict": words,
-        }
-    )
-    return table.sort_values("effect").reset_index(drop=True)
+    ]

@@ -5,21 +5,22 @@ from __future__ import annotations
 import math
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
-import numpy as np
 import pandas as pd
 
-from analysis.comparison.compare import Source, read_frame
+from analysis.comparison.compare import Source, read
 from analysis.comparison.estimate import block_labels, estimate
 from analysis.comparison.noise_band import NoiseBand, noise_band
-from analysis.comparison.rules import check_rules
+from analysis.comparison.rules import Rules, check_rules
 from analysis.errors import AnalysisError
 from analysis.questions.test_set_noise import evaluation_sampling
 from analysis.runs.frame import complete
 from analysis.stats.components import TOTAL, Components, variance_components
 from analysis.stats.mixed import seed_index
 from analysis.stats.seed_correlation import Correlation, arm_correlations, seed_correlation
-from analysis.text import markdown_table, number, p_value
+from analysis.table import Item, Table, columns, count, document, figure, interval, words
+from analysis.text import DASH, p_value
 
 ENOUGH = 4
 """With fewer baseline runs, the spread of all arms around their means is split instead."""
@@ -44,35 +45,24 @@ class NoiseReport:
     """See `analysis.questions.test_set_noise.evaluation_sampling`."""
     notes: tuple[str, ...]
 
+    def tables(self) -> list[Table]:
+        """Return what is known of the sources, the pairing of seeds, and the test set's share."""
+        made = (_component_table(self), _pairing_table(self.by_arm), _evaluation_table(self))
+        return [table for table in made if table.rows]
+
     def to_markdown(self) -> str:
         """Return the report for a person."""
-        parts = ["## Noise\n", band_text(self.band)]
-        if self.components is not None:
-            parts += ["", f"### Sources, from the runs of {self.of}\n", _components_text(self)]
-            parts += ["", f"Design: {self.components.design}."]
-        parts += ["", "### Pairing\n", _pairing_text(self.correlation)]
-        if len(self.by_arm):
-            parts += ["", _by_arm_text(self.by_arm)]
-            parts += ["", PAIRING_NOTE] if self.by_arm["ci_low"].isna().any() else []
-        if len(self.evaluation):
-            parts += [
-                "",
-                "### Evaluation sampling, run against run on the same sequences\n",
-                _evaluation_text(self.evaluation),
-                "",
-                OWN_PAIRS,
-            ]
-        parts += [f"- {note}" for note in self.notes]
-        return "\n".join(parts) + "\n"
+        pairing = pairing_text(self.correlation)
+        return document("Noise", band_text(self.band), pairing, *self.tables(), *self.notes)
 
 
 def noise(
     runs: Source,
+    rules: Rules | None = None,
     *,
-    baseline: str = "baseline",
-    metric: str = "test_loss",
     arms: str = "auto",
     clusters: Path | None = None,
+    **changes: Any,
 ) -> NoiseReport:
     """Report the noise of a study.
 
@@ -80,15 +70,15 @@ def noise(
     ----------
     runs
         As for `analysis.compare`; repeats with equal seeds are welcome.
-    baseline
-        Arm whose runs make the band.
-    metric
-        Column to look at, in nats per token by default.
+    rules
+        The baseline, whose runs make the band, and the metric.
     arms
         ``baseline``: split the baseline's spread; ``all``: every arm's around its mean; ``auto``:
         the baseline's if it has 4 runs.
     clusters
         ``.npy`` file with the document of each test sequence.
+    **changes
+        Single fields of `analysis.Rules`.
 
     Examples
     --------
@@ -99,24 +89,22 @@ def noise(
     """
     if arms not in ("auto", "baseline", "all"):
         raise AnalysisError(f"arms is {arms!r}: allowed are auto, baseline, all")
-    rules = check_rules(None, {"baseline": baseline, "metric": metric, "allow_reruns": True})
-    done = complete(read_frame(runs, rules)[0])
+    rules = check_rules(rules, {**changes, "allow_reruns": True})
+    done, baseline = complete(read(runs, rules).frame), rules.baseline
     fitted = estimate(done, baseline)
     base = done[done["arm"] == baseline]
     only_base = arms == "baseline" or (arms == "auto" and len(base) >= ENOUGH)
-    chosen = base if only_base else done
     components, notes = None, []
     try:
-        components = variance_components(chosen)
+        components = variance_components(base if only_base else done)
     except AnalysisError as error:
         notes.append(str(error))
-    index = pd.factorize(done["arm"])[0]
     seeds = seed_index(block_labels(done, baseline))
     return NoiseReport(
         noise_band(done, fitted),
         components,
         baseline if only_base else "all arms",
-        seed_correlation(done["loss"], index, seeds),
+        seed_correlation(done["loss"], pd.factorize(done["arm"])[0], seeds),
         arm_correlations(done, baseline),
         evaluation_sampling(done, baseline, clusters),
         tuple(notes),
@@ -144,42 +132,8 @@ def band_text(band: NoiseBand | None) -> str:
     return text
 
 
-def _components_text(report: NoiseReport) -> str:
-    table = report.components.table if report.components else pd.DataFrame()
-    rows = []
-    for row in table.to_dict("records"):
-        share = "" if row["source"] == TOTAL else f"{100 * row['share']:.0f}%"
-        rows.append(
-            [
-                str(row["source"]),
-                number(row["sd"], 5),
-                f"[{row['ci_low']:.5f}, {row['ci_high']:.5f}]",
-                f"{row['levels']}",
-                f"{row['df']:.3g}",
-                share,
-                str(row["note"]),
-            ]
-        )
-    if len(report.evaluation):
-        of_these = report.evaluation["arm"].isin([report.of])
-        chosen = report.evaluation[of_these] if of_these.any() else report.evaluation  # all arms'
-        se = math.sqrt((chosen["se"] ** 2).mean() / 2)
-        rows.append(
-            [
-                "evaluation sampling",
-                number(se, 5),
-                "",
-                "",
-                "",
-                "",
-                "per run; not added to the total",
-            ]
-        )
-    header = ["source", "sd", "95% CI", "levels", "df", "% of total", "note"]
-    return markdown_table(header, rows)
-
-
-def _pairing_text(correlation: Correlation | None) -> str:
+def pairing_text(correlation: Correlation | None) -> str:
+    """Return the correlation of same-seed runs in words."""
     if correlation is None:
         return (
             "The correlation of same-seed runs cannot be measured: no runs share an initialisation "
@@ -192,29 +146,60 @@ def _pairing_text(correlation: Correlation | None) -> str:
     )
 
 
-def _by_arm_text(by_arm: pd.DataFrame) -> str:
+def _component_table(report: NoiseReport) -> Table:
+    found = report.components
     rows = [
         [
-            str(row["arm"]),
-            str(row["n_shared"]),
-            number(row["correlation"], 2, sign=True),
-            "–" if np.isnan(row["ci_low"]) else f"[{row['ci_low']:+.2f}, {row['ci_high']:+.2f}]",
+            words(row["source"]),
+            figure(row["sd"], 5),
+            interval(row["ci_low"], row["ci_high"], 5, sign=False),
+            count(row["levels"]),
+            Item(f"{row['df']:.3g}", row["df"]),
+            Item(DASH) if row["source"] == TOTAL else Item(f"{row['share']:.0%}", row["share"]),
+            words(row["note"]),
+        ]
+        for row in (found.table.to_dict("records") if found else [])
+    ]
+    if rows and len(report.evaluation):
+        of_these = report.evaluation["arm"] == report.of
+        chosen = report.evaluation[of_these] if of_these.any() else report.evaluation
+        sd = figure(math.sqrt((chosen["se"] ** 2).mean() / 2), 5)
+        why = words("per run; not added to the total")
+        rows.append([words("evaluation sampling"), sd, *[Item(DASH)] * 4, why])
+    labels = ("source", "sd", "95% CI", "levels", "df", "share of variance", "note")
+    heads = columns(*labels, text=("source", "note"))
+    note = f"From the runs of {report.of}; design: {found.design if found else ''}."
+    return Table("components", "Where the noise comes from", heads, rows, (note,))
+
+
+def _pairing_table(by_arm: pd.DataFrame) -> Table:
+    rows = [
+        [
+            words(row["arm"]),
+            count(row["n_shared"]),
+            figure(row["correlation"], 2, sign=True),
+            interval(row["ci_low"], row["ci_high"], 2),
         ]
         for row in by_arm.to_dict("records")
     ]
-    return markdown_table(["arm", "shared seeds", "r with baseline", "95% CI"], rows)
+    heads = columns("arm", "shared seeds", "r with baseline", "95% CI", text=("arm",))
+    notes = (PAIRING_NOTE,) if by_arm["ci_low"].isna().any() else ()
+    return Table("pairing", "Do runs of one seed move together?", heads, rows, notes)
 
 
-def _evaluation_text(evaluation: pd.DataFrame) -> str:
+def _evaluation_table(report: NoiseReport) -> Table:
     rows = [
         [
-            str(row["arm"]),
-            str(row["n_pairs"]),
-            number(row["delta"], 5, sign=True),
-            number(row["se"], 5),
-            str(row["n_sequences"]),
-            str(row["n_clusters"]) if row["n_clusters"] else "not known",
+            words(row["arm"]),
+            count(row["n_pairs"]),
+            figure(row["delta"], 5, sign=True),
+            figure(row["se"], 5),
+            count(row["n_sequences"]),
+            count(row["n_clusters"]) if row["n_clusters"] else Item("not known"),
         ]
-        for row in evaluation.to_dict("records")
+        for row in report.evaluation.to_dict("records")
     ]
-    return markdown_table(["arm", "pairs", "delta", "se of a pair", "sequences", "documents"], rows)
+    labels = ("arm", "pairs", "delta", "se of a pair", "sequences", "documents")
+    heads = columns(*labels, text=("arm",))
+    note = f"Alone it says only whether two checkpoints differ on this test set. {OWN_PAIRS}"
+    return Table("evaluation", "What the choice of test sequences adds", heads, rows, (note,))

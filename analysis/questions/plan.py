@@ -6,14 +6,17 @@ import math
 from dataclasses import dataclass, replace
 from typing import Any
 
-import numpy as np
 import pandas as pd
 
 from analysis.comparison.compare import Source, compare
 from analysis.comparison.rules import Rules
 from analysis.errors import AnalysisError
-from analysis.stats.power import Design, upper_sd
-from analysis.text import markdown_table, number, unit
+from analysis.stats.planning.design import Design
+from analysis.stats.planning.power import upper_sd
+from analysis.table import Column, Table, columns, count, document, figure
+
+SHORT_HOURS = 2
+"""Where the largest plan takes less, times are in minutes."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,9 +58,56 @@ class Plan:
     curve: pd.DataFrame
     """Columns seeds, power, power_cautious, detectable, runs, hours, usd."""
 
+    def tables(self) -> list[Table]:
+        """Return power and cost against seeds; what is known of no run has no column."""
+        unit = self.pilot.unit
+        minutes = self.curve["hours"].max() < SHORT_HOURS
+        rows = [
+            [
+                *(count(row[name]) for name in ("seeds", "runs")),
+                *(figure(row[name], 2) for name in ("power", "power_cautious")),
+                figure(row["detectable"], 4),
+                figure(row["hours"] * (60 if minutes else 1), 1),
+                figure(row["usd"], 2),
+            ]
+            for row in self.curve.to_dict("records")
+        ]
+        heads = [
+            *columns("seeds per arm", "runs in all", "power", text=()),
+            Column("power, cautious sd", help="at the noise's 80% upper confidence limit"),
+            Column(f"found with power {self.power:g}", help=f"smallest difference,{unit}"),
+            *columns("minutes" if minutes else "hours", "dollars", text=()),
+        ]
+        return [Table("plan", f"To find {self.delta:.3g}{unit}", heads, rows).known()]
+
+    def summary(self) -> str:
+        """Return the answer in a sentence."""
+        cautious = f"; **{self.seeds_cautious}** at the 80% upper limit of the sd"
+        return (
+            f"To find a difference of {self.delta:g}{self.pilot.unit} with power {self.power:g} at "
+            f"family error {self.alpha:g}, run **{self.seeds} seeds per arm** and "
+            f"{self.n_baseline} of the baseline"
+            f"{cautious if self.seeds_cautious != self.seeds else ''}."
+        )
+
     def to_markdown(self) -> str:
         """Return the plan for a person."""
-        return "\n".join(_lines(self)) + "\n"
+        pilot = self.pilot
+        rho = f"correlation of same-seed runs {pilot.rho or 0:.2f}"
+        rho = "seeds not shared" if pilot.rho is None else rho
+        df = f", df {pilot.df:.3g}" if math.isfinite(pilot.df) else ""
+        lines = [
+            self.summary(),
+            f"Noise: sd {pilot.sd:.3g}{df}, {rho} (from {pilot.source}).",
+            "Power is that of the default rule, which averages over equal and unequal noise.",
+        ]
+        if self.delta < pilot.sd * math.sqrt(1 - (pilot.rho or 0)):
+            lines.append(
+                "The difference is below one sd of a run beyond its seed's share: at 8 seeds or "
+                "fewer such a study nearly always ends undecided."
+            )
+        title = f"Plan: {self.n_arms} arm(s) against the baseline"
+        return document(title, "\n".join(lines), *self.tables())
 
 
 def pilot_of(runs: Source, rules: Rules | None = None, **changes: Any) -> Pilot:
@@ -95,7 +145,7 @@ def pilot_of(runs: Source, rules: Rules | None = None, **changes: Any) -> Pilot:
         _mean(rows, "hours"),
         _mean(rows, "usd"),
         f"{int(rows['n'].sum())} runs of {len(rows)} arms",
-        unit(result.rules),
+        result.rules.unit(),
     )
 
 
@@ -105,8 +155,7 @@ def plan(
     """Return the seeds that find a difference with a power, by the default rule of a comparison.
 
     Each difference then answers for its own variance, which costs power with few seeds
-    (`analysis.stats.power.Design`); in simulated studies the power came out within 0.04 of the
-    one given here, and 0.08 above it at rho 0.8 and four seeds.
+    (`analysis.stats.planning.design`).
 
     Parameters
     ----------
@@ -127,7 +176,7 @@ def plan(
     Examples
     --------
     >>> plan(0.025, Pilot(0.015, 7, 0.4), n_arms=8).seeds
-    8
+    7
     """
     if n_arms < 1:
         raise AnalysisError(
@@ -138,26 +187,23 @@ def plan(
             raise AnalysisError(f"the {what} of one run are {cost:g}: they cannot be below 0")
     delta = abs(delta)
     cautious = upper_sd(pilot.sd, pilot.df) if math.isfinite(pilot.df) else pilot.sd
-    hopeful, wary = (
-        Design(sd, pilot.rho, n_arms, None, alpha, True) for sd in (pilot.sd, cautious)
-    )
-    seeds, more = (_seeds(design, delta, power) for design in (hopeful, wary))
+    likely, wary = (Design(sd, pilot.rho, n_arms, None, alpha) for sd in (pilot.sd, cautious))
+    seeds, more = (_seeds(design, delta, power) for design in (likely, wary))
     rows = []
     for n in sorted({2, 3, 4, 5, 6, 8, seeds, more, 2 * seeds}):
-        K = n if pilot.rho else allocate_baseline(n, n_arms)
-        runs, likely = n * n_arms + K, replace(hopeful, n_baseline=K)
+        runs = n * n_arms + _baseline_runs(likely, n)
         rows.append(
             {
                 "seeds": n,
-                "power": likely.power(delta, n),
-                "power_cautious": replace(wary, n_baseline=K).power(delta, n),
-                "detectable": likely.detectable(n, power),
+                "power": _allocated(likely, n).power(delta, n),
+                "power_cautious": _allocated(wary, n).power(delta, n),
+                "detectable": _allocated(likely, n).detectable(n, power),
                 "runs": runs,
-                "hours": runs * pilot.hours if pilot.hours else np.nan,
-                "usd": runs * pilot.usd if pilot.usd else np.nan,
+                "hours": runs * (pilot.hours or math.nan),
+                "usd": runs * (pilot.usd or math.nan),
             }
         )
-    K = seeds if pilot.rho else allocate_baseline(seeds, n_arms)
+    K = _baseline_runs(likely, seeds)
     return Plan(delta, n_arms, alpha, power, pilot, seeds, more, K, pd.DataFrame(rows))
 
 
@@ -174,15 +220,18 @@ def allocate_baseline(n: int, n_arms: int) -> int:
     return max(n, round(n * math.sqrt(n_arms)))
 
 
+def _baseline_runs(design: Design, n: int) -> int:
+    return n if design.rho else allocate_baseline(n, design.n_arms)
+
+
+def _allocated(design: Design, n: int) -> Design:
+    return replace(design, n_baseline=_baseline_runs(design, n))
+
+
 def _seeds(design: Design, delta: float, power: float) -> int:
     n = design.seeds_needed(delta, power)
-
-    def enough(fewer: int) -> bool:
-        K = allocate_baseline(fewer, design.n_arms)
-        return replace(design, n_baseline=K).power(delta, fewer) >= power
-
     # A baseline of n * sqrt(T) runs serves all arms: fewer seeds each may do.
-    while not design.rho and n > 2 and enough(n - 1):
+    while not design.rho and n > 2 and _allocated(design, n - 1).power(delta, n - 1) >= power:
         n -= 1
     return n
 
@@ -192,45 +241,3 @@ def _mean(table: pd.DataFrame, column: str) -> float | None:
     if not len(known):
         return None
     return float((known[column] * known["n"]).sum() / known["n"].sum())
-
-
-def _lines(result: Plan) -> list[str]:
-    pilot = result.pilot
-    rho = f"correlation of same-seed runs {pilot.rho or 0:.2f}"
-    rho = "seeds not shared" if pilot.rho is None else rho
-    df = f", df {pilot.df:.3g}" if math.isfinite(pilot.df) else ""
-    lines = [
-        f"## Plan: {result.n_arms} arm(s) against the baseline\n",
-        f"To find a difference of {result.delta:g}{pilot.unit} with power {result.power:g} at "
-        f"family error {result.alpha:g}, run **{result.seeds} seeds per arm** and "
-        f"{result.n_baseline} of the baseline"
-        + (
-            f"; **{result.seeds_cautious}** at the 80% upper limit of the sd."
-            if result.seeds_cautious != result.seeds
-            else "."
-        ),
-        f"Noise: sd {pilot.sd:.3g}{df}, {rho} (from {pilot.source}).",
-        "Power is that of the default rule, each difference answering for its own variance.",
-    ]
-    if result.delta < pilot.sd * math.sqrt(1 - (pilot.rho or 0)):
-        lines.append(
-            "The difference is below one sd of a run beyond its seed's share: at 8 seeds or fewer "
-            "such a study nearly always ends undecided."
-        )
-    header = ["seeds", "runs", "power", "power, cautious sd", f"found with power {result.power:g}"]
-    money = result.curve["usd"].notna().any()
-    time = result.curve["hours"].notna().any()
-    unit, size = ("minutes", 60) if result.curve["hours"].max() < 2 else ("hours", 1)
-    header += ([unit] if time else []) + (["dollars"] if money else [])
-    rows = []
-    for row in result.curve.to_dict("records"):
-        cells = [
-            str(int(row["seeds"])),
-            str(int(row["runs"])),
-            number(row["power"], 2),
-            number(row["power_cautious"], 2),
-            number(row["detectable"], 4),
-        ]
-        cells += [number(row["hours"] * size, 1)] if time else []
-        rows.append(cells + ([number(row["usd"], 2)] if money else []))
-    return [*lines, "", markdown_table(header, rows)]

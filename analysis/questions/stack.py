@@ -2,22 +2,24 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 import pandas as pd
-from scipy import special
 
-from analysis.comparison.compare import Comparison, Source, compare
+from analysis.comparison.compare import Source, compare
+from analysis.comparison.result import Comparison
 from analysis.errors import AnalysisError
-from analysis.stats.dunnett import two_sided_p
-from analysis.stats.linear import DF_ROUNDING, FEWEST_DF, Fit
-from analysis.stats.textbook_tests import holm
-from analysis.text import markdown_table, number, p_value
+from analysis.stats.holm import holm
+from analysis.stats.linear import DF_ROUNDING, FEWEST_DF
+from analysis.table import Item, Table, columns, document, figure, interval, p_item, words
+from analysis.text import digits
 
 ADDITIVE, SUB, SUPER, UNDECIDED = "additive", "sub-additive", "super-additive", "undecided"
-COLUMNS = ["estimate", "se", "df", "ci_low", "ci_high", "p_raw", "p_adj"]
+HOLM = "Intervals are pointwise; p values are adjusted by Holm."
+FIGURES = ["estimate", "se", "df", "ci_low", "ci_high", "p_raw", "p_adj"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -35,42 +37,54 @@ class Stacking:
     missing: tuple[str, ...]
     """Single interventions to run before all stacks can be judged."""
     alpha: float
-    rope: float | None
+    decimals: int
 
-    def to_markdown(self) -> str:
-        """Return both tables for a person."""
-        percent = f"{100 * (1 - self.alpha):g}% CI"
-        parts = ["## Stacks against the sum of their parts\n"]
-        header = ["stack", "delta", "sum of parts", "interaction", percent, "p adj", "verdict"]
-        rows = [
+    def tables(self) -> list[Table]:
+        """Return the interactions and the parts' shares, as far as there are any."""
+        figures = (f"{100 * (1 - self.alpha):g}% CI", "p adj", "verdict")
+        sums = [
             [
-                row["stack"],
-                number(row["delta"], 4, sign=True),
-                number(row["sum_of_parts"], 4, sign=True),
-                *_cells(row),
-                row["verdict"],
+                words(row["stack"]),
+                figure(row["delta"], self.decimals, sign=True),
+                figure(row["sum_of_parts"], self.decimals, sign=True),
+                *self._items(row),
             ]
             for row in self.interactions.to_dict("records")
         ]
-        parts.append(
-            markdown_table(header, rows) if rows else "No stack has all its parts run alone."
+        shares = [
+            [words(row["stack"]), words(row["without"]), *self._items(row)]
+            for row in self.leave_one_out.to_dict("records")
+        ]
+        text = ("stack", "part", "verdict")
+        of_sums = columns("stack", "delta", "sum of parts", "interaction", *figures, text=text)
+        of_shares = columns("stack", "part", "effect", *figures, text=text)
+        made = (
+            Table("stacks", "Stacks against the sum of their parts", of_sums, sums, (HOLM,)),
+            Table(
+                "stack_shares",
+                "The stack minus the stack without a part",
+                of_shares,
+                shares,
+                (HOLM,),
+            ),
         )
-        if len(self.leave_one_out):
-            head = ["stack", "part", "effect", percent, "p adj", "verdict"]
-            rows = [
-                [row["stack"], row["without"], *_cells(row), row["verdict"]]
-                for row in self.leave_one_out.to_dict("records")
-            ]
-            parts += [
-                "",
-                "### Each part's share: the stack minus the stack without it\n",
-                markdown_table(head, rows),
-            ]
-        parts.append("\nIntervals are pointwise; p values are adjusted by Holm.")
-        if self.missing:
-            arms = ",".join(self.missing)
-            parts.append(f"To judge every stack, these must run alone, as the stacks did: {arms}")
-        return "\n".join(parts) + "\n"
+        return [table for table in made if table.rows]
+
+    def to_markdown(self) -> str:
+        """Return both tables for a person."""
+        none = "" if len(self.interactions) else "No stack has all its parts run alone."
+        alone = ",".join(self.missing)
+        missing = f"To judge every stack, these must run alone, as the stacks did: {alone}"
+        title = "Stacks against the sum of their parts"
+        return document(title, none, *self.tables(), missing if alone else "")
+
+    def _items(self, row: Mapping[Any, Any]) -> list[Item]:
+        return [
+            figure(row["estimate"], self.decimals, sign=True),
+            interval(row["ci_low"], row["ci_high"], self.decimals),
+            p_item(row["p_adj"]),
+            words(row["verdict"]),
+        ]
 
 
 def stack(runs: Source | Comparison, **changes: Any) -> Stacking:
@@ -97,123 +111,94 @@ def stack(runs: Source | Comparison, **changes: Any) -> Stacking:
     [['a+b', 'sub-additive']]
     """
     result = runs if isinstance(runs, Comparison) else compare(runs, **changes)
-    fitted, arms = result.estimate, result.estimate.arms
-    stacks = [arm for arm in arms[1:] if "+" in arm]
+    arms = result.estimate.arms
+    stacks = {arm: arm.split("+") for arm in arms[1:] if "+" in arm}
     if not stacks:
         raise AnalysisError(
             f"no stack among the complete arms {', '.join(arms)}: run one, e.g. "
             "python -m harness '+intervention=[a,b]'"
         )
-    holding = [arm for arm in stacks if {*arm.split("+")} & {*arms[0].split("+")}]
+    holding = [arm for arm, parts in stacks.items() if {*parts} & {*arms[0].split("+")}]
     if holding:
         raise AnalysisError(
             f"{holding[0]} has a part in common with the baseline {arms[0]}, so its parts do not "
             "add up from there: name the arm without any of them with --baseline"
         )
-    if fitted.fit is None or fitted.obstacle:
-        raise AnalysisError(f"stacks cannot be judged: {fitted.why}; repeat runs with more seeds")
-    missing = sorted({part for arm in stacks for part in arm.split("+")} - set(arms))
-    context = _Context(fitted.fit, arms, result.alpha, result.rope)
+    missing = sorted({part for parts in stacks.values() for part in parts} - {*arms})
     return Stacking(
-        _interactions(context, stacks),
-        _left_out(context, stacks, result),
+        _interactions(result, stacks),
+        _shares(result, stacks),
         tuple(missing),
         result.alpha,
-        result.rope,
+        digits(result.sd),
     )
 
 
-@dataclass(frozen=True, slots=True)
-class _Context:
-    fit: Fit
-    arms: tuple[str, ...]
-    alpha: float
-    rope: float | None
+def _interactions(result: Comparison, stacks: Mapping[str, list[str]]) -> pd.DataFrame:
+    base, *others = result.estimate.arms
+    whole = {arm: parts for arm, parts in stacks.items() if {*parts} <= {*others}}
+    of_parts = [{**dict.fromkeys(parts, 1.0), base: -len(parts)} for parts in whole.values()]
+    sums = _judged(result, of_parts)
+    table = _judged(
+        result,
+        [
+            {arm: 1.0, **dict.fromkeys(parts, -1.0), base: len(parts) - 1}
+            for arm, parts in whole.items()
+        ],
+    )
+    table.insert(0, "stack", list(whole))
+    table.insert(1, "delta", table["estimate"] + sums["estimate"])
+    table.insert(2, "sum_of_parts", sums["estimate"])
+    table["signed"] = (sums["ci_low"] > 0) | (sums["ci_high"] < 0)
+    table["verdict"] = [_additivity(row, result) for row in table.to_dict("records")]
+    return table.drop(columns=["signed", "p_equal"])
 
 
-def _interactions(context: _Context, stacks: list[str]) -> pd.DataFrame:
-    at = {arm: i for i, arm in enumerate(context.arms)}
-    whole = [arm for arm in stacks if all(part in at for part in arm.split("+"))]
-    weights = np.zeros((len(whole), len(at)))
-    for row, arm in enumerate(whole):
-        parts = [at[part] for part in arm.split("+")]
-        weights[row, at[arm]], weights[row, 0] = 1.0, len(parts) - 1.0
-        weights[row, parts] = -1.0
-    table = _contrast_table(context, weights)
-    deltas = context.fit.means - context.fit.means[0]
-    table.insert(0, "stack", whole)
-    table.insert(1, "delta", [deltas[at[arm]] for arm in whole])
-    table.insert(2, "sum_of_parts", table["delta"] - table["estimate"])
-    alone = np.zeros_like(weights)
-    alone[:, 1:] = weights[:, 1:] < 0
-    alone[:, 0] = -alone.sum(axis=1)
-    sums = _contrast_table(context, alone)
-    signed = (sums["ci_low"] > 0) | (sums["ci_high"] < 0)
-    rows = zip(table.to_dict("records"), signed, strict=True)
-    table["verdict"] = [_additivity(row, context, sign) for row, sign in rows]
-    return table
-
-
-def _additivity(row: dict[object, float], context: _Context, signed: bool) -> str:
-    """Name an interaction; `signed` where the sum of the parts is clearly on one side of 0."""
+def _additivity(row: Mapping[Any, Any], result: Comparison) -> str:
+    """Name an interaction; where the sum of the parts has no clear sign, it has no name."""
     if row["df"] < FEWEST_DF - DF_ROUNDING or not row["se"] > 0:
         return UNDECIDED
-    if row["p_adj"] < context.alpha:
-        if not signed:
+    if row["p_adj"] < result.alpha:
+        if not row["signed"]:
             return UNDECIDED
         return SUPER if row["estimate"] * row["sum_of_parts"] > 0 else SUB
-    half = float(special.stdtrit(row["df"], 1 - context.alpha)) * row["se"]
-    within = context.rope is not None and abs(row["estimate"]) + half < context.rope
-    return ADDITIVE if within else UNDECIDED
+    return ADDITIVE if row["p_equal"] < result.alpha else UNDECIDED
 
 
-def _left_out(context: _Context, stacks: list[str], result: Comparison) -> pd.DataFrame:
-    at = {arm: i for i, arm in enumerate(context.arms)}
-    pairs = []
-    for arm in stacks:
-        parts = arm.split("+")
-        for part in parts:
-            rest = "+".join(name for name in parts if name != part)
-            if rest in at:
-                pairs.append((arm, part, rest))
-    weights = np.zeros((len(pairs), len(at)))
-    for row, (arm, _, rest) in enumerate(pairs):
-        weights[row, at[arm]], weights[row, at[rest]] = 1.0, -1.0
-    table = _contrast_table(context, weights)
-    table.insert(0, "stack", [arm for arm, _, _ in pairs])
-    table.insert(1, "without", [part for _, part, _ in pairs])
-    higher = result.rules.higher_is_better
-    table["verdict"] = [_share(row, context, higher) for row in table.to_dict("records")]
+def _shares(result: Comparison, stacks: Mapping[str, list[str]]) -> pd.DataFrame:
+    """Return each part's share: the stack minus the stack without it, where that was run."""
+    without = [
+        (arm, part, "+".join(name for name in parts if name != part))
+        for arm, parts in stacks.items()
+        for part in parts
+    ]
+    found = [triple for triple in without if triple[2] in result.estimate.arms]
+    table = _judged(result, [{arm: 1.0, rest: -1.0} for arm, _, rest in found])
+    table = table.drop(columns="p_equal")
+    table.insert(0, "stack", [arm for arm, _, _ in found])
+    table.insert(1, "without", [part for _, part, _ in found])
+    real = (table["df"] >= FEWEST_DF - DF_ROUNDING) & (table["p_adj"] < result.alpha)
+    better = (table["estimate"] > 0) == result.rules.higher_is_better
+    table["verdict"] = np.where(real, np.where(better, "helps", "harms"), UNDECIDED)
     return table
 
 
-def _share(row: dict[object, float], context: _Context, higher_is_better: bool) -> str:
-    decided = row["df"] >= FEWEST_DF - DF_ROUNDING and row["p_adj"] < context.alpha
-    if not decided:
-        return UNDECIDED
-    return "helps" if (row["estimate"] > 0) == higher_is_better else "harms"
-
-
-def _contrast_table(context: _Context, weights: np.ndarray) -> pd.DataFrame:
-    if not len(weights):
-        return pd.DataFrame(columns=COLUMNS, dtype=float)
-    found = context.fit.contrast(weights)
-    with np.errstate(divide="ignore", invalid="ignore"):
-        p = two_sided_p(found.estimate / found.se, found.df)
-        half = special.stdtrit(found.df, 1 - context.alpha / 2) * found.se
-    adjusted = holm(p) if np.isfinite(p).all() else p
-    figures = (
-        found.estimate,
-        found.se,
-        found.df,
-        found.estimate - half,
-        found.estimate + half,
-        p,
-        adjusted,
-    )
-    return pd.DataFrame(dict(zip(COLUMNS, figures, strict=True)))
-
-
-def _cells(row: dict[object, float]) -> list[str]:
-    interval = f"[{number(row['ci_low'], 4, sign=True)}, {number(row['ci_high'], 4, sign=True)}]"
-    return [number(row["estimate"], 4, sign=True), interval, p_value(row["p_adj"])]
+def _judged(result: Comparison, contrasts: Sequence[Mapping[str, float]]) -> pd.DataFrame:
+    """Judge combinations of the arms' means, each a weight by arm."""
+    fitted = result.estimate
+    if fitted.model is None or fitted.obstacle:
+        raise AnalysisError(f"stacks cannot be judged: {fitted.why}; repeat runs with more seeds")
+    if not contrasts:
+        return pd.DataFrame(columns=[*FIGURES, "p_equal"], dtype=float)
+    weights = pd.DataFrame(contrasts, columns=fitted.arms).fillna(0.0)
+    differences = fitted.model.contrast(weights.to_numpy(dtype=float))
+    found = differences.found
+    table = pd.DataFrame({"estimate": found.estimate, "se": found.se, "df": found.df})
+    table = table.reindex(columns=[*FIGURES, "p_equal"])
+    if (found.se > 0).all():
+        half = differences.half_width_each(result.alpha)
+        table["ci_low"], table["ci_high"] = found.estimate - half, found.estimate + half
+        table["p_raw"], table["p_adj"] = differences.p_raw, holm(differences.p_raw)
+        if result.practical.declared and result.rope:
+            table["p_equal"] = differences.equivalence(result.rope, result.alpha).p_adj
+    return table

@@ -10,6 +10,7 @@ from __future__ import annotations
 import itertools
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -36,19 +37,9 @@ class PairedDifference:
 def paired_difference(
     losses: ArrayLike, reference: ArrayLike, clusters: ArrayLike | None = None
 ) -> PairedDifference:
-    """Return the mean per-sequence difference with its standard error.
+    """Return the mean difference of two runs on the same N sequences with its standard error.
 
-    Parameters
-    ----------
-    losses, reference
-        (N,) nats per token of two runs on the same sequences, in the same order.
-    clusters
-        (N,) document of each sequence: sequences of one document are not independent.
-
-    Raises
-    ------
-    AnalysisError
-        The lengths differ, or a loss is not finite.
+    `clusters` has the document of each sequence: sequences of one document are not independent.
 
     Examples
     --------
@@ -84,16 +75,10 @@ def paired_difference(
 def evaluation_sampling(
     runs: pd.DataFrame, baseline: str, clusters: Path | None = None
 ) -> pd.DataFrame:
-    """Compare runs with the baseline's run of the same seed, sequence by sequence.
+    """Compare complete runs with the baseline's run of the same seed, sequence by sequence.
 
-    Parameters
-    ----------
-    runs
-        Complete runs with columns ``arm``, ``folder`` and, where known, ``init_seed``.
-    baseline
-        The arm compared with; its own runs are compared with each other.
-    clusters
-        A ``.npy`` file of document ids, one a test sequence; by default the one beside the losses.
+    The baseline's own runs are compared with each other. `clusters` is a ``.npy`` file of document
+    ids, one a test sequence; by default the one beside the losses.
 
     Returns
     -------
@@ -101,16 +86,8 @@ def evaluation_sampling(
     where no run has per-sequence losses.
     """
     columns = ["arm", "n_pairs", "delta", "se", "n_sequences", "n_clusters"]
-    if "folder" not in runs:
-        return pd.DataFrame(columns=columns)
     rows = []
-    base = [row for row in runs.to_dict("records") if row["arm"] == baseline]
-    for arm, group in runs.groupby("arm"):
-        pairs = _pairs(
-            [{str(k): v for k, v in row.items()} for row in group.to_dict("records")],
-            [{str(k): v for k, v in row.items()} for row in base],
-            arm == baseline,
-        )
+    for arm, pairs in _pairs(runs, baseline).items() if "folder" in runs else ():
         found = [_compare(mine, theirs, clusters) for mine, theirs in pairs[:MOST_PAIRS]]
         known = [item for item in found if item is not None]
         if known:
@@ -120,14 +97,22 @@ def evaluation_sampling(
     return pd.DataFrame(rows, columns=columns)
 
 
-Row = dict[str, object]
+Row = dict[Any, Any]
 
 
-def _pairs(mine: list[Row], base: list[Row], same_arm: bool) -> list[tuple[Row, Row]]:
-    if same_arm:
-        return [*itertools.pairwise(mine)]
+def _pairs(runs: pd.DataFrame, baseline: str) -> dict[str, list[tuple[Row, Row]]]:
+    """Return the pairs of runs to compare, by arm."""
+    by_arm = {str(arm): group.to_dict("records") for arm, group in runs.groupby("arm")}
+    base = by_arm.get(baseline, [])
     by_seed = {row.get("init_seed"): row for row in base}
-    return [(row, by_seed[row.get("init_seed")]) for row in mine if row.get("init_seed") in by_seed]
+    return {
+        arm: [*itertools.pairwise(base)]
+        if arm == baseline
+        else [
+            (row, by_seed[row.get("init_seed")]) for row in mine if row.get("init_seed") in by_seed
+        ]
+        for arm, mine in by_arm.items()
+    }
 
 
 def _compare(mine: Row, theirs: Row, clusters: Path | None) -> PairedDifference | None:

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
-from dataclasses import asdict, dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, astuple, dataclass
 from pathlib import Path
 from typing import Any
 
@@ -12,13 +12,26 @@ import pandas as pd
 
 from analysis.errors import AnalysisError
 from analysis.runs.frame import SUPERSEDED
-from analysis.text import plain
-from harness.records import LOG_FILE, SAMPLES_FILE, RecordError, RunRecord, read_record
+from analysis.table import Column, Item, Table, figure, words
+from analysis.text import DASH, plain
+from harness.records import (
+    LOG_FILE,
+    SAMPLES_FILE,
+    RecordError,
+    RunRecord,
+    StudyPlan,
+    read_record,
+)
+from harness.records.files import read_json_lines
 
 LOG_CHARACTERS = 400_000
 """Of all log tails together; 6 to 25 lines a cell."""
 SAMPLE_CHARACTERS = 1_500_000
 """Of all completions together; those of the cells beyond it are left out."""
+SEEDS = ("init", "data", "loop")
+NOT_STARTED = "waiting"
+"""Class of a planned cell without a record."""
+SAMPLE = ("step", "tokens", "prompt", "completion")
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,7 +60,7 @@ def read_cells(runs: pd.DataFrame) -> list[Cell]:
             cells.append(Cell(read_record(folder), folder, str(row["status"])))
         except RecordError as error:
             raise AnalysisError(str(error)) from error
-    return sorted(cells, key=_place)
+    return sorted(cells, key=lambda cell: (cell.record.arm, astuple(cell.record.seeds)))
 
 
 def current(cells: Sequence[Cell]) -> list[Cell]:
@@ -55,48 +68,22 @@ def current(cells: Sequence[Cell]) -> list[Cell]:
     return [cell for cell in cells if cell.status != SUPERSEDED]
 
 
-def _place(cell: Cell) -> tuple[str, int, int, int]:
-    seeds = cell.record.seeds
-    return (cell.record.arm, seeds.init, seeds.data, seeds.loop)
-
-
 def read_lines(file: Path) -> list[dict[str, Any]]:
-    """Return the whole lines of a JSONL file; a half-written last line is left for the next time.
-
-    Raises
-    ------
-    AnalysisError
-        A line other than the last is not JSON.
-    """
-    if not file.exists():
-        return []
-    lines = file.read_text(encoding="utf-8", errors="replace").splitlines()
-    rows: list[dict[str, Any]] = []
-    for number, line in enumerate(lines, 1):
-        try:
-            rows.append(json.loads(line))
-        except json.JSONDecodeError as error:
-            if number == len(lines):
-                break
-            raise AnalysisError(f"{file}, line {number} is not JSON: {error}") from error
-    return rows
+    """Return the lines of a cell's file; a half-written last one waits for the next time."""
+    try:
+        return read_json_lines(file)
+    except RecordError as error:
+        raise AnalysisError(str(error)) from error
 
 
 def samples(cells: Sequence[Cell]) -> tuple[list[dict[str, Any]], str]:
-    """Return the completions along training, one entry a cell, and what was left out.
-
-    Returns
-    -------
-    Entries ``{"cell", "arm", "seed", "rows": [[step, tokens, prompt, completion], ...]}``.
-    """
+    """Return the completions along training, one entry a cell, and what was left out."""
     found, used, cut = [], 0, 0
     for cell in cells:
-        rows = [
-            [row.get(name) for name in ("step", "tokens", "prompt", "completion")]
-            for row in read_lines(cell.folder / SAMPLES_FILE)
-        ]
+        lines = read_lines(cell.folder / SAMPLES_FILE)
         if used > SAMPLE_CHARACTERS:
-            cut, rows = cut + bool(rows), []
+            cut, lines = cut + bool(lines), []
+        rows = [[line.get(name) for name in SAMPLE] for line in lines]
         used += sum(len(str(row[2])) + len(str(row[3])) for row in rows)
         if rows:
             record = cell.record
@@ -118,12 +105,12 @@ def details(cells: Sequence[Cell]) -> dict[str, Any]:
         if key not in known:
             known[key] = len(shared)
             shared.append(provenance)
-        rows[cell.record.cell] = {**_detail(cell, cells), "provenance": known[key]}
-        rows[cell.record.cell]["log"] = tail(cell.folder / LOG_FILE, lines)
+        log = tail(cell.folder / LOG_FILE, lines)
+        rows[cell.record.cell] = {**_detail(cell), "provenance": known[key], "log": log}
     return {"cells": rows, "provenance": shared, "log_lines": lines}
 
 
-def _detail(cell: Cell, cells: Sequence[Cell]) -> dict[str, Any]:
+def _detail(cell: Cell) -> dict[str, Any]:
     record = cell.record
     return {
         "arm": record.arm,
@@ -171,3 +158,39 @@ def tail(file: Path, lines: int) -> str:
         handle.seek(max(0, size - 400 * lines))
         text = handle.read().decode("utf-8", errors="replace")
     return "\n".join(text.splitlines()[-lines:])
+
+
+def ledger_table(cells: Sequence[Cell], plans: Mapping[str, StudyPlan]) -> Table:
+    """Return every planned or present cell with its seeds and what became of it."""
+    rows = [
+        [
+            words(record.arm),
+            *map(_seed, astuple(record.seeds)),
+            words(status, status),
+            figure(100 * record.step / max(record.n_steps, 1), 0),
+            figure(record.losses.test, 4),
+            figure(record.cost.train_seconds / 3600, 4),
+            words(record.cell, opens=record.cell),
+        ]
+        for record, status in ((cell.record, cell.status) for cell in cells)
+    ]
+    present = {cell.record.cell for cell in cells}
+    planned = [cell for plan in plans.values() for cell in plan.cells]
+    rows += [
+        [
+            words(cell.get("arm")),
+            *[_seed((cell.get("seeds") or {}).get(kind)) for kind in SEEDS],
+            words("not started", NOT_STARTED),
+            *[Item(DASH)] * 3,
+            words(cell.get("cell", DASH)),
+        ]
+        for cell in planned
+        if cell.get("cell") not in present
+    ]
+    labels = ("arm", *SEEDS, "status", "% done", "test loss", "hours", "cell")
+    columns = [Column(label, numeric=label not in ("arm", "status", "cell")) for label in labels]
+    return Table("ledger", "Every cell and its seeds", columns, rows)
+
+
+def _seed(value: Any) -> Item:
+    return Item(str(value), float(value)) if isinstance(value, int) else Item(DASH)

@@ -2,59 +2,64 @@
 
 from __future__ import annotations
 
-from analysis.comparison.compare import Comparison
-from analysis.report.chart_rows import (
-    Near,
-    arm_rows,
-    axis_title,
-    bands,
-    near_the_band,
-    near_zero,
-    run_rows,
-)
+from analysis.comparison.noise_band import NoiseBand
+from analysis.comparison.result import Comparison
 from analysis.report.charts import (
+    LINEAR,
     Chart,
     Rows,
     Spec,
     arm_axis,
-    data,
+    dot,
     height_of,
+    layer,
     layered,
+    mark,
+    on,
     quantity,
-    tip,
-    verdict_colour,
-    verdict_shape,
+    span,
+    told,
+    verdict_looks,
     zoom,
 )
+from analysis.report.theme import drawn_as
+from analysis.text import plain
 
-ROPE = {"color": "$rope", "fillOpacity": 0.28, "stroke": "$rope", "strokeDash": [5, 4]}
-"""Look of the practical size: its edge tells it from the noise band without colour."""
+Near = tuple[float, float] | None
+"""Ends of the axis; None: all of the data."""
+FAR = 3.0
+"""A second view near the band is offered where an arm is this many band widths away."""
+PRACTICAL_SIZE = mark(
+    "rect", color="$rope", fillOpacity=0.14, stroke="$rope", strokeDash=[5, 4], strokeWidth=1.2
+)
+"""Its dashed edge tells it from the noise band without colour."""
 
 
-def noise_band_chart(result: Comparison, arms: list[str]) -> Chart:
+def noise_band_chart(result: Comparison) -> Chart:
     """Return every run as a dot, with the noise band, the practical size and the intervals."""
-    place = {arm: i for i, arm in enumerate(arms)}
-    rows = arm_rows(result, place)
-    stripes = bands(result)
-    datasets = {"runs": run_rows(result, place), "arms": rows, "bands": stripes}
-    variants = {"all runs": _noise_spec(result, len(rows), None)}
-    near = near_the_band(result, rows)
+    rows = arm_rows(result)
+    datasets = {
+        "runs": _run_rows(result),
+        "arms": rows,
+        "intervals": [row for row in rows if row["low"] is not None],
+        "bands": _bands(result.noise),
+        "practical": _practical_size(result, _baseline_mean(result)),
+    }
+    variants = {"all runs": _noise_spec(result, datasets, None)}
+    near = _near_the_band(result, rows)
     if near is not None:
-        variants = {"near the band": _noise_spec(result, len(rows), near), **variants}
-    return Chart(
-        "noise_band", "Noise band", _noise_summary(result), variants, datasets, _noise_key(result)
-    )
+        variants = {"near the band": _noise_spec(result, datasets, near), **variants}
+    summary, key = _noise_summary(result), _noise_key(result)
+    return Chart("noise_band", "Noise band", summary, variants, datasets, key)
 
 
-def effects_chart(result: Comparison, arms: list[str]) -> Chart:
+def effects_chart(result: Comparison) -> Chart:
     """Return each arm's difference with its simultaneous interval and the practical size."""
-    place = {arm: i for i, arm in enumerate(arms)}
-    rows = [row for row in arm_rows(result, place) if row["ci_low"] is not None]
-    rope = result.rope
+    rows = [row for row in arm_rows(result) if row["ci_low"] is not None]
     datasets: dict[str, Rows] = {
         "effects": rows,
         "zero": [{"x": 0.0}],
-        "rope": [{"low": -rope, "high": rope}] if rope else [],
+        "practical": _practical_size(result, 0.0),
         "published": [row for row in rows if row["published"] is not None],
     }
     summary = "; ".join(
@@ -62,147 +67,171 @@ def effects_chart(result: Comparison, arms: list[str]) -> Chart:
         f"{row['verdict']}"
         for row in rows[:40]
     )
-    variants = {"all arms": _effects_spec(result, len(rows), None)}
-    near = near_zero(result, rows)
+    variants = {"all arms": _effects_spec(result, datasets, None)}
+    near = _near_the_band(result, rows)
     if near is not None:
-        variants = {"near zero": _effects_spec(result, len(rows), near), **variants}
-    return Chart("effects", "Effects", summary, variants, datasets, _effects_key(result))
+        middle = _baseline_mean(result)
+        zoomed = _effects_spec(result, datasets, (near[0] - middle, near[1] - middle))
+        variants = {"near zero": zoomed, **variants}
+    key = [f"Line: the simultaneous {100 * (1 - result.alpha):g}% interval.", *_rope_key(result)]
+    if datasets["published"]:
+        key.append("Grey tick: the published difference.")
+    return Chart("effects", "Effects", summary, variants, datasets, (" ".join(key),))
 
 
-def _noise_spec(result: Comparison, n_rows: int, near: Near) -> Spec:
-    x = quantity("loss", axis_title(result), scale=_scale(near))
-    row = arm_axis()
-    layers = [
-        _stripe("bands", "datum.kind != 'practical size'", {"color": "$band", "opacity": 0.16}, x),
-        _stripe("bands", "datum.kind == 'practical size'", ROPE, x),
-        *([] if result.judged is None else [_interval_bars(x, row)]),
-        {
-            "data": data("arms"),
-            "mark": {"type": "tick", "color": "$ink", "thickness": 2, "size": 18, "clip": True},
-            "encoding": {"y": row, "x": {**x, "field": "mean"}},
-        },
-        _run_dots(x, row),
-    ]
-    if near:
-        layers += _off_scale("arms", "mean", near, row)
-    return layered(layers, height=height_of(n_rows))
+def arm_order(result: Comparison) -> list[str]:
+    """Return all arms, the baseline first, the others as in the table."""
+    base = result.rules.baseline
+    return [base, *(name for name in result.table["arm"].astype(str) if name != base)]
 
 
-def _interval_bars(x: Spec, row: Spec) -> Spec:
-    return {
-        "data": data("arms"),
-        "transform": [{"filter": "datum.ci_low != null"}],
-        "mark": {"type": "rule", "strokeWidth": 7, "opacity": 0.3, "clip": True},
-        "encoding": {
-            "y": row,
-            "x": {**x, "field": "low"},
-            "x2": {"field": "high"},
-            "color": {**verdict_colour(), "legend": None},
-        },
-    }
+def arm_rows(result: Comparison) -> Rows:
+    """Return each arm's mean, difference, interval and verdict; ``at`` is its row's place."""
+    middle, place = _baseline_mean(result), arm_order(result)
+    rows: Rows = []
+    for row in result.table[result.table["mean_loss"].notna()].to_dict("records"):
+        arm = str(row["arm"])
+        low, high = (plain(row[end]) for end in ("ci_low", "ci_high"))
+        rows.append(
+            {
+                "at": place.index(arm),
+                "arm": arm,
+                "mean": float(row["mean_loss"]),
+                "delta": float(row["delta"]),
+                "ci_low": low,
+                "ci_high": high,
+                "low": None if low is None else middle + low,
+                "high": None if high is None else middle + high,
+                "verdict": str(drawn_as(result.verdicts[arm].kind)),
+                "published": plain(row["published_delta"]),
+            }
+        )
+    return rows
 
 
-def _run_dots(x: Spec, row: Spec) -> Spec:
-    look = {"color": "$accent", "fill": "$card", "size": 46, "strokeWidth": 2, "clip": True}
-    tooltip = tip(
-        ("arm", "arm", ""), ("run", "run", ""), ("loss", "loss", ".5f"), ("seed", "init seed", "")
-    )
-    return {
-        "data": data("runs"),
-        "params": zoom("x"),
-        "mark": {"type": "point", **look},
-        "encoding": {"y": row, "x": x, "tooltip": tooltip},
-    }
-
-
-def _effects_spec(result: Comparison, n_rows: int, near: Near) -> Spec:
-    title = f"difference from {result.rules.baseline}, {axis_title(result)}"
-    x = quantity("delta", title, scale=_scale(near))
-    row = arm_axis()
-    layers = [
-        _stripe("rope", "true", ROPE, x),
-        {
-            "data": data("zero"),
-            "mark": {"type": "rule", "color": "$ink", "strokeDash": [4, 3]},
-            "encoding": {"x": {**x, "field": "x"}},
-        },
-        {
-            "data": data("effects"),
-            "mark": {"type": "rule", "strokeWidth": 2.5, "clip": True},
-            "encoding": {
-                "y": row,
-                "x": {**x, "field": "ci_low"},
-                "x2": {"field": "ci_high"},
-                "color": verdict_colour(),
-            },
-        },
-        _effect_points(x, row),
-    ]
-    if near:
-        layers += _off_scale("effects", "delta", near, row)
-    if result.table["published_delta"].notna().any():
-        look = {"color": "$muted", "thickness": 3, "size": 16, "clip": True}
-        tick = {
-            "mark": {"type": "tick", **look},
-            "encoding": {"y": row, "x": {**x, "field": "published"}},
-        }
-        layers.insert(3, {"data": data("published"), **tick})
-    return layered(layers, height=height_of(n_rows))
-
-
-def _effect_points(x: Spec, row: Spec) -> Spec:
-    tooltip = tip(
-        ("arm", "arm", ""),
-        ("delta", "difference", "+.4f"),
-        ("ci_low", "from", "+.4f"),
-        ("ci_high", "to", "+.4f"),
-        ("verdict", "verdict", ""),
-        ("published", "published", "+.4f"),
-    )
-    return {
-        "data": data("effects"),
-        "params": zoom("x"),
-        "mark": {"type": "point", "filled": True, "size": 110, "opacity": 1, "clip": True},
-        "encoding": {
-            "y": row,
-            "x": x,
-            "color": verdict_colour(),
-            "shape": verdict_shape(),
-            "tooltip": tooltip,
-        },
-    }
-
-
-def _scale(near: Near) -> Spec:
-    return {"domain": list(near), "nice": False} if near else {}
-
-
-def _stripe(dataset: str, keep: str, look: Spec, x: Spec) -> Spec:
-    """Return upright stripes over all rows."""
-    return {
-        "data": data(dataset),
-        "transform": [{"filter": keep}],
-        "mark": {"type": "rect", "clip": True, **look},
-        "encoding": {"x": {**x, "field": "low"}, "x2": {"field": "high"}},
-    }
-
-
-def _off_scale(dataset: str, name: str, near: tuple[float, float], row: Spec) -> list[Spec]:
-    """Return the figures of arms that lie outside the view, at the edge where they would be."""
-    ends = (("left", near[0], "<", "'← ' + "), ("right", near[1], ">", "'→ ' + "))
+def _run_rows(result: Comparison) -> Rows:
+    place = arm_order(result)
+    done = result.runs[result.runs["status"] == "complete"]
+    rows = [{str(name): value for name, value in row.items()} for row in done.to_dict("records")]
     return [
         {
-            "data": data(dataset),
-            "transform": [
-                {"filter": f"datum['{name}'] {sign} {edge}"},
-                {"calculate": f"{arrow}format(datum['{name}'], '.3f')", "as": "away"},
-            ],
-            "mark": {"type": "text", "align": side, "dx": 6 if side == "left" else -6,
-                     "color": "$ink", "fontWeight": "bold"},
-            "encoding": {"y": row, "x": {"datum": edge}, "text": {"field": "away"}},
+            "at": place.index(str(row["arm"])),
+            "arm": str(row["arm"]),
+            "run": str(row["run_id"]),
+            "loss": float(row["loss"]),
+            "seed": str(row.get("init_seed", "")),
         }
-        for side, edge, sign, arrow in ends
-    ]  # fmt: skip
+        for row in rows
+    ]
+
+
+def _bands(band: NoiseBand | None) -> Rows:
+    """Return where one more baseline run falls, and as many at once as there are arms."""
+    if band is None:
+        return []
+    halves = {"one more run": band.half_width}
+    if band.n_arms > 1:
+        halves["all arms at once"] = band.half_width_arms
+    return [
+        {"kind": kind, "low": band.mean - half, "high": band.mean + half}
+        for kind, half in halves.items()
+    ]
+
+
+def _practical_size(result: Comparison, middle: float) -> Rows:
+    return [{"low": middle - result.rope, "high": middle + result.rope}] if result.rope else []
+
+
+def _near_the_band(result: Comparison, rows: Rows) -> Near:
+    """Return the losses around the band to look at, where some arm lies far outside."""
+    if result.noise is None or not result.noise.half_width > 0:
+        return None
+    middle, half = result.noise.mean, result.noise.half_width_arms
+    deltas = [row["delta"] for row in rows]
+    if not deltas or max(map(abs, deltas)) < FAR * half:
+        return None
+    inside = [row for row in rows if abs(row["delta"]) < FAR * half]
+    ends = [row[k] for row in inside for k in ("delta", "ci_low", "ci_high") if row[k] is not None]
+    reach = 1.05 * max([half, *map(abs, ends)])
+    return middle - reach, middle + reach
+
+
+def _baseline_mean(result: Comparison) -> float:
+    table = result.table
+    return float(table.loc[table["arm"] == result.rules.baseline, "mean_loss"].iloc[0])
+
+
+def axis_title(result: Comparison) -> str:
+    """Return the metric with its unit."""
+    of_metric = result.rules.unit(", ")
+    name = result.rules.metric
+    return f"{name.replace('_', ' ')}{of_metric}" if of_metric else name
+
+
+def _noise_spec(result: Comparison, datasets: dict[str, Rows], near: Near) -> Spec:
+    x, y = quantity("loss", axis_title(result), _ends(near)), arm_axis()
+    colour = {**verdict_looks()["color"], "legend": None}
+    band = mark("rect", color="$band", opacity=0.16)
+    interval = mark("rule", strokeWidth=7, opacity=0.3)
+    mean = mark("tick", color="$ink", thickness=2, size=18)
+    run = mark("point", color="$accent", fill="$card", size=46, strokeWidth=2, opacity=1)
+    metric = result.rules.metric.replace("_", " ")
+    tooltip = [told("arm"), told("run"), told("loss", metric, ".5f"), told("seed", "init seed")]
+    return layered(
+        datasets,
+        layer("bands", band, **span(x, "low", "high")),
+        layer("practical", PRACTICAL_SIZE, **span(x, "low", "high")),
+        layer("intervals", interval, y=y, color=colour, **span(x, "low", "high")),
+        layer("arms", mean, y=y, x=on(x, "mean")),
+        zoom(layer("runs", run, y=y, x=x, tooltip=tooltip), "x"),
+        *_off_scale("arms", "mean", near),
+        height=height_of(datasets["arms"]),
+    )
+
+
+def _effects_spec(result: Comparison, datasets: dict[str, Rows], near: Near) -> Spec:
+    title = f"difference from {result.rules.baseline}, {axis_title(result)}"
+    x, y, looks = quantity("delta", title, _ends(near)), arm_axis(), verdict_looks()
+    zero = mark("rule", color="$ink", strokeDash=[4, 3])
+    interval = mark("rule", strokeWidth=2.5)
+    published = mark("tick", color="$muted", thickness=3, size=16)
+    tooltip = [
+        told("arm"),
+        told("delta", "difference", "+.4f"),
+        told("ci_low", "from", "+.4f"),
+        told("ci_high", "to", "+.4f"),
+        told("verdict"),
+        told("published", form="+.4f"),
+    ]
+    return layered(
+        datasets,
+        layer("practical", PRACTICAL_SIZE, **span(x, "low", "high")),
+        layer("zero", zero, x=on(x, "x")),
+        layer("effects", interval, y=y, color=looks["color"], **span(x, "ci_low", "ci_high")),
+        layer("published", published, y=y, x=on(x, "published")),
+        zoom(layer("effects", dot(size=110), y=y, x=x, tooltip=tooltip, **looks), "x"),
+        *_off_scale("effects", "delta", near),
+        height=height_of(datasets["effects"]),
+    )
+
+
+def _ends(near: Near) -> Spec:
+    return {"domain": list(near), "nice": False} if near else LINEAR
+
+
+def _off_scale(rows: str, column: str, near: Near) -> list[Spec]:
+    """Return the figures of arms that lie outside the view, at the edge where they would be."""
+    if near is None:
+        return []
+    layers = []
+    for side, edge, sign, arrow in (("left", near[0], "<", "←"), ("right", near[1], ">", "→")):
+        text = mark("text", align=side, dx=6 if side == "left" else -6, color="$ink",
+                    fontWeight="bold", clip=False)  # fmt: skip
+        away = layer(rows, text, y=arm_axis(), x={"datum": edge}, text={"field": "away"})
+        figure = f"'{arrow} ' + format(datum['{column}'], '.3f')"
+        outside = {"filter": f"datum['{column}'] {sign} {edge}"}
+        layers.append({**away, "transform": [outside, {"calculate": figure, "as": "away"}]})
+    return layers
 
 
 def _noise_summary(result: Comparison) -> str:
@@ -221,21 +250,11 @@ def _noise_key(result: Comparison) -> tuple[str, ...]:
         n_arms = result.noise.n_arms
         several = f", and (lighter) {n_arms} of them at once" if n_arms > 1 else ""
         text.append(f"Grey: where one more baseline run falls{several}.")
-    text += _rope_key(result)
     dots = "Dot: a run. Tick: an arm's mean."
     if result.judged is not None:
         dots += " Bar: its simultaneous interval."
-    return (dots, " ".join(text))
-
-
-def _effects_key(result: Comparison) -> tuple[str, ...]:
-    text = [f"Line: the simultaneous {100 * (1 - result.alpha):g}% interval.", *_rope_key(result)]
-    if result.table["published_delta"].notna().any():
-        text.append("Grey tick: the published difference.")
-    return (" ".join(text),)
+    return (dots, " ".join([*text, *_rope_key(result)]))
 
 
 def _rope_key(result: Comparison) -> list[str]:
-    if not result.rope:
-        return []
-    return [f"Dashed edge: the practical size, ±{result.rope:.3g}."]
+    return [f"Dashed edge: the practical size, ±{result.rope:.3g}."] if result.rope else []

@@ -1,33 +1,30 @@
-"""Charts of the noise's sources, of the plan and of the cost."""
+"""Charts of the noise's sources and of what more seeds would buy."""
 
 from __future__ import annotations
 
-from analysis.comparison.compare import Comparison
 from analysis.comparison.rules import Rules
 from analysis.questions.noise import NoiseReport
 from analysis.questions.plan import Plan
 from analysis.report.charts import (
-    LINE_LEGEND,
+    STROKES,
     Chart,
     Rows,
-    Spec,
     arm_axis,
-    data,
+    category,
+    dot,
     height_of,
+    layer,
     layered,
+    mark,
+    on,
     quantity,
-    tip,
-    verdict_colour,
-    verdict_shape,
+    span,
+    told,
 )
-from analysis.report.theme import verdict_kind
-from analysis.text import plain, unit
+from analysis.text import plain
 
-POINT: Spec = {"type": "point", "filled": True, "size": 100, "opacity": 1}
-ABOUT_EQUAL = 1.05
-"""Costs within this ratio are no ground to choose by."""
-LETTER, LINE, LONGEST = 0.011, 0.06, 24
-"""In the cost chart: a letter as a part of its width, a line of its height; letters of a name."""
+SDS = {"power": "sd as estimated", "power_cautious": "80% upper sd"}
+"""Column of a plan's curve -> at which sd of one run."""
 
 
 def components_chart(report: NoiseReport, rules: Rules) -> Chart | None:
@@ -42,158 +39,56 @@ def components_chart(report: NoiseReport, rules: Rules) -> Chart | None:
         }
         for i, row in enumerate(report.components.table.to_dict("records"))
     ]
-    x = quantity("sd", f"sd of one run{unit(rules, ', ')}", scale={"zero": True})
-    order = arm_axis()
-    ends = (("ci_low", "from", ".5f"), ("ci_high", "to", ".5f"))
-    fields = tip(("arm", "source", ""), ("sd", "sd", ".5f"), *ends)
-    layers = [
-        {
-            "data": data("sources"),
-            "mark": {"type": "rule", "strokeWidth": 2.5, "color": "$accent", "clip": True},
-            "encoding": {"y": order, "x": {**x, "field": "ci_low"}, "x2": {"field": "ci_high"}},
-        },
-        {
-            "data": data("sources"),
-            "mark": {**POINT, "color": "$accent"},
-            "encoding": {"y": order, "x": x, "tooltip": fields},
-        },
+    x, y = quantity("sd", f"sd of one run{rules.unit(', ')}", {"zero": True}), arm_axis()
+    line, point = mark("rule", strokeWidth=2.5, color="$accent"), dot(color="$accent")
+    tooltip = [
+        told("arm", "source"),
+        told("sd", form=".5f"),
+        told("ci_low", "from", ".5f"),
+        told("ci_high", "to", ".5f"),
     ]
+    datasets = {"sources": rows}
+    spec = layered(
+        datasets,
+        layer("sources", line, y=y, **span(x, "ci_low", "ci_high")),
+        layer("sources", point, y=y, x=x, tooltip=tooltip),
+        height=height_of(rows),
+    )
     summary = "; ".join(
         f"{row['arm']}: sd {row['sd']:.5f}" for row in rows if row["sd"] is not None
     )
-    spec = layered(layers, height=height_of(len(rows)))
     key = (f"Line: the 95% interval. From the runs of {report.of}.",)
-    return Chart("components", "Sources of noise", summary, {"sd": spec}, {"sources": rows}, key)
+    return Chart("components", "Sources of noise", summary, {"sd": spec}, datasets, key)
 
 
 def power_chart(result: Plan, rules: Rules) -> Chart:
     """Return the power to find the planned difference against the seeds of each arm."""
-    rows: Rows = []
-    for row in result.curve.to_dict("records"):
-        for name, label in (("power", "sd as estimated"), ("power_cautious", "80% upper sd")):
-            rows.append({"seeds": int(row["seeds"]), "power": float(row[name]), "noise": label})
+    rows: Rows = [
+        {"seeds": int(row["seeds"]), "power": float(row[name]), "noise": label}
+        for row in result.curve.to_dict("records")
+        for name, label in SDS.items()
+    ]
+    x = quantity("seeds", "seeds per arm", axis={"tickMinStep": 1})
+    y = quantity("power", "power", {"domain": [0, 1]})
+    sds = list(SDS.values())
+    looks = {
+        "color": category("noise", sds, ["$series1", "$series2"], **STROKES),
+        "strokeDash": category("noise", sds, [[1, 0], [6, 3]], **STROKES),
+    }
+    goal = mark("rule", color="$ink", strokeDash=[4, 3])
+    line = mark("line", point={"size": 50}, strokeWidth=2, clip=False)
+    tooltip = [told("noise"), told("seeds", form="d"), told("power", form=".2f")]
+    datasets: dict[str, Rows] = {"power": rows, "goal": [{"goal": result.power}]}
+    spec = layered(
+        datasets,
+        layer("goal", goal, y=on(y, "goal")),
+        layer("power", line, x=x, y=y, tooltip=tooltip, **looks),
+        height=240,
+    )
     summary = (
-        f"{result.seeds} seeds per arm find {result.delta:.4g}{unit(rules)} with power "
+        f"{result.seeds} seeds per arm find {result.delta:.4g}{rules.unit()} with power "
         f"{result.power:g}; {result.seeds_cautious} at the noise's 80% upper limit."
     )
-    datasets: dict[str, Rows] = {"power": rows, "goal": [{"goal": result.power}]}
-    spec = layered(_power_layers(), height=240)
-    title = "What more seeds would buy"
-    return Chart("plan", title, summary, {"power": spec}, datasets, (summary,))
-
-
-def cost_chart(result: Comparison) -> Chart | None:
-    """Return the difference against the cost of a run; None where costs are unknown or alike."""
-    table = result.table
-    name, title = (
-        ("usd", "dollars a run") if table["usd"].notna().any() else ("hours", "hours a run")
+    return Chart(
+        "plan", "What more seeds would buy", summary, {"power": spec}, datasets, (summary,)
     )
-    known = table[table[name].notna() & table["delta"].notna()]
-    if len(known) < 2 or known[name].max() <= ABOUT_EQUAL * known[name].min():
-        return None
-    rows: Rows = [
-        {
-            "arm": str(row["arm"]),
-            "cost": float(row[name]),
-            "delta": float(row["delta"]),
-            "verdict": verdict_kind(str(row["verdict"])) or "undecided",
-            "base": row["arm"] == result.rules.baseline,
-        }
-        for row in known.to_dict("records")
-    ]
-    _label_apart(rows)
-    spec = layered(_cost_layers(title, unit(result.rules, ", ")), height=280)
-    summary = "; ".join(
-        f"{row['arm']}: {row['cost']:.4g}, {row['delta']:+.4f}" for row in rows[:40]
-    )
-    unnamed = sum(not row["label"] for row in rows)
-    key = (f"Names left out for want of room: {unnamed}.",) if unnamed else ()
-    return Chart("cost", "Difference against cost", summary, {"cost": spec}, {"costs": rows}, key)
-
-
-def _label_apart(rows: Rows) -> None:
-    """Name each point, the baseline first, unless its name would lie over one that is there."""
-    width, height = (
-        (max(r[k] for r in rows) - min(r[k] for r in rows)) or 1.0 for k in ("cost", "delta")
-    )
-    named: Rows = []
-    for row in sorted(rows, key=lambda row: not row["base"]):
-        free = True
-        for other in named:
-            left = min(row, other, key=lambda r: r["cost"])
-            room = LETTER * (min(len(left["arm"]), LONGEST) + 3)
-            beside = abs(row["cost"] - other["cost"]) > room * width
-            free &= beside or abs(row["delta"] - other["delta"]) > LINE * height
-        row["label"] = row["arm"] if free else ""
-        named += [row] if free else []
-
-
-def _cost_layers(title: str, of_metric: str) -> list[Spec]:
-    x = quantity("cost", title, scale={"padding": 20}, axis={"format": "~g"})
-    y = quantity("delta", f"difference{of_metric}")
-    fields = tip(("arm", "arm", ""), ("cost", title, ".4g"), ("delta", "difference", "+.4f"))
-    return [
-        {
-            "data": data("costs"),
-            "transform": [{"filter": "datum.base"}],
-            "mark": {
-                "type": "point",
-                "shape": "stroke",
-                "size": 300,
-                "color": "$ink",
-                "strokeWidth": 2.5,
-            },
-            "encoding": {"x": x, "y": y, "tooltip": fields},
-        },
-        {
-            "data": data("costs"),
-            "transform": [{"filter": "!datum.base"}],
-            "mark": POINT,
-            "encoding": {
-                "x": x,
-                "y": y,
-                "color": verdict_colour(),
-                "shape": verdict_shape(),
-                "tooltip": fields,
-            },
-        },
-        _labels("labels", "!datum.base", {"align": "left", "dx": 8}, (x, y)),
-        _labels("base label", "datum.base", {"align": "left", "dx": -12, "dy": -10}, (x, y)),
-    ]
-
-
-def _labels(name: str, keep: str, place: Spec, where: tuple[Spec, Spec]) -> Spec:
-    return {
-        "name": name,
-        "data": data("costs"),
-        "transform": [{"filter": keep}],
-        "mark": {"type": "text", "color": "$ink", "limit": 160, **place},
-        "encoding": {"x": where[0], "y": where[1], "text": {"field": "label"}},
-    }
-
-
-def _power_layers() -> list[Spec]:
-    x = quantity("seeds", "seeds per arm", axis={"tickMinStep": 1})
-    y = quantity("power", "power", scale={"domain": [0, 1]})
-    kinds = ["sd as estimated", "80% upper sd"]
-    legend = {"title": None, "orient": "top", **LINE_LEGEND}
-    colour = {
-        "field": "noise",
-        "type": "nominal",
-        "scale": {"domain": kinds, "range": ["$series1", "$series2"]},
-        "legend": legend,
-    }
-    dash = {**colour, "scale": {"domain": kinds, "range": [[1, 0], [6, 3]]}}
-    fields = tip(("noise", "noise", ""), ("seeds", "seeds", "d"), ("power", "power", ".2f"))
-    return [
-        {
-            "data": data("goal"),
-            "mark": {"type": "rule", "color": "$ink", "strokeDash": [4, 3]},
-            "encoding": {"y": {**y, "field": "goal"}},
-        },
-        {
-            "data": data("power"),
-            "mark": {"type": "line", "point": {"size": 50}, "strokeWidth": 2},
-            "encoding": {"x": x, "y": y, "color": colour, "strokeDash": dash, "tooltip": fields},
-        },
-    ]

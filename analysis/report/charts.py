@@ -1,7 +1,9 @@
-"""Charts as Vega-Lite specifications, shared by the page and the figure files.
+"""What charts are made of: Vega-Lite specifications, shared by the page and the figure files.
 
 A colour is written ``$name`` and becomes a theme's colour when it is drawn; rows are kept apart
-from the specification, so that nothing in them is taken for a colour.
+from the specification, so that nothing in them is taken for a colour. The builders here keep the
+grammar's own words (mark, encoding, scale); altair, tried on one chart, took about as many lines
+and would make a report about half as slow again.
 """
 
 from __future__ import annotations
@@ -9,15 +11,20 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import Any
 
-from analysis.report.bundle import SCHEMA
-from analysis.report.theme import DASHES, NAMES, SHAPES
+from analysis.comparison.verdict import JUDGED
+from analysis.report.theme import SHAPES, css_class
 
 Spec = dict[str, Any]
 Rows = list[dict[str, Any]]
+SCHEMA = "https://vega.github.io/schema/vega-lite/v6.json"
+"""Names the grammar's version; nothing is fetched from it."""
 ROW_HEIGHT, LOWEST_ROW, TALL = 26, 15, 1200
 """Pixels of a row, of the lowest row, and of a chart whose rows are lowered to fit."""
+LINEAR: Spec = {"zero": False}
+"""An axis that need not start at zero."""
 LOG: Spec = {"type": "log", "nice": False}
-LINE_LEGEND = {"symbolType": "stroke", "symbolOpacity": 1, "symbolSize": 500}
+STROKES: Spec = {"symbolType": "stroke", "symbolOpacity": 1, "symbolSize": 500}
+"""In the legend of lines: long enough to show their dashes."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -35,37 +42,46 @@ class Chart:
     """What the marks mean, in lines under the title of a figure's file."""
 
 
-def layered(layers: list[Spec], **more: Any) -> Spec:
-    """Return a chart of several layers over named datasets, as wide as its place."""
-    return {
-        "$schema": SCHEMA,
-        "width": "container",
-        "layer": layers,
-        **more,
-    }
+def layered(datasets: dict[str, Rows], *layers: Spec, height: int) -> Spec:
+    """Return a chart as wide as its place; an empty dataset has no layer, for it has no extent."""
+    drawn = [part for part in layers if datasets.get(part["data"]["name"], True)]
+    return {"$schema": SCHEMA, "width": "container", "height": height, "layer": drawn}
 
 
-def height_of(n_rows: int) -> int:
+def height_of(rows: Rows) -> int:
     """Return the height of a chart with one row an arm."""
-    row = max(LOWEST_ROW, min(ROW_HEIGHT, TALL // max(n_rows, 1)))
-    return row * max(n_rows, 1)
+    n = max(len(rows), 1)
+    return n * max(LOWEST_ROW, min(ROW_HEIGHT, TALL // n))
 
 
-def data(name: str) -> Spec:
-    """Return a reference to a dataset."""
-    return {"name": name}
+def layer(rows: str, marks: Spec, **encoding: Any) -> Spec:
+    """Return marks for the rows of a dataset."""
+    return {"data": {"name": rows}, "mark": marks, "encoding": encoding}
 
 
-def quantity(name: str, title: str | None, *, scale: Spec | None = None, **more: Any) -> Spec:
-    """Return the encoding of a number, with an axis that need not start at zero."""
-    scale = scale or {}
-    return {
-        "field": name,
-        "type": "quantitative",
-        "title": title,
-        "scale": {"zero": False, **scale} if scale is not LOG else scale,
-        **more,
-    }
+def mark(kind: str, **look: Any) -> Spec:
+    """Return marks of a kind, which end at the edges of the view."""
+    return {"type": kind, "clip": True, **look}
+
+
+def dot(**look: Any) -> Spec:
+    """Return filled points."""
+    return mark("point", filled=True, **{"size": 100, "opacity": 1, **look})
+
+
+def quantity(column: str, title: str | None, scale: Spec = LINEAR, **more: Any) -> Spec:
+    """Return the encoding of a number."""
+    return {"field": column, "type": "quantitative", "title": title, "scale": scale, **more}
+
+
+def on(axis: Spec, column: str) -> Spec:
+    """Return another column on the same axis."""
+    return {**axis, "field": column}
+
+
+def span(axis: Spec, low: str, high: str) -> dict[str, Spec]:
+    """Return marks from one column to another along the x axis."""
+    return {"x": on(axis, low), "x2": {"field": high}}
 
 
 def arm_axis() -> Spec:
@@ -82,107 +98,38 @@ def arm_axis() -> Spec:
     }
 
 
-def verdict_colour() -> Spec:
-    """Return colour by verdict."""
-    kinds = list(NAMES)
+def category(column: str, domain: list[str], values: list[Any], **legend: Any) -> Spec:
+    """Return a look for each word of `domain`; looks with equal legends share one."""
     return {
-        "field": "verdict",
+        "field": column,
         "type": "nominal",
-        "scale": {"domain": kinds, "range": [f"${NAMES[kind]}" for kind in kinds]},
-        "legend": {"title": None, "orient": "top", "columns": 2},
+        "scale": {"domain": domain, "range": values},
+        "legend": {"title": None, "orient": "top", **legend},
     }
 
 
-def verdict_shape() -> Spec:
-    """Return shape by verdict, in one legend with the colour."""
-    kinds = list(SHAPES)
-    encoding = verdict_colour()
-    encoding["scale"] = {"domain": kinds, "range": [SHAPES[kind] for kind in kinds]}
-    return encoding
+def verdict_looks() -> dict[str, Spec]:
+    """Return colour and shape by verdict, in one legend."""
+    kinds = [str(kind) for kind in JUDGED]
+    colours = [f"${css_class(kind)}" for kind in JUDGED]
+    return {
+        "color": category("verdict", kinds, colours, columns=2),
+        "shape": category("verdict", kinds, [SHAPES[kind] for kind in JUDGED], columns=2),
+    }
 
 
-def tip(*fields: tuple[str, str, str]) -> list[Spec]:
-    """Return a tooltip of (field, title, format)."""
-    return [
-        {"field": name, "title": title, **({"format": form} if form else {})}
-        for name, title, form in fields
-    ]
+def told(column: str, title: str = "", form: str = "") -> Spec:
+    """Return a line of a tooltip."""
+    formatted = {"format": form} if form else {}
+    return {"field": column, "title": title or column, **formatted}
 
 
-POINT_TIP = tip(
-    ("arm", "arm", ""),
-    ("tokens", "tokens", ",d"),
-    ("step", "step", ",d"),
-    ("mean", "mean", ".4f"),
-    ("low", "lowest seed", ".4f"),
-    ("high", "highest seed", ".4f"),
-    ("n", "seeds", "d"),
-)
-
-
-def zoom(*encodings: str) -> list[Spec]:
-    """Return drag to move, shift and wheel to zoom: the wheel alone still scrolls the page."""
-    moved = "[pointerdown, window:pointerup] > window:pointermove!"
+def zoom(spec: Spec, *channels: str) -> Spec:
+    """Return a layer with drag to move, shift and wheel to zoom: the wheel alone still scrolls."""
     select = {
         "type": "interval",
-        "encodings": list(encodings),
-        "translate": moved,
+        "encodings": list(channels),
+        "translate": "[pointerdown, window:pointerup] > window:pointermove!",
         "zoom": "wheel![event.shiftKey]",
     }
-    return [{"name": "zoom", "select": select, "bind": "scales"}]
-
-
-def line_chart(n_arms: int, y_title: str, *, log_x: bool, log_y: bool) -> Spec:
-    """Return loss curves over tokens with a band from the lowest to the highest seed."""
-    colour, dash = _line_looks(n_arms)
-    x = quantity(
-        "tokens",
-        "training tokens",
-        scale=LOG if log_x else {},
-        axis={"format": "~s", "labelFlush": True},
-    )
-    y = quantity("mean", y_title, scale=LOG if log_y else {})
-    band = {
-        "data": data("curves"),
-        "mark": {"type": "area", "opacity": 0.18, "clip": True},
-        "encoding": {
-            "x": x,
-            "y": {**y, "field": "low"},
-            "y2": {"field": "high"},
-            # not "color": its domain would differ from the dash's, and make a second legend
-            "fill": {**colour, "legend": None},
-        },
-    }
-    line = {
-        "data": data("curves"),
-        "params": zoom("x", "y"),
-        "mark": {"type": "line", "strokeWidth": 2, "clip": True},
-        "encoding": {"x": x, "y": y, "color": colour, "strokeDash": dash},
-    }
-    points = {
-        "name": "hover",
-        "data": data("curves"),
-        "mark": {"type": "point", "size": 60, "opacity": 0, "clip": True},
-        "encoding": {"x": x, "y": y, "color": colour, "strokeDash": dash, "tooltip": POINT_TIP},
-    }
-    # The line comes first: a first layer without a legend would take away everybody's.
-    return layered([line, band, points], height=340)
-
-
-def _line_looks(n_arms: int) -> tuple[Spec, Spec]:
-    """Return colour and dash by arm, in one legend, in the order of the rows' ``slot``."""
-    colour = {
-        "field": "arm",
-        "type": "nominal",
-        "sort": {"field": "slot", "op": "min"},
-        "scale": {"range": [f"$series{i}" for i in range(n_arms)]},
-        "legend": {"title": None, "orient": "top", "columns": 3, **LINE_LEGEND},
-    }
-    dash = {
-        "field": "arm",
-        "type": "nominal",
-        "sort": colour["sort"],
-        "scale": {"range": [list(d) for d in DASHES[:n_arms]]},
-        "legend": colour["legend"],
-    }
-    return colour, dash
+    return {**spec, "params": [{"name": "zoom", "select": select, "bind": "scales"}]}

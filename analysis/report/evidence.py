@@ -2,23 +2,30 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TypeVar
 
-from analysis.comparison.compare import Comparison, compare
+from analysis.comparison.compare import compare
+from analysis.comparison.result import Comparison
 from analysis.comparison.rules import Rules
+from analysis.comparison.verdict import JUDGED, Kind
 from analysis.errors import AnalysisError
 from analysis.questions.noise import NoiseReport, noise
 from analysis.questions.plan import Plan, pilot_of, plan
 from analysis.questions.stack import Stacking, stack
 from analysis.report.cells import Cell, current, read_cells
-from analysis.report.chart_rows import arm_order
+from analysis.report.chart_effects import arm_order
 from analysis.report.curves import Curves, read_curves
 from analysis.runs.frame import Runs, with_names
 from analysis.runs.ledger import Ledger, take_stock
+from analysis.text import digits
+from harness.records import BASELINE
 
 T = TypeVar("T")
+SAID = {Kind.SAME: "with no practical difference"}
+"""How the headline counts a verdict, where not by its own word."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,21 +55,18 @@ class Evidence:
         return arm_order(self.comparison)
 
 
+@dataclass(frozen=True, slots=True)
+class Tile:
+    """One of the few figures at the top of the page."""
+
+    label: str
+    value: str
+    note: str
+    """What it means."""
+
+
 def gather(runs: Runs, rules: Rules) -> Evidence:
-    """Compute all sections of a report.
-
-    Parameters
-    ----------
-    runs
-        As read by `analysis.read_runs`; the study may still be running.
-    rules
-        How to compare.
-
-    Raises
-    ------
-    AnalysisError
-        A record, a metrics file or a samples file that cannot be read.
-    """
+    """Compute all sections of a report; the study may still be running."""
     reasons: dict[str, str] = {}
 
     def attempt(section: str, work: Callable[[], T]) -> T | None:
@@ -88,7 +92,7 @@ def gather(runs: Runs, rules: Rules) -> Evidence:
         noise=report,
         stacking=stacking,
         plan=plan_,
-        ledger=take_stock(with_names(runs.frame), runs.plans),
+        ledger=take_stock(replace(runs, frame=with_names(runs.frame))),
         cells=cells,
         curves=read_curves(current(cells)),
         reasons=reasons,
@@ -108,3 +112,66 @@ def _title(runs: Runs) -> str:
     if "study" in runs.frame and runs.frame["study"].notna().any():
         return " + ".join(sorted(set(runs.frame["study"].dropna().astype(str))))
     return runs.stem.removesuffix("_results")
+
+
+def headline(evidence: Evidence) -> str:
+    """Return the result in one sentence."""
+    result = evidence.comparison
+    if result is None:
+        return f"No comparison yet: {evidence.reasons['verdicts']}"
+    counts = Counter(verdict.kind for verdict in result.verdicts.values())
+    words = [f"{counts[kind]} {SAID.get(kind, kind)}" for kind in JUDGED if counts[kind]]
+    lost = counts[Kind.NO_RUN]
+    without = f"{lost} {'arm' if lost == 1 else 'arms'} without a complete run"
+    if not words:
+        others = f" beside {without}" if lost else ""
+        return f"The baseline alone{others}: nothing to compare it with yet."
+    total = sum(counts[kind] for kind in JUDGED)
+    arms = "arm" if total == 1 else "arms"
+    more = f"; {without}" if lost else ""
+    return f"Of {total} {arms} against {result.rules.baseline}: {', '.join(words)}{more}."
+
+
+def tiles(evidence: Evidence) -> list[Tile]:
+    """Return the few figures at the top."""
+    ledger = evidence.ledger
+    done = ledger.counts.get("complete", 0)
+    planned = ledger.planned or sum(ledger.counts.values())
+    found = [Tile("runs", f"{done} / {planned}", ledger.sentence()), *_one_run(evidence)]
+    if evidence.comparison is not None:
+        found += _noise_tiles(evidence.comparison)
+    if evidence.cells:
+        hours = sum(cell.record.cost.train_seconds for cell in evidence.cells) / 3600
+        usd = [cell.record.cost.usd for cell in evidence.cells if cell.record.cost.usd is not None]
+        price = f"{sum(usd):,.2f} dollars" if usd else "no price was set"
+        found.append(Tile("training", f"{hours:,.2f} h", price))
+    return found
+
+
+def _noise_tiles(result: Comparison) -> list[Tile]:
+    found, decimals = [], digits(result.sd) + 1
+    if result.sd is not None and result.estimate.obstacle is None:
+        rho = "" if result.rho is None else f"; same-seed runs correlate {result.rho:+.2f}"
+        sd = f"± {result.sd:.{decimals}f}"
+        found.append(Tile("noise of one run", sd, f"sd, pooled over arms{rho}"))
+    if result.noise is not None:
+        band = f"± {result.noise.half_width:.{decimals}f}"
+        note = f"one more baseline run, K\u00a0=\u00a0{result.noise.K}"
+        found.append(Tile("noise band", band, note))
+    if result.rope is not None:
+        found.append(Tile("practical size", f"{result.rope:.3g}", result.rope_source))
+    return found
+
+
+def _one_run(evidence: Evidence) -> list[Tile]:
+    """Return what every run trains, as the baseline's record says."""
+    records = [cell.record for cell in evidence.cells if cell.record.n_params]
+    if not records:
+        return []
+    record = next((found for found in records if found.arm == BASELINE), records[0])
+    kit = record.provenance
+    devices = f"{kit.n_devices} x {kit.device}" if (kit.n_devices or 1) > 1 else kit.device
+    tokens = f"parameters, {record.tokens:,} tokens"
+    known = [tokens, kit.tokenizer and f"tokenizer {kit.tokenizer}", devices]
+    note = ", ".join(str(part) for part in known if part)
+    return [Tile("one run", f"{record.n_params / 1e6:.3g}M", note)]

@@ -5,66 +5,50 @@ from __future__ import annotations
 import base64
 import hashlib
 import json
-from dataclasses import asdict, dataclass, field
+import os
+from dataclasses import asdict
 from functools import lru_cache
+from importlib.metadata import version
 from importlib.resources import files
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from analysis.report import theme as palette
-from analysis.report.bundle import javascript
+from analysis.report import theme
 from analysis.report.cells import current, details, samples
-from analysis.report.chart_curves import MOST_LINES, tops
-from analysis.report.curves import METRICS
-from analysis.report.evidence import Evidence
+from analysis.report.curves import METRICS, MOST_LINES
+from analysis.report.evidence import Evidence, headline, tiles
 from analysis.report.sections import Section, sections, unknowns
-from analysis.report.summary import headline, tiles
-from analysis.text import plain, unit
-from harness.records.files import now
+from analysis.text import plain
+from harness.records.files import now, write_atomic
 
 if TYPE_CHECKING:
     from jinja2 import Environment
 
-
-@dataclass(frozen=True, slots=True)
-class Page:
-    """What the template is filled with."""
-
-    title: str
-    headline: str
-    tiles: list[dict[str, str]]
-    sections: list[Section]
-    unknowns: list[str]
-    created: str
-    unit: str
-    themes: dict[str, dict[str, str]] = field(default_factory=lambda: palette.THEMES)
+VEGA_LITE = "6.4"
+SCRIPTS = ("charts.js", "page.js", "cells.js")
+SYMBOLS = {theme.css_class(kind): symbol for kind, symbol in theme.SYMBOLS.items()}
 
 
 def render(evidence: Evidence, *, live: bool = False) -> str:
     """Return the whole report as one HTML file that needs nothing else.
 
-    Parameters
-    ----------
-    evidence
-        From `analysis.report.evidence.gather`.
-    live
-        Served by ``watch``: the page asks its server whether it is out of date.
+    `live` is the page that ``watch`` serves: it asks its server whether it is out of date.
     """
-    shown, note = samples(current(evidence.cells))
+    shown, left_out = samples(current(evidence.cells))
     parts = sections(evidence)
-    notes = [text for text in (evidence.curves.note, note) if text]
-    page = Page(
+    names = [*SCRIPTS, "live.js"] if live else SCRIPTS
+    scripts = [*map(_asset, names), javascript()]
+    notes = [note for note in (evidence.curves.note, left_out) if note]
+    return _environment().get_template("page.html").render(
         title=evidence.title,
         headline=headline(evidence),
         tiles=tiles(evidence),
         sections=parts,
         unknowns=unknowns(evidence) + notes,
         created=f"{now()[:16].replace('T', ' ')} UTC",
-        unit="Losses in nats per token. " if evidence.cells or unit(evidence.rules) else "",
-    )
-    names = ("charts.js", "page.js", "cells.js", *(("live.js",) if live else ()))
-    scripts = [*(_asset(name) for name in names), javascript()]
-    return _environment().get_template("page.html").render(
-        page=page,
+        unit="Losses in nats per token. " if evidence.cells or evidence.rules.unit() else "",
+        themes=theme.THEMES,
+        symbols=SYMBOLS | theme.STATUS_SYMBOLS,
         data=embed(_data(evidence, parts, shown)),
         scripts=scripts,
         style=_asset("page.css"),
@@ -76,8 +60,6 @@ def render(evidence: Evidence, *, live: bool = False) -> str:
 def embed(value: Any) -> str:
     r"""Return JSON that is safe inside a ``<script>`` element: no ``<`` is left in it.
 
-    Examples
-    --------
     >>> embed({"a": "</script>"})
     '{"a":"\\u003c/script>"}'
     """
@@ -87,20 +69,41 @@ def embed(value: Any) -> str:
     return text
 
 
+@lru_cache(maxsize=1)
+def javascript() -> str:
+    """Return Vega-Embed, Vega-Lite and Vega as one script without imports.
+
+    The package vl-convert bundles them on request, which takes seconds; the result depends only on
+    the package's version and is kept in the user's cache folder.
+    """
+    home = Path(os.environ.get("XDG_CACHE_HOME") or Path("~/.cache").expanduser())
+    name = f"vega-{version('vl-convert-python')}-{VEGA_LITE}.js"
+    file = home / "llm-interventions" / name
+    if file.exists():
+        return file.read_text(encoding="utf-8")
+    import vl_convert
+
+    bundle = vl_convert.javascript_bundle("window.vegaEmbed = vegaEmbed;", VEGA_LITE)
+    script = bundle.replace("</script", r"<\/script")
+    try:
+        write_atomic(file, script)
+    except OSError:
+        return script  # a read-only home costs seconds, nothing else
+    return script
+
+
 def _data(evidence: Evidence, parts: list[Section], shown: list[dict[str, Any]]) -> dict[str, Any]:
-    charts = {part.chart.name: asdict(part.chart) for part in parts if part.chart}
-    curves = {
-        metric: [asdict(curve) for curve in found]
-        for metric, found in evidence.curves.by_metric.items()
-    }
+    curves = evidence.curves
     return {
-        "themes": palette.THEMES,
-        "charts": charts,
+        "charts": {part.chart.name: asdict(part.chart) for part in parts if part.chart},
         "curves": {
             "metrics": METRICS,
-            "by_metric": curves,
+            "by_metric": {
+                metric: [asdict(curve) for curve in found]
+                for metric, found in curves.by_metric.items()
+            },
             "most": MOST_LINES,
-            "tops": tops(evidence),
+            "tops": {metric: curves.top(metric) for metric in curves.by_metric},
         },
         "arms": evidence.arms,
         "samples": shown,
@@ -110,10 +113,8 @@ def _data(evidence: Evidence, parts: list[Section], shown: list[dict[str, Any]])
 
 def _policy(scripts: list[str], *, live: bool) -> str:
     """Return the content policy: only these very scripts run, and nothing is fetched."""
-    hashes = " ".join(
-        f"'sha256-{base64.b64encode(hashlib.sha256(s.encode()).digest()).decode()}'"
-        for s in scripts
-    )
+    digests = [hashlib.sha256(script.encode()).digest() for script in scripts]
+    hashes = " ".join(f"'sha256-{base64.b64encode(digest).decode()}'" for digest in digests)
     connect = "'self'" if live else "'none'"
     return (
         f"default-src 'none'; script-src {hashes}; style-src 'unsafe-inline'; img-src data: blob:; "

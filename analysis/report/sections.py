@@ -2,17 +2,21 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
-from analysis.questions.noise import band_text
-from analysis.report import chart_curves, chart_effects, study_tables, verdict_tables
-from analysis.report import chart_study as chart_more
+from analysis.comparison.result import Comparison
+from analysis.questions.noise import band_text, pairing_text
+from analysis.report.cells import Cell, ledger_table
+from analysis.report.chart_effects import effects_chart, noise_band_chart
+from analysis.report.chart_study import components_chart, power_chart
 from analysis.report.charts import Chart
+from analysis.report.cost import cost_chart, cost_table
+from analysis.report.curves import curves_chart
 from analysis.report.evidence import Evidence
-from analysis.report.tables import Table
-from analysis.text import digits, unit
+from analysis.table import Table
 
-DEFAULT_DIGITS = 4
+CHARTED = ("noise_band", "effects", "curves", "noise", "plan", "cost")
+"""Sections with a chart, where the runs allow it."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -35,7 +39,11 @@ def sections(evidence: Evidence) -> list[Section]:
         _band(evidence),
         _effects(evidence),
         _curves(evidence),
-        _samples(evidence),
+        Section(
+            "samples",
+            "Samples along training",
+            "How text becomes coherent: two arms side by side, at any two steps of training.",
+        ),
         _noise(evidence),
         _stacks(evidence),
         _plan(evidence),
@@ -44,14 +52,9 @@ def sections(evidence: Evidence) -> list[Section]:
             "ledger",
             "Seed ledger",
             f"{evidence.ledger.sentence()}. Open a cell for its configuration, provenance and log.",
-            tables=[study_tables.ledger_table(evidence)],
+            tables=[ledger_table(evidence.cells, evidence.runs.plans)],
         ),
     ]
-
-
-def tables(evidence: Evidence) -> list[Table]:
-    """Return every table of the report."""
-    return [table for part in sections(evidence) for table in part.tables]
 
 
 def unknowns(evidence: Evidence) -> list[str]:
@@ -66,7 +69,12 @@ def unknowns(evidence: Evidence) -> list[str]:
         found.append(f"{len(ledger.missing)} planned cells have not started.")
     if ledger.failed:
         found.append(f"{len(ledger.failed)} runs failed and stand in no figure.")
-    records = [cell.record for cell in evidence.cells]
+    return found + _unrecorded(evidence.cells)
+
+
+def _unrecorded(cells: list[Cell]) -> list[str]:
+    """Return what the cells' records leave open."""
+    records, found = [cell.record for cell in cells], []
     if records and all(record.cost.usd is None for record in records):
         found.append(
             "Dollars are not known: no price was set (hardware.usd_per_hour), so there is no "
@@ -91,23 +99,29 @@ def _verdicts(evidence: Evidence) -> Section:
     if result is None:
         why = evidence.reasons["verdicts"]
         return Section("verdicts", "Verdicts", missing=f"No comparison yet: {why}.")
-    cells: dict[str, str] = {}
-    for cell in evidence.cells:
-        cells.setdefault(cell.record.arm, cell.record.cell)
     reasons = [f"The method, named under the table, was chosen because {result.why}"]
     text = " ".join(_sentence(reason) for reason in [*reasons, *result.warnings])
-    return Section(
-        "verdicts", "Verdicts", text, tables=[verdict_tables.verdict_table(result, cells)]
-    )
+    return Section("verdicts", "Verdicts", text, tables=[_verdict_table(result, evidence.cells)])
+
+
+def _verdict_table(result: Comparison, cells: list[Cell]) -> Table:
+    """Return the improvement table, the verdict next to the arm, whose name opens a cell of it."""
+    table = result.to_table()
+    first = ["arm", "verdict"]
+    table = table.select(first + [c.label for c in table.columns if c.label not in first])
+    opens: dict[str, str] = {}
+    for cell in cells:
+        opens.setdefault(cell.record.arm, cell.record.cell)
+    rows = [[replace(arm, opens=opens.get(arm.text, "")), *figures] for arm, *figures in table.rows]
+    return replace(table, rows=rows)
 
 
 def _band(evidence: Evidence) -> Section:
     title = "Noise band"
     if evidence.comparison is None:
         return Section("noise_band", title, missing="Needs complete runs of the baseline.")
-    chart = chart_effects.noise_band_chart(evidence.comparison, evidence.arms)
     text = band_text(evidence.noise.band if evidence.noise else None)
-    return Section("noise_band", title, text, chart)
+    return Section("noise_band", title, text, noise_band_chart(evidence.comparison))
 
 
 def _effects(evidence: Evidence) -> Section:
@@ -123,63 +137,37 @@ def _effects(evidence: Evidence) -> Section:
     )
     if result.table["published_delta"].notna().any():
         text += " A grey upright tick is the published difference, measured at another scale."
-    return Section("effects", title, text, chart_effects.effects_chart(result, evidence.arms))
+    return Section("effects", title, text, effects_chart(result))
 
 
 def _curves(evidence: Evidence) -> Section:
-    if not evidence.curves.by_metric:
+    curves = evidence.curves
+    if not curves.by_metric:
         return Section("curves", "Loss curves", missing="No cell has logged a metric.")
     text = (
         "Mean over the seeds of an arm that did not diverge; the band runs from the lowest seed to "
         "the highest. Drag to move, Shift and wheel to zoom, double-click to start over."
     )
-    return Section(
-        "curves",
-        "Loss curves",
-        f"{text} {evidence.curves.note} {chart_curves.cut_sentence(evidence)}".strip(),
-        chart_curves.curves_chart(evidence),
-    )
-
-
-def _samples(evidence: Evidence) -> Section:
-    text = "How text becomes coherent: two arms side by side, at any two steps of training."
-    return Section("samples", "Samples along training", text)
+    said = " ".join(part for part in (text, curves.note, curves.cut_sentence()) if part)
+    return Section("curves", "Loss curves", said, curves_chart(curves))
 
 
 def _noise(evidence: Evidence) -> Section:
     title, report = "Sources of noise", evidence.noise
     if report is None:
         return Section("noise", title, missing=_why(evidence, "noise"))
-    made = (
-        study_tables.component_table(report),
-        study_tables.pairing_table(report),
-        study_tables.evaluation_table(report),
-    )
-    text = " ".join(_sentence(note) for note in report.notes)
-    if report.correlation is not None:
-        found = report.correlation
-        text += (
-            f" Runs of one initialisation seed correlate {found.estimate:.2f}, 95% CI "
-            f"[{found.ci_low:.2f}, {found.ci_high:.2f}]."
-        )
-    chart = chart_more.components_chart(report, evidence.rules)
-    return Section("noise", title, text.strip(), chart, [table for table in made if table])
+    text = " ".join([*map(_sentence, report.notes), pairing_text(report.correlation)])
+    return Section("noise", title, text, components_chart(report, evidence.rules), report.tables())
 
 
 def _stacks(evidence: Evidence) -> Section:
     title, result = "Stacks", evidence.stacking
     if result is None:
         return Section("stacks", title, missing=_why(evidence, "stacks"))
-    decimals = digits(evidence.comparison) if evidence.comparison else DEFAULT_DIGITS
-    found = []
-    if len(result.interactions):
-        found.append(verdict_tables.stack_table(result, decimals))
-    if len(result.leave_one_out):
-        found.append(verdict_tables.share_table(result, decimals))
     text = ""
     if result.missing:
         text = f"To judge every stack, these still have to run alone: {', '.join(result.missing)}."
-    return Section("stacks", title, text, tables=found)
+    return Section("stacks", title, text, tables=result.tables())
 
 
 def _plan(evidence: Evidence) -> Section:
@@ -187,7 +175,7 @@ def _plan(evidence: Evidence) -> Section:
     if result is None:
         return Section("plan", title, missing=_why(evidence, "plan"))
     text = (
-        f"To find a difference of {result.delta:.3g}{unit(evidence.rules)} with power "
+        f"To find a difference of {result.delta:.3g}{evidence.rules.unit()} with power "
         f"{result.power:g} at family error {result.alpha:g}: {result.seeds} seeds per arm "
         f"({result.seeds_cautious} at the 80% upper limit of the noise)."
     )
@@ -197,8 +185,7 @@ def _plan(evidence: Evidence) -> Section:
             f" Planned for one sd of a run; the practical size {rope:.3g} is smaller, and the "
             "table of verdicts says what it would take."
         )
-    tables = [study_tables.plan_table(result, evidence.rules)]
-    return Section("plan", title, text, chart_more.power_chart(result, evidence.rules), tables)
+    return Section("plan", title, text, power_chart(result, evidence.rules), result.tables())
 
 
 def _cost(evidence: Evidence) -> Section:
@@ -206,8 +193,7 @@ def _cost(evidence: Evidence) -> Section:
     if result is None or result.table["hours"].isna().all():
         why = _why(evidence, "cost") if result is None else "No run has a known cost."
         return Section("cost", "Cost", missing=why)
-    table = verdict_tables.cost_table(result, digits(result))
-    chart = chart_more.cost_chart(result)
+    table, chart = cost_table(result), cost_chart(result)
     alike = "Every arm costs about the same a run, so there is no chart of it."
     text = " ".join(chart.key) if chart else alike
     return Section("cost", "Cost", text if len(table.rows) > 1 else "", chart, [table])

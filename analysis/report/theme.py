@@ -6,7 +6,9 @@ pattern and a label.
 
 from __future__ import annotations
 
-from analysis.comparison.verdict import BETTER, SAME, UNDECIDED, WORSE
+from typing import Any
+
+from analysis.comparison.verdict import JUDGED, Kind
 
 LIGHT = {
     "page": "#f4f6f8",
@@ -20,6 +22,7 @@ LIGHT = {
     "worse": "#b3123d",
     "same": "#0b5cad",
     "undecided": "#57606a",
+    "converged": "#57606a",
     "band": "#8a94a3",
     "rope": "#8a5a00",
     "series0": "#30363d",
@@ -43,6 +46,7 @@ DARK = {
     "worse": "#ff8fa8",
     "same": "#7ab8ff",
     "undecided": "#a9b2be",
+    "converged": "#a9b2be",
     "band": "#7d8896",
     "rope": "#e0b64d",
     "series0": "#e8ebef",
@@ -55,28 +59,70 @@ DARK = {
     "series7": "#e0c04d",
 }
 THEMES = {"light": LIGHT, "dark": DARK}
-TEXT = ("ink", "muted", "accent", "better", "worse", "same", "undecided", "rope")
+TEXT = ("ink", "muted", "accent", "better", "worse", "same", "undecided", "converged", "rope")
 """Colours that words are written in: 4.5 to 1 against page and card."""
 MARKS = ("band", *(f"series{i}" for i in range(8)))
 """Colours of lines and points only: 3 to 1 against the card."""
 
-SYMBOLS = {BETTER: "✓", WORSE: "✗", SAME: "=", UNDECIDED: "?"}
-SHAPES = {BETTER: "diamond", WORSE: "cross", SAME: "square", UNDECIDED: "circle"}
-NAMES = {BETTER: "better", WORSE: "worse", SAME: "same", UNDECIDED: "undecided"}
-"""Verdict -> its colour's name, which is also its CSS class."""
+SYMBOLS = {
+    Kind.BETTER: "✓",
+    Kind.WORSE: "✗",
+    Kind.CONVERGED: "~",
+    Kind.SAME: "=",
+    Kind.UNDECIDED: "?",
+}
+SHAPES = {
+    Kind.BETTER: "diamond",
+    Kind.WORSE: "cross",
+    Kind.CONVERGED: "triangle",
+    Kind.SAME: "square",
+    Kind.UNDECIDED: "circle",
+}
+STATUS_SYMBOLS = {
+    "complete": "✓",
+    "running": "…",
+    "preempted": "‖",
+    "failed": "✗",
+    "diverged": "↗",
+    "superseded": "↷",
+    "waiting": "·",
+}
 DASHES = ([1, 0], [8, 3], [2, 2], [6, 2, 2, 2], [12, 3], [4, 4], [1, 3], [10, 2, 2, 2])
 """Dash patterns of the lines, the baseline's first."""
+FIGURE_CONFIG: dict[str, Any] = {
+    "font": "Helvetica, Arial, sans-serif",
+    "view": {"stroke": "$line"},
+    "axis": {
+        "labelColor": "$muted",
+        "titleColor": "$muted",
+        "gridColor": "$line",
+        "domainColor": "$line",
+        "tickColor": "$line",
+        "labelFontSize": 12,
+        "titleFontSize": 12,
+        "titleFontWeight": "normal",
+    },
+    "axisX": {"tickCount": 8},
+    "legend": {"labelColor": "$ink", "labelFontSize": 12, "labelLimit": 200},
+    "title": {
+        "color": "$ink",
+        "fontSize": 15,
+        "subtitleColor": "$muted",
+        "subtitleFontSize": 12,
+        "subtitlePadding": 6,
+    },
+}
+"""How a figure's file looks around its marks; the page has its own, which knows its width."""
 
 
-def verdict_kind(verdict: str) -> str:
-    """Return the plain verdict behind a table's words, e.g. without "(below practical size)".
+def css_class(kind: Kind) -> str:
+    """Return the name of a verdict's colour, which is also the class of its cells on the page."""
+    return kind.name.lower()
 
-    Examples
-    --------
-    >>> verdict_kind("better (below practical size)"), verdict_kind("(baseline)")
-    ('better', '')
-    """
-    return next((kind for kind in SYMBOLS if verdict.startswith(kind)), "")
+
+def drawn_as(kind: Kind) -> Kind:
+    """Return the kind whose mark an arm gets: what was not judged looks undecided."""
+    return kind if kind in JUDGED else Kind.UNDECIDED
 
 
 def contrast(one: str, other: str) -> float:

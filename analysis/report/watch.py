@@ -62,13 +62,7 @@ class Live:
 
 
 def server(live: Live, port: int) -> ThreadingHTTPServer:
-    """Return a server that is bound and not yet serving; port 0 chooses a free one.
-
-    Raises
-    ------
-    AnalysisError
-        The port is taken.
-    """
+    """Return a server that is bound and not yet serving; port 0 chooses a free one."""
 
     class Handler(_Handler):
         source = live

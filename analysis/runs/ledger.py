@@ -7,7 +7,7 @@ from dataclasses import dataclass
 import pandas as pd
 
 from analysis.errors import AnalysisError
-from analysis.runs.frame import NOT_STARTED, SUPERSEDED
+from analysis.runs.frame import SUPERSEDED, Runs
 from harness.records import StudyPlan
 
 
@@ -45,21 +45,14 @@ class Ledger:
         return ", ".join(parts)
 
 
-def take_stock(runs: pd.DataFrame, plans: dict[str, StudyPlan]) -> Ledger:
-    """Hold the runs against the plans.
-
-    Parameters
-    ----------
-    runs
-        Every run, whatever its status; ``cell`` and ``study`` where a plan is to be checked.
-    plans
-        Study -> plan.
-    """
+def take_stock(given: Runs) -> Ledger:
+    """Hold every run, whatever its status, against the plans and what commands asked for."""
+    runs, plans = given.frame, given.plans
     status = runs["status"].astype(str)
     cells = [cell for plan in plans.values() for cell in plan.cells]
     known = set(runs["cell"].astype(str)) if "cell" in runs else set()
     planned = {str(cell.get("cell")) for cell in cells}
-    waiting = [cell for cell in runs.attrs.get(NOT_STARTED, ()) if cell["cell"] not in planned]
+    waiting = [cell for cell in given.not_started if cell["cell"] not in planned]
     unknown = [cell for cell in cells if str(cell.get("cell")) not in known]
     missing = tuple(_describe(cell) for cell in [*unknown, *waiting])
     return Ledger(

@@ -10,8 +10,8 @@ from typing import Any
 import pandas as pd
 
 from analysis.errors import AnalysisError
-from analysis.runs.frame import NOT_STARTED, SEEDS, SUPERSEDED, Runs
-from analysis.settings import difference
+from analysis.runs.frame import SEEDS, SUPERSEDED, Runs
+from analysis.runs.settings import difference
 from harness.records import (
     BASELINE,
     PLAN_FILE,
@@ -23,15 +23,14 @@ from harness.records import (
     read_plan,
     read_record,
 )
-from harness.records.versions import last_asked, rank, read_commands, superseded_by
+from harness.records.study import Study
+from harness.records.versions import last_asked, rank, superseded_by
 
 Commands = list[dict[str, Any]]
 Tensors = frozenset[int]
 """A run's initial tensors, each as a hash of its name and its content."""
 
 BATCH_KEY = "train.batch_size"
-SHARED_ENOUGH = 0.5
-"""An arm that shares fewer of its random tensors with the baseline counts as unpaired."""
 
 
 def read_records(paths: list[Path]) -> Runs:
@@ -57,7 +56,7 @@ def read_records(paths: list[Path]) -> Runs:
     cards = {name: card for record in records for name, card in record.cards.items()}
     frame, plans = pd.DataFrame(rows), _plans(paths)
     homes = [_study_of(file) for file in files]
-    commands = {home: read_commands(home) for home in dict.fromkeys(homes)}
+    commands = {home: Study(home).commands() for home in dict.fromkeys(homes)}
     asked = {home: last_asked(commands[home]) for home in commands}
     planned = {name: {str(cell.get("cell")) for cell in plan.cells} for name, plan in plans.items()}
     ranked = [
@@ -72,10 +71,13 @@ def read_records(paths: list[Path]) -> Runs:
     _refuse_other_settings(frame)
     frame["published_delta"] = [_published(arm, cards) for arm in frame["arm"]]
     started = {record.cell for record in records}
-    frame.attrs[NOT_STARTED] = [
-        cell for home in commands for cell in _waiting(home, commands[home], started)
-    ]
-    return Runs(frame, plans, paths[0] if paths[0].is_dir() else paths[0].parent)
+    waiting = [cell for home in commands for cell in _waiting(home, commands[home], started)]
+    return Runs(
+        frame,
+        plans,
+        not_started=tuple(waiting),
+        home=paths[0] if paths[0].is_dir() else paths[0].parent,
+    )
 
 
 def _files(paths: list[Path]) -> list[Path]:
@@ -112,6 +114,7 @@ def _row(record: RunRecord, folder: Path) -> dict[str, Any]:
         "n_params": record.n_params or None,
         "test_set": record.provenance.test_set_sha256,
         "data_shuffled": record.fingerprints.data_shuffled,
+        "final_weights": record.fingerprints.final_weights,
         "git_sha": record.provenance.git_sha,
         "version": record.version,
         "code": " ".join(map("=".join, sorted(record.provenance.sources.items()))),

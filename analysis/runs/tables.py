@@ -4,44 +4,19 @@ from __future__ import annotations
 
 import csv
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import pandas as pd
 
 from analysis.errors import AnalysisError
-from analysis.runs.frame import GIVEN, INTERVENTIONS, TAKEN_FROM, Runs, arm_name
-from harness.records import BASELINE, RECORD_FILE, REPORT_JOB
+from analysis.runs.frame import Runs, join
+from analysis.runs.normalise import normalised
+from harness.records import RECORD_FILE, REPORT_JOB
 
 TABLES = (".csv", ".tsv", ".parquet")
 WANDB = "wandb:"
-
-GUESSES = {
-    "arm": ("arm", INTERVENTIONS, "intervention", "variant", "config", "group", "name"),
-    "test_loss": ("test_loss", "test/loss", "val_loss", "val/loss", "loss"),
-    "init_seed": ("init_seed", "seed"),
-    "data_seed": ("data_seed", "seed"),
-    "loop_seed": ("loop_seed", "seed"),
-    "status": ("status", "state"),
-    "run_id": ("run_id", "run", "id"),
-}
-"""Our column -> names that foreign tables use for it, the first one present wins."""
-
-STATES = {
-    "finished": "complete",
-    "completed": "complete",
-    "done": "complete",
-    "ok": "complete",
-    "crashed": "failed",
-    "killed": "failed",
-    "error": "failed",
-    "nan": "diverged",
-    "pending": "running",
-    "queued": "running",
-}
-TEXT = ("arm", INTERVENTIONS, "run_id", "status", "study", "init_seed", "data_seed", "loop_seed")
-NUMBERS = {"tokens", "hours", "usd", "batch_size", "published_delta"}
-NOT_A_NUMBER = {"", "nan", "na", "n/a", "null", "none", "-"}
 
 
 def read_runs(sources: Sequence[str], columns: Mapping[str, str] | None = None) -> Runs:
@@ -54,7 +29,7 @@ def read_runs(sources: Sequence[str], columns: Mapping[str, str] | None = None) 
         ``wandb:ENTITY/PROJECT``.
     columns
         Our column -> the table's name for it, e.g. ``{"test_loss": "eval/loss"}``; what is not
-        named is guessed from `GUESSES`.
+        named is guessed (`analysis.runs.frame.GUESSES`).
 
     Returns
     -------
@@ -86,27 +61,25 @@ def read_runs(sources: Sequence[str], columns: Mapping[str, str] | None = None) 
         from analysis.runs.records import read_records
 
         parts.insert(0, read_records(folders))
-    return _join(parts)
+    return join(parts)
 
 
 def read_table(source: str, columns: Mapping[str, str] | None = None) -> Runs:
     """Read a table of runs that this project did not write; parameters as in `read_runs`."""
     if source.startswith(WANDB):
-        raw, home, stem = _from_wandb(source.removeprefix(WANDB)), Path(), "wandb_results"
+        raw = _from_wandb(source.removeprefix(WANDB))
+        return replace(normalised(raw, columns, source=source), home=Path(), stem="wandb_results")
+    path = Path(source)
+    if path.suffix.lower() == ".parquet":
+        raw, lines = _from_parquet(path), None
     else:
-        path = Path(source)
-        home, stem = path.parent, f"{path.stem}_results"
-        raw = _from_parquet(path) if path.suffix.lower() == ".parquet" else _from_csv(path)
-    frame = _mapped(raw, source, columns or {})
-    frame.attrs[GIVEN] = [name for name in raw.columns if name != "line"]
-    if "status" in frame:
-        frame["status"] = [_state(value) for value in frame["status"]]
-    else:
-        frame["status"] = "complete"
-    return Runs(_checked(frame, source, set(columns or {}) - set(TEXT)), {}, home, stem)
+        raw, lines = _from_csv(path)
+    runs = normalised(raw, columns, rows=lines, source=source)
+    return replace(runs, home=path.parent, stem=f"{path.stem}_results")
 
 
-def _from_csv(path: Path) -> pd.DataFrame:
+def _from_csv(path: Path) -> tuple[pd.DataFrame, list[str]]:
+    """Return the table, and what a message calls each of its rows."""
     delimiter = "\t" if path.suffix.lower() == ".tsv" else ","
     try:
         with path.open(newline="", encoding="utf-8-sig") as file:
@@ -133,17 +106,14 @@ def _from_csv(path: Path) -> pd.DataFrame:
                 f"{len(header)}"
             )
     frame = pd.DataFrame([row for _, row in rows], columns=header, dtype=object)
-    frame["line"] = [line for line, _ in rows]
-    return frame
+    return frame, [f"line {line}" for line, _ in rows]
 
 
 def _from_parquet(path: Path) -> pd.DataFrame:
     try:
-        frame = pd.read_parquet(path)
+        return pd.read_parquet(path)
     except (OSError, ValueError, ImportError) as error:
         raise AnalysisError(f"cannot read {path}: {error}") from error
-    frame["line"] = range(1, len(frame) + 1)
-    return frame
 
 
 def _from_wandb(project: str) -> pd.DataFrame:
@@ -162,7 +132,7 @@ def _from_wandb(project: str) -> pd.DataFrame:
     runs = [run for run in runs if run.job_type != REPORT_JOB]
     if not runs:
         raise AnalysisError(f"the W&B project {project!r} has no runs")
-    return pd.DataFrame([{**wandb_row(run), "line": i + 1} for i, run in enumerate(runs)])
+    return pd.DataFrame([wandb_row(run) for run in runs])
 
 
 def wandb_row(run: Any) -> dict[str, Any]:
@@ -190,64 +160,3 @@ def _flat(tree: Mapping[str, Any], prefix: str = "") -> list[tuple[str, Any]]:
         elif not str(key).startswith("_"):
             pairs.append((f"{prefix}{key}", value))
     return pairs
-
-
-def _mapped(raw: pd.DataFrame, source: str, columns: Mapping[str, str]) -> pd.DataFrame:
-    frame = raw.copy()
-    for ours, theirs in columns.items():
-        if theirs not in raw:
-            names = ", ".join(str(name) for name in raw.columns if name != "line")
-            raise AnalysisError(f"{source} has no column {theirs!r}: its columns are {names}")
-        frame[ours] = raw[theirs]
-    known, lists = frame.copy(deep=False), columns.get("arm") == INTERVENTIONS
-    for ours, guesses in GUESSES.items():
-        if ours not in frame:
-            found = next((name for name in guesses if name in known), None)
-            if found is not None:
-                frame[ours] = known[found]
-                frame.attrs.setdefault(TAKEN_FROM, {})[ours] = columns.get(found, found)
-                lists |= found == INTERVENTIONS
-    if lists:  # in a column of arms, a comma is part of the name
-        frame["arm"] = [arm_name(value) for value in frame["arm"]]
-    return frame
-
-
-def _state(value: object) -> str:
-    text = str(value).strip().lower()
-    return STATES.get(text, text or "complete")
-
-
-def _checked(frame: pd.DataFrame, source: str, asked: set[str]) -> pd.DataFrame:
-    """Turn numbers into numbers, naming the line and the column of what is none."""
-    names = [name for name in frame if str(name).endswith("loss") or name in NUMBERS | asked]
-    for name in names:
-        values = []
-        for line, value in zip(frame["line"], frame[name], strict=True):
-            try:
-                values.append(_number(value))
-            except (TypeError, ValueError):
-                raise AnalysisError(
-                    f"{source}, line {line}, column {name!r}: {value!r} is not a number"
-                ) from None
-        frame[name] = values
-    if "run_id" not in frame:
-        arms = frame["arm"] if "arm" in frame else [BASELINE] * len(frame)
-        frame["run_id"] = [
-            f"line {line} ({arm or BASELINE})"
-            for line, arm in zip(frame["line"], arms, strict=True)
-        ]
-    return frame.drop(columns="line")
-
-
-def _number(value: Any) -> float:
-    if value is None or (isinstance(value, str) and value.strip().lower() in NOT_A_NUMBER):
-        return float("nan")
-    return float(value)
-
-
-def _join(parts: list[Runs]) -> Runs:
-    if len(parts) == 1:
-        return parts[0]
-    frame = pd.concat([part.frame for part in parts], ignore_index=True)
-    plans = {name: plan for part in parts for name, plan in part.plans.items()}
-    return Runs(frame, plans, parts[0].home, parts[0].stem)

@@ -11,7 +11,7 @@ Simul. 35:135).
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 import pandas as pd
@@ -19,7 +19,6 @@ from numpy.typing import NDArray
 from scipy import special
 
 from analysis.errors import AnalysisError
-from analysis.runs.frame import SEEDS
 from analysis.stats.linear import Array, Index
 
 NAMES = {"init_seed": "init", "data_seed": "data order", "loop_seed": "loop"}
@@ -42,7 +41,7 @@ class Components:
     """What the seeds allow, in words."""
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, eq=False)
 class _Source:
     name: str
     labels: Index
@@ -53,23 +52,9 @@ class _Source:
 def variance_components(runs: pd.DataFrame, confidence: float = 0.95) -> Components:
     """Split the noise of one arm's runs, or of several arms around their means.
 
-    Parameters
-    ----------
-    runs
-        Complete runs with columns ``arm``, ``loss`` (nats per token) and any of ``init_seed``,
-        ``data_seed``, ``loop_seed``; ``data_shuffled`` False says that the data seed does nothing.
-    confidence
-        Of the intervals.
-
-    Returns
-    -------
-    Components
-        Only the sources that the seeds can separate; what varies together is one row.
-
-    Raises
-    ------
-    AnalysisError
-        No arm has two runs.
+    `runs` are complete, with columns ``arm``, ``loss`` (nats per token) and any of ``init_seed``,
+    ``data_seed``, ``loop_seed``; ``data_shuffled`` False says that the data seed does nothing. Only
+    the sources that the seeds can separate have a row; what varies together is one.
 
     Examples
     --------
@@ -86,42 +71,47 @@ def variance_components(runs: pd.DataFrame, confidence: float = 0.95) -> Compone
             f"{len(runs)} complete run(s): repeats of one arm are needed to see noise, e.g. "
             "python -m harness -m '+intervention=baseline' 'seed=range(4)'"
         )
-    sources, residual = _sources(runs, arm)
+    *sources, residual = _sources(_varying(runs, arm), arm)
     anova = _anova(runs["loss"].to_numpy(dtype=float), arm, sources)
-    rows = _rows(anova, sources, residual, 1 - confidence)
+    rows = _rows(anova, [*sources, residual], 1 - confidence)
     return Components(pd.DataFrame(rows), len(runs), _describe(sources, residual))
 
 
-def _sources(runs: pd.DataFrame, arm: np.ndarray) -> tuple[list[_Source], tuple[str, int]]:
-    """Return the separable sources, and the residual's name and levels.
-
-    A seed that is a function of another one, as data order = init // 2, goes before it: what is
-    left of the other is within it.
-    """
-    varying: dict[str, np.ndarray] = {}
-    for seed in SEEDS:
+def _varying(runs: pd.DataFrame, arm: Index) -> dict[str, Index]:
+    """Return the seeds that vary within an arm; those that always change together are one."""
+    merged: dict[str, Index] = {}
+    for seed, name in NAMES.items():
         idle = seed == "data_seed" and "data_shuffled" in runs and _never(runs["data_shuffled"])
         if seed not in runs or idle:
             continue
         labels = pd.factorize(runs[seed].astype(str))[0]
-        if max(len(set(labels[arm == a])) for a in set(arm)) > 1:
-            varying[NAMES[seed]] = labels
-    merged = _merge(varying)
-    kept, residual = [], []
-    for name, labels in merged.items():
-        cells = set(zip(arm, labels, strict=True))
-        unrepeated = len(cells) == len(runs)
-        lone = len(set(labels)) == len(runs) or (len(merged) == 1 and len(set(arm)) == 1)
-        if name in ("loop", "data order + loop") or (unrepeated and lone):
-            residual.append((name, len(runs)))
+        if max(len(set(labels[arm == a])) for a in set(arm)) == 1:
+            continue
+        same = [other for other, theirs in merged.items() if _alike(labels, theirs)]
+        theirs = merged.pop(same[0]) if same else labels
+        merged[f"{same[0]} + {name}" if same else name] = theirs
+    return merged
+
+
+def _sources(varying: dict[str, Index], arm: Index) -> list[_Source]:
+    """Return the separable sources, and the residual last.
+
+    A seed that is a function of another one, as data order = init // 2, goes before it: what is
+    left of the other is within it.
+    """
+    n = len(arm)
+    kept, unrepeated = [], []
+    for name, labels in varying.items():
+        levels = len(set(labels))
+        once = len(set(zip(arm, labels, strict=True))) == n
+        alone = levels == n or (len(varying) == 1 and len(set(arm)) == 1)
+        if name in ("loop", "data order + loop") or (once and alone):
+            unrepeated.append(name)
         else:
-            kept.append(_Source(name, labels, len(set(labels))))
-    if residual:
-        name, levels = " + ".join(name for name, _ in residual), max(n for _, n in residual)
-    else:
-        name, levels = "not explained by seeds" if kept else "run to run", len(runs)
+            kept.append(_Source(name, labels, levels))
+    lowest = " + ".join(unrepeated) or ("not explained by seeds" if kept else "run to run")
     outer_first = sorted(kept, key=lambda source: sum(_follows(other, source) for other in kept))
-    return outer_first, (name, levels)
+    return [*outer_first, _Source(lowest, np.arange(n), n)]
 
 
 def _follows(one: _Source, other: _Source) -> bool:
@@ -130,18 +120,9 @@ def _follows(one: _Source, other: _Source) -> bool:
     return len(pairs) == other.levels > one.levels
 
 
-def _merge(varying: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
-    """Join sources that always change together: nothing can tell them apart."""
-    merged: dict[str, np.ndarray] = {}
-    for name, labels in varying.items():
-        for other, theirs in list(merged.items()):
-            pairs = set(zip(labels, theirs, strict=True))
-            if len(pairs) == len(set(labels)) == len(set(theirs)):
-                merged[f"{other} + {name}"] = merged.pop(other)
-                break
-        else:
-            merged[name] = labels
-    return merged
+def _alike(one: Index, other: Index) -> bool:
+    """Return whether two seeds always change together: nothing can tell them apart."""
+    return len(set(zip(one, other, strict=True))) == len(set(one)) == len(set(other))
 
 
 @dataclass(frozen=True, slots=True)
@@ -155,7 +136,7 @@ class _Anova:
     """(K, K): rows give the components as combinations of `ms`."""
 
 
-def _anova(loss: Array, arm: np.ndarray, sources: list[_Source]) -> _Anova:
+def _anova(loss: Array, arm: Index, sources: list[_Source]) -> _Anova:
     indicators = [_indicators(arm), *[_indicators(source.labels) for source in sources]]
     y = loss - loss.mean()
     spaces, ranks = [], []
@@ -183,35 +164,31 @@ def _anova(loss: Array, arm: np.ndarray, sources: list[_Source]) -> _Anova:
     )
 
 
-def _rows(
-    anova: _Anova, sources: list[_Source], residual: tuple[str, int], alpha: float
-) -> list[dict[str, object]]:
-    every = [(source.name, source.levels) for source in sources] + [residual]
-    names = [name for name, usable in zip(every, anova.usable, strict=True) if usable]
-    lost = [
-        source.name for source, usable in zip(sources, anova.usable, strict=False) if not usable
-    ]
-    if not anova.usable[-1]:
+def _rows(anova: _Anova, every: list[_Source], alpha: float) -> list[dict[str, object]]:
+    """Return a row a source, the residual last, and the total."""
+    sources = [source for source, usable in zip(every, anova.usable, strict=True) if usable]
+    lost = [source.name for source in every[:-1] if source not in sources]
+    if every[-1] not in sources:
         # Nothing is repeated below the last source: it and the residual are one.
-        names[-1] = (names[-1][0], residual[1])
-    positive = np.maximum(anova.inverse @ anova.ms, 0.0)
+        sources[-1] = replace(sources[-1], levels=every[-1].levels)
+    estimates = anova.inverse @ anova.ms
+    positive = np.maximum(estimates, 0.0)
     rows: list[dict[str, object]] = []
-    for k, (name, levels) in enumerate(names):
-        low, high = mls_interval(anova.inverse[k], anova.ms, anova.df, alpha)
-        few = f"only {levels} levels" if levels < FEW_LEVELS else ""
-        zero = "estimate below 0" if float(anova.inverse[k] @ anova.ms) < 0 else ""
+    for k, source in enumerate(sources):
+        few = f"only {source.levels} levels" if source.levels < FEW_LEVELS else ""
+        below = "estimate below 0" if estimates[k] < 0 else ""
         rows.append(
             {
-                "source": name,
-                **_sds(positive[k], (low, high)),
-                "levels": levels,
+                "source": source.name,
+                **_sds(positive[k], mls_interval(anova.inverse[k], anova.ms, anova.df, alpha)),
+                "levels": source.levels,
                 "df": float(anova.df[k]),
                 "share": float(positive[k] / max(positive.sum(), 1e-300)),
-                "note": "; ".join(filter(None, [few, zero])),
+                "note": "; ".join(filter(None, [few, below])),
             }
         )
     note = f"these seeds cannot separate {' and '.join(lost)}" if lost else ""
-    return [*rows, {**_total(anova, alpha), "levels": residual[1], "note": note}]
+    return [*rows, {**_total(anova, alpha), "levels": every[-1].levels, "note": note}]
 
 
 def _total(anova: _Anova, alpha: float) -> dict[str, object]:
@@ -229,17 +206,7 @@ def _sds(variance: float, interval: tuple[float, float]) -> dict[str, float]:
 
 
 def mls_interval(weights: Array, ms: Array, df: Array, alpha: float = 0.05) -> tuple[float, float]:
-    """Return the modified large-sample interval of a combination of mean squares.
-
-    Parameters
-    ----------
-    weights
-        (K,) coefficients, of either sign.
-    ms, df
-        (K,) independent mean squares and their degrees of freedom.
-    alpha
-        1 - the interval's probability.
-    """
+    """Return the modified large-sample interval of a combination of independent mean squares."""
     c, up, down = np.abs(weights) * ms, weights > 0, weights < 0
     G = 1 - df / special.chdtri(df, alpha / 2)
     H = df / special.chdtri(df, 1 - alpha / 2) - 1
@@ -269,8 +236,8 @@ def _never(flags: pd.Series) -> bool:
     return len(known) > 0 and not known.astype(bool).any()
 
 
-def _describe(sources: list[_Source], residual: tuple[str, int]) -> str:
+def _describe(sources: list[_Source], residual: _Source) -> str:
     if not sources:
-        return f"the seeds separate nothing: only {residual[0]} as a whole"
+        return f"the seeds separate nothing: only {residual.name} as a whole"
     parts = ", ".join(f"{source.name} ({source.levels} levels)" for source in sources)
-    return f"{parts}, then {residual[0]}"
+    return f"{parts}, then {residual.name}"

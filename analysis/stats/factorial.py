@@ -1,5 +1,8 @@
 """Two-level designs as matrices, and the check that their main effects stand clear.
 
+A saturated two-level design (Hadamard's matrix) folded over, that is followed by its mirror image,
+has no main effect mixed with a two-way interaction: resolution IV.
+
 Interventions that exclude each other share one factor of three levels (none, A, B): where both of
 two columns are on, neither is. Such a factor takes up the product of its two columns as well, which
 in a fraction may be the interaction of two others; so every design is checked by its alias matrix,
@@ -13,6 +16,7 @@ from collections.abc import Sequence
 from itertools import combinations, product
 
 import numpy as np
+from scipy.linalg import hadamard
 
 from analysis.errors import AnalysisError
 from analysis.stats.linear import Array
@@ -31,28 +35,20 @@ Pairs = Sequence[tuple[int, int]]
 def factorial(n_factors: int, pairs: Pairs = ()) -> tuple[Array, str]:
     """Return the smallest design at hand whose main effects are clear of two-way interactions.
 
-    Parameters
-    ----------
-    n_factors
-        Columns.
-    pairs
-        Columns that are never on together.
-
-    Returns
-    -------
-    (runs, columns) of 0 and 1, each row once; and what kind of design it is.
+    It has a row a run, of 0 and 1, no two alike; and the name of its kind.
     """
     if 8 < n_factors <= 12 and not pairs:
         rows = [np.roll(PB12, shift) for shift in range(11)]
         half = np.column_stack([np.ones(12), np.vstack([*rows, -np.ones(11)])])
-        return (np.vstack([half, -half])[:, :n_factors] + 1) / 2, "folded-over Plackett-Burman"
+        return _folded(half)[:, :n_factors], "folded-over Plackett-Burman"
     for n_runs, attempt in product(SIZES, range(ATTEMPTS if len(pairs) > 1 else 1)):
-        words = _generators(n_runs, n_factors, pairs, attempt)
-        if words is None:
+        chosen = _clear_columns(n_runs // 2, n_factors, pairs, attempt)
+        if chosen is None:
             continue
-        matrix = _apart(_on(n_runs, words), pairs)
+        basic = n_runs.bit_length() - 1
+        matrix = _folded(hadamard(n_runs // 2, dtype=float))[:, chosen]
+        matrix = _apart(matrix[np.lexsort(matrix[:, :basic].T)], pairs)
         if not aliases(matrix):
-            basic = n_runs.bit_length() - 1
             kind = f"2^({n_factors}-{n_factors - basic})" if n_factors > basic else f"2^{n_factors}"
             return matrix, kind
     raise AnalysisError(
@@ -64,15 +60,9 @@ def factorial(n_factors: int, pairs: Pairs = ()) -> tuple[Array, str]:
 def aliases(matrix: Array) -> list[tuple[int, int, int]]:
     """Return which main effect holds a part of which two interventions' interaction.
 
-    Parameters
-    ----------
-    matrix
-        (runs, columns) of 0 and 1.
-
-    Returns
-    -------
-    Triples (main effect, first, second): a row of the alias matrix that is not zero. The share of
-    an interaction in its own two effects does not count: an effect is an average over the others.
+    Each triple (main effect, first, second) is an entry of the alias matrix that is not zero. The
+    share of an interaction in its own two effects does not count: an effect is an average over the
+    others.
 
     Examples
     --------
@@ -91,46 +81,37 @@ def aliases(matrix: Array) -> list[tuple[int, int, int]]:
     return found
 
 
-def _generators(n_runs: int, n_factors: int, pairs: Pairs, attempt: int) -> list[int] | None:
-    """Return each column as a product of basic columns, one bit each; None: too few runs.
+def _folded(half: Array) -> Array:
+    return np.asarray((np.vstack([half, -half]) + 1) / 2)
 
-    Products of an odd number of basic columns have no word of length three, so resolution IV. Of
-    the others, none may be a pair's product times a third column.
+
+def _clear_columns(size: int, n_factors: int, pairs: Pairs, attempt: int) -> list[int] | None:
+    """Return the columns of Hadamard's matrix to use, independent ones first; None: too few.
+
+    The product of columns i and j is column i ^ j, and of three of the folded design i ^ j ^ k.
     """
-    odd = [m for m in range(1, n_runs) if m.bit_count() % 2 == 1]
-    odd.sort(key=lambda m: (m.bit_count(), m))
+    columns = sorted(range(size), key=lambda column: (column.bit_count() | 1, column))
     if attempt:
-        random.Random(attempt).shuffle(odd)
-    words: list[int] = []
-    while len(words) < n_factors:
-        free = (m for m in odd if m not in words and _clear([*words, m], pairs))
-        found = next(free, None)
-        if found is None:
-            return None
-        words.append(found)
-    return words
+        random.Random(attempt).shuffle(columns)
+    chosen: list[int] = []
+    for column in columns:
+        if len(chosen) < n_factors and _clear([*chosen, column], pairs):
+            chosen.append(column)
+    return chosen if len(chosen) == n_factors else None
 
 
-def _clear(words: list[int], pairs: Pairs) -> bool:
+def _clear(columns: list[int], pairs: Pairs) -> bool:
+    """Tell whether no exclusive pair's product with a third column is a fourth one."""
     for i, j in pairs:
-        if max(i, j) < len(words):
-            others = {word for k, word in enumerate(words) if k not in (i, j)}
-            if any(words[i] ^ words[j] ^ word in others for word in others):
+        if max(i, j) < len(columns):
+            others = {column for k, column in enumerate(columns) if k not in (i, j)}
+            if any(columns[i] ^ columns[j] ^ column in others for column in others):
                 return False
     return True
 
 
-def _on(n_runs: int, words: list[int]) -> Array:
-    columns = [
-        [(run & word).bit_count() % 2 == word.bit_count() % 2 for run in range(n_runs)]
-        for word in words
-    ]
-    return np.array(columns, dtype=float).T
-
-
 def _apart(matrix: Array, pairs: Pairs) -> Array:
     """Turn exclusive columns off where both are on, and leave out the rows that came before."""
-    matrix = matrix.copy()
     for i, j in pairs:
         both = matrix[:, i] * matrix[:, j]
         matrix[:, i] -= both

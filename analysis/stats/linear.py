@@ -1,8 +1,7 @@
 """The fitted means of all arms, with what is needed to judge any contrast between them.
 
-Three fits share one result: one-way pooled variance, one-way variances squeezed towards the pooled
-one, and (in `analysis.stats.mixed`) the mixed model with a random intercept for each
-initialisation seed.
+Two fits share one result: one-way pooled variance, and (in `analysis.stats.mixed`) the mixed model
+with a random intercept for each initialisation seed.
 
 Shapes: N runs, A arms (the baseline first), T = A - 1 arms to judge, K variance components.
 """
@@ -10,23 +9,17 @@ Shapes: N runs, A arms (the baseline first), T = A - 1 arms to judge, K variance
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-if TYPE_CHECKING:
-    from analysis.stats.own import OwnNoise
+from harness.records import FEWEST_DF as FEWEST_DF
 
 Array = NDArray[np.float64]
 Index = NDArray[np.intp]
 
 NO_NOISE = 1e-12
 """An sd below this share of the losses' size is rounding, not noise."""
-PRIOR_DF = 4.0
-"""Weight of the pooled variance in a squeezed one."""
-FEWEST_DF = 3.0
-"""Below this many residual degrees of freedom no verdict is given."""
 DF_ROUNDING = 1e-6
 
 
@@ -53,7 +46,7 @@ class Fit:
     """
 
     method: str
-    """``pooled``, ``squeezed`` or ``mixed``."""
+    """``pooled`` or ``mixed``."""
     n: Array
     """(A,) runs of each arm."""
     means: Array
@@ -71,8 +64,6 @@ class Fit:
     var_resid: float
     df_resid: float
     """N - A: runs left over for the variance."""
-    own: OwnNoise | None = None
-    """What each contrast's own runs say of its noise; None: all contrasts share one variance."""
 
     @property
     def sd_total(self) -> float:
@@ -95,8 +86,7 @@ class Fit:
         """
         L = np.atleast_2d(np.asarray(weights, dtype=float))
         cov = L @ self.cov @ L.T
-        found = self._judge(L @ self.means, cov, _quadratic(L, self.cov_model), self._slopes(L))
-        return found if self.own is None else self.own.adjust(found, L, self)
+        return self._judge(L @ self.means, cov, _quadratic(L, self.cov_model), self._slopes(L))
 
     def against_baseline(self) -> Contrasts:
         """Judge every arm minus the first one: (T,) contrasts."""
@@ -111,8 +101,6 @@ class Fit:
         with np.errstate(divide="ignore", invalid="ignore"):
             df = np.where(spread > 0, 2 * variance**2 / spread, 0.0)
             correlation = np.clip(cov / np.outer(se, se), -1.0, 1.0)
-        if self.method == "squeezed":
-            df = np.clip(df, min(FEWEST_DF, self.df_resid), self.df_resid)
         return Contrasts(estimate, se, df, np.nan_to_num(correlation, nan=0.5))
 
 
@@ -172,30 +160,6 @@ def fit_pooled(loss: ArrayLike, arm: ArrayLike) -> Fit:
     cov = np.diag(variance / n)
     W = np.array([[2 * variance**2 / df if df > 0 else 0.0]])
     return Fit("pooled", n, means, cov, cov, (1 / n,), W, 0.0, variance, df)
-
-
-def fit_squeezed(loss: ArrayLike, arm: ArrayLike) -> Fit:
-    """Fit one-way means with a variance for each arm, squeezed towards the pooled one.
-
-    ``(d_t * s2_t + 4 * s2_pooled) / (d_t + 4)`` with ``d_t = n_t - 1``. All of them contain the
-    pooled one, so their covariance is that of one set of sums of squares; no contrast has more
-    degrees of freedom than the pooled variance.
-
-    Parameters
-    ----------
-    loss, arm
-        As in `fit_pooled`.
-    """
-    pooled = fit_pooled(loss, arm)
-    y, index = np.asarray(loss, dtype=float), np.asarray(arm, dtype=np.intp)
-    n, means, ss = sums_of_squares(y, index, len(pooled.n))
-    squeezed = (ss + PRIOR_DF * pooled.var_resid) / (n - 1 + PRIOR_DF)
-    of_ss = np.eye(len(n)) + PRIOR_DF / max(pooled.df_resid, 1e-9)
-    of_ss /= (n - 1 + PRIOR_DF)[:, None]
-    W = (of_ss * 2 * (n - 1) * squeezed**2) @ of_ss.T
-    cov = np.diag(squeezed / n)
-    gradients = tuple(row / n for row in np.eye(len(n)))
-    return Fit("squeezed", n, means, cov, cov, gradients, W, 0.0, pooled.var_resid, pooled.df_resid)
 
 
 def _quadratic(L: Array, matrix: Array) -> Array:

@@ -9,8 +9,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from analysis.stats.linear import Array
-from analysis.stats.max_t import all_pairs
-from analysis.stats.moderated import Averaged, Model
+from analysis.stats.moderated.max_t import all_pairs
+from analysis.stats.moderated.model import Averaged, Model
 
 Ranks = NDArray[np.intp]
 

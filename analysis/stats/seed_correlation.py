@@ -38,12 +38,8 @@ def pairing_df(arm: Index, seed: Index) -> int:
     """Return what is left of N runs beyond the arms and the seeds: N - rank[X Z].
 
     Without it, nothing tells the seeds' noise from the rest. The rank is the number of arms and
-    seeds less that of the groups which shared seeds join.
-
-    Parameters
-    ----------
-    arm, seed
-        (N,) integers from 0 without gaps.
+    seeds less that of the groups which shared seeds join. `arm` and `seed` are integers from 0
+    without gaps.
 
     Examples
     --------
@@ -101,20 +97,8 @@ def seed_correlation(
     """Return var_init / (var_init + var_resid) with its exact interval.
 
     Harville and Fenech (1985), Biometrics 41:137: exact for unbalanced designs, and the usual F
-    interval of the intraclass correlation for balanced ones.
-
-    Parameters
-    ----------
-    loss
-        (N,) nats per token.
-    arm, seed
-        (N,) integers from 0.
-    confidence
-        Of the interval.
-
-    Returns
-    -------
-    None where no seed has two runs, nothing is left for the residual, or seeds are too many.
+    interval of the intraclass correlation for balanced ones. None where no seed has two runs,
+    nothing is left for the residual, or seeds are too many. `arm` and `seed` are integers from 0.
     """
     y = np.asarray(loss, dtype=float)
     arms, seeds = np.asarray(arm, dtype=np.intp), np.asarray(seed, dtype=np.intp)
@@ -128,57 +112,51 @@ def seed_correlation(
     size, vectors = np.linalg.eigh(C)
     kept = size > 1e-9 * size.max() if size.max() > 0 else size > 0
     size = size[kept]
-    u2 = (vectors.T[kept] @ sums(seeds, y - means[arms], n_seeds)) ** 2 / size
+    squares = (vectors.T[kept] @ sums(seeds, y - means[arms], n_seeds)) ** 2 / size
     df1, df2 = float(len(size)), float(len(y) - n_arms - len(size))
-    residual = float(ss.sum() - u2.sum())
+    residual = float(ss.sum() - squares.sum())
     if df1 < 1 or df2 < 1 or residual <= 1e-13 * float(ss.sum()):
         return None
-    n_pairs = int(counts[1:, counts[0] > 0].sum())
-    return _solve(u2 / (residual / df2), size, df2, 1 - confidence, (n_seeds, len(y), n_pairs))
+    seeds_part = _Seeds(squares / (residual / df2), size)
+    ends = special.fdtri(df1, df2, [1 - (1 - confidence) / 2, (1 - confidence) / 2])
+    estimate, low, high = (seeds_part.correlation_where(F) for F in (1.0, *ends))
+    F = seeds_part.F(0.0)
+    p, n_pairs = float(special.fdtrc(df1, df2, F)), int(counts[1:, counts[0] > 0].sum())
+    return Correlation(estimate, low, high, F, p, n_seeds, len(y), n_pairs)
 
 
-def _solve(
-    scaled: Array, size: Array, df2: float, alpha: float, counts: tuple[int, int, int]
-) -> Correlation:
-    """Invert F; `scaled` are the seeds' squares in units of the residual variance."""
-    df1 = float(len(size))
-    lowest = -1 / float(size.max())
+@dataclass(frozen=True, slots=True)
+class _Seeds:
+    """The seeds' part of the losses, split into independent squares.
 
-    def f_at(ratio: float) -> float:
-        return float((scaled / (1 + ratio * size)).sum() / df1)
+    A square's expectation is 1 + ratio * size, ratio being var_init / var_resid.
+    """
 
-    def ratio_where(target: float) -> float:
-        low, high = lowest * (1 - 1e-9), 1.0
-        if f_at(low) <= target:
-            return low
-        while f_at(high) > target:
-            high *= 4
-        return find_root(lambda ratio: f_at(ratio) - target, low, high)
+    squares: Array
+    """In units of the residual variance."""
+    size: Array
 
-    upper = float(special.fdtri(df1, df2, 1 - alpha / 2))
-    lower = float(special.fdtri(df1, df2, alpha / 2))
-    F = f_at(0.0)
-    ratios = (ratio_where(1.0), ratio_where(upper), ratio_where(lower))
-    estimate, ci_low, ci_high = (max(r / (1 + r), -1.0) for r in ratios)
-    p = float(special.fdtrc(df1, df2, F))
-    return Correlation(estimate, ci_low, ci_high, F, p, *counts)
+    def F(self, ratio: float) -> float:  # noqa: N802 - the statistic's name
+        """Return between over residual, were this the ratio of variances."""
+        return float((self.squares / (1 + ratio * self.size)).mean())
+
+    def correlation_where(self, target: float) -> float:
+        """Return the correlation at which F is `target`."""
+        low, high = (1e-9 - 1) / float(self.size.max()), 1.0
+        if self.F(low) <= target:
+            ratio = low
+        else:
+            while self.F(high) > target:
+                high *= 4
+            ratio = find_root(lambda ratio: self.F(ratio) - target, low, high)
+        return max(ratio / (1 + ratio), -1.0)
 
 
 def arm_correlations(runs: pd.DataFrame, baseline: str, confidence: float = 0.95) -> pd.DataFrame:
     """Return each arm's correlation with the baseline over their shared initialisation seeds.
 
-    Parameters
-    ----------
-    runs
-        Complete runs with columns ``arm``, ``init_seed`` and ``loss``.
-    baseline
-        The arm compared with.
-    confidence
-        Of the intervals, by Fisher's z; NaN below 4 shared seeds.
-
-    Returns
-    -------
-    Columns arm, n_shared, correlation, ci_low, ci_high.
+    Columns arm, n_shared, correlation, ci_low, ci_high; intervals by Fisher's z, NaN below 4 shared
+    seeds.
     """
     columns = ["arm", "n_shared", "correlation", "ci_low", "ci_high"]
     if "init_seed" not in runs:

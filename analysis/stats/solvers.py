@@ -22,19 +22,9 @@ CLOSE = 1e-8
 def find_root(
     function: Callable[[float], float], low: float, high: float, *, tolerance: float = 1e-11
 ) -> float:
-    """Return a zero of `function` between `low` and `high`, by Ridders' method.
+    """Return a zero of a continuous function between `low` and `high`, by Ridders' method.
 
-    Parameters
-    ----------
-    function
-        Continuous, of opposite signs at `low` and `high`.
-    tolerance
-        Of the root, relative to its size.
-
-    Raises
-    ------
-    ValueError
-        The signs at both ends are equal.
+    Its signs at both ends must differ; `tolerance` is relative to the size of the root.
     """
     f_low, f_high = function(low), function(high)
     if f_low == 0 or f_high == 0:

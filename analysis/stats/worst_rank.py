@@ -53,7 +53,7 @@ def worst_rank(
 
     >>> found = worst_rank([3.5, 3.6, 3.6], [3.7, 3.7, 3.8, 3.9, 3.7], (2, 0))
     >>> round(found.lead, 2), round(found.p, 2)
-    (0.6, 0.63)
+    (0.6, 0.67)
     """
     sign = -1.0 if higher_is_better else 1.0
     kept = [sign * np.asarray(x, dtype=float) for x in (arm, baseline)]

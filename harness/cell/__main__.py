@@ -1,4 +1,4 @@
-"""Run or resume one frozen cell: ``python -m harness.cell runs/STUDY/ARM/CELL``.
+"""Run or resume one frozen cell.
 
 Whatever happens to a cell is in its record: complete, diverged, preempted, or failed with the
 error. All randomness follows from the seeds and the step, so a resumed cell ends with the weights
@@ -7,32 +7,34 @@ of an undisturbed one.
 
 from __future__ import annotations
 
+import argparse
 import os
 import sys
 from pathlib import Path
 
-from harness.cell.train import report
-from harness.engine.distributed import World
-from harness.records import (
-    CONFIG_FILE,
-)
-
-UNCHECKED = "--unchecked"
-"""Train a cell that another version froze, as its second run by the analysis may be."""
+from harness.cell.console import EXIT_REFUSED, say
+from harness.cell.freeze import load_frozen
+from harness.cell.start import UNCHECKED, one_of_several, start_cell
+from harness.records import CONFIG_FILE
+from harness.records.cell import Cell
 
 
 def main() -> None:
     """Run the frozen cell named on the command line."""
-    words, checked = [w for w in sys.argv[1:] if w != UNCHECKED], UNCHECKED not in sys.argv
-    if len(words) != 1 or words[0].startswith("-"):
-        print(__doc__, file=sys.stderr)
-        sys.exit(0 if words in (["-h"], ["--help"]) else 2)
-    folder = Path(words[0])
-    if not (folder / CONFIG_FILE).exists():
-        print(f"error: {folder} holds no {CONFIG_FILE}: name a cell's folder", file=sys.stderr)
-        sys.exit(2)
-    code = report(folder, checked=checked)
-    if code and World().size > 1:  # the others may wait for this one, and cleaning up for them
+    parser = argparse.ArgumentParser(
+        prog="python -m harness.cell",
+        description=__doc__,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    parser.add_argument("folder", type=Path, help="the cell's folder: runs/STUDY/ARM/CELL")
+    parser.add_argument(UNCHECKED, action="store_true", help="train what another version froze")
+    options = parser.parse_args()
+    if not Cell(options.folder).config_file.exists():
+        say(f"error: {options.folder} holds no {CONFIG_FILE}: name a cell's folder")
+        sys.exit(EXIT_REFUSED)
+    n_devices = load_frozen(options.folder).hardware.n_devices
+    code = start_cell(options.folder, n_devices, checked=not options.unchecked)
+    if code and one_of_several():  # the others may wait for this one, and cleaning up for them
         sys.stdout.flush()
         sys.stderr.flush()
         os._exit(code)

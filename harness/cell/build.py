@@ -13,7 +13,7 @@ from harness.cell import provenance
 from harness.cell.freeze import version
 from harness.cell.lock import Lock, NoLock
 from harness.cell.sources import source_hashes
-from harness.config import Config, baseline_model, recipe
+from harness.config import Config, recipe, stack_of
 from harness.data.corpus import Corpus
 from harness.engine.batches import Batches
 from harness.engine.distributed import World
@@ -22,6 +22,7 @@ from harness.engine.randomness import initialise, parameter_hashes
 from harness.events import Events
 from harness.loop import Training, largest_micro_batch
 from harness.model import build, build_slot, count_parameters, slot_factory
+from harness.optim import settle_rates
 from harness.records import CONFIG_FILE, RunRecord, Seeds
 from harness.records.files import canonical_hash, now
 
@@ -41,47 +42,60 @@ class Setup:
     lock: Lock | NoLock
 
 
-def build_training(setup: Setup) -> Training:
-    """Build the model, its optimiser and its batches, and enter their fingerprints."""
-    config, record, world = setup.config, setup.record, setup.world
+def corpus_batches(config: Config, corpus: Corpus) -> Batches:
+    """Return the training batches that the cell's data seed draws from its corpus."""
+    seed = config.seeds.data if config.data.shuffle else None
+    tokens = corpus.tokens("train")
+    return Batches(tokens, config.model.block_size, config.train.batch_size, seed)
+
+
+def build_training(
+    config: Config, batches: Batches, device: torch.device, world: World
+) -> Training:
+    """Build the model with its initial weights, its optimiser and all else that the loop needs."""
     model = build(config.model)
     initialise(model, config.seeds.init)
     events = Events(config.interventions)
     events.model_built(model, config.seeds.init)
-    record.n_params = count_parameters(model)
-    record.fingerprints.init = parameter_hashes(model)
-    log.info(_pairing(config, record.fingerprints.init))
-    model.to(setup.device)
-    data_seed = config.seeds.data if config.data.shuffle else None
-    batches = Batches(
-        setup.corpus.tokens("train"), config.model.block_size, config.train.batch_size, data_seed
-    )
-    record.fingerprints.data_shuffled = config.data.shuffle
-    record.fingerprints.data_order = batches.fingerprint(config.n_steps)
-    micro_batch = largest_micro_batch(
-        config.train.batch_size // world.size, config.hardware.micro_batch
-    )
-    record.provenance.micro_batch = micro_batch
+    model.to(device)
+    optimizer = build_slot(config.optim.optimizer, model, config.optim)
+    settle_rates(optimizer, config.optim.lr)
+    share = config.train.batch_size // world.size
     return Training(
         config=config,
         model=model,
         forward=torch.compile(model) if config.hardware.compile else model,  # type: ignore[arg-type]
-        optimizer=build_slot(config.optim.optimizer, model, config.optim),
+        optimizer=optimizer,
         schedule=slot_factory(config.schedule),
-        precision=Precision(config.precision, setup.device),
+        precision=Precision(config.precision, device),
         events=events,
         batches=batches,
-        device=setup.device,
+        device=device,
         world=world,
-        micro_batch=micro_batch,
+        micro_batch=largest_micro_batch(share, config.hardware.micro_batch),
     )
+
+
+def start_training(setup: Setup) -> Training:
+    """Build the cell's training, and enter into its record what it starts from."""
+    config, record = setup.config, setup.record
+    batches = corpus_batches(config, setup.corpus)
+    training = build_training(config, batches, setup.device, setup.world)
+    record.n_params = count_parameters(training.model)
+    record.provenance.micro_batch = training.micro_batch
+    prints = record.fingerprints
+    prints.init = parameter_hashes(training.model)
+    prints.data_shuffled = config.data.shuffle
+    prints.data_order = batches.fingerprint(config.n_steps)
+    log.info(_pairing(config, prints.init))
+    return training
 
 
 def _pairing(config: Config, ours: dict[str, str]) -> str:
     """Say how many tensors start out as the baseline's with the same init seed."""
     if not config.interventions:
         return f"init: {len(ours)} tensors from seed {config.seeds.init}"
-    baseline = build(baseline_model(config))
+    baseline = build(stack_of(config, ()).model)
     initialise(baseline, config.seeds.init)
     theirs = parameter_hashes(baseline)
     shared = sum(theirs.get(name) == value for name, value in ours.items())

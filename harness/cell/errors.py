@@ -2,57 +2,58 @@
 
 from __future__ import annotations
 
-import re
+import inspect
 import traceback
-from collections.abc import Iterable
+from collections.abc import Collection, Iterator
+from functools import partial
 from pathlib import Path
+from types import FrameType
+from typing import Any
 
-from harness.cell.sources import kept_files, origin, parse
+from harness.cell.sources import kept_files
 from harness.engine.memory import out_of_memory
+from harness.records import RunRecord, Status
 
 
-def failure(error: BaseException, folder: Path) -> str:
-    """Return what went wrong in a cell and, if its own code raised it, which line to fix."""
-    while error.__cause__ is not None and _raised_in(error).startswith("hydra."):
-        error = error.__cause__  # what went wrong in a target
-    text, line = f"{type(error).__name__}: {error}", _own_line(error, folder)
-    return f"{text}; fix {line} and run it again" if line and not out_of_memory(error) else text
-
-
-def _raised_in(error: BaseException) -> str:
-    frames = [frame for frame, _ in traceback.walk_tb(error.__traceback__)]
-    return str(frames[-1].f_globals.get("__name__")) if frames else ""
-
-
-def line_to_fix(text: str) -> str:
-    """Return the line of own code that a `failure` names, empty if it names none."""
-    found = re.search(r"; fix (.+:\d+) and run it again$", text)
-    return found[1] if found else ""
-
-
-def _own_line(error: BaseException, folder: Path) -> str:
-    """Return the last line of the cell's own code that an error passed, as FILE:LINE.
+def enter_failure(record: RunRecord, error: BaseException, folder: Path) -> None:
+    """Enter into a cell's record what went wrong and, if its own code raised it, the line to fix.
 
     Of code that was edited since it was frozen, no line: the next cell has another.
     """
-    own = kept_files(folder)
-    lines = [
-        f"{frame.f_code.co_filename}:{number}"
-        for frame, number in traceback.walk_tb(error.__traceback__)
+    while error.__cause__ is not None and _raised_by_hydra(error):
+        error = error.__cause__  # what went wrong in a target
+    record.status = Status.FAILED
+    record.error = f"{type(error).__name__}: {error}"
+    lines = [] if out_of_memory(error) else _own_lines(error, kept_files(folder))
+    if lines and not lines[-1][0].is_relative_to(folder.absolute()):
+        record.line_to_fix = "{}:{}".format(*lines[-1])
+        record.error += f"; fix {record.line_to_fix} and run it again"
+
+
+def _raised_by_hydra(error: BaseException) -> bool:
+    frames = [frame for frame, _ in traceback.walk_tb(error.__traceback__)]
+    return bool(frames) and str(frames[-1].f_globals.get("__name__")).startswith("hydra.")
+
+
+def _own_lines(error: BaseException, own: Collection[str]) -> list[tuple[Path, int]]:
+    """Return the lines of own code that an error passed, or of what was called wrongly."""
+    frames = list(traceback.walk_tb(error.__traceback__))
+    passed = [
+        (Path(frame.f_code.co_filename), number)
+        for frame, number in frames
         if frame.f_globals.get("__name__") in own
     ]
-    line = lines[-1] if lines else _definition(error, own)
-    return "" if line.startswith(str(folder.absolute())) else line
+    if frames and not passed and isinstance(error, TypeError):
+        return list(_called_by(frames[-1][0], own))
+    return passed
 
 
-def _definition(error: BaseException, own: Iterable[str]) -> str:
-    """Return where own code defines what was called with other arguments than it takes."""
-    called = re.match(r"(\w+)[\w.]*\(\) (takes|missing|got) ", str(error))
-    if called is None or not isinstance(error, TypeError):
-        return ""
-    for module in own:
-        if file := origin(module):
-            for node in parse(file, module).body:
-                if getattr(node, "name", "") == called[1]:
-                    return f"{file}:{node.lineno}"
-    return ""
+def _called_by(frame: FrameType, own: Collection[str]) -> Iterator[tuple[Path, int]]:
+    """Yield where own code defines what a frame may have called: its arguments did not fit."""
+    for value in frame.f_locals.values():
+        function: Any = value.func if isinstance(value, partial) else value
+        if getattr(function, "__module__", None) in own:
+            function = function.__init__ if inspect.isclass(function) else function
+            code = getattr(function, "__code__", None)
+            if code is not None:
+                yield Path(code.co_filename), code.co_firstlineno

@@ -2,44 +2,34 @@
 
 from __future__ import annotations
 
-from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
-from omegaconf import OmegaConf
-
 from harness.cell.lock import living_owner
 from harness.cell.sources import keep_sources, source_hashes
-from harness.config import Config, ConfigError, plain, scientific
+from harness.config import Config, ConfigError, scientific
+from harness.config.frozen import read_config, to_yaml
 from harness.data.corpus import Corpus, ensure_prepared
 from harness.records import (
     CONFIG_FILE,
+    FINISHED,
     METRICS_FILE,
     RECORD_FILE,
     SAMPLES_FILE,
     TEST_DOCUMENTS_FILE,
     TEST_LOSSES_FILE,
-    RunRecord,
     Status,
-    read_record,
 )
+from harness.records.cell import Cell
 from harness.records.files import canonical_hash, write_atomic
-
-FINISHED = (Status.COMPLETE, Status.DIVERGED)
 
 
 def locate(config: Config) -> Path:
     """Hold a cell against its data and return its folder, ``runs/STUDY/ARM/CELL``; write nothing.
 
     The cell's identity includes the hash of its corpus (which is prepared, if it is the built-in
-    one) and of the files that define its own ``_target_``s.
-
-    Raises
-    ------
-    ConfigError
-        The corpus is too small for this config, or a cell to overwrite is being run.
-    DataError
-        The corpus is missing or damaged.
+    one) and of the files that define its own ``_target_``s. `ConfigError` where the corpus is too
+    small, or a cell to overwrite is being run; `DataError` where the corpus is missing or damaged.
     """
     sources = source_hashes(config)
     corpus = ensure_prepared(config.data, Path(config.data_dir))
@@ -54,10 +44,7 @@ def locate(config: Config) -> Path:
 def freeze(config: Config, folder: Path | None = None) -> Path:
     """Write the cell's ``config.yaml`` into its `folder`, `locate`'s, and return that.
 
-    Raises
-    ------
-    ConfigError
-        As `locate`, or the folder cannot be written.
+    `ConfigError` as from `locate`, or where the folder cannot be written.
     """
     folder = folder or locate(config)
     if config.overwrite:
@@ -90,13 +77,7 @@ def _identity(config: Config, corpus: Corpus, sources: dict[str, str]) -> dict[s
 
 
 def check_identity(config: Config, corpus: Corpus, folder: Path) -> None:
-    """Refuse a frozen cell that would train something else than its name stands for.
-
-    Raises
-    ------
-    ConfigError
-        Its config was edited, its corpus prepared anew, or it was frozen by another version.
-    """
+    """Refuse (`ConfigError`) a frozen cell that would train something else than its name says."""
     if _name(config, corpus, source_hashes(config, folder)) != folder.name:
         raise ConfigError(
             f"{folder} would not train what it was frozen for: its {CONFIG_FILE}, its sources or "
@@ -111,14 +92,12 @@ def _write(folder: Path, config: Config) -> None:
     The science is the same, or it would be another cell: what a cell that has not begun takes
     over from the newest command is how it is run and watched.
     """
-    path = folder / CONFIG_FILE
-    if path.exists() and living_owner(folder):  # about to begin
-        return
-    if path.exists() and (folder / RECORD_FILE).exists():
-        record = read_record(folder)
-        if record.status in FINISHED:
+    cell = Cell(folder)
+    if cell.config_file.exists():
+        record = cell.record()
+        if living_owner(folder) or (record and record.status in FINISHED):
             return
-        if record.status is not Status.FAILED:
+        if record and record.status is not Status.FAILED:
             frozen = load_frozen(folder)
             frozen.data_dir, frozen.runs_dir = config.data_dir, config.runs_dir
             config = frozen
@@ -129,7 +108,7 @@ def _write(folder: Path, config: Config) -> None:
 def write_config(folder: Path, config: Config) -> None:
     """Write ``config.yaml`` if it says anything else."""
     path = folder / CONFIG_FILE
-    text = OmegaConf.to_yaml(OmegaConf.create(plain(asdict(config))))
+    text = to_yaml(config)
     if not path.exists() or path.read_text(encoding="utf-8") != text:
         write_atomic(path, text)
 
@@ -154,9 +133,7 @@ def check_fits(config: Config, corpus: Corpus) -> None:
 
 def load_frozen(folder: Path) -> Config:
     """Read the config of a frozen cell."""
-    frozen = OmegaConf.merge(OmegaConf.structured(Config), OmegaConf.load(folder / CONFIG_FILE))
-    config: Config = OmegaConf.to_object(frozen)  # type: ignore[assignment]
-    return config
+    return read_config(folder / CONFIG_FILE)
 
 
 def _forget(folder: Path) -> None:
@@ -165,21 +142,3 @@ def _forget(folder: Path) -> None:
     names = ("checkpoints/*", METRICS_FILE, SAMPLES_FILE, *tested, RECORD_FILE)
     for path in [path for name in (CONFIG_FILE, *names) for path in folder.glob(name)]:
         path.unlink()
-
-
-def finished_record(folder: Path) -> RunRecord | None:
-    """Return the record of a cell that has its result already."""
-    if not (folder / RECORD_FILE).exists():
-        return None
-    record = read_record(folder)
-    return record if record.status in FINISHED else None
-
-
-def describe(record: RunRecord, folder: Path) -> str:
-    """Return one line on how a cell ended."""
-    name = f"{record.arm} (init {record.seeds.init}, cell {record.cell})"
-    if record.status is Status.COMPLETE and record.losses.test is not None:
-        text = f"test loss {record.losses.test:.4f} after {record.tokens:,} tokens"
-    else:
-        text = record.error or f"step {record.step} of {record.n_steps}"
-    return f"{record.status.value}: {name}: {text}; {folder}"

@@ -1,13 +1,13 @@
 """One process per cell, on any number of machines that share the folder.
 
-The owner touches ``lock.json`` every few seconds. A lock that has not been touched for a minute,
-or whose process on this very machine is gone, is taken over. An owner that was held up for so long
-looks before it writes, and leaves everything to the new one.
+The owner holds an flock on ``lock.json`` and touches the file every few seconds. A lock that has
+not been touched for a minute is taken over; at once if it was taken on this machine and nobody
+holds its flock any more, for the kernel drops that however a process ends. An owner that was held
+up for so long looks before it writes, and leaves everything to the new one.
 """
 
 from __future__ import annotations
 
-import fcntl
 import json
 import os
 import socket
@@ -15,11 +15,11 @@ import threading
 import time
 import uuid
 from collections.abc import Iterator
-from contextlib import contextmanager, suppress
+from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
-from harness.records.files import write_atomic
+from harness.records.files import flocked
 
 LOCK_FILE = "lock.json"
 HEARTBEAT_SECONDS = 5.0
@@ -45,13 +45,7 @@ class Lock:
         self._thread.start()
 
     def check(self) -> None:
-        """Look at the lock before something is written.
-
-        Raises
-        ------
-        LockLost
-            It is no longer ours.
-        """
+        """Look at the lock before something is written; `LockLost` if it is no longer ours."""
         with suppress(OSError):  # a hiccup of the file system: the next look comes soon
             self.lost = self.lost or _read(self.path).get("token") != self.token
         if self.lost:
@@ -90,25 +84,30 @@ NO_LOCK = NoLock()
 
 @contextmanager
 def locked(folder: Path) -> Iterator[Lock]:
-    """Hold the cell's lock.
-
-    Raises
-    ------
-    CellBusy
-        A living process holds it.
-    """
-    path = folder / LOCK_FILE
-    token = uuid.uuid4().hex
-    with _guard(folder):
-        if (owner := living_owner(folder)) is not None:
-            raise CellBusy(f"{folder.parent.name} {folder.name} is being run by {owner}")
-        content = {**_here(), "pid": os.getpid(), "token": token}
-        write_atomic(path, json.dumps(content))
-    lock = Lock(path, token)
-    try:
+    """Hold the cell's lock; `CellBusy` if a living process holds it."""
+    path, token = folder / LOCK_FILE, uuid.uuid4().hex
+    with ExitStack() as held:
+        with _guard(folder):
+            if (owner := living_owner(folder)) is not None:
+                raise CellBusy(f"{folder.parent.name} {folder.name} is being run by {owner}")
+            held.enter_context(_taken(path, token))
+        lock = Lock(path, token)
+        held.callback(lock.release)
         yield lock
+
+
+@contextmanager
+def _taken(path: Path, token: str) -> Iterator[None]:
+    """Put a new lock in place, with its flock held: a silent owner keeps that of the old file."""
+    new = path.with_name(f".{path.name}.{token}")
+    try:
+        content = {"host": socket.gethostname(), "pid": os.getpid(), "token": token}
+        new.write_text(json.dumps(content), encoding="utf-8")
+        with flocked(new):
+            new.replace(path)
+            yield
     finally:
-        lock.release()
+        new.unlink(missing_ok=True)
 
 
 def living_owner(folder: Path) -> str | None:
@@ -117,8 +116,7 @@ def living_owner(folder: Path) -> str | None:
     if not path.exists():
         return None
     held = _read(path)
-    ours = all(held.get(name, value) == value for name, value in _here().items())
-    if ours and "pid" in held and not _alive(held["pid"]):
+    if held.get("host") == socket.gethostname() and not _is_flocked(path):
         return None
     age = _age(path)
     if age < -HEARTBEAT_SECONDS:  # a living owner sets it ahead again, a dead one's ages from now
@@ -129,32 +127,15 @@ def living_owner(folder: Path) -> str | None:
     return f"{held.get('host', 'somebody')}:{held.get('pid', 'unknown')}"
 
 
-def _here() -> dict[str, str]:
-    """Return what two processes share if they see each other's ids: host, boot, namespace."""
-    found = {"host": socket.gethostname()}
-    with suppress(OSError):  # Linux only
-        found["boot"] = Path("/proc/sys/kernel/random/boot_id").read_text(encoding="utf-8").strip()
-        found["processes"] = str(Path("/proc/self/ns/pid").readlink())
-    return found
-
-
-def _alive(pid: int) -> bool:
-    """Tell whether a process of this machine lives; a zombie does not."""
+def _is_flocked(path: Path) -> bool:
+    """Tell whether a process holds the lock's flock; where that cannot be told, perhaps."""
     try:
-        state = Path(f"/proc/{pid}/stat").read_text(encoding="utf-8").rpartition(")")[2].split()[0]
-    except OSError:
-        return Path("/proc").exists() is False and _signalled(pid)
-    return state != "Z"
-
-
-def _signalled(pid: int) -> bool:
-    try:
-        os.kill(pid, 0)
-    except ProcessLookupError:
+        with flocked(path, shared=True, wait=False):  # two who look do not see each other
+            return False
+    except FileNotFoundError:  # released meanwhile
         return False
-    except PermissionError:
+    except OSError:
         return True
-    return True
 
 
 def _age(path: Path) -> float:
@@ -185,7 +166,6 @@ def _read(path: Path) -> dict[str, Any]:
 
 @contextmanager
 def _guard(folder: Path) -> Iterator[None]:
-    """Let one process at a time look at the lock; the kernel frees it however we end."""
-    with (folder / ".lock.guard").open("w") as file:
-        fcntl.flock(file, fcntl.LOCK_EX)
+    """Let one process at a time look at the lock and take it."""
+    with flocked(folder / ".lock.guard"):
         yield

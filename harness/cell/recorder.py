@@ -10,8 +10,7 @@ import signal
 import threading
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager, suppress
-from pathlib import Path
+from contextlib import contextmanager
 from typing import Any
 
 import numpy as np
@@ -19,8 +18,7 @@ import torch
 from torch import Tensor
 
 from harness.cell.build import Setup
-from harness.cell.console import Progress
-from harness.cell.exits import ONE_REQUEST_SECONDS
+from harness.cell.console import ONE_REQUEST_SECONDS, Progress
 from harness.data.tokens import get_tokenizer
 from harness.engine import checkpoint
 from harness.engine.randomness import generator
@@ -28,7 +26,7 @@ from harness.evaluation import complete
 from harness.loop import Training, evaluate
 from harness.model import flops_per_token
 from harness.records import METRICS_FILE, SAMPLES_FILE, RunRecord, write_record
-from harness.records.files import write_atomic
+from harness.records.files import append_json_lines, read_json_lines, write_atomic
 from harness.tracking.live import Tracker
 
 log = logging.getLogger(__name__)
@@ -47,7 +45,7 @@ class Preempted(BaseException):
 
 
 @contextmanager
-def graceful_stop(journal: Journal) -> Iterator[None]:
+def graceful_stop(recorder: Recorder) -> Iterator[None]:
     """On a stop signal, finish the step, save and stop; a second one stops at once."""
     if threading.current_thread() is not threading.main_thread():
         yield
@@ -55,9 +53,9 @@ def graceful_stop(journal: Journal) -> Iterator[None]:
 
     def ask(number: int, _: object) -> None:
         now = time.monotonic()
-        if not journal.stop_requested:
-            journal.stop_requested, journal.asked_at = True, now
-        elif now > journal.asked_at + ONE_REQUEST_SECONDS:
+        if not recorder.stop_requested:
+            recorder.stop_requested, recorder.asked_at = True, now
+        elif now > recorder.asked_at + ONE_REQUEST_SECONDS:
             raise Preempted(f"stopped by a second {signal.Signals(number).name}")
 
     asked = [number for number in STOP_SIGNALS if signal.getsignal(number) is not signal.SIG_IGN]
@@ -69,8 +67,8 @@ def graceful_stop(journal: Journal) -> Iterator[None]:
             signal.signal(number, handler)
 
 
-class Journal:
-    """The loop's observer. Everything here is off the result's path: it reads, and writes files."""
+class Recorder:
+    """The loop's observer: it reads the training and writes files, and changes no result."""
 
     def __init__(self, setup: Setup, training: Training) -> None:
         self.folder, self.record, self.lock = setup.folder, setup.record, setup.lock
@@ -78,23 +76,23 @@ class Journal:
         self.is_main = training.world.is_main
         self.losses: list[Tensor] = []
         """Of the steps since the last logged one."""
+        self.stop_requested, self.asked_at = False, 0.0
         self._resume()
-        self.val_tokens = setup.corpus.tokens("val")
-        self.encoding = get_tokenizer(training.config.data.tokenizer)
         config, n_steps = training.config, training.config.n_steps
+        self.val_tokens = setup.corpus.tokens("val")
+        self.encoding = get_tokenizer(config.data.tokenizer)
         self.log_steps = evenly_spaced(config.log.n_points, n_steps)
         self.val_steps = evenly_spaced(config.eval.n_val, n_steps)
-        n_weights = config.checkpoint.n_weights
-        self.weights_steps = evenly_spaced(n_weights, n_steps)
-        chosen = config.sample.steps
+        self.weights_steps = evenly_spaced(config.checkpoint.n_weights, n_steps)
         self.sample_steps = (
-            evenly_spaced(config.sample.n_times, n_steps) if chosen is None else set(chosen)
+            evenly_spaced(config.sample.n_times, n_steps)
+            if config.sample.steps is None
+            else set(config.sample.steps)
         )
         self.clock = Stopwatch(self.record.cost.train_seconds, training.device)
         self.compiling = config.hardware.compile
         self.speed_since = (0.0, 0)
         """Seconds and step from which on the speed is measured."""
-        self.stop_requested, self.asked_at = False, 0.0
         if self.is_main:
             self.progress = Progress(self.record.arm, n_steps, training.step)
             self.tracker = Tracker(config, self.record, self.folder)
@@ -103,33 +101,32 @@ class Journal:
 
     def step_done(self, loss: Tensor, grad_norm: Tensor, lr: float) -> None:
         """Log, validate, sample and save where this step is due."""
-        step, config = self.training.step, self.training.config
+        step = self.training.step
         if self.compiling:  # in its first step, once more in every process
             loss.item()
             self.compiling, self.speed_since = False, (self.clock.seconds, step)
         self.losses.append(loss)
         if step in self.log_steps | self.val_steps:
-            metrics = self._measure(grad_norm, lr)
-            if step in self.val_steps:
-                metrics["val_loss"] = self.record.losses.val = self._val_loss()
-            if self.is_main:
-                self._append(METRICS_FILE, [metrics])
-                self.tracker.log(metrics)
-                self.progress.update(metrics)
+            self._log(grad_norm, lr)
         if self.is_main and step in self.sample_steps:
             self._sample()
         if self.is_main and step in self.weights_steps:
             with self.clock.paused():
                 self.lock.check()
                 checkpoint.save_weights(self.folder, step, self.training.model)
-        every, last = config.checkpoint.every_steps, step == config.n_steps
         if self.lock.lost:
             self.lock.check()
+        self._save_or_stop()
+
+    def _save_or_stop(self) -> None:
+        step, n_steps = self.training.step, self.training.config.n_steps
+        every = self.training.config.checkpoint.every_steps
+        due = every and (step % every == 0 or step == n_steps)  # testing the last may take minutes
         stop = self.training.world.any(self.stop_requested)
-        if stop or (every and (last or step % every == 0)):  # testing the last may take minutes
+        if stop or due:
             self.save()
         if stop:
-            raise Preempted(f"stopped at step {step} of {config.n_steps}: run it again to go on")
+            raise Preempted(f"stopped at step {step} of {n_steps}: run it again to go on")
 
     def save(self) -> None:
         """Write a checkpoint and bring the record up to it."""
@@ -163,7 +160,7 @@ class Journal:
         """Release the terminal and the tracker."""
         if self.is_main:
             self.progress.close()
-            self.tracker.finish(self.record)
+            self.tracker.finish()
 
     def _resume(self) -> None:
         """Go on from the newest checkpoint, if there is one."""
@@ -183,6 +180,15 @@ class Journal:
         since = self.speed_since if t.step > self.speed_since[1] else (0.0, 0)
         tokens = (t.step - since[1]) * t.config.tokens_per_step
         return round(tokens / max(seconds - since[0], 1e-9), 1)
+
+    def _log(self, grad_norm: Tensor, lr: float) -> None:
+        metrics = self._measure(grad_norm, lr)
+        if self.training.step in self.val_steps:
+            metrics["val_loss"] = self.record.losses.val = self._val_loss()
+        if self.is_main:
+            self._append(METRICS_FILE, [metrics])
+            self.tracker.log(metrics)
+            self.progress.update(metrics)
 
     def _measure(self, grad_norm: Tensor, lr: float) -> dict[str, Any]:
         t = self.training
@@ -212,34 +218,26 @@ class Journal:
         t, config = self.training, self.training.config
         with self.clock.paused():
             rows = []
+            tokens = t.step * config.tokens_per_step
             for i, prompt in enumerate(config.sample.prompts):
                 stream = generator(config.seeds.loop, "sample", t.step, i)
                 text = complete(t.model, self.encoding, prompt, config.sample, stream)
-                tokens = t.step * config.tokens_per_step
                 row = {"step": t.step, "tokens": tokens, "prompt": prompt, "completion": text}
                 rows.append(row)
             self._append(SAMPLES_FILE, rows)
-            self.tracker.samples(rows)
 
     def _append(self, name: str, rows: list[dict[str, Any]]) -> None:
         self.lock.check()
-        with (self.folder / name).open("a", encoding="utf-8") as file:
-            file.writelines(json.dumps(row) + "\n" for row in rows)
+        append_json_lines(self.folder / name, rows)
 
     def _truncate(self, name: str) -> None:
         """Drop what an interrupted try wrote after the step that this one resumes from."""
         path = self.folder / name
         if path.exists():
             self.lock.check()
-            kept = [row for row in rows_of(path) if row["step"] <= self.training.step]
+            rows = read_json_lines(path, skip_broken=True)
+            kept = [row for row in rows if row["step"] <= self.training.step]
             write_atomic(path, "".join(json.dumps(row) + "\n" for row in kept))
-
-
-def rows_of(path: Path) -> Iterator[dict[str, Any]]:
-    """Yield the lines of a JSON Lines file; a half-written one is left out."""
-    for line in path.read_text(encoding="utf-8", errors="replace").splitlines():
-        with suppress(json.JSONDecodeError):
-            yield json.loads(line)
 
 
 def fill_cost(record: RunRecord, training: Training) -> None:
@@ -263,34 +261,23 @@ class Stopwatch:
 
     def __init__(self, seconds: float, device: torch.device) -> None:
         self.device = device
-        self._before = seconds
-        self._since = time.perf_counter()
+        self._zero = time.perf_counter() - seconds
 
     @property
     def seconds(self) -> float:
         """Seconds so far."""
-        return self._before + time.perf_counter() - self._since
+        return time.perf_counter() - self._zero
 
-    def paused(self) -> _Pause:
-        """Return a context that does not count."""
-        return _Pause(self)
-
-    def skip(self, seconds: float) -> None:
-        """Take seconds back."""
-        self._since += seconds
-
-
-class _Pause:
-    def __init__(self, watch: Stopwatch) -> None:
-        self._watch = watch
-
-    def __enter__(self) -> None:
-        if self._watch.device.type == "cuda":  # what is still queued belongs to training
-            torch.cuda.synchronize(self._watch.device)
-        self._start = time.perf_counter()
-
-    def __exit__(self, *_: object) -> None:
-        self._watch.skip(time.perf_counter() - self._start)
+    @contextmanager
+    def paused(self) -> Iterator[None]:
+        """Do not count what happens in this context."""
+        if self.device.type == "cuda":  # what is still queued belongs to training
+            torch.cuda.synchronize(self.device)
+        start = time.perf_counter()
+        try:
+            yield
+        finally:
+            self._zero += time.perf_counter() - start
 
 
 def finite(value: float) -> float | None:

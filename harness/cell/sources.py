@@ -11,7 +11,8 @@ import ast
 import hashlib
 import sys
 import sysconfig
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from dataclasses import asdict
 from difflib import get_close_matches
 from functools import lru_cache
 from importlib.machinery import ModuleSpec, SourceFileLoader
@@ -32,12 +33,8 @@ def source_hashes(config: Config, folder: Path | None = None) -> dict[str, str]:
     """Return target -> hash of the files that define it, for every target outside the harness.
 
     The files are the target's module and, of code that is not installed, the modules beside it
-    that it imports; with a cell's `folder`, as that keeps them.
-
-    Raises
-    ------
-    ConfigError
-        No module of that name can be found, or it does not define the name.
+    that it imports; with a cell's `folder`, as that keeps them. `ConfigError` where no module of
+    that name can be found, or it does not define the name.
     """
     found = {}
     for target in sorted(_targets(config)):
@@ -99,20 +96,20 @@ class _Kept:
 
 
 def _targets(config: Config) -> set[str]:
-    model = config.model
-    slots = [model.norm, model.mlp, model.attention, model.position, model.head]
-    slots += [config.optim.optimizer, config.schedule]
-    slots += [card.fn for card in config.interventions.values() if card.fn]
-    return {target for slot in slots for target in _walk(slot)}
+    cards = [card.fn for card in config.interventions.values()]
+    parts = [asdict(config.model), asdict(config.optim), config.schedule, cards]
+    return set(_walk(parts))
 
 
-def _walk(node: Any) -> list[str]:
+def _walk(node: Any) -> Iterator[str]:
+    """Yield every ``_target_`` of nested mappings and lists."""
     if isinstance(node, dict):
-        own = [str(node["_target_"])] if "_target_" in node else []
-        return own + [target for value in node.values() for target in _walk(value)]
+        if "_target_" in node:
+            yield str(node["_target_"])
+        node = list(node.values())
     if isinstance(node, list):
-        return [target for value in node for target in _walk(value)]
-    return []
+        for value in node:
+            yield from _walk(value)
 
 
 def _files(target: str) -> dict[str, Path]:
@@ -139,19 +136,23 @@ def _files(target: str) -> dict[str, Path]:
 
 def _closure(target: str, find: Callable[[str], Path | None]) -> dict[str, Path]:
     """Return module -> file of a target and of all that it imports, as far as `find` has them."""
-    parts = target.split(".")
-    prefixes = [".".join(parts[:n]) for n in range(len(parts) - 1, 0, -1)]
-    waiting = [next((module for module in prefixes if find(module)), "")]
     found: dict[str, Path] = {}
+    waiting = [module for module in _prefixes(target) if find(module)][:1]
     while waiting:
         module = waiting.pop()
         file = find(module) if module else None
         if file is not None and module not in found and not module.startswith(OURS):
             found[module] = file
             inside = f"{module}.__init__" if file.name.endswith(PACKAGE_FILE) else module
-            packages = [module[:i] for i, c in enumerate(module) if c == "."]  # imported first
-            waiting += [*packages, *sorted(_imports(parse(file, target), inside))]
+            # the packages around a module are imported before it
+            waiting += [*_prefixes(module), *sorted(_imports(parse(file, target), inside))]
     return found
+
+
+def _prefixes(name: str) -> list[str]:
+    """Return the modules that a dotted name may be in, the innermost first."""
+    parts = name.split(".")
+    return [".".join(parts[:n]) for n in range(len(parts) - 1, 0, -1)]
 
 
 def kept_files(folder: Path) -> dict[str, Path]:
@@ -166,14 +167,13 @@ def _installed(path: Path) -> bool:
 
 
 def _locate(target: str) -> tuple[str, str]:
-    """Return the longest module prefix of a target, and the name that is wanted of it."""
-    parts = target.split(".")
-    for n in range(len(parts) - 1, 0, -1):
-        if _spec(".".join(parts[:n])) is not None:
-            return ".".join(parts[:n]), parts[n]
+    """Return the innermost module of a target, and the name that is wanted of it."""
+    for module in _prefixes(target):
+        if _spec(module) is not None:
+            return module, target.removeprefix(f"{module}.").split(".")[0]
     raise ConfigError(
-        f"_target_={target}: no module {parts[0]!r}; put it into {sys.path[0] or 'this folder'} "
-        "or a folder of PYTHONPATH"
+        f"_target_={target}: no module {target.split('.')[0]!r}; put it into "
+        f"{sys.path[0] or 'this folder'} or a folder of PYTHONPATH"
     )
 
 

@@ -12,17 +12,15 @@ from pathlib import Path
 import numpy as np
 import torch
 
+from harness.cell.build import build_training
 from harness.config import Autocast, Config
 from harness.engine.batches import Batches
 from harness.engine.devices import choose_device, settle_process
 from harness.engine.distributed import World
 from harness.engine.memory import out_of_memory
-from harness.engine.precision import Precision
 from harness.evaluation import sequence_losses
-from harness.events import Events
-from harness.loop import Training, accumulate_gradients
-from harness.model import build, build_slot, flops_per_token, slot_factory
-from harness.optim import clip_gradients
+from harness.loop import Training, accumulate_gradients, train_step
+from harness.model import flops_per_token
 
 N_TIMED = 3
 """Steps that are timed at least, after one that is not."""
@@ -46,7 +44,7 @@ class Trial:
     """FLOP/s of a large matrix product in the same number format, measured here."""
     memory_bytes: int
     first_step_seconds: float
-    """Compilation included."""
+    """With the compiler's."""
 
 
 def run(config: Config) -> Trial | None:
@@ -79,17 +77,12 @@ def limit_memory() -> None:
 
 def _measure(config: Config, device: torch.device) -> Trial:
     size = config.hardware.micro_batch or config.train.batch_size
-    n_micro = min(N_MICRO, config.train.batch_size // size)
-    start = time.perf_counter()
-    t = synthetic_training(config, device, size * n_micro)
-    _clock(device, lambda: _step(t))
-    first = time.perf_counter() - start
-    timed: list[tuple[float, float]] = []
-    until = time.perf_counter() + SECONDS_TIMED[device.type]
-    while len(timed) < N_TIMED or time.perf_counter() < until:
-        timed.append(_timed_step(t))
-    micro, rest = np.median(timed, axis=0)
-    step_seconds = micro / n_micro * (config.train.batch_size // size) + rest
+    n_micro = config.train.batch_size // size
+    n_timed = min(N_MICRO, n_micro)
+    t = synthetic_training(config, device, size * n_timed)
+    first = _clock(device, lambda: train_step(t, 0))
+    whole, micro = _timed_steps(t, n_timed)
+    step_seconds = whole + micro * (n_micro - n_timed)
     block_size, tokens = config.model.block_size, t.batches.tokens
     evaluation = _clock(device, lambda: sequence_losses(t.model, tokens, block_size, size, size))
     peak = matmul_flops(device, t.precision.dtype, config)
@@ -107,45 +100,25 @@ def _measure(config: Config, device: torch.device) -> Trial:
 def synthetic_training(config: Config, device: torch.device, batch_size: int) -> Training:
     """Return the config's training with `batch_size` random sequences a step."""
     config = replace(config, train=replace(config.train, batch_size=batch_size))
-    n_tokens = batch_size * config.model.block_size + 1
+    block_size = config.model.block_size
+    n_tokens = batch_size * block_size + 1
     tokens = np.random.default_rng(0).integers(config.model.vocab_size, size=n_tokens)
-    model = build(config.model)
-    events = Events(config.interventions)
-    events.model_built(model, config.seeds.init)
-    model.to(device).train()
-    compiled = torch.compile(model) if config.hardware.compile else model
-    return Training(
-        config=config,
-        model=model,
-        forward=compiled,  # type: ignore[arg-type]
-        optimizer=build_slot(config.optim.optimizer, model, config.optim),
-        schedule=slot_factory(config.schedule),
-        precision=Precision(config.precision, device),
-        events=events,
-        batches=Batches(tokens.astype(np.uint16), config.model.block_size, batch_size, None),
-        device=device,
-        world=World(),
-        micro_batch=config.hardware.micro_batch or batch_size,
-    )
+    batches = Batches(tokens.astype(np.uint16), block_size, batch_size, None)
+    training = build_training(config, batches, device, World())
+    training.model.train()
+    return training
 
 
-def _step(t: Training) -> None:
-    accumulate_gradients(t, 0)
-    _update(t)
-
-
-def _update(t: Training) -> None:
-    t.precision.unscale(t.optimizer)
-    t.events.gradients_ready(t.model, 0)
-    t.precision.step(t.optimizer, clip_gradients(t.model, t.config.optim.grad_clip))
-    t.optimizer.zero_grad(set_to_none=True)
-    t.events.step_done(t.model, 0)
-
-
-def _timed_step(t: Training) -> tuple[float, float]:
-    """Return seconds of the micro-batches and of the rest of a step."""
-    micro = _clock(t.device, lambda: accumulate_gradients(t, 0))
-    return micro, _clock(t.device, lambda: _update(t))
+def _timed_steps(t: Training, n_micro: int) -> tuple[float, float]:
+    """Return the seconds of a whole step, and of one of the `n_micro` micro-batches that it has."""
+    whole: list[float] = []
+    gradients: list[float] = []
+    until = time.perf_counter() + SECONDS_TIMED[t.device.type]
+    while len(whole) < N_TIMED or time.perf_counter() < until:
+        whole.append(_clock(t.device, lambda: train_step(t, 0)))
+        gradients.append(_clock(t.device, lambda: accumulate_gradients(t, 0)))
+        t.optimizer.zero_grad(set_to_none=True)
+    return float(np.median(whole)), float(np.median(gradients)) / n_micro
 
 
 def _clock(device: torch.device, function: Callable[[], object]) -> float:

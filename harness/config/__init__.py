@@ -8,9 +8,13 @@ No heavy import here: refusing a config must be quick.
 
 from __future__ import annotations
 
-from dataclasses import asdict, dataclass, field
+from collections.abc import Collection
+from copy import deepcopy
+from dataclasses import dataclass, field, fields
 from enum import Enum
 from typing import Any
+
+from omegaconf import II
 
 from harness.config.running import (
     Backend,
@@ -23,6 +27,7 @@ from harness.config.running import (
     WandbMode,
 )
 from harness.config.science import (
+    LATER,
     VOCAB_SIZE,
     Autocast,
     DataConfig,
@@ -37,9 +42,11 @@ from harness.config.science import (
     TrainConfig,
     slot,
 )
-from harness.config.study import BudgetConfig, CardConfig, Event, ReferenceConfig, StudyConfig
+from harness.config.study import BudgetConfig, CardConfig, Event, StudyConfig
+from harness.records.files import flatten, plain
 
 __all__ = [
+    "LATER",
     "VOCAB_SIZE",
     "Autocast",
     "Backend",
@@ -58,7 +65,6 @@ __all__ = [
     "ModelConfig",
     "OptimConfig",
     "PrecisionConfig",
-    "ReferenceConfig",
     "SampleConfig",
     "SeedsConfig",
     "Slot",
@@ -68,11 +74,9 @@ __all__ = [
     "TrackingConfig",
     "TrainConfig",
     "WandbMode",
-    "baseline_model",
-    "flatten",
-    "plain",
     "recipe",
     "scientific",
+    "stack_of",
 ]
 
 Flat = dict[str, Any]
@@ -94,8 +98,8 @@ class Config:
     data_dir: str = "data"
     overwrite: bool = False
     """Train again what is already complete."""
-    scale_name: str = "gpt2_small"
-    """Set by the scale, for messages."""
+    scale_name: str = II("hydra:runtime.choices.scale")
+    """The name of the scale's file."""
     seeds: SeedsConfig = field(default_factory=SeedsConfig)
     model: ModelConfig = field(default_factory=ModelConfig)
     data: DataConfig = field(default_factory=DataConfig)
@@ -110,7 +114,6 @@ class Config:
     checkpoint: CheckpointConfig = field(default_factory=CheckpointConfig)
     hardware: HardwareConfig = field(default_factory=HardwareConfig)
     tracking: TrackingConfig = field(default_factory=TrackingConfig)
-    reference: ReferenceConfig = field(default_factory=ReferenceConfig)
     interventions: dict[str, CardConfig] = field(default_factory=dict)
     changes: dict[str, Any] = field(default_factory=dict)
     """What the interventions change: dotted key -> [baseline's value, this arm's]. Filled in by
@@ -134,20 +137,18 @@ class Config:
         return "+".join(sorted(self.interventions)) or "baseline"
 
 
+_HASHED = ("seeds", "model", "train", "optim", "schedule", "precision")
+
+
 def scientific(config: Config, dataset_sha256: str) -> dict[str, Any]:
     """Return what can change a cell's numbers, as plain data: the cell id is its hash.
 
     Hardware, tracking, paths, logging and the wording of the cards are left out.
     """
-    raw = asdict(config)
-    hooks = {
-        name: {"event": card["event"], "fn": card["fn"]}
-        for name, card in raw["interventions"].items()
-    }
-    groups = ("seeds", "model", "train", "optim", "schedule", "precision")
-    kept: dict[str, Any] = {name: raw[name] for name in groups}
+    cards = config.interventions.items()
+    kept: dict[str, Any] = {name: _hashed(getattr(config, name)) for name in _HASHED}
     kept |= {
-        "interventions": hooks,
+        "interventions": {name: {"event": card.event, "fn": card.fn} for name, card in cards},
         "dataset": dataset_sha256,
         "shuffle": config.data.shuffle,
         "test_sequences": config.eval.test_sequences,
@@ -156,60 +157,52 @@ def scientific(config: Config, dataset_sha256: str) -> dict[str, Any]:
     return result
 
 
+def _hashed(group: Any) -> dict[str, Any]:
+    """Return a group's values without the fields marked `LATER` that have their default."""
+    if isinstance(group, dict):
+        return group
+    default = type(group)()
+    return {
+        item.name: getattr(group, item.name)
+        for item in fields(group)
+        if "later" not in item.metadata or getattr(group, item.name) != getattr(default, item.name)
+    }
+
+
 def recipe(config: Config, dataset_sha256: str) -> Flat:
     """Return the science that the arm's interventions are applied to: their changes undone.
 
     Cells of one arm that share it differ in seeds or in the arm itself. Seeds are left out, and so
     is what is None: that stands for a setting of the arm alone, too.
     """
-    science = scientific(config, dataset_sha256)
-    undone = {key: plain(value) for key, (value, _) in config.changes.items()}
+    science = scientific(stack_of(config, ()), dataset_sha256)
     groups = science.keys() - {"seeds", "interventions"}
     return {
         key: value
-        for key, value in (flatten(science) | undone).items()
+        for key, value in flatten(science).items()
         if key.split(".")[0] in groups and value is not None
     }
 
 
-def flatten(tree: dict[str, Any], prefix: str = "") -> Flat:
-    """Return nested mappings as one with dotted keys; lists are values."""
-    flat: Flat = {}
-    for key, value in tree.items():
-        path = f"{prefix}{key}"
-        if isinstance(value, dict) and value:
-            flat |= flatten(value, f"{path}.")
-        else:
-            flat[path] = value
-    return flat
+def stack_of(config: Config, names: Collection[str]) -> Config:
+    """Return a copy with these interventions alone; what only the others change is undone."""
+    smaller = deepcopy(config)
+    cards = smaller.interventions = {n: c for n, c in config.interventions.items() if n in names}
+    kept = {key: pair for card in cards.values() for key, pair in card.changes.items()}
+    for key, (baselines, _) in config.changes.items():
+        _set(smaller, key.split("."), kept[key][1] if key in kept else baselines)
+    smaller.changes = kept
+    return smaller
 
 
-def plain(value: Any) -> Any:
-    """Return nested mappings and lists with enum members as their names."""
-    if isinstance(value, Enum):
-        return value.name
-    if isinstance(value, dict):
-        return {str(key): plain(item) for key, item in value.items()}
-    if isinstance(value, list | tuple):
-        return [plain(item) for item in value]
-    return value
-
-
-def baseline_model(config: Config) -> ModelConfig:
-    """Return the baseline's model config: this arm's, with its changes undone."""
-    raw = asdict(config.model)
-    for key, (value, _) in config.changes.items():
-        group, _, name = key.partition(".")
-        if group == "model":
-            _set(raw, name.split("."), value)
-    return ModelConfig(**raw)
-
-
-def _set(tree: dict[str, Any], path: list[str], value: Any) -> None:
+def _set(node: Any, path: list[str], value: Any) -> None:
     *parents, last = path
     for name in parents:
-        tree = tree[name]
-    if value is None and parents:  # a slot's argument that the baseline does not have
-        tree.pop(last, None)
+        node = node[name] if isinstance(node, dict) else getattr(node, name)
+    if not isinstance(node, dict):
+        kind = type(getattr(node, last))
+        setattr(node, last, kind[value] if issubclass(kind, Enum) else value)
+    elif value is None:  # a slot's argument that the baseline does not have
+        node.pop(last, None)
     else:
-        tree[last] = value
+        node[last] = value

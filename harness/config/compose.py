@@ -1,14 +1,14 @@
 """The Hydra boundary: overrides in, one checked `Config` out. Nothing behind it sees a DictConfig.
 
-`resolve` also holds an arm against its baseline: what does each overlay change, do two of them
-disagree, does one touch what an intervention may not?
+An arm is composed once; its cells differ in their seeds alone. It is held against its baseline:
+see `harness.config.overlays`.
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from copy import deepcopy
-from dataclasses import dataclass
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, replace
 from functools import lru_cache
 from typing import Any
 
@@ -22,41 +22,32 @@ from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 from yaml import YAMLError
 
-from harness.config import VOCAB_SIZE, Config, ConfigError, Flat, Tokenizer, flatten
-from harness.config.messages import CONF_DIR, explain
+from harness.config import Config, ConfigError, Flat, doses
+from harness.config.frozen import SCHEMA
+from harness.config.messages import explain
+from harness.config.overlays import changes, check_agreement, check_effects
 from harness.config.validate import validate
+from harness.records.files import CONF_DIR, flatten
 
 CONFIG_NAME = "config"
-PROTECTED = ("data", "eval", "seeds", "hardware")
-"""What an intervention may touch only if its card declares it."""
-
 NOT_COMPARED = ("interventions", "changes", "study", "study_name")
 SEED_KEYS = ("seed", "seeds.init", "seeds.data", "seeds.loop")
 
 ConfigStore.instance().store(name="schema", node=Config)
-OmegaConf.register_new_resolver(
-    "vocab_size", lambda tokenizer: VOCAB_SIZE[Tokenizer(tokenizer).name], replace=True
-)
+doses.register()
 
 
 def load(overrides: Sequence[str] = ()) -> Config:
-    """Compose a config from outside Hydra's command line, as the other commands do.
-
-    Raises
-    ------
-    ConfigError
-        An unknown group, key or value; the message is one line.
-    """
+    """Compose a config from outside Hydra's command line, as the other commands do."""
     GlobalHydra.instance().clear()
-    _compose.cache_clear()
-    _Loader.flat.cache_clear()
-    _Loader.whole.cache_clear()
+    _composed.cache_clear()
+    _flat.cache_clear()
     with initialize_config_dir(str(CONF_DIR), version_base="1.3", job_name="harness"):
         return resolve((), overrides)
 
 
 def resolve(hydra_overrides: Sequence[str], overrides: Sequence[str]) -> Config:
-    """Compose and check one arm; needs an initialised Hydra.
+    """Compose and check one cell; needs an initialised Hydra.
 
     Parameters
     ----------
@@ -68,101 +59,98 @@ def resolve(hydra_overrides: Sequence[str], overrides: Sequence[str]) -> Config:
     Raises
     ------
     ConfigError
-        The composition fails, or an overlay breaks a rule.
+        The composition fails, or an overlay breaks a rule; the message is one line.
     """
-    loader = _Loader(tuple(hydra_overrides))
     names, rest = _split(overrides)
-    config = loader.config((*rest, _with(names)) if names else rest)
+    seeds = dict(pair for item in rest if (pair := _seed(item)))
+    others = tuple(item for item in rest if _seed(item) is None)
+    arm = _Arm(hydra=tuple(hydra_overrides), others=others, overlays=tuple(names))
+    with _in_one_line():
+        config: Config = OmegaConf.to_object(_composed(arm).with_seeds(seeds))  # type: ignore[assignment]
     validate(config)
     if sorted(names) != sorted(config.interventions):
         raise ConfigError(
             f"the overlays {names} carry cards for {sorted(config.interventions)}: "
             "each conf/intervention/NAME.yaml must carry exactly the card interventions.NAME"
         )
-    if not names:
-        return config
-    rest = tuple(item for item in rest if _seed(item) is None)
-    baseline = loader.flat(rest)
-    single = {name: _changes(baseline, loader.flat((*rest, _with([name])))) for name in names}
-    _check_effect(config, single)
-    _check_conflicts(
-        baseline, single, [loader.flat((*rest, _with(o))) for o in (names, names[::-1])]
-    )
-    config.changes = _changes(baseline, loader.flat((*rest, _with(names))))
+    if names:
+        _compare(config, arm)
     return config
 
 
+@dataclass(frozen=True, kw_only=True, slots=True)
+class _Arm:
+    """What is composed: a command line without its seeds."""
+
+    hydra: tuple[str, ...]
+    others: tuple[str, ...]
+    overlays: tuple[str, ...]
+
+    def but(self, *overlays: str) -> _Arm:
+        """Return the same with other overlays; none is the baseline."""
+        return replace(self, overlays=overlays)
+
+
 @dataclass(frozen=True, slots=True)
-class _Loader:
-    """Composes through the running Hydra; the seeds apart, equal requests are answered once."""
+class _Composed:
+    tree: DictConfig
+    seeds: dict[str, Any]
+    """As composed: a number, or that it follows ``seed``."""
 
-    hydra_overrides: tuple[str, ...]
-
-    def config(self, overrides: tuple[str, ...]) -> Config:
-        """Return the checked config; the seeds of an arm share the work."""
-        others = tuple(item for item in overrides if _seed(item) is None)
-        seeds = dict(pair for item in overrides if (pair := _seed(item)))
-        config = self.whole(others)
-        plain = _compose(self.hydra_overrides, others)
-        rest = {key: value for key, value in plain.items() if key not in ("seed", "seeds")}
-        if "${seed" in str(rest) or not all(value.isdecimal() for value in seeds.values()):
-            return deepcopy(self.whole(overrides))
-        return _reseeded(config, plain["seeds"], {key: int(seeds[key]) for key in seeds})
-
-    @lru_cache(maxsize=256)  # noqa: B019 - a loader is two strings
-    def whole(self, overrides: tuple[str, ...]) -> Config:
-        """Return the checked config, made at one go."""
-        checked = self.checked(overrides)
-        if missing := OmegaConf.missing_keys(checked):
-            raise ConfigError(f"no value for {', '.join(sorted(missing))}: set it")
-        config: Config = OmegaConf.to_object(checked)  # type: ignore[assignment]
-        return config
-
-    @lru_cache(maxsize=256)  # noqa: B019 - a loader is two strings
-    def flat(self, overrides: tuple[str, ...]) -> Flat:
-        """Return everything but the cards as dotted keys with plain values."""
-        plain = OmegaConf.to_container(self.checked(overrides), enum_to_str=True)
-        return flatten({str(k): v for k, v in plain.items() if k not in NOT_COMPARED})  # type: ignore[union-attr]
-
-    def checked(self, overrides: tuple[str, ...]) -> DictConfig:
-        """Hold the composition against the schema again: ``+model.typo=3`` slips past Hydra."""
-        seeds = {key: value for item in overrides if (pair := _seed(item)) for key, value in [pair]}
-        others = tuple(item for item in overrides if _seed(item) is None)
-        try:
-            plain = _compose(self.hydra_overrides, others)
-            checked = OmegaConf.merge(OmegaConf.structured(Config), plain)
-            for key, value in seeds.items():
-                OmegaConf.update(checked, key, value)
-            OmegaConf.resolve(checked)
-        except (HydraException, OmegaConfBaseException, YAMLError, ValueError) as error:
-            raise ConfigError(explain(error)) from error
-        return checked  # type: ignore[return-value]
+    def with_seeds(self, given: dict[str, str]) -> DictConfig:
+        """Set all seeds and return the tree, which the cells of an arm share: copies are slow."""
+        for key, value in (self.seeds | given).items():
+            OmegaConf.update(self.tree, key, value)
+        return self.tree
 
 
 @lru_cache(maxsize=256)
-def _compose(hydra_overrides: tuple[str, ...], overrides: tuple[str, ...]) -> dict[str, Any]:
-    composed = (
-        GlobalHydra.instance()
-        .config_loader()
-        .load_configuration(
-            config_name=CONFIG_NAME,
-            overrides=[*hydra_overrides, *overrides],
-            run_mode=RunMode.RUN,
+def _composed(arm: _Arm) -> _Composed:
+    """Hold a composition against the schema again: ``+model.typo=3`` slips past Hydra."""
+    overlays = [f"+intervention=[{','.join(arm.overlays)}]"] if arm.overlays else []
+    with _in_one_line():
+        loader = GlobalHydra.instance().config_loader()
+        whole = loader.load_configuration(
+            CONFIG_NAME, [*arm.hydra, *arm.others, *overlays], RunMode.RUN
         )
-    )
-    plain: dict[str, Any] = OmegaConf.to_container(composed, resolve=False)  # type: ignore[assignment]
-    plain.pop("hydra")
-    return plain
+        composed: dict[str, Any] = OmegaConf.to_container(whole, resolve=False)  # type: ignore[assignment]
+        choices = composed.pop("hydra")["runtime"]["choices"]
+        composed["scale_name"] = choices.get("scale", "")
+        tree: DictConfig = OmegaConf.merge(SCHEMA, composed)  # type: ignore[assignment]
+        if arm.overlays:
+            doses.supply(tree, composed, _flat(arm.but()))
+        if missing := OmegaConf.missing_keys(tree):
+            raise ConfigError(f"no value for {', '.join(sorted(missing))}: set it")
+    values = flatten(composed)
+    return _Composed(tree, {key: values[key] for key in SEED_KEYS})
 
 
-def _reseeded(config: Config, rules: dict[str, Any], seeds: dict[str, int]) -> Config:
-    """Return a copy of a config with these seeds; `rules` says which follow ``seed``."""
-    new = deepcopy(config)
-    new.seed = seeds.get("seed", config.seed)
-    for name, rule in rules.items():
-        own = new.seed if rule == "${seed}" else getattr(config.seeds, name)
-        setattr(new.seeds, name, seeds.get(f"seeds.{name}", own))
-    return new
+@lru_cache(maxsize=256)
+def _flat(arm: _Arm) -> Flat:
+    """Return everything but the cards as dotted keys with plain values."""
+    with _in_one_line():
+        tree = OmegaConf.to_container(_composed(arm).with_seeds({}), resolve=True, enum_to_str=True)
+    return flatten({str(k): v for k, v in tree.items() if k not in NOT_COMPARED})  # type: ignore[union-attr]
+
+
+def _compare(config: Config, arm: _Arm) -> None:
+    """Note what the arm and each of its overlays change; refuse those that break a rule."""
+    baseline = _flat(arm.but())
+    for name, card in config.interventions.items():
+        card.changes = changes(baseline, _flat(arm.but(name)))
+    check_effects(config)
+    check_agreement(config, baseline, [_flat(arm), _flat(arm.but(*arm.overlays[::-1]))])
+    config.changes = changes(baseline, _flat(arm))
+
+
+@contextmanager
+def _in_one_line() -> Iterator[None]:
+    try:
+        yield
+    except ConfigError:
+        raise
+    except (HydraException, OmegaConfBaseException, YAMLError, ValueError) as error:
+        raise ConfigError(explain(error)) from error
 
 
 def _seed(override: str) -> tuple[str, str] | None:
@@ -171,7 +159,7 @@ def _seed(override: str) -> tuple[str, str] | None:
     return (key, value) if key in SEED_KEYS else None
 
 
-def _split(overrides: Sequence[str]) -> tuple[list[str], tuple[str, ...]]:
+def _split(overrides: Sequence[str]) -> tuple[list[str], list[str]]:
     """Separate the overlays' names (baseline is none) from all other overrides."""
     names: list[str] = []
     rest: list[str] = []
@@ -183,7 +171,7 @@ def _split(overrides: Sequence[str]) -> tuple[list[str], tuple[str, ...]]:
         names += [name for name in _listed(override, value) if name != "baseline"]
     if len(set(names)) < len(names):
         raise ConfigError(f"an intervention is named twice in {names}: name each once")
-    return names, tuple(rest)
+    return names, rest
 
 
 def _listed(override: str, value: str) -> list[str]:
@@ -195,63 +183,3 @@ def _listed(override: str, value: str) -> list[str]:
     if "" in chosen:
         raise ConfigError(f"{override} names no intervention; see: python -m interventions")
     return chosen
-
-
-def _with(names: Sequence[str]) -> str:
-    return f"+intervention=[{','.join(names)}]"
-
-
-def _changes(baseline: Flat, other: Flat) -> dict[str, list[Any]]:
-    keys = sorted(baseline.keys() | other.keys())
-    pairs = {key: [baseline.get(key), other.get(key)] for key in keys}
-    return {key: pair for key, pair in pairs.items() if pair[0] != pair[1]}
-
-
-def _check_effect(config: Config, single: dict[str, dict[str, list[Any]]]) -> None:
-    for name, changes in single.items():
-        card = config.interventions[name]
-        if card.event and not card.fn:
-            raise ConfigError(
-                f"intervention {name!r} names the event {card.event.name}, but no function to "
-                "call there: add fn to its card"
-            )
-        if not changes and card.fn is None and not card.control:
-            raise ConfigError(
-                f"intervention {name!r} changes nothing here: scale={config.scale_name} has its "
-                f"values already, or the command line overrides them; leave it out"
-            )
-        rest = [item for other in single if other != name for item in single[other].items()]
-        if changes and card.fn is None and all(item in rest for item in changes.items()):
-            raise ConfigError(
-                f"intervention {name!r} adds nothing to this stack: the others set all of its "
-                "values already; leave it out"
-            )
-        for key in changes:
-            group = key.split(".")[0]
-            if group in PROTECTED and group not in card.declares:
-                raise ConfigError(
-                    f"intervention {name!r} sets {key}, but an intervention may not touch "
-                    f"{group}: declare it in the card (declares: [{group}]) if it has to"
-                )
-
-
-def _check_conflicts(
-    baseline: Flat, single: dict[str, dict[str, list[Any]]], stacks: list[Flat]
-) -> None:
-    """A stack must be the baseline plus every overlay's own changes, in either order."""
-    setter: dict[str, tuple[str, Any]] = {}
-    for name, changes in single.items():
-        for key, (_, value) in changes.items():
-            other, theirs = setter.setdefault(key, (name, value))
-            if theirs != value:
-                raise ConfigError(
-                    f"{other!r} and {name!r} set {key} differently ({theirs} and {value}): "
-                    "leave one out"
-                )
-    union = baseline | {key: value for key, (_, value) in setter.items()}
-    for stack in stacks:
-        for key, (wanted, found) in _changes(union, stack).items():
-            raise ConfigError(
-                f"the overlays {sorted(single)} set {key} differently ({wanted} and {found}): "
-                "leave one out"
-            )

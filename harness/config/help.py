@@ -7,13 +7,10 @@ from __future__ import annotations
 
 import textwrap
 from collections.abc import Sequence
-from dataclasses import asdict
 
-from omegaconf import OmegaConf
-
-from harness.config import plain
 from harness.config.compose import load
-from harness.config.messages import CONF_DIR
+from harness.config.frozen import to_yaml
+from harness.records.files import CONF_DIR
 
 TEMPLATE = """\
 Train language models, one intervention at a time, and keep evidence of every run.
@@ -59,5 +56,5 @@ def help_text(overrides: Sequence[str]) -> str:
         )
         for name, options in groups.items()
     ]
-    config = OmegaConf.to_yaml(OmegaConf.create(plain(asdict(load(overrides)))))
+    config = to_yaml(load(overrides))
     return TEMPLATE.format(groups="\n".join(lines), config=textwrap.indent(config, "  "))

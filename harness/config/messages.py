@@ -12,9 +12,9 @@ from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 from yaml import YAMLError
 
-from harness.config import CardConfig, Config
+from harness.config import CardConfig, Config, ConfigError
+from harness.records.files import CONF_DIR
 
-CONF_DIR = Path(__file__).resolve().parents[2] / "conf"
 COMMANDS = ("cell", "prepare", "status", "sync", "throughput")
 """Of ``python -m harness.COMMAND``."""
 _HINTS = {
@@ -33,7 +33,17 @@ def explain(error: Exception) -> str:
             return f"{word!r} is no setting, key=value; {_command(word)}"
         reason = error.message.splitlines()[0]
         return f"cannot read {word!r}: {reason}; {_quoted(word)}"
-    text = str(error)
+    if ours := _of_hydra(str(error)):
+        return ours
+    if isinstance(error, YAMLError):
+        return f"not valid YAML: {' '.join(str(error).split())}"
+    if isinstance(error.__cause__, OmegaConfBaseException):
+        error = error.__cause__
+    return _of_omegaconf(error)
+
+
+def _of_hydra(text: str) -> str:
+    """Return in our words what Hydra words badly; empty for the rest."""
     if text.startswith("provider=hydra.searchpath"):
         missing = text.rpartition("path=")[2].removesuffix(" is not available.")
         return f"hydra.searchpath: there is no folder {missing}, seen from {Path.cwd()}"
@@ -47,10 +57,12 @@ def explain(error: Exception) -> str:
     if "No match in the defaults list" in text:  # Hydra's hint cannot be pasted into a shell
         added = text.rpartition(" use ")[2].replace("'", "").replace(" ", "")
         return f"{added[1:].partition('=')[0]} is added with a plus: '{added}'"
-    if isinstance(error, YAMLError):
-        return f"not valid YAML: {' '.join(str(error).split())}"
-    if isinstance(error.__cause__, OmegaConfBaseException):
-        error = error.__cause__
+    return ""
+
+
+def _of_omegaconf(error: Exception) -> str:
+    if isinstance(error, OmegaConfBaseException) and (ours := _raised_by_us(error)):
+        return f"{error.full_key}: {ours}" if error.full_key else str(ours)
     lines = [line.strip() for line in str(error).splitlines() if line.strip()]
     key = next((line for line in lines if line.startswith("full_key:")), None)
     # "In 'intervention/NAME': ... raised while composing config:" has the reason on a line below.
@@ -64,6 +76,12 @@ def explain(error: Exception) -> str:
     if name == "intervention":
         siblings = "; the first line of an overlay must be: # @package _global_"
     return f"{text} (at {name}){siblings}"
+
+
+def _raised_by_us(error: BaseException) -> ConfigError | None:
+    """Find what a resolver of ours raised below OmegaConf's own error."""
+    below = error.__cause__ or error.__context__
+    return below if below is None or isinstance(below, ConfigError) else _raised_by_us(below)
 
 
 def _unknown(file: str, options: Sequence[str] | None) -> str:

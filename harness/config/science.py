@@ -12,9 +12,15 @@ Slot = dict[str, Any]
 """A part named by config: ``{"_target_": "module.Class", **keyword_arguments}``."""
 
 
-def slot(target: str) -> Any:
+LATER = {"later": True}
+"""Metadata of a field that was added when cells had been hashed without it: while it has its
+default it is left out of the hash, so that those cells keep their ids."""
+
+
+def slot(target: str, *, later: bool = False) -> Any:
     """Return a field whose default is the slot with this target."""
-    return field(default_factory=lambda: {"_target_": target})
+    metadata = LATER if later else None
+    return field(default_factory=lambda: {"_target_": target}, metadata=metadata)
 
 
 class Tokenizer(Enum):
@@ -85,6 +91,10 @@ class ModelConfig:
     attention: Slot = slot("harness.model.CausalSelfAttention")
     position: Slot = slot("harness.model.LearnedPositions")
     head: Slot = slot("harness.model.Head")
+    embedding: Slot = slot("harness.model.TokenEmbedding", later=True)
+    block: Slot = slot("harness.model.Block", later=True)
+    architecture: Slot = slot("harness.model.GPT", later=True)
+    """The whole model, made of the other slots or of parts of its own."""
 
 
 @dataclass(kw_only=True, slots=True)

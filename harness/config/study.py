@@ -1,9 +1,10 @@
-"""What a study is made of: the cards of its interventions, its plan, its scale's references."""
+"""What a study is made of: the cards of its interventions, its plan, its budget."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass, field
 from enum import Enum
+from typing import Any
 
 from harness.config.science import Slot
 
@@ -20,20 +21,6 @@ class Event(Enum):
 
 
 @dataclass(kw_only=True, slots=True)
-class ReferenceConfig:
-    """What overlays refer to where an absolute number means nothing at another scale."""
-
-    higher_lr: float = 1.4e-3
-    grad_clip: float = 3.5
-    low_weight_decay: float = 0.01
-    high_weight_decay: float = 0.33724
-    small_batch: int = 6
-    half_batch: int = 48
-    double_batch: int = 192
-    """Sequences per step, as the two before it."""
-
-
-@dataclass(kw_only=True, slots=True)
 class CardConfig:
     """An intervention's card: what it is, where it comes from, and what it hooks into."""
 
@@ -43,6 +30,12 @@ class CardConfig:
     """Test loss minus baseline in nats per token, negative is better, as published."""
     published_where: str | None = None
     """Where `published_delta` stands, and at which scale."""
+    claim: str | None = None
+    """What sources report that is no difference of test losses, with scale and baseline."""
+    claimed_negative: bool = False
+    """A source reports that it does not help."""
+    extra_cost: str | None = None
+    """Parameters, memory or time beyond the baseline's."""
     event: Event | None = None
     fn: Slot | None = None
     """Called at `event`."""
@@ -50,6 +43,8 @@ class CardConfig:
     """Groups among data, eval, seeds and hardware that this intervention has to touch."""
     control: bool = False
     """An A/A control: changes nothing, on purpose."""
+    changes: dict[str, Any] = field(default_factory=dict)
+    """What it changes by itself, as `Config.changes`. Filled in by the harness."""
 
 
 @dataclass(kw_only=True, slots=True)

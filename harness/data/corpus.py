@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any
 
 import yaml
 
-from harness.config import DataConfig, Source, plain
+from harness.config import DataConfig, Source
 from harness.config.validate import SAFE_NAME
 from harness.data import text
 from harness.data.manifest import (
@@ -30,6 +30,7 @@ from harness.data.manifest import (
     request,
     verify_files,
 )
+from harness.records.files import CONF_DIR, flocked, plain
 
 if TYPE_CHECKING:
     import numpy as np
@@ -197,11 +198,8 @@ def _validate(config: DataConfig) -> None:
 @contextmanager
 def _alone(data_dir: Path, name: str) -> Iterator[None]:
     """Hold the corpus' lock; the kernel releases it however the process ends."""
-    import fcntl
-
     data_dir.mkdir(parents=True, exist_ok=True)
-    with (data_dir / f".{name}.lock").open("w") as file:
-        fcntl.flock(file, fcntl.LOCK_EX)
+    with flocked(data_dir / f".{name}.lock"):
         yield
 
 
@@ -219,8 +217,6 @@ def _refuse_changed_text(config: DataConfig, folder: Path) -> None:
 def _silent(_tokens: int, _frac: float | None) -> None:
     pass
 
-
-GROUPS = Path(__file__).resolve().parents[2] / "conf" / "data"
 
 _GROUP_OF = {
     Source.stdlib_docs: "stdlib_docs",
@@ -251,7 +247,7 @@ def prepare_command(config: DataConfig, data_dir: Path) -> str:
 
 
 def _stated(group: str) -> dict[str, Any]:
-    file = GROUPS / f"{group}.yaml"
+    file = CONF_DIR / "data" / f"{group}.yaml"
     return dict(yaml.safe_load(file.read_text(encoding="utf-8"))) if file.exists() else {}
 
 

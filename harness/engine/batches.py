@@ -15,16 +15,8 @@ from harness.engine.randomness import sequence_order
 class Batches:
     """Cut the token stream into sequences and visit them in a keyed order, epoch after epoch.
 
-    Parameters
-    ----------
-    tokens
-        uint16 [n_tokens], memory-mapped.
-    block_size
-        Tokens per sequence; targets are the same tokens one place on.
-    batch_size
-        Sequences per optimiser step.
-    seed
-        Data seed; None reads the sequences as stored.
+    `tokens` are uint16 [n_tokens], memory-mapped; targets are the same tokens one place on. A
+    `seed` of None reads the sequences as stored.
     """
 
     def __init__(

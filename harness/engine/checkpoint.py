@@ -6,6 +6,8 @@ import os
 import re
 import shutil
 import zipfile
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -21,19 +23,11 @@ _NAME = re.compile(r"step_(\d+)\.pt")
 
 def save(cell: Path, step: int, state: dict[str, Any], keep: int) -> Path:
     """Write ``checkpoints/step_N.pt`` atomically, then delete all but the newest `keep`."""
-    folder = cell / FOLDER
-    folder.mkdir(exist_ok=True)
-    path = folder / f"step_{step:09d}.pt"
-    temporary = path.with_suffix(".partial")
-    try:
-        with temporary.open("wb") as file:
-            torch.save(state | {"cell": cell.name}, file)
-            file.flush()
-            os.fsync(file.fileno())  # before the older ones go
-        temporary.replace(path)
-    except BaseException:
-        temporary.unlink(missing_ok=True)
-        raise
+    path = cell / FOLDER / f"step_{step:09d}.pt"
+    with _written_whole(path) as partial, partial.open("wb") as file:
+        torch.save(state | {"cell": cell.name}, file)
+        file.flush()
+        os.fsync(file.fileno())  # before the older ones go
     for old in _saved(cell)[:-keep]:
         old.unlink()
     return path
@@ -43,28 +37,28 @@ def save_weights(cell: Path, step: int, model: nn.Module) -> Path:
     """Write the weights alone to ``weights/step_N.safetensors``, atomically; a tied one once."""
     from safetensors.torch import save_file
 
-    folder = cell / WEIGHTS_FOLDER
-    folder.mkdir(exist_ok=True)
-    path = folder / f"step_{step:09d}.safetensors"
-    temporary = path.with_suffix(".partial")
-    try:
-        save_file({n: p.detach().contiguous() for n, p in model.named_parameters()}, temporary)
-        temporary.replace(path)
-    except BaseException:
-        temporary.unlink(missing_ok=True)
-        raise
+    path = cell / WEIGHTS_FOLDER / f"step_{step:09d}.safetensors"
+    with _written_whole(path) as partial:
+        save_file({n: p.detach().contiguous() for n, p in model.named_parameters()}, partial)
     return path
 
 
+@contextmanager
+def _written_whole(path: Path) -> Iterator[Path]:
+    """Yield another path to write to, which takes the place of `path` if nothing goes wrong."""
+    path.parent.mkdir(exist_ok=True)
+    partial = path.with_suffix(".partial")
+    try:
+        yield partial
+        partial.replace(path)
+    finally:
+        partial.unlink(missing_ok=True)
+
+
 def check_room(cell: Path, model: nn.Module, config: CheckpointConfig, n_cells: int) -> None:
-    """Refuse to start what will not fit: `n_cells` such cells side by side.
+    """Refuse (`ConfigError`) to start what will not fit: `n_cells` such cells side by side.
 
     A state is the weights and two moments; one more than is kept exists while it is written.
-
-    Raises
-    ------
-    ConfigError
-        With the forecast, what is free, and what to change.
     """
     weights = sum(p.numel() * p.element_size() for p in model.parameters())
     n_states = config.keep + 1 if config.every_steps else 1
@@ -88,7 +82,7 @@ def load_newest(cell: Path) -> tuple[dict[str, Any] | None, list[str]]:
             return _read(path, cell.name), complaints
         except Exception as error:
             first = (str(error).splitlines() or [type(error).__name__])[0]
-            complaints.append(f"{path.name} cannot be read ({first}): {_instead(path)}")
+            complaints.append(f"{path.name} cannot be read ({first}): {_instead(cell, path)}")
     return None, complaints
 
 
@@ -107,8 +101,8 @@ def delete_all(cell: Path) -> None:
     shutil.rmtree(cell / FOLDER, ignore_errors=True)
 
 
-def _instead(broken: Path) -> str:
-    older = [path for path in _saved(broken.parent.parent) if path < broken]
+def _instead(cell: Path, broken: Path) -> str:
+    older = [path for path in _saved(cell) if path < broken]
     return f"using {older[-1].name}, the one before it" if older else "starting from step 0"
 
 

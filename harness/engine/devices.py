@@ -14,10 +14,7 @@ from harness.engine.memory import keep_memory
 def choose_device(name: str, local_rank: int = 0) -> torch.device:
     """Return the device that ``hardware.device`` names; without a number, the `local_rank`-th.
 
-    Raises
-    ------
-    ConfigError
-        There is no such device here.
+    `ConfigError` where there is no such device.
     """
     n_gpus = torch.cuda.device_count()
     if name in ("auto", "cuda") and n_gpus:
@@ -29,12 +26,8 @@ def choose_device(name: str, local_rank: int = 0) -> torch.device:
                 "install a build for its driver (pytorch.org), or set hardware=cpu"
             )
         return torch.device("cpu")
-    available = [
-        "auto",
-        "cpu",
-        *(["cuda"] if n_gpus else []),
-        *(f"cuda:{i}" for i in range(n_gpus)),
-    ]
+    numbered = [f"cuda:{i}" for i in range(n_gpus)]
+    available = ["auto", "cpu", *(["cuda"] if n_gpus else []), *numbered]
     if name not in available:
         raise ConfigError(f"hardware.device={name} is not here; available: {', '.join(available)}")
     return torch.device(name)

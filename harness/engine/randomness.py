@@ -32,11 +32,6 @@ def initialise(model: nn.Module, seed: int) -> None:
     The distribution is that of the owning module's ``reset_parameters``, which is run once for
     each of its parameters with that parameter's stream. Adding or removing a parameter therefore
     leaves all others bit-identical; a tied weight is drawn under the first name it has.
-
-    Raises
-    ------
-    TypeError
-        A module owns parameters but has no ``reset_parameters``.
     """
     values: dict[str, Tensor] = {}
     names = {parameter: name for name, parameter in model.named_parameters()}

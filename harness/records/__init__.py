@@ -14,6 +14,7 @@ from enum import StrEnum
 from pathlib import Path
 from typing import Any
 
+from harness.records.files import RecordError as RecordError
 from harness.records.files import now, write_atomic
 
 SCHEMA_VERSION = 1
@@ -31,12 +32,10 @@ PLAN_FILE = "plan.json"
 """A study's."""
 
 BASELINE = "baseline"
+FEWEST_DF = 3
+"""Degrees of freedom of the noise below which the analysis gives no verdict."""
 REPORT_JOB = "study"
 """Job type of the run that carries a study's report to W&B, beside those of its cells."""
-
-
-class RecordError(ValueError):
-    """A record that cannot be read; the message names the file and what to do."""
 
 
 class Status(StrEnum):
@@ -47,6 +46,10 @@ class Status(StrEnum):
     DIVERGED = "diverged"
     FAILED = "failed"
     PREEMPTED = "preempted"
+
+
+FINISHED = (Status.COMPLETE, Status.DIVERGED)
+"""A result: such a cell is not trained again."""
 
 
 @dataclass(kw_only=True, slots=True)
@@ -163,6 +166,8 @@ class RunRecord:
     finished: str | None = None
     error: str | None = None
     """Last line of the traceback of a failed cell, or why it diverged."""
+    line_to_fix: str | None = None
+    """FILE:LINE of the cell's own code, where that failed."""
 
 
 @dataclass(kw_only=True, slots=True)
@@ -190,13 +195,7 @@ def write_record(folder: Path, record: RunRecord) -> None:
 
 
 def read_record(path: Path) -> RunRecord:
-    """Read one record, given its file or its cell's folder.
-
-    Raises
-    ------
-    RecordError
-        The file is not JSON, lacks a field, or has another schema version.
-    """
+    """Read one record, given its file or its cell's folder (`RecordError` if unreadable)."""
     file = path / RECORD_FILE if path.is_dir() else path
     raw = _load(file)
     nested: dict[str, type] = {

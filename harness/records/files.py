@@ -1,15 +1,27 @@
-"""What every file of a run is written with; standard library only."""
+"""How every file of a run is written, and JSON lines are read; standard library only."""
 
 from __future__ import annotations
 
+import errno
 import hashlib
 import json
 import os
 import secrets
 import unicodedata
+from collections.abc import Iterable, Iterator, Mapping
+from contextlib import contextmanager
 from datetime import UTC, datetime
+from enum import Enum
 from pathlib import Path
 from typing import Any
+
+
+class RecordError(ValueError):
+    """A file of a run that cannot be read; the message names it and what to do."""
+
+
+CONF_DIR = Path(__file__).resolve().parents[2] / "conf"
+"""Every setting's file, one folder a config group. No package, since people have a `conf` too."""
 
 
 def printable(text: str) -> str:
@@ -40,15 +52,99 @@ def canonical_hash(value: Any, *, length: int = 12) -> str:
 
 def write_atomic(path: Path, content: str | bytes) -> None:
     """Write a whole file or nothing: a reader never sees half of it, a crash keeps the old one."""
-    data = content.encode() if isinstance(content, str) else content
-    path.parent.mkdir(parents=True, exist_ok=True)
-    temporary = path.with_name(f".{path.name}.{secrets.token_hex(4)}")
+    write_together({path: content})
+
+
+def write_together(contents: Mapping[Path, str | bytes]) -> None:
+    """Write several files, each whole; none where there is no room, or no right, for one."""
+    for path in contents:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        if path.is_dir():
+            raise IsADirectoryError(errno.EISDIR, os.strerror(errno.EISDIR), str(path))
+    parts = {path: path.with_name(f".{path.name}.{secrets.token_hex(4)}") for path in contents}
     try:
-        with temporary.open("xb") as file:
-            file.write(data)
-            file.flush()
-            os.fsync(file.fileno())
-        temporary.replace(path)
+        for path, content in contents.items():
+            with parts[path].open("xb") as file:
+                file.write(content.encode() if isinstance(content, str) else content)
+                file.flush()
+                os.fsync(file.fileno())
+        for path, part in parts.items():
+            part.replace(path)
     except BaseException:
-        temporary.unlink(missing_ok=True)
+        for part in parts.values():
+            part.unlink(missing_ok=True)
         raise
+
+
+def read_json_lines(path: Path, *, skip_broken: bool = False) -> list[dict[str, Any]]:
+    """Return the objects of a JSON-lines file; none where there is no file.
+
+    A broken last line, torn by a kill or being written now, is left out. Any other broken line
+    raises `RecordError`, or is left out as well with `skip_broken`.
+    """
+    lines = path.read_bytes().splitlines() if path.exists() else []
+    rows = []
+    for number, line in enumerate(lines, 1):
+        try:
+            rows.append(_json_object(line))
+        except ValueError as error:  # not JSON, or not even text
+            if not skip_broken and number < len(lines):
+                raise RecordError(
+                    f"{path}, line {number} is not JSON: {error}; restore the file, or delete "
+                    "that line"
+                ) from error
+    return rows
+
+
+def _json_object(line: bytes) -> dict[str, Any]:
+    row = json.loads(line)
+    if not isinstance(row, dict):
+        raise ValueError(f"{row!r} is no object")
+    return row
+
+
+def append_json_lines(path: Path, rows: Iterable[dict[str, Any]]) -> None:
+    """Append the rows in one piece, since others may append, too; a torn line stays by itself."""
+    text = "".join(json.dumps(row) + "\n" for row in rows)
+    with path.open("a+b") as file:
+        file.seek(max(0, file.seek(0, os.SEEK_END) - 1))
+        torn = file.read(1) not in (b"", b"\n")
+        file.write(b"\n" * torn + text.encode())
+
+
+@contextmanager
+def flocked(path: Path, *, shared: bool = False, wait: bool = True) -> Iterator[None]:
+    """Hold an flock on a file; the kernel drops it however the process ends.
+
+    An exclusive one, for which the file is created, or a `shared` one of a file that is there.
+    Without `wait`, `BlockingIOError` where another process holds one that excludes this.
+    """
+    import fcntl  # not on Windows, where the analysis reads records, too
+
+    kind = fcntl.LOCK_SH if shared else fcntl.LOCK_EX
+    with path.open("rb" if shared else "ab") as file:
+        fcntl.flock(file, kind if wait else kind | fcntl.LOCK_NB)
+        yield
+
+
+def flatten(tree: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
+    """Return nested mappings as one with dotted keys; lists are values."""
+    flat: dict[str, Any] = {}
+    for key, value in tree.items():
+        path = f"{prefix}{key}"
+        if isinstance(value, Mapping) and value:
+            flat |= flatten(value, f"{path}.")
+        else:
+            flat[path] = value
+    return flat
+
+
+def plain(value: Any) -> Any:
+    """Return nested mappings and lists with enum members as their names."""
+    if isinstance(value, Enum):
+        return value.name
+    if isinstance(value, dict):
+        return {str(key): plain(item) for key, item in value.items()}
+    if isinstance(value, list | tuple):
+        return [plain(item) for item in value]
+    return value

@@ -8,54 +8,14 @@ Standard library only, as `harness.records`.
 
 from __future__ import annotations
 
-import json
-import sys
 from collections import defaultdict
 from collections.abc import Collection, Iterable, Mapping, Sequence
-from contextlib import suppress
-from pathlib import Path
 from typing import Any
 
 from harness.records import RunRecord
-from harness.records.files import now
 
-COMMANDS_FILE = "commands.jsonl"
-"""A study's: what was asked for, one line a command."""
 Rank = tuple[bool, str]
 """Planned or not, and when it was last asked for."""
-
-
-def note_command(study: Path, cells: list[dict[str, Any]]) -> None:
-    """Append what this command asks for to the study's ``commands.jsonl``.
-
-    Parameters
-    ----------
-    study
-        The study's folder; one that cannot be written stays as it is.
-    cells
-        As in a plan: ``{"arm": ..., "seeds": {...}, "cell": ...}``.
-    """
-    line = {"time": now("milliseconds"), "command": sys.orig_argv, "cells": cells}
-    with suppress(OSError):
-        earlier = read_commands(study)
-        if earlier and earlier[-1]["cells"] == cells:  # asked once more
-            return
-        with (study / COMMANDS_FILE).open("a+b", buffering=0) as file:
-            file.seek(0)
-            torn = file.read()[-1:] not in (b"", b"\n")  # by a kill
-            # In one piece: other launchers append, too.
-            file.write(b"\n" * torn + json.dumps(line).encode() + b"\n")
-
-
-def read_commands(study: Path) -> list[dict[str, Any]]:
-    """Return what was asked for of a study, the oldest command first; a torn line is left out."""
-    file = study / COMMANDS_FILE
-    lines = file.read_bytes().splitlines() if file.exists() else []
-    found = []
-    for line in lines:
-        with suppress(ValueError):
-            found.append(json.loads(line))
-    return found
 
 
 def last_asked(commands: Iterable[dict[str, Any]]) -> dict[str, str]:
@@ -64,16 +24,10 @@ def last_asked(commands: Iterable[dict[str, Any]]) -> dict[str, str]:
 
 
 def rank(record: RunRecord, planned: Collection[str], asked: Mapping[str, str]) -> Rank:
-    """Return what decides between two versions: the greater counts.
+    """Return what decides between two versions of a cell: the greater counts.
 
-    Parameters
-    ----------
-    record
-        A cell's.
-    planned
-        Cells of its study's plan.
-    asked
-        When each cell of its study was last asked for; if that is not known: when it started.
+    `planned` are the cells of its study's plan; `asked` says when each was last asked for, and
+    where it does not, when the cell started serves.
     """
     return record.cell in planned, asked.get(record.cell) or record.started or ""
 

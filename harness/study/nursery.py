@@ -13,6 +13,7 @@ from harness.study.process import STOP_SIGNALS  # noqa: E402
 # a signal to all of a study must not end the process through which the launcher sees its cells
 signal.pthread_sigmask(signal.SIG_BLOCK, STOP_SIGNALS)
 
+import harness.cell.rehearsal  # noqa: E402
 import harness.cell.train  # noqa: E402
 import harness.schedule  # noqa: E402, F401
 from harness.cell import provenance  # noqa: E402

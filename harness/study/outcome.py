@@ -6,85 +6,70 @@ import os
 import shutil
 from contextlib import suppress
 from dataclasses import asdict
-from pathlib import Path
 
-from harness.cell.freeze import FINISHED
 from harness.cell.lock import LOCK_FILE, living_owner
 from harness.config import BudgetConfig
-from harness.records import (
-    LOG_FILE,
-    RECORD_FILE,
-    RecordError,
-    RunRecord,
-    Status,
-    find_records,
-    read_record,
-)
-from harness.study.states import last_line
+from harness.records import RecordError, RunRecord
+from harness.records.cell import Cell
+from harness.records.study import Study
 
 
-def written_since(folder: Path, since: str = "") -> RunRecord | None:
+def written_since(cell: Cell, since: str = "") -> RunRecord | None:
     """Return the cell's record, None if there is none that can be read and is as new as that."""
     with suppress(RecordError):
-        if (folder / RECORD_FILE).exists():
-            record = read_record(folder)
-            return record if (record.updated or "") >= since else None
+        record = cell.record()
+        return record if record and (record.updated or "") >= since else None
     return None
 
 
-def result(folder: Path) -> RunRecord | None:
-    """Return the record of a cell that has its result."""
-    record = written_since(folder)
-    return record if record and record.status in FINISHED else None
+def result(cell: Cell) -> RunRecord | None:
+    """Return the record of a cell that has its result, None if that cannot be read."""
+    with suppress(RecordError):
+        return cell.result()
+    return None
 
 
-def has_begun(folder: Path) -> bool:
-    """Tell whether the cell has taken steps before, or is taking them now."""
-    record = written_since(folder)
-    return record is not None and record.status is not Status.FAILED
-
-
-def was_preempted(folder: Path, since: str) -> bool:
-    """Tell whether the try that began then was asked to stop."""
-    record = written_since(folder, since)
-    return record is not None and record.status is Status.PREEMPTED
-
-
-def why(folder: Path, since: str) -> str:
+def why(cell: Cell, since: str) -> str:
     """Return the error of the try that began then, or what it said last if it wrote none."""
-    if not folder.is_dir():
+    if not cell.folder.is_dir():
         return "its folder is gone: was the study moved?"
-    record = written_since(folder, since)
+    record = written_since(cell, since)
     if record and record.error:
         return record.error
-    log = folder / LOG_FILE
-    if log.exists() and not os.access(log, os.W_OK):
-        return f"no permission to write {log}"
-    return last_line(folder)
+    if cell.log_file.exists() and not os.access(cell.log_file, os.W_OK):
+        return f"no permission to write {cell.log_file}"
+    return last_line(cell)
 
 
-def tidy(folder: Path) -> None:
+def last_line(cell: Cell) -> str:
+    """Return the last line of the cell's log."""
+    log = cell.log_file
+    lines = log.read_text(errors="replace").split("\n") if log.exists() else []
+    return next((line.strip() for line in reversed(lines) if line.strip()), "no output")
+
+
+def tidy(cell: Cell) -> None:
     """Remove what a cell leaves that was killed after its final record was written."""
-    if not living_owner(folder):
-        shutil.rmtree(folder / "checkpoints", ignore_errors=True)
+    if not living_owner(cell.folder):
+        shutil.rmtree(cell.folder / "checkpoints", ignore_errors=True)
         with suppress(OSError):  # a file system that is read only
-            (folder / LOCK_FILE).unlink(missing_ok=True)
+            (cell.folder / LOCK_FILE).unlink(missing_ok=True)
 
 
-def keep_log(folder: Path) -> None:
+def keep_log(cell: Cell) -> None:
     """Move the log of a crashed try aside, as ``log.1.txt`` or the next free number."""
-    n = 1 + len(list(folder.glob("log.*.txt")))
+    n = 1 + len(list(cell.folder.glob("log.*.txt")))
     with suppress(OSError):  # the folder was moved meanwhile
-        (folder / LOG_FILE).rename(folder / f"log.{n}.txt")
+        cell.log_file.rename(cell.folder / f"log.{n}.txt")
 
 
-def over_budget(budget: BudgetConfig, study: Path) -> str | None:
+def over_budget(budget: BudgetConfig, study: Study) -> str | None:
     """Say which limit the study's records have reached, None if none."""
     limits = {name: limit for name, limit in asdict(budget).items() if limit is not None}
     if not limits:
         return None
     try:
-        records = [read_record(path) for path in find_records(study)]
+        records = study.records().values()
     except RecordError as error:
         return f"what was spent is unknown: {error}"
     spent = {

@@ -6,7 +6,7 @@ import math
 from collections import Counter
 from collections.abc import Sequence
 from contextlib import suppress
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
@@ -15,22 +15,27 @@ from yaml import YAMLError
 
 from harness.cell import provenance
 from harness.cell.console import say
-from harness.cell.freeze import freeze, load_frozen
-from harness.config import Autocast, Config, ConfigError, Flat, Matmul, plain, recipe
-from harness.records import BASELINE, METRICS_FILE, RECORD_FILE, StudyPlan, read_plan, write_plan
-from harness.records.files import canonical_hash, now
-from harness.records.versions import note_command
+from harness.cell.freeze import freeze, load_frozen, locate
+from harness.config import Autocast, Config, ConfigError, Flat, Matmul, recipe
+from harness.records import (
+    BASELINE,
+    FEWEST_DF,
+    StudyPlan,
+    write_plan,
+)
+from harness.records.cell import Cell
+from harness.records.files import canonical_hash, now, plain
+from harness.records.study import Study
 from harness.study.outcome import result
 from harness.study.states import cell_states, seed_text, shown
 
 
-@dataclass(kw_only=True, slots=True)
-class Cell:
-    """A cell of a study."""
+class PlannedCell(Cell):
+    """A cell with the config that it is to be trained with."""
 
-    folder: Path
-    config: Config
-    frozen: bool = False
+    def __init__(self, config: Config, folder: Path | None = None) -> None:
+        super().__init__(folder or locate(config))
+        self.config, self.frozen = config, False
 
     def freeze(self) -> None:
         """Write the config into the folder, once."""
@@ -47,11 +52,7 @@ class Cell:
     def entry(self) -> dict[str, Any]:
         """What the study's plan says of it."""
         seeds = asdict(self.config.seeds)
-        return {"arm": self.config.arm, "seeds": seeds, "cell": self.folder.name}
-
-    def wanted(self, arms: set[str], n_seeds: int) -> bool:
-        """Tell whether this is one of the first `n_seeds` seeds of one of the arms."""
-        return self.config.arm in arms and self.config.seed < n_seeds
+        return {"arm": self.config.arm, "seeds": seeds, "cell": self.id}
 
     @property
     def work(self) -> float:
@@ -63,26 +64,21 @@ class Cell:
         return slowdown * self.config.train.tokens * model.n_layer * model.n_embd**2
 
 
-def settle(cells: Sequence[Cell], n_jobs: int, looks: Sequence[int] = ()) -> None:
+def settle(cells: Sequence[PlannedCell], n_jobs: int, looks: Sequence[int] = ()) -> None:
     """Check the cells of a sweep together, then freeze them and, of a saved study, the plan.
 
     An arm's cells may still be planned anew, and a study while it has none but such arms, as long
     as none of them has logged a loss or ended: nobody has seen what the change would be made for.
-    What the command asks for is noted in the study's folder.
-
-    Raises
-    ------
-    ConfigError
-        There is no cell, two would be the same, or the plan changed under a study; nothing has
-        been written then.
+    What the command asks for is noted in the study's folder. A sweep that is refused, with a
+    `ConfigError`, has written nothing.
     """
     if not cells:
         raise ConfigError("an empty sweep: name at least one arm and one seed")
     _refuse_twins(cells, n_jobs)
-    study = cells[0].folder.parent.parent
+    study = cells[0].study
     new = _plan(cells, looks) if cells[0].config.study.arms else None
     seen = _seen(study) if new else set()
-    old = read_plan(study) if seen else None
+    old = study.plan() if seen else None
     if old and new:
         _hold_against(old, new, seen)
         new = replace(old, cells=new.cells)
@@ -90,19 +86,18 @@ def settle(cells: Sequence[Cell], n_jobs: int, looks: Sequence[int] = ()) -> Non
     for cell in cells:
         cell.freeze()
     if new and new != old:
-        write_plan(study, new)
-    note_command(study, [cell.entry for cell in cells])
-    warn_of_no_verdict(study, planned=new is not None)
+        write_plan(study.folder, new)
+    study.note_command([cell.entry for cell in cells])
+    _warn_of_no_verdict(study, planned=new is not None)
 
 
-def _seen(study: Path) -> set[str]:
+def _seen(study: Study) -> set[str]:
     """Return the arms of which a loss was logged, or a result is known: one may log nothing."""
-    logged = {file.parent for file in study.glob(f"*/*/{METRICS_FILE}")}
-    others = {file.parent for file in study.glob(f"*/*/{RECORD_FILE}")} - logged
-    return {folder.parent.name for folder in logged | set(filter(result, others))}
+    cells = map(Cell, study.cells())
+    return {cell.arm for cell in cells if cell.metrics_file.exists() or result(cell)}
 
 
-def _refuse_twins(cells: Sequence[Cell], n_jobs: int) -> None:
+def _refuse_twins(cells: Sequence[PlannedCell], n_jobs: int) -> None:
     """Refuse a sweep that names one cell twice."""
     counts = Counter(cell.folder for cell in cells)
     twins = [cell for cell in cells if counts[cell.folder] > 1]
@@ -114,7 +109,7 @@ def _refuse_twins(cells: Sequence[Cell], n_jobs: int) -> None:
         raise ConfigError(f"two cells of this sweep are the same one ({cell.name}): {advice}")
 
 
-def _warn_of_namesakes(cells: Sequence[Cell]) -> None:
+def _warn_of_namesakes(cells: Sequence[PlannedCell]) -> None:
     """Point out cells of equal arm and seeds that differ in a setting, which names no arm."""
     named: dict[str, list[Flat]] = {}
     for cell in [*cells, *_finished_before(cells)]:
@@ -133,21 +128,21 @@ def _warn_of_namesakes(cells: Sequence[Cell]) -> None:
         )
 
 
-def _finished_before(cells: Sequence[Cell]) -> list[Cell]:
+def _finished_before(cells: Sequence[PlannedCell]) -> list[PlannedCell]:
     """Return the study's finished cells of the same arms and first seeds with other settings."""
     first = [cell for cell in cells if cell.config.seeds == cells[0].config.seeds]
-    mine = {cell.folder for cell in cells}
+    arms, mine = {cell.arm for cell in first}, {cell.folder for cell in cells}
     found = []
-    for arm in sorted({cell.folder.parent for cell in first}):
-        for folder in {file.parent for file in arm.glob(f"*/{RECORD_FILE}")} - mine:
-            record = result(folder)
+    for folder in cells[0].study.cells():
+        if folder.parent.name in arms and folder not in mine:
+            record = result(Cell(folder))
             if record and asdict(record.seeds) == asdict(cells[0].config.seeds):
                 with suppress(OSError, YAMLError, OmegaConfBaseException):  # of another version
-                    found.append(Cell(folder=folder, config=load_frozen(folder)))
+                    found.append(PlannedCell(load_frozen(folder), folder))
     return found
 
 
-def _plan(cells: Sequence[Cell], looks: Sequence[int]) -> StudyPlan:
+def _plan(cells: Sequence[PlannedCell], looks: Sequence[int]) -> StudyPlan:
     config = cells[0].config
     sha, patch = provenance.code_state()
     return StudyPlan(
@@ -207,11 +202,7 @@ def _key(cell: dict[str, Any]) -> str:
     return f"{cell['arm']} seed {seed_text(cell['seeds'].values())}"
 
 
-FEWEST_DF = 3
-"""Degrees of freedom below which the analysis gives no verdict."""
-
-
-def warn_of_no_verdict(study: Path, *, planned: bool) -> None:
+def _warn_of_no_verdict(study: Study, *, planned: bool) -> None:
     """Point out, before the hours are spent, a study whose arms can only end as undecided."""
     runs = [(s.arm, s.seed.split("/")[0]) for s in shown(cell_states(study))[0] if s.seed != "?"]
     arms = {arm for arm, _ in runs}

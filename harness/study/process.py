@@ -1,4 +1,4 @@
-"""What happens in the process of one cell: it enters its slot, and ends with its launcher."""
+"""Start a cell in a process of its own; there it enters its slot, and ends with its launcher."""
 
 from __future__ import annotations
 
@@ -7,31 +7,55 @@ import os
 import signal
 import sys
 import threading
+import time
+from collections.abc import Callable, Sequence
+from contextlib import suppress
+from multiprocessing.process import BaseProcess
 from pathlib import Path
+from typing import Any
 
+from harness.cell.start import start_cell
 from harness.records import LOG_FILE
-from harness.study.slots import Slot, torchrun
+from harness.study.slots import Slot
 
 STOP_SIGNALS = (signal.SIGTERM, signal.SIGHUP)
 """Asked to stop, closed the terminal: what the launcher passes on to its cells."""
+_FORKS = multiprocessing.get_context("forkserver")
 
 
-def run_cell(folder: Path, slot: Slot, command: list[str]) -> None:
-    """Run the cell on its slot; everything it prints goes to the cell's log."""
+def prepare(modules: Sequence[str], threads: int) -> None:
+    """Have the process that all others fork from import these modules first."""
+    os.environ.setdefault("OMP_NUM_THREADS", str(threads))
+    _FORKS.set_forkserver_preload(list(modules))
+
+
+def start(function: Callable[..., None], *arguments: Any) -> BaseProcess:
+    """Start a function in a process of its own; a fork server that dies meanwhile is replaced."""
+    for patience in (0.1, 1.0):
+        with suppress(EOFError, ConnectionError):
+            return _fork(function, arguments)
+        time.sleep(patience)
+    return _fork(function, arguments)
+
+
+def _fork(function: Callable[..., None], arguments: tuple[Any, ...]) -> BaseProcess:
+    process = _FORKS.Process(target=function, args=arguments)
+    process.start()
+    return process
+
+
+def run_in_slot(folder: Path, slot: Slot, command: list[str]) -> None:
+    """Train the cell on its slot; everything it prints goes to the cell's log."""
     _enter(folder, slot, command)
-    if slot.n_devices > 1:
-        sys.exit(torchrun(folder, slot.n_devices))
-    from harness.cell.train import report
-
-    sys.exit(report(folder))
+    sys.exit(start_cell(folder, slot.n_devices))
 
 
-def rehearse(folder: Path, slot: Slot, command: list[str], n_slots: int) -> None:
+def rehearse_in_slot(folder: Path, slot: Slot, command: list[str], n_slots: int) -> None:
     """Take one small step of the cell, and throw it away."""
     _enter(folder, slot, command)
-    from harness.cell import train as cell
+    from harness.cell.rehearsal import rehearse
 
-    sys.exit(cell.rehearse(folder, n_slots))
+    sys.exit(rehearse(folder, n_slots))
 
 
 def _enter(folder: Path, slot: Slot, command: list[str]) -> None:

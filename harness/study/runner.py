@@ -7,129 +7,81 @@ runs is left to it, and taken over if that launcher dies.
 from __future__ import annotations
 
 import multiprocessing
-import os
 import signal
 import sys
 import time
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
+from contextlib import suppress
+from dataclasses import dataclass
 from multiprocessing.connection import wait
 from multiprocessing.process import BaseProcess
-from pathlib import Path
 
-from harness.cell.console import say
-from harness.cell.errors import line_to_fix
-from harness.cell.exits import EXIT_BUSY, ONE_REQUEST_SECONDS, StudyFailed, same_command
-from harness.cell.freeze import describe, finished_record
+from harness.cell.console import EXIT_BUSY, ONE_REQUEST_SECONDS, StudyFailed, same_command, say
 from harness.cell.lock import living_owner
-from harness.records import LOG_FILE, Status
+from harness.records import Status
+from harness.records.cell import describe
 from harness.records.files import now
-from harness.study import process as child
-from harness.study.display import Screen
-from harness.study.outcome import (
-    has_begun,
-    keep_log,
-    over_budget,
-    result,
-    tidy,
-    was_preempted,
-    why,
-    written_since,
-)
-from harness.study.plan import Cell
+from harness.study import process
+from harness.study.display import Screen, summary
+from harness.study.outcome import keep_log, over_budget, result, tidy, why, written_since
+from harness.study.plan import PlannedCell
 from harness.study.slots import Slot, plan_slots
-from harness.study.states import cell_state, summary
+from harness.study.states import cell_state
 
 POLL_SECONDS = 1.0
 ALIKE = 3
 """So many first cells that fail alike stop a study."""
 
 
-@dataclass(kw_only=True, slots=True)
-class _Try:
-    """A cell in its process."""
-
-    cell: Cell
-    slot: Slot
-    process: BaseProcess
-    started: str
-
-    @property
-    def why(self) -> str:
-        """What went wrong."""
-        return why(self.cell.folder, self.started)
-
-
-@dataclass(slots=True)
-class _Queue:
-    """What is left to do, and what became of the rest."""
-
-    waiting: list[Cell]
-    busy: list[Cell] = field(default_factory=list)
-    """Run by another launcher; looked at again from time to time."""
-    tried: dict[Path, int] = field(default_factory=dict)
-    outcomes: list[str] = field(default_factory=list)
-    """Errors of the cells that ended so far, empty for a result."""
-
-
-def run_cells(cells: Sequence[Cell]) -> None:
+def run_cells(cells: Sequence[PlannedCell]) -> None:
     """Run the cells that have no result, as many at once as there are slots, the largest first.
 
-    Raises
-    ------
-    StudyFailed
-        Some cells have no result; they and their errors have been listed.
+    Raises `StudyFailed` if some have no result then; they and their errors have been listed.
     """
     todo = []
     for cell in cells:
-        done = finished_record(cell.folder)
+        done = cell.result()
         if done is None:
             todo.append(cell)
         else:
             say(f"skipped, already {describe(done, cell.folder)}")
-            tidy(cell.folder)
-    study = cells[0].folder.parent.parent
+            tidy(cell)
     if todo:
         slots = plan_slots(todo[0].config.hardware)
+        process.prepare(preload(todo), slots[0].threads)
         _interrupt_on_signals()
-        with Screen(study, len(todo), len(slots)) as screen:
-            _Runner(slots, screen).run(sorted(todo, key=lambda cell: -cell.work))
+        with Screen(cells[0].study, len(todo), len(slots)) as screen:
+            _Runner(sorted(todo, key=lambda cell: -cell.work), slots, screen).run()
     require_results(cells)
 
 
-def preload(cells: Sequence[Cell]) -> list[str]:
+def preload(cells: Sequence[PlannedCell]) -> list[str]:
     """Name the modules to import once for all cells; torch._dynamo, 0.7 s, only where needed."""
     optimizers = {cell.config.optim.optimizer["_target_"] for cell in cells}
     needed = cells[0].config.hardware.compile or optimizers != {"harness.optim.adamw"}
     return ["torch._dynamo"] * needed + ["harness.study.nursery"]
 
 
-def require_results(cells: Sequence[Cell]) -> None:
-    """Say how the cells stand.
-
-    Raises
-    ------
-    StudyFailed
-        Some of the cells have no result.
-    """
-    states = [cell_state(cell.folder, cell.entry) for cell in cells]
-    say(f"{summary(states)}\n{cells[0].folder.parent.parent}")
-    without = [cell for cell in cells if not result(cell.folder)]
+def require_results(cells: Sequence[PlannedCell]) -> None:
+    """Say how the cells stand; `StudyFailed` if some of them have no result."""
+    states = [cell_state(cell, cell.entry) for cell in cells]
+    say(f"{summary(states)}\n{cells[0].study}")
+    without = [cell for cell in cells if not result(cell)]
     if without:
         raise StudyFailed(
             f"{len(without)} of {len(cells)} cells have no result: {_advice(without)}"
         )
 
 
-def _advice(without: Sequence[Cell]) -> str:
+def _advice(without: Sequence[PlannedCell]) -> str:
     """Say how the cells without a result come to one."""
-    if over := over_budget(without[0].config.budget, without[0].folder.parent.parent):
+    if over := over_budget(without[0].config.budget, without[0].study):
         return f"{over}: raise it to go on"
-    records = [written_since(cell.folder) for cell in without]
-    lines = sorted({line_to_fix(record.error or "") for record in records if record} - {""})
+    records = [record for cell in without if (record := written_since(cell))]
+    lines = {record.line_to_fix for record in records if record.line_to_fix}
     if lines:
-        return f"fix {', '.join(lines)}, then run {same_command()} again"
-    if any(record and record.status is Status.FAILED for record in records):
+        return f"fix {', '.join(sorted(lines))}, then run {same_command()} again"
+    if any(record.status is Status.FAILED for record in records):
         return f"mend what failed, then run {same_command()} again"
     return f"run {same_command()} to retry"
 
@@ -147,57 +99,96 @@ def _interrupt_on_signals() -> None:
         if asked - before > ONE_REQUEST_SECONDS:
             raise KeyboardInterrupt
 
-    for number in child.STOP_SIGNALS:
+    for number in process.STOP_SIGNALS:
         if signal.getsignal(number) is not signal.SIG_IGN:
             signal.signal(number, interrupt)
 
 
-class _Runner:
-    def __init__(self, slots: list[Slot], screen: Screen) -> None:
-        self.n_slots, self.free, self.screen = len(slots), list(slots), screen
-        self.running: list[_Try] = []
-        os.environ.setdefault("OMP_NUM_THREADS", str(slots[0].threads))
-        self.context = multiprocessing.get_context("forkserver")
+@dataclass(kw_only=True, slots=True)
+class _Try:
+    """A cell in its process."""
 
-    def run(self, todo: list[Cell]) -> None:
-        self.context.set_forkserver_preload(preload(todo))
+    cell: PlannedCell
+    slot: Slot
+    process: BaseProcess
+    started: str
+
+    @property
+    def why(self) -> str:
+        """What went wrong."""
+        return why(self.cell, self.started)
+
+    @property
+    def was_stopped(self) -> bool:
+        """Whether the cell was asked to stop, or lost its folder: no reason to try it again."""
+        record = written_since(self.cell, self.started)
+        preempted = record is not None and record.status is Status.PREEMPTED
+        return preempted or not self.cell.folder.is_dir()
+
+
+class _Runner:
+    """The cells that wait, those that run, and what became of the rest."""
+
+    def __init__(self, todo: Sequence[PlannedCell], slots: Sequence[Slot], screen: Screen) -> None:
+        self.waiting, self.screen = list(todo), screen
+        self.n_slots, self.free = len(slots), list(slots)
+        self.running: list[_Try] = []
+        self.busy: list[PlannedCell] = []
+        """Run by another launcher; looked at again from time to time."""
+        self.crashed: set[PlannedCell] = set()
+        """Cells that have had their second chance."""
+        self.errors: list[str] = []
+        """Of the cells that ended so far, empty for a result."""
+
+    def run(self) -> None:
+        """Run everything; after Ctrl-C, once all running cells have saved their state, raise it."""
         try:
-            broken = self._broken_arms(todo)
-            self._run_all(_Queue([cell for cell in todo if cell.config.arm not in broken]))
+            self._drop_broken_arms()
+            while self.waiting or self.busy or self.running:
+                while self.waiting and self.free and not self._stop_for_budget():
+                    self._start(process.run_in_slot, self.waiting.pop(0))
+                for trial in self._ended():
+                    self._settle(trial)
+                self._look_after_busy()
+                self._stop_if_hopeless()
         except KeyboardInterrupt:
             self.screen.say("stopping: every running cell saves its state first (again: at once)")
-            try:
-                _stop()
-            except KeyboardInterrupt:
-                _stop()
+            with suppress(KeyboardInterrupt):
+                _stop_all()
+            _stop_all()
             raise
 
-    def _run_all(self, queue: _Queue) -> None:
-        while queue.waiting or queue.busy or self.running:
-            while queue.waiting and self.free and not self._stop_for_budget(queue):
-                self._start(child.run_cell, queue.waiting.pop(0))
-            for trial in self._ended():
-                self._settle(trial, queue)
-            self._look_after_busy(queue)
-            if queue.waiting and _hopeless(queue):
-                self.screen.say(f"stopping: the first {ALIKE} cells all failed alike")
-                queue.waiting.clear()
+    def _drop_broken_arms(self) -> None:
+        """Take one cheap step of every arm that has not begun, so that a typo costs seconds.
 
-    def _start(self, function: Callable[..., None], cell: Cell, *arguments: int) -> None:
-        slot = self.free.pop(0)
-        given = (cell.folder, slot, sys.orig_argv, *arguments)
-        started = now()
-        for patience in (0.1, 1.0, 0.0):
-            process = self.context.Process(target=function, args=given)
-            try:
-                process.start()
-            except (EOFError, ConnectionError):  # a dying fork server: the next start makes one
-                if not patience:
-                    raise
-                time.sleep(patience)
-            else:
-                break
-        self.running.append(_Try(cell=cell, slot=slot, process=process, started=started))
+        Who dies without having said why, killed from outside perhaps, gets a second chance.
+        """
+        begun = {
+            cell.config.arm
+            for cell in self.waiting
+            if (record := written_since(cell)) and record.status is not Status.FAILED
+        }
+        arms = {cell.config.arm: cell for cell in reversed(self.waiting)}
+        pending = [cell for arm, cell in arms.items() if arm not in begun]
+        broken, again = set(), set()
+        while pending or self.running:
+            while pending and self.free:
+                self._start(process.rehearse_in_slot, pending.pop(), self.n_slots)
+            for trial in self._ended():
+                arm, code = trial.cell.config.arm, trial.process.exitcode
+                if code not in (0, 1) and arm not in again:
+                    again.add(arm)
+                    pending.append(trial.cell)
+                    self.screen.say(f"{arm} died in its first step, which is tried once more")
+                elif code:
+                    broken.add(arm)
+                    self.screen.say(f"{arm} cannot take a step: {trial.why}")
+        self.waiting = [cell for cell in self.waiting if cell.config.arm not in broken]
+
+    def _start(self, function: Callable[..., None], cell: PlannedCell, *arguments: int) -> None:
+        slot, started = self.free.pop(0), now()
+        child = process.start(function, cell.folder, slot, sys.orig_argv, *arguments)
+        self.running.append(_Try(cell=cell, slot=slot, process=child, started=started))
 
     def _ended(self) -> list[_Try]:
         """Wait a moment, then return the processes that have ended; their slots are free."""
@@ -209,78 +200,53 @@ class _Runner:
         self.screen.refresh()
         return ended
 
-    def _stop_for_budget(self, queue: _Queue) -> bool:
-        cell = queue.waiting[0]
-        reason = over_budget(cell.config.budget, cell.folder.parent.parent)
+    def _settle(self, trial: _Try) -> None:
+        """Take what a cell's process has left: a result, an error, or a reason to try it again."""
+        cell = trial.cell
+        if record := result(cell):
+            tidy(cell)
+            self.errors.append("")
+            self.screen.done(describe(record, cell.folder))
+        elif trial.process.exitcode == EXIT_BUSY or living_owner(cell.folder):
+            self.busy.append(cell)
+        elif cell in self.crashed or trial.was_stopped:
+            self.errors.append(trial.why)
+            self.screen.done(f"no result: {cell.name}: {trial.why}; {cell.log_file}")
+        else:
+            self.crashed.add(cell)
+            self.waiting.insert(0, cell)
+            self.screen.say(f"{cell.name} crashed and is tried once more: {trial.why}")
+            keep_log(cell)
+
+    def _look_after_busy(self) -> None:
+        """Take up the cells whose other launcher has died, count those that it finished."""
+        for cell in list(self.busy):
+            if record := result(cell):
+                self.busy.remove(cell)
+                self.screen.done(f"by another launcher: {describe(record, cell.folder)}")
+            elif not living_owner(cell.folder):
+                self.busy.remove(cell)
+                self.waiting.append(cell)
+
+    def _stop_for_budget(self) -> bool:
+        cell = self.waiting[0]
+        reason = over_budget(cell.config.budget, cell.study)
         if reason:
-            self.screen.say(f"stopping: {reason}; {len(queue.waiting)} cells are not started")
-            queue.waiting.clear()
+            self.screen.say(f"stopping: {reason}; {len(self.waiting)} cells are not started")
+            self.waiting.clear()
         return bool(reason)
 
-    def _broken_arms(self, todo: list[Cell]) -> set[str]:
-        """Take one cheap step of every arm that has not begun, so that a typo costs seconds.
-
-        Who dies without having said why, killed from outside perhaps, gets a second chance.
-        """
-        begun = {cell.config.arm for cell in todo if has_begun(cell.folder)}
-        arms = {cell.config.arm: cell for cell in reversed(todo) if cell.config.arm not in begun}
-        broken, again, pending = set(), set(), list(arms.values())
-        while pending or self.running:
-            while pending and self.free:
-                self._start(child.rehearse, pending.pop(), self.n_slots)
-            for trial in self._ended():
-                arm, code = trial.cell.config.arm, trial.process.exitcode
-                if code not in (0, 1) and arm not in again:
-                    again.add(arm)
-                    pending.append(trial.cell)
-                    self.screen.say(f"{arm} died in its first step, which is tried once more")
-                elif code:
-                    broken.add(arm)
-                    self.screen.say(f"{arm} cannot take a step: {trial.why}")
-        return broken
-
-    def _settle(self, trial: _Try, queue: _Queue) -> None:
-        cell, folder = trial.cell, trial.cell.folder
-        if record := result(folder):
-            tidy(folder)
-            queue.outcomes.append("")
-            self.screen.done(describe(record, folder))
-            return
-        if trial.process.exitcode == EXIT_BUSY or living_owner(folder):
-            queue.busy.append(cell)
-            return
-        stopped = was_preempted(folder, trial.started) or not folder.is_dir()
-        if not stopped and not queue.tried.get(folder):
-            queue.tried[folder] = 1
-            queue.waiting.insert(0, cell)
-            self.screen.say(f"{cell.name} crashed and is tried once more: {trial.why}")
-            keep_log(folder)
-            return
-        queue.outcomes.append(trial.why)
-        self.screen.done(f"no result: {cell.name}: {trial.why}; {folder / LOG_FILE}")
-
-    def _look_after_busy(self, queue: _Queue) -> None:
-        """Take up the cells whose other launcher has died, count those that it finished."""
-        for cell in list(queue.busy):
-            done = result(cell.folder)
-            if done is None and living_owner(cell.folder):
-                continue
-            queue.busy.remove(cell)
-            if done is None:
-                queue.waiting.append(cell)
-            else:
-                self.screen.done(f"by another launcher: {describe(done, cell.folder)}")
+    def _stop_if_hopeless(self) -> None:
+        first = self.errors[:ALIKE]
+        if self.waiting and len(first) == ALIKE and first[0] and len(set(first)) == 1:
+            self.screen.say(f"stopping: the first {ALIKE} cells all failed alike")
+            self.waiting.clear()
 
 
-def _stop() -> None:
+def _stop_all() -> None:
     """Ask every process to stop, and wait for them; asked twice, they stop at once."""
     processes = multiprocessing.active_children()
-    for process in processes:
-        process.terminate()
-    for process in processes:
-        process.join()
-
-
-def _hopeless(queue: _Queue) -> bool:
-    first = queue.outcomes[:ALIKE]
-    return len(first) == ALIKE and bool(first[0]) and len(set(first)) == 1
+    for child in processes:
+        child.terminate()
+    for child in processes:
+        child.join()

@@ -3,16 +3,10 @@
 from __future__ import annotations
 
 import os
-import signal
-import subprocess
-import sys
-import threading
 from dataclasses import dataclass
-from pathlib import Path
 
 from harness.config import ConfigError, HardwareConfig
 from harness.engine.gpus import visible_gpus
-from harness.records import CONFIG_FILE
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -35,27 +29,18 @@ class Slot:
 def plan_slots(hardware: HardwareConfig) -> list[Slot]:
     """Divide this machine into slots: one per GPU, or per group of CPU cores.
 
-    Raises
-    ------
-    ConfigError
-        The device is not here, or more slots or devices are asked for than there are.
+    What is not here, or more than there is, is refused with a `ConfigError`.
     """
-    if hardware.device == "cpu":
+    gpus = [] if hardware.device == "cpu" else visible_gpus()
+    if hardware.device == "cpu" or (hardware.device == "auto" and not gpus):
         return _cpu_slots(hardware)
-    gpus = visible_gpus()
-    if hardware.device == "auto":
-        return _gpu_slots(hardware, gpus) if gpus else _cpu_slots(hardware)
-    available = [
-        "auto",
-        "cpu",
-        *(["cuda"] if gpus else []),
-        *(f"cuda:{i}" for i in range(len(gpus))),
-    ]
+    named = ["cuda", *(f"cuda:{i}" for i in range(len(gpus)))] if gpus else []
+    available = ["auto", "cpu", *named]
     if hardware.device not in available:
         raise ConfigError(
             f"hardware.device={hardware.device} is not here; available: {', '.join(available)}"
         )
-    if hardware.device == "cuda":
+    if hardware.device in ("auto", "cuda"):
         return _gpu_slots(hardware, gpus)
     if hardware.n_devices > 1 or (hardware.slots or 1) > 1:
         raise ConfigError(
@@ -84,49 +69,22 @@ def _gpu_slots(hardware: HardwareConfig, gpus: list[str]) -> list[Slot]:
 
 
 def _cpu_slots(hardware: HardwareConfig) -> list[Slot]:
-    cores = _cores()
-    per_slot = hardware.threads * hardware.n_devices
-    n_slots = hardware.slots or max(1, len(cores) // per_slot)
+    confinable = hasattr(os, "sched_getaffinity")
+    cores = sorted(os.sched_getaffinity(0)) if confinable else list(range(os.cpu_count() or 1))
+    n = hardware.threads * hardware.n_devices
+    n_slots = hardware.slots or max(1, len(cores) // n)
     if n_slots > len(cores):
         raise ConfigError(
             f"hardware.slots={n_slots}: this machine has {len(cores)} CPU cores; "
             "leave it unset for as many as fit"
         )
-    if n_slots * per_slot > len(cores) or not hasattr(os, "sched_setaffinity"):
-        groups: list[tuple[int, ...]] = [()] * n_slots  # none is confined to some cores
-    else:
-        groups = [tuple(cores[i * per_slot : (i + 1) * per_slot]) for i in range(n_slots)]
+    if n_slots * n > len(cores) or not confinable:
+        cores = []  # no slot is confined to some of them
     return [
-        Slot(cores=group, threads=hardware.threads, n_devices=hardware.n_devices)
-        for group in groups
+        Slot(
+            cores=tuple(cores[i * n : (i + 1) * n]),
+            threads=hardware.threads,
+            n_devices=hardware.n_devices,
+        )
+        for i in range(n_slots)
     ]
-
-
-def _cores() -> list[int]:
-    if hasattr(os, "sched_getaffinity"):
-        return sorted(os.sched_getaffinity(0))
-    return list(range(os.cpu_count() or 1))
-
-
-def torchrun(folder: Path, n_devices: int) -> int:
-    """Run a frozen cell on several devices of this machine and return its exit code.
-
-    A cell that runs out of memory halves the micro-batch in its config; then it is started again.
-    """
-    launcher = ["torch.distributed.run", "--standalone", f"--nproc_per_node={n_devices}"]
-    command = [sys.executable, "-m", *launcher, "-m", "harness.cell", str(folder)]
-    code, tried = 0, ""
-    while (config := (folder / CONFIG_FILE).read_text(encoding="utf-8")) != tried:
-        code, tried = _wait_for(subprocess.Popen(command)), config
-    return code
-
-
-def _wait_for(process: subprocess.Popen[bytes]) -> int:
-    """Wait while the cell trains, or saves its state because this process was asked to stop."""
-    if threading.current_thread() is threading.main_thread():  # only there can signals be handled
-        signal.signal(signal.SIGTERM, lambda *_: process.terminate())
-    try:
-        return process.wait()
-    except KeyboardInterrupt:  # the terminal told the cell as well
-        process.wait()
-        raise

@@ -1,28 +1,16 @@
-"""Which mirror a config asks for, and what a dead one costs."""
+"""The tracker that a target names; its client is imported when it is needed."""
 
 from __future__ import annotations
 
-from harness.tracking.base import Identity, Mirror, Target, log
-from harness.tracking.trackio_run import _Trackio, _trackio
+from harness.tracking.base import Identity, Mirror, Target
 
 
 def open_mirror(target: Target, identity: Identity, *, go_on: bool = False) -> Mirror:
-    """Open a run with the real client.
-
-    Parameters
-    ----------
-    target, identity
-        Where, and as what.
-    go_on
-        The run may be there already, and is continued.
-
-    Raises
-    ------
-    ImportError
-        The backend is not installed.
-    """
+    """Open a run; with `go_on` it may be there already, and is continued."""
     if target.backend == "trackio":
-        return _Trackio(target, identity)
+        from harness.tracking.trackio_run import TrackioMirror
+
+        return TrackioMirror(target, identity)
     from harness.tracking.wandb_run import WandbMirror
 
     return WandbMirror(target, identity, go_on=go_on)
@@ -31,30 +19,19 @@ def open_mirror(target: Target, identity: Identity, *, go_on: bool = False) -> M
 def settled(target: Target) -> Target:
     """Return the target with its account, offline if nobody is logged in; says so.
 
-    Raises
-    ------
-    MirrorError
-        The server refuses the key, or does not answer.
+    Raises `MirrorError` if the server refuses the key, or does not answer.
     """
     if target.backend != "wandb" or not target.online:
         return target
-    from harness.tracking import wandb_run as mirror_wandb
+    from harness.tracking.wandb_run import logged_in
 
-    settled = mirror_wandb.settled(target)
-    if not settled.online:
-        log.warning(
-            "tracker mode=online, but nobody is logged in: staying offline (run: wandb login)"
-        )
-    return settled
+    return logged_in(target)
 
 
 def forget(target: Target, identity: Identity) -> None:
     """Delete what an earlier attempt left there, so that the next one is not a second run."""
-    if target.backend == "wandb":
-        from harness.tracking import wandb_run as mirror_wandb
-
-        mirror_wandb.delete(target, identity)
-        return
-    storage = _trackio().SQLiteStorage
-    if identity.name in storage.get_runs(target.project):
-        storage.delete_run(target.project, identity.name)
+    if target.backend == "trackio":
+        from harness.tracking.trackio_run import delete
+    else:
+        from harness.tracking.wandb_run import delete
+    delete(target, identity)

@@ -1,24 +1,20 @@
 """Runs in Weights & Biases or trackio, behind one small interface.
 
-Everything that is sent comes from the local files, live by `harness.tracking` or afterwards by
-`harness.sync`; a mirror has no figure of its own.
+Everything that is sent comes from the local files, live by `harness.tracking.live` or afterwards
+by `harness.sync`; a mirror has no figure of its own.
 """
 
 from __future__ import annotations
 
-import logging
-from dataclasses import asdict, dataclass, field
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Protocol
-
-from harness.records import RunRecord
-
-log = logging.getLogger(__name__)
 
 PROJECT = "llm-interventions"
 """The default one."""
 
-SAMPLE_COLUMNS: list[str | int] = ["step", "tokens", "prompt", "completion"]
+Table = tuple[list[str], list[list[Any]]]
+"""Columns and rows."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -43,7 +39,7 @@ class Target:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Identity:
-    """What a run is called there."""
+    """What a run is called there, the same whenever and however it is mirrored."""
 
     group: str
     """The study."""
@@ -54,17 +50,21 @@ class Identity:
     tags: list[str]
     config: dict[str, Any]
     folder: Path
-    """Where wandb keeps its files."""
+    """What is shown: a cell, or a study. wandb keeps its files there, too."""
+    content: str
+    """Tells one training, or one report, from another."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Exhibits:
-    """What a study shows beside its cells: tables, pictures, files; all may be empty."""
+class Ending:
+    """What a run shows beside its metrics, sent last; all but the summary may be empty."""
 
-    tables: dict[str, tuple[list[str], list[list[Any]]]] = field(default_factory=dict)
-    """Name -> (columns, rows)."""
+    summary: dict[str, Any]
+    tables: dict[str, Table] = field(default_factory=dict)
     pictures: list[Path] = field(default_factory=list)
     files: list[Path] = field(default_factory=list)
+    whole: bool = True
+    """False: some metrics were left out, so that the run has to be sent again."""
 
 
 class MirrorError(RuntimeError):
@@ -80,47 +80,8 @@ class Mirror(Protocol):
     def log(self, metrics: dict[str, Any]) -> None:
         """Send one logged step; ``metrics["step"]`` is its number."""
 
-    def finish(self, summary: dict[str, Any], exhibits: Exhibits) -> None:
+    def finish(self, ending: Ending) -> None:
         """Send what remains, and close the run; raises unless all of it has arrived."""
-
-
-def cell_identity(
-    target: Target, config: dict[str, Any], record: RunRecord, folder: Path
-) -> Identity:
-    """Return a cell's identity: the same whenever and however it is mirrored.
-
-    Parameters
-    ----------
-    target
-        Whose tags are added.
-    config
-        The cell's config as plain data.
-    record, folder
-        The cell.
-    """
-    scale = str(config.get("scale_name", ""))
-    return Identity(
-        group=record.study,
-        job_type=record.arm,
-        name=f"{record.arm} {record.cell}",
-        id=f"{record.study}-{record.cell}",
-        tags=[record.arm, scale, *record.interventions, *target.tags],
-        config=config,
-        folder=folder,
-    )
-
-
-def cell_summary(record: RunRecord) -> dict[str, Any]:
-    """Return the figures that a finished cell is listed with."""
-    return {
-        "status": record.status.value,
-        "test_loss": record.losses.test,
-        "val_loss": record.losses.val,
-        "tokens": record.tokens,
-        "n_params": record.n_params,
-        "skipped_steps": record.skipped_steps,
-        **{f"cost/{name}": value for name, value in asdict(record.cost).items()},
-    }
 
 
 def one_line(error: Exception, limit: int = 200) -> str:

@@ -9,26 +9,19 @@ from __future__ import annotations
 import logging
 import queue
 import threading
-from collections.abc import Callable
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from pathlib import Path
 from shlex import quote
 from typing import Any
 
-from harness.config import Backend, Config, WandbMode, plain
+from harness.config import Backend, Config, WandbMode
 from harness.records import RunRecord, Status
+from harness.records.cell import Cell
+from harness.records.files import plain
 from harness.tracking.backends import settled
-from harness.tracking.base import (
-    PROJECT,
-    SAMPLE_COLUMNS,
-    Exhibits,
-    Mirror,
-    Target,
-    cell_identity,
-    cell_summary,
-    one_line,
-)
-from harness.tracking.receipts import cell_content, done, start
+from harness.tracking.base import PROJECT, Ending, Target, one_line
+from harness.tracking.cell_run import cell_ending, cell_identity
+from harness.tracking.receipts import send
 
 log = logging.getLogger(__name__)
 
@@ -36,86 +29,72 @@ FINISH_SECONDS = 45.0
 """How long a finished cell waits for a slow tracker before it goes on without."""
 UPLOAD_SECONDS = 30.0
 """How long the client may take to upload what is left by then."""
-_QUEUE_SIZE = 10_000
+_MOST_ROWS = 10_000
+"""So many points wait for a slow tracker."""
 
 
 class Tracker:
     """Hands metrics to the tracking backend of the config, or to nobody."""
 
     def __init__(self, config: Config, record: RunRecord, folder: Path) -> None:
-        self._tasks: queue.Queue[Callable[[Mirror], None] | None] = queue.Queue(_QUEUE_SIZE)
-        self._thread: threading.Thread | None = None
-        self._samples: list[list[Any]] = []
+        self._record, self._folder = record, folder
         self._fresh = not record.cost.train_seconds
         self._whole = self._fresh
         """Nothing was left out; whether a resumed cell's first part got there is not known."""
         self._given_up = False
+        self._rows: queue.Queue[dict[str, Any] | None] = queue.Queue()
+        self._thread: threading.Thread | None = None
         if config.tracking.backend is not Backend.none:
-            work = (target(config), plain(asdict(config)), record, folder)
-            study = quote(str(folder.parent.parent))
-            self._later = f"python -m harness.sync {study}{_flags(work[0])}"
+            self._target = _target(config)
+            study = quote(str(Cell(folder).study))
+            self._later = f"python -m harness.sync {study}{_flags(self._target)}"
+            work = (plain(asdict(config)),)
             self._thread = threading.Thread(target=self._work, args=work, daemon=True)
             self._thread.start()
 
     def log(self, metrics: dict[str, Any]) -> None:
         """Mirror the metrics of one logged step."""
-        self._put(lambda run: run.log(metrics))
+        if self._thread is None:
+            return
+        if self._rows.qsize() < _MOST_ROWS:
+            self._rows.put(metrics)
+            return
+        if self._whole:
+            self._warn(f"is more than {_MOST_ROWS} points behind; some are left out")
+        self._whole = False
 
-    def samples(self, rows: list[dict[str, Any]]) -> None:
-        """Keep completions for the samples table."""
-        self._samples += [[row[str(name)] for name in SAMPLE_COLUMNS] for row in rows]
-
-    def finish(self, record: RunRecord) -> None:
+    def finish(self) -> None:
         """Mirror the summary and the samples, then wait for the tracker, but not for ever."""
         if self._thread is None:
             return
-        summary = cell_summary(record)
-        self._whole &= record.losses.test is not None
-        if self._whole and record.status is Status.RUNNING:
-            summary["status"] = Status.COMPLETE.value  # the record says so a moment later
-        columns = [str(name) for name in SAMPLE_COLUMNS]
-        exhibits = Exhibits(tables={"samples": (columns, self._samples)})
-        self._put(lambda run: run.finish(summary, exhibits))
-        self._put(None)
+        self._rows.put(None)
         self._thread.join(FINISH_SECONDS)
         if self._thread.is_alive():
             self._warn(f"did not finish within {FINISH_SECONDS:.0f} s")
             self._given_up = True
 
-    def _put(self, task: Callable[[Mirror], None] | None) -> None:
-        if self._thread is None:
-            return
-        try:
-            self._tasks.put_nowait(task)
-        except queue.Full:
-            if self._whole:
-                self._warn(f"is more than {_QUEUE_SIZE} points behind; some are left out")
-            self._whole = False
-
-    def _work(
-        self, target: Target, config: dict[str, Any], record: RunRecord, folder: Path
-    ) -> None:
+    def _work(self, config: dict[str, Any]) -> None:
         """Be the thread: the only place that the client is called from."""
         try:
-            target = settled(target)
-            identity = cell_identity(target, config, record, folder)
-            content = cell_content(record)
-            run = start(folder, target, content, identity, go_on=not self._fresh)
-            while (task := self._tasks.get()) is not None:
-                task(run)
-            if self._whole:
-                done(folder, target, run)
+            target = settled(self._target)
+            identity = cell_identity(target, config, self._record, self._folder)
+            rows = iter(self._rows.get, None)
+            send(target, identity, rows, self._ending, go_on=not self._fresh)
         except Exception as error:
-            self._whole = False
             if not self._given_up:
                 self._warn(f"stopped ({type(error).__name__}: {one_line(error)})")
+
+    def _ending(self) -> Ending:
+        whole, record = self._whole and self._record.losses.test is not None, self._record
+        if whole and record.status is Status.RUNNING:
+            record = replace(record, status=Status.COMPLETE)  # its file says so a moment later
+        return replace(cell_ending(record, self._folder), whole=whole)
 
     def _warn(self, message: str) -> None:
         log.warning("tracker %s; nothing is lost: %s sends it later", message, self._later)
 
 
-def target(config: Config) -> Target:
-    """Return where a config mirrors to."""
+def _target(config: Config) -> Target:
     tracking = config.tracking
     return Target(
         backend=tracking.backend.value,

@@ -1,4 +1,4 @@
-"""What has been mirrored where, beside the files it was made from: ``mirrors.json``.
+"""Send runs, and note beside the files they were made from what was sent where: ``mirrors.json``.
 
 An entry is written before anything is sent and again when all of it has been: an entry that says
 ``sending`` is an attempt that broke off. What it left is deleted and made again from the start,
@@ -8,14 +8,14 @@ under a new id, since W&B never takes a deleted run's id again.
 from __future__ import annotations
 
 import json
+from collections.abc import Callable, Iterable
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from harness.records import RunRecord
-from harness.records.files import canonical_hash, now, write_atomic
+from harness.records.files import now, write_atomic
 from harness.tracking.backends import forget, open_mirror
-from harness.tracking.base import Identity, Mirror, Target
+from harness.tracking.base import Ending, Identity, Target
 
 SENT_FILE = "mirrors.json"
 SENDING, DONE = "sending", "done"
@@ -26,7 +26,7 @@ class Entry:
     """What one place has of a cell, or of a study's report."""
 
     content: str
-    """Tells one training, or one report, from another."""
+    """See `Identity`."""
     state: str
     """``sending`` or ``done``."""
     attempt: int
@@ -36,51 +36,47 @@ class Entry:
     """Where to look at it; None offline."""
 
 
+def was_sent(target: Target, identity: Identity) -> bool:
+    """Tell whether this very content was sent, all of it."""
+    entry = entry_of(identity.folder, target)
+    return entry is not None and (entry.state, entry.content) == (DONE, identity.content)
+
+
+def send(
+    target: Target,
+    identity: Identity,
+    rows: Iterable[dict[str, Any]],
+    ending: Callable[[], Ending],
+    *,
+    go_on: bool = False,
+) -> None:
+    """Send a run's metrics as they come and then its ending, and note that all has arrived.
+
+    What was there before is deleted first; or, with `go_on`, continued if it is the run of a cell
+    that was interrupted.
+    """
+    entry = entry_of(identity.folder, target)
+    unfinished = entry is not None and (entry.state, entry.content) == (SENDING, identity.content)
+    go_on = go_on and unfinished
+    if entry is None or not go_on:
+        if entry is not None:
+            forget(target, _numbered(identity, entry.attempt))
+        attempt = entry.attempt + 1 if entry else 1
+        entry = Entry(content=identity.content, state=SENDING, attempt=attempt, at=now())
+        _write(identity.folder, target, entry)
+    run = open_mirror(target, _numbered(identity, entry.attempt), go_on=go_on)
+    for row in rows:
+        run.log(row)
+    last = ending()
+    run.finish(last)
+    if last.whole:
+        _write(identity.folder, target, replace(entry, state=DONE, at=now(), url=run.url))
+
+
 def entry_of(folder: Path, target: Target) -> Entry | None:
     """Return what was sent to this place, or None."""
     found = _read(folder).get(target.key)
     return Entry(**found) if found else None
-
-
-def has(folder: Path, target: Target, content: str) -> bool:
-    """Tell whether this very content was sent, all of it."""
-    entry = entry_of(folder, target)
-    return entry is not None and (entry.state, entry.content) == (DONE, content)
-
-
-def start(
-    folder: Path, target: Target, content: str, identity: Identity, *, go_on: bool = False
-) -> Mirror:
-    """Open the run that `content` is sent to, after deleting what was there before.
-
-    Parameters
-    ----------
-    folder, target, content, identity
-        What is sent where.
-    go_on
-        Go on with the run of a cell that was interrupted, if it had got so far.
-    """
-    entry = entry_of(folder, target)
-    if go_on and entry is not None and (entry.state, entry.content) == (SENDING, content):
-        return open_mirror(target, _numbered(identity, entry.attempt), go_on=True)
-    attempt = 1
-    if entry is not None:
-        forget(target, _numbered(identity, entry.attempt))
-        attempt += entry.attempt
-    _write(folder, target, Entry(content=content, state=SENDING, attempt=attempt, at=now()))
-    return open_mirror(target, _numbered(identity, attempt))
-
-
-def done(folder: Path, target: Target, mirror: Mirror) -> None:
-    """Note that all of what was started has arrived."""
-    entry = entry_of(folder, target)
-    if entry is not None:
-        _write(folder, target, replace(entry, state=DONE, at=now(), url=mirror.url))
-
-
-def cell_content(record: RunRecord) -> str:
-    """Return what tells one training of a cell from another."""
-    return canonical_hash([record.cell, record.started])
 
 
 def _numbered(identity: Identity, attempt: int) -> Identity:

@@ -4,58 +4,63 @@ from __future__ import annotations
 
 import json
 from collections import Counter
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
 from harness.records import PLAN_FILE, REPORT_JOB, RunRecord
-from harness.tracking.base import Exhibits, Identity, Target
+from harness.records.files import canonical_hash
+from harness.records.study import Study
+from harness.tracking.base import Ending, Identity, Table, Target
 from harness.tracking.receipts import entry_of
 
 RESULTS_FILE, REPORT_FILE, FIGURES = "results.json", "report.html", "figures"
 FILES = (REPORT_FILE, "results.md", "results.csv", RESULTS_FILE, "results.tex", PLAN_FILE)
-VERDICT_COLUMNS = (
+VERDICT_COLUMNS = [
     "arm", "verdict", "n", "mean_loss", "delta", "ci_low", "ci_high", "p_adj", "published_delta",
     "seeds_needed", "hours", "usd",
-)  # fmt: skip
-CELL_COLUMNS = ("arm", "seed", "status", "test_loss", "train_seconds", "usd", "run")
+]  # fmt: skip
+CELL_COLUMNS = ["arm", "seed", "status", "test_loss", "train_seconds", "usd", "run"]
 
 
-def study_identity(study: Path, name: str, target: Target) -> Identity:
+def study_identity(study: Study, name: str, target: Target, ending: Ending) -> Identity:
     """Return the identity of a study's own run."""
+    plan = study.plan()
+    stamps = [(f.name, f.stat().st_mtime_ns, f.stat().st_size) for f in ending.files]
     return Identity(
         group=name,
         job_type=REPORT_JOB,
         name=f"{name} report",
         id=f"{name}-report",
         tags=["study", *target.tags],
-        config={"study": name, "plan": _json(study / PLAN_FILE)},
-        folder=study,
+        config={"study": name, "plan": asdict(plan) if plan else {}},
+        folder=study.folder,
+        content=canonical_hash([ending.tables, stamps]),
     )
 
 
-def study_exhibits(study: Path, records: dict[Path, RunRecord], target: Target) -> Exhibits:
+def study_ending(study: Study, records: dict[Path, RunRecord], target: Target) -> Ending:
     """Return the verdicts, the cells with links, the figures and the report's files."""
-    tables: dict[str, tuple[list[str], list[list[Any]]]] = {}
-    results = _json(study / RESULTS_FILE)
+    file = study.folder / RESULTS_FILE
+    results = json.loads(file.read_text(encoding="utf-8")) if file.exists() else {}
+    rows = [_cell_row(folder, record, target) for folder, record in records.items()]
+    tables: dict[str, Table] = {"cells": (CELL_COLUMNS, rows)}
     if results:
-        rows = [[row.get(name) for name in VERDICT_COLUMNS] for row in results["table"]]
-        tables["verdicts"] = (list(VERDICT_COLUMNS), rows)
-    tables["cells"] = (
-        list(CELL_COLUMNS),
-        [_cell_row(folder, r, target) for folder, r in records.items()],
-    )
-    files = [study / name for name in FILES if (study / name).exists()]
-    return Exhibits(
+        verdicts = [[row.get(name) for name in VERDICT_COLUMNS] for row in results["table"]]
+        tables = {"verdicts": (VERDICT_COLUMNS, verdicts), **tables}
+    figures = study.folder / FIGURES
+    files = [study.folder / name for name in FILES if (study.folder / name).exists()]
+    return Ending(
+        summary=_summary(results, list(records.values())),
         tables=tables,
-        pictures=sorted((study / FIGURES).glob("*.png")),
-        files=files + sorted((study / FIGURES).glob("*.svg")),
+        pictures=sorted(figures.glob("*.png")),
+        files=files + sorted(figures.glob("*.svg")),
     )
 
 
-def study_summary(study: Path, records: list[RunRecord]) -> dict[str, Any]:
+def _summary(results: dict[str, Any], records: list[RunRecord]) -> dict[str, Any]:
     """Return how many cells and arms ended how, and what all of it cost."""
     statuses = Counter(record.status.value for record in records)
-    results = _json(study / RESULTS_FILE)
     verdicts = Counter(row["verdict"] for row in results.get("table", []) if row["verdict"])
     prices = [record.cost.usd for record in records if record.cost.usd is not None]
     return {
@@ -68,22 +73,7 @@ def study_summary(study: Path, records: list[RunRecord]) -> dict[str, Any]:
 
 
 def _cell_row(folder: Path, record: RunRecord, target: Target) -> list[Any]:
-    sent = entry_of(folder, target)
+    sent, cost = entry_of(folder, target), record.cost
     run = (sent and sent.url) or f"{record.study}-{record.cell}"
-    cost = record.cost
-    return [
-        record.arm,
-        record.seeds.init,
-        record.status.value,
-        record.losses.test,
-        cost.train_seconds,
-        cost.usd,
-        run,
-    ]
-
-
-def _json(file: Path) -> dict[str, Any]:
-    if not file.exists():
-        return {}
-    found: dict[str, Any] = json.loads(file.read_text(encoding="utf-8"))
-    return found
+    begin = [record.arm, record.seeds.init, record.status.value, record.losses.test]
+    return [*begin, cost.train_seconds, cost.usd, run]

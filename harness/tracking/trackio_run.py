@@ -1,4 +1,4 @@
-"""Trackio as a mirror of the records."""
+"""One run in trackio, by the real client."""
 
 from __future__ import annotations
 
@@ -7,10 +7,12 @@ import importlib
 import io
 from typing import Any
 
-from harness.tracking.base import Exhibits, Identity, Target
+from harness.tracking.base import Ending, Identity, Target
 
 
-class _Trackio:
+class TrackioMirror:
+    """An open run, in trackio's database on this machine."""
+
     url: str | None = None
 
     def __init__(self, target: Target, identity: Identity) -> None:
@@ -28,23 +30,33 @@ class _Trackio:
         self._step = 0
 
     def log(self, metrics: dict[str, Any]) -> None:
+        """Send one logged step."""
         self._step = metrics["step"]
         rest = {name: value for name, value in metrics.items() if name != "step"}
         self._run.log(rest, step=self._step)  # a key "step" is its own
 
-    def finish(self, summary: dict[str, Any], exhibits: Exhibits) -> None:
+    def finish(self, ending: Ending) -> None:
+        """Send the summary's figures and the tables, and close the run."""
         import pandas as pd
 
         trackio = _trackio()
         shown: dict[str, Any] = {
             name: trackio.Table(dataframe=pd.DataFrame(rows, columns=columns))
-            for name, (columns, rows) in exhibits.tables.items()
+            for name, (columns, rows) in ending.tables.items()
             if rows
         }
-        figures = {f"final/{k}": v for k, v in summary.items() if isinstance(v, int | float)}
-        self._run.log(figures | shown, step=self._step)
+        figures = {k: v for k, v in ending.summary.items() if isinstance(v, int | float)}
+        shown |= {f"final/{name}": value for name, value in figures.items()}
+        self._run.log(shown, step=self._step)
         with _quiet():
             trackio.finish()
+
+
+def delete(target: Target, identity: Identity) -> None:
+    """Delete a run, if it is there."""
+    storage = _trackio().SQLiteStorage
+    if identity.name in storage.get_runs(target.project):
+        storage.delete_run(target.project, identity.name)
 
 
 def _trackio() -> Any:

@@ -3,15 +3,22 @@
 from __future__ import annotations
 
 import importlib
+import logging
 import os
 import shutil
+from contextlib import suppress
 from dataclasses import replace
 from typing import Any
 
-from harness.tracking.base import Exhibits, Identity, MirrorError, Target
+from harness.tracking.base import Ending, Identity, MirrorError, Target
+
+log = logging.getLogger(__name__)
 
 API_SECONDS = 15
 INIT_SECONDS = 20
+ARM = "JobType"
+"""W&B's name for what we set to the arm."""
+WORKSPACE = "Studies: noise band, curves by arm, cost"
 
 
 class WandbMirror:
@@ -50,24 +57,24 @@ class WandbMirror:
         """Send one logged step."""
         self._run.log(dict(metrics), step=metrics["step"])
 
-    def finish(self, summary: dict[str, Any], exhibits: Exhibits) -> None:
+    def finish(self, ending: Ending) -> None:
         """Send what remains, close the run, and ask the server whether it has all of it."""
         wandb = _client()
         shown: dict[str, Any] = {
             name: wandb.Table(columns=list(columns), data=[list(row) for row in rows])
-            for name, (columns, rows) in exhibits.tables.items()
+            for name, (columns, rows) in ending.tables.items()
         }
-        shown |= {picture.stem: wandb.Image(str(picture)) for picture in exhibits.pictures}
+        shown |= {picture.stem: wandb.Image(str(picture)) for picture in ending.pictures}
         if shown:
             self._run.log(shown)
-        if exhibits.files:
+        if ending.files:
             artifact = wandb.Artifact(f"{self._run.group}-report", type="report")
-            for file in exhibits.files:
+            for file in ending.files:
                 artifact.add_file(str(file))
             logged = self._run.log_artifact(artifact)
             if self._online:
                 logged.wait(API_SECONDS)  # raises what went wrong; finish() would not
-        self._run.summary.update(summary)
+        self._run.summary.update(ending.summary)
         self._run.finish()
         if self._online:
             self._check_arrival()
@@ -80,22 +87,19 @@ class WandbMirror:
             raise MirrorError(f"the server has this run as {state}, not finished")
 
 
-def settled(target: Target) -> Target:
-    """Return the target with the account that it goes to; offline if nobody is logged in.
-
-    Raises
-    ------
-    MirrorError
-        The server refuses the key, or does not answer.
-    """
+def logged_in(target: Target) -> Target:
+    """Return the target with the account that it goes to; offline if nobody is logged in."""
     wandb = _client()
     if not wandb.login(prompt=False, verify=False):
+        log.warning(
+            "tracker mode=online, but nobody is logged in: staying offline (run: wandb login)"
+        )
         return replace(target, online=False)
     try:
         return replace(
             target, entity=target.entity or wandb.Api(timeout=API_SECONDS).default_entity
         )
-    except Exception as error:
+    except Exception as error:  # the key is refused, or nobody answers
         raise MirrorError(f"{type(error).__name__}: {error}") from error
 
 
@@ -105,14 +109,9 @@ def delete(target: Target, identity: Identity) -> None:
         shutil.rmtree(left)
     if not target.online:
         return
-    wandb = _client()
-    try:
-        run = wandb.Api(timeout=API_SECONDS).run(f"{target.entity}/{target.project}/{identity.id}")
-    except (wandb.errors.CommError, ValueError) as error:
-        if "could not find" in str(error).lower():
-            return
-        raise
-    run.delete(delete_artifacts=True)
+    api = _client().Api(timeout=API_SECONDS)
+    with suppress(ValueError):  # it never got there
+        api.run(f"{target.entity}/{target.project}/{identity.id}").delete(delete_artifacts=True)
 
 
 def _client() -> Any:
@@ -124,22 +123,8 @@ def _client() -> Any:
     return wandb
 
 
-ARM = "JobType"
-"""W&B's name for what we set to the arm."""
-
-NAME = "Studies: noise band, curves by arm, cost"
-
-
 def save_workspace(target: Target) -> str:
-    """Save the workspace to the project and return its address.
-
-    Raises
-    ------
-    ValueError
-        Nobody is logged in, or no entity is named.
-    ImportError
-        wandb-workspaces is not installed.
-    """
+    """Save the workspace to the project and return its address."""
     if target.backend != "wandb" or not target.online:
         raise ValueError("a workspace is saved on W&B's server: add --online, after `wandb login`")
     if not target.entity:
@@ -156,7 +141,9 @@ def workspace(target: Target) -> Any:
     sections = [
         ws.Section(name=name, panels=panels, is_open=True) for name, panels in _panels().items()
     ]
-    return ws.Workspace(entity=target.entity, project=target.project, name=NAME, sections=sections)
+    return ws.Workspace(
+        entity=target.entity, project=target.project, name=WORKSPACE, sections=sections
+    )
 
 
 def _panels() -> dict[str, list[Any]]:

@@ -1,7 +1,9 @@
+import hashlib
 import json
 import sys
 from pathlib import Path
 
+import numpy as np
 import pytest
 
 sys.path.insert(0, str(Path(__file__).parent))
@@ -10,3 +12,91 @@ sys.path.insert(0, str(Path(__file__).parent))
 @pytest.fixture(scope="session")
 def r_numbers():
     return json.loads((Path(__file__).parent / "fixtures" / "r_numbers.json").read_text())
+
+
+@pytest.fixture(scope="session")
+def reported(tmp_path_factory):
+    """Return a complete study's folder, with markup wherever text is free."""
+    from full_study import ARMS, EVIL, full_study
+
+    return full_study(tmp_path_factory.mktemp("runs") / "reported", ARMS, 3, completion=EVIL)
+
+
+@pytest.fixture(scope="session")
+def evidence(reported):
+    from full_study import evidence_of
+
+    return evidence_of(reported)
+
+
+@pytest.fixture(scope="session")
+def html(evidence):
+    from analysis.report.page import render
+
+    return render(evidence)
+
+
+@pytest.fixture(scope="module")
+def chromium():
+    from browser import BROWSER, FLAGS
+
+    playwright = pytest.importorskip(
+        "playwright.sync_api", reason="playwright is not installed: pip install playwright"
+    )
+    with playwright.sync_playwright() as driver:
+        browser = driver.chromium.launch(executable_path=BROWSER, args=FLAGS)
+        yield browser
+        browser.close()
+
+
+@pytest.fixture(scope="session")
+def report(tmp_path_factory) -> str:
+    from browser import ARMS
+    from full_study import EVIL, full_study
+
+    from analysis.report import write_report
+
+    folder = full_study(tmp_path_factory.mktemp("runs") / "browsed", ARMS, 4, completion=EVIL)
+    return write_report(folder).report.as_uri()
+
+
+@pytest.fixture
+def page(chromium, report):
+    """Return the open report; afterwards nothing may have been reported or requested."""
+    from browser import errors
+
+    context = chromium.new_context(viewport={"width": 1280, "height": 900}, color_scheme="light")
+    page = context.new_page()
+    heard, asked = errors(page), []
+    own = ("file:", "data:", "blob:")
+    page.on("request", lambda r: None if r.url.startswith(own) else asked.append(r.url))
+    page.goto(report)
+    yield page
+    context.close()
+    assert heard == []
+    assert asked == []
+
+
+@pytest.fixture
+def traced(tmp_path):
+    """Return a study as the harness leaves it: config, test losses, records, plan, results."""
+    from studies import put, record, study
+
+    from analysis.__main__ import main
+    from harness.records import StudyPlan, write_plan
+
+    root = tmp_path / "runs" / "synthetic"
+    cells = []
+    rng = np.random.default_rng(0)
+    for row in study({"a": -0.03, "b": 0.0}, n=3).to_dict("records"):
+        losses = (row["test_loss"] + rng.normal(0, 0.1, 64)).astype(np.float32)
+        text = f"seed: {row['init_seed']}\narm: {row['arm']}\n"
+        item = record(row["arm"], row["init_seed"], float(losses.mean(dtype=np.float64)))
+        item.provenance.config_sha256 = hashlib.sha256(text.encode()).hexdigest()
+        home = put(root, item)
+        (home / "config.yaml").write_text(text)
+        np.save(home / "test_losses.npy", losses)
+        cells.append({"arm": item.arm, "seeds": {}, "cell": item.cell})
+    write_plan(root, StudyPlan(study="synthetic", rope=0.01, cells=cells))
+    assert main([str(root), "--reference", "GPT-2=3.5"]) == 0
+    return root

@@ -9,6 +9,8 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
+from analysis import verify
+from analysis.check import Level
 from harness.records import (
     BASELINE,
     Cost,
@@ -103,3 +105,8 @@ def on_disk(folder: Path, frame: pd.DataFrame, plan: bool = True, **changes: Any
     if plan:
         write_plan(folder, StudyPlan(study="synthetic", rope=0.01, cells=cells))
     return folder
+
+
+def failures(folder: Path) -> list[str]:
+    """Return what verification fails by."""
+    return [check.what for check in verify(folder).checks if check.level is Level.FAIL]

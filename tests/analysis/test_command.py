@@ -132,6 +132,16 @@ def test_an_unwritable_place_is_an_error_of_one_line(folder, tmp_path, capsys):
     assert "--no-write" in refused(capsys, folder, "--out", tmp_path / "file")
 
 
+def test_results_are_written_all_or_none(folder, capsys):
+    main([str(folder)])
+    before = (folder / "results.md").read_text()
+    (folder / "results.tex").unlink()
+    (folder / "results.tex").mkdir()
+    assert "results.tex: Is a directory" in refused(capsys, folder, "--rope", "0.02")
+    assert (folder / "results.md").read_text() == before
+    assert not list(folder.glob(".results*"))
+
+
 def test_a_reference_that_is_no_number_is_refused(folder, capsys):
     assert "'x' is not a number" in refused(capsys, folder, "--reference", "GPT-2=x")
 
@@ -151,10 +161,10 @@ def test_help_imports_nothing_heavy_and_tables_no_scipy_stats_or_torch(folder):
         "except SystemExit: pass\n"
         "print([m for m in {banned} if m in sys.modules])"
     )
-    heavy = ["numpy", "pandas", "scipy", "torch", "hydra", "wandb", "matplotlib"]
+    heavy = ["numpy", "pandas", "scipy", "torch", "hydra", "wandb", "vl_convert"]
     done, _ = python("-c", code.format(args=["--help"], banned=heavy))
     assert done.stdout.splitlines()[-1] == "[]"
-    banned = ["torch", "hydra", "wandb", "scipy.stats", "matplotlib", "statsmodels"]
+    banned = ["torch", "hydra", "wandb", "scipy.stats", "vl_convert", "statsmodels"]
     done, _ = python("-c", code.format(args=[str(folder), "--no-write"], banned=banned))
     assert done.stdout.splitlines()[-1] == "[]", done.stdout + done.stderr
 
@@ -170,14 +180,6 @@ def test_a_wrong_flag_is_refused_in_one_line(wrong, capsys):
     assert error.startswith("error: ")
     assert error.count("\n") == 1
     assert "--help" in error
-
-
-def test_columns_of_figures_are_aligned_right_wherever_they_stand():
-    from analysis.text import markdown_table
-
-    rows = [["a", "(baseline)", "[-inf, +0.1]"], ["b", "–", "–"]]
-    rule = markdown_table(["arm", "verdict", "95% CI"], rows).splitlines()[1]
-    assert rule == "| --- | ---------- | -----------: |"
 
 
 def test_noise_takes_the_direction_of_a_metric_and_old_rules_are_named_shortly(tmp_path, capsys):

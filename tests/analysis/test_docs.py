@@ -11,7 +11,7 @@ import analysis
 import analysis.cli
 from analysis.__main__ import build_parser
 from analysis.cli import COMMANDS
-from analysis.comparison.verdict import BETTER, SAME, SMALL, UNDECIDED, WORSE
+from analysis.comparison.verdict import JUDGED, Kind
 
 MODULES = [
     "harness.records",
@@ -51,9 +51,11 @@ def test_the_page_on_statistics_names_every_command():
 @pytest.mark.parametrize("page", ["README.md", "docs/statistics.md"])
 def test_every_verdict_is_explained(page):
     text = (ROOT / page).read_text()
-    verdicts = [f"`{word}`" for word in (BETTER, WORSE, SAME, UNDECIDED, "no complete run")]
+    verdicts = [f"`{kind}`" for kind in (*JUDGED, Kind.NO_RUN)]
     assert [
-        word for word in [*verdicts, SMALL.strip(), "(k of n diverged)"] if word not in text
+        word
+        for word in [*verdicts, "(below practical size)", "(k of n diverged)"]
+        if word not in text
     ] == []
 
 

@@ -85,7 +85,7 @@ def test_few_shared_seeds_keep_the_error_and_the_power(seeds, rho):
 @given(
     seeds=st.lists(st.lists(st.integers(0, 6), min_size=1, max_size=5), min_size=1, max_size=4),
     digits=st.sampled_from([2, 9]),
-    variance=st.sampled_from(["guarded", "pooled", "squeezed"]),
+    variance=st.sampled_from(["moderated", "pooled"]),
     draw=st.integers(0, 10**6),
 )
 @settings(max_examples=150, deadline=None)
@@ -103,29 +103,6 @@ def test_no_layout_of_seeds_ends_in_a_traceback(seeds, digits, variance, draw):
         result.to_markdown(), result.to_json()
     bounds = result.table[["ci_low", "ci_high"]].dropna().to_numpy()
     assert np.isfinite(bounds).all()
-
-
-@pytest.mark.parametrize("n", [2, 3, 6])
-def test_squeezed_variances_have_no_more_df_than_runs_left_over(n):
-    rng = np.random.default_rng(n)
-    arm = np.repeat(np.arange(3), n)
-    y = rng.normal(0, [1.0, 0.2, 3.0], (n, 3)).T.ravel()
-    frame = pd.DataFrame({"arm": np.array(["baseline", "a", "b"])[arm], "test_loss": y})
-    fit = compare(frame, variance="squeezed").estimate.fit
-    assert (fit.against_baseline().df <= 3 * (n - 1) + 1e-9).all()
-
-
-def test_two_runs_of_two_arms_are_undecided_with_squeezed_variances_too():
-    frame = frame_of([[0, 1], [2, 3]], [1.0, 1.02, 1.2, 1.25])
-    one = compare(frame, variance="squeezed").table.set_index("arm").loc["a"]
-    assert (one.df, one.verdict) == (pytest.approx(2), "undecided")
-
-
-def test_single_runs_have_the_prediction_interval_with_squeezed_variances_too():
-    frame = frame_of([[0, 1, 2, 3, 4], [5], [6]], [1.0, 1.02, 1.01, 0.99, 1.0, 1.2, 1.25])
-    squeezed, pooled = (compare(frame, variance=name) for name in ("squeezed", "pooled"))
-    assert squeezed.method == pooled.method
-    assert squeezed.table.equals(pooled.table)
 
 
 def test_runs_that_repeat_themselves_exactly_count_once():

@@ -3,7 +3,7 @@ import pytest
 from scipy import stats
 
 from analysis.stats.dunnett import tail_probability
-from analysis.stats.max_t import against_baseline, all_pairs
+from analysis.stats.moderated.max_t import against_baseline, all_pairs
 
 EQUAL = 0.5**0.5
 FAMILIES = [[EQUAL], [EQUAL] * 8, [EQUAL] * 300, [0.05] * 5, [0.95] * 8, [0.3, 0.5, 0.8] * 4]

@@ -5,9 +5,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from analysis.stats.dunnett import two_sided_p
-from analysis.stats.linear import fit_pooled, fit_squeezed
+from analysis.stats.holm import brown_forsythe
+from analysis.stats.linear import fit_pooled
 from analysis.stats.mixed import fit_mixed, gather, reml_log_likelihood, seed_index
-from analysis.stats.textbook_tests import brown_forsythe
 
 
 def columns(rows):
@@ -115,19 +115,6 @@ def test_pooled_fit_has_textbook_standard_errors():
     ms = (2.0 + 8.0) / 3
     assert contrasts.se == pytest.approx(np.sqrt(ms * np.array([1 / 3 + 1 / 2, 1 / 3 + 1])))
     assert contrasts.df == pytest.approx([3.0, 3.0])
-
-
-def test_squeezed_variances_follow_their_formula():
-    y, arm = [1.0, 2.0, 3.0, 5.0, 9.0, 7.0], [0, 0, 0, 1, 1, 1]
-    pooled = (2.0 + 8.0) / 4
-    s2 = np.array([(2.0 + 4 * pooled) / 6, (8.0 + 4 * pooled) / 6])
-    contrasts = fit_squeezed(y, arm).against_baseline()
-    variance = s2.sum() / 3
-    assert contrasts.se == pytest.approx([np.sqrt(variance)])
-    # s2 = M ss with independent sums of squares of 2 df each
-    M = (np.eye(2) + 4 / 4) / 6
-    spread = (2 * 2 * (s2 * (M.sum(axis=0) / 3)) ** 2).sum()
-    assert contrasts.df == pytest.approx([min(2 * variance**2 / spread, 4.0)])
 
 
 def test_brown_forsythe_agrees_with_r(r_numbers):

@@ -3,7 +3,7 @@ import pytest
 
 from analysis.stats.linear import baseline_weights, fit_pooled
 from analysis.stats.mixed import fit_mixed
-from analysis.stats.own_variance import spread
+from analysis.stats.moderated.own_variance import spread
 
 RNG = np.random.default_rng(20)
 

@@ -5,24 +5,26 @@ from studies import on_disk, study
 
 from analysis import AnalysisError, Pilot, pilot_of, plan, seeds_needed
 from analysis.__main__ import main
-from analysis.stats.dunnett import critical_value
 from analysis.stats.linear import fit_pooled
 from analysis.stats.mixed import fit_mixed
-from analysis.stats.own import guard
-from analysis.stats.power import Design, power, upper_sd
-from benchmarks.simulate import Cell, simulate
+from analysis.stats.moderated.model import moderate
+from analysis.stats.planning.design import Design
+from analysis.stats.planning.power import power, upper_sd
 
 
 def test_seeds_of_two_groups_agree_with_power_t_test(r_numbers):
-    unpaired, blocked = Design(0.015, None, 1), Design(0.015, 0.4, 1)
-    assert unpaired.power(0.014, r_numbers["power_t"]["unpaired"]) == pytest.approx(0.8, abs=1e-6)
-    assert blocked.power(0.014, 12.86408) == pytest.approx(0.8, abs=1e-6)
-    assert seeds_needed(0.014, 0.015, None, 1) == 20
+    assert r_numbers["power_t"]["unpaired"] == pytest.approx(19.03024)
+    unpaired, blocked = (Design(0.015, rho, 1, pooled=True) for rho in (None, 0.4))
+    assert unpaired.power(0.014, 19) < 0.8 < unpaired.power(0.014, 20)
+    assert blocked.power(0.014, 12) < 0.8 < blocked.power(0.014, 13)
+    assert unpaired.seeds_needed(0.014) == 20
 
 
 def test_power_of_blocked_and_single_run_designs_is_the_published_one():
-    assert Design(0.015, 0.4, 8).power(0.025, 4) == pytest.approx(0.578353, abs=1e-4)
-    assert Design(0.015, None, 8, 8).power(0.05, 1) == pytest.approx(0.396121, abs=1e-6)
+    assert Design(0.015, 0.4, 8, pooled=True).power(0.025, 4) == pytest.approx(0.578353, abs=1e-4)
+    assert Design(0.015, None, 8, 8, pooled=True).power(0.05, 1) == pytest.approx(
+        0.396121, abs=1e-6
+    )
 
 
 def test_power_agrees_with_the_noncentral_t_of_scipy():
@@ -46,30 +48,34 @@ def test_power_agrees_with_simulated_studies():
     resid += runs.mean(axis=(1, 2), keepdims=True)
     se = np.sqrt(2 * (resid**2).sum(axis=(1, 2)) / (T * (n - 1)) / n)
     found = (means[:, 1] - means[:, 0] + delta) / se > critical
-    assert Design(sd, rho, T).power(delta, n) == pytest.approx(found.mean(), abs=0.01)
+    assert Design(sd, rho, T, pooled=True).power(delta, n) == pytest.approx(found.mean(), abs=0.01)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
-    ("delta", "rho", "n_arms", "n"),
-    [(0.025, 0.4, 8, 6), (0.03, None, 4, 5), (0.015, 0.8, 4, 4), (0.04, 0.4, 4, 3)],
-)
-def test_power_of_the_default_rule_agrees_with_simulated_studies(delta, rho, n_arms, n):
-    rng = np.random.default_rng(1)
-    cell = Cell(n_arms, n, rho or 0.0)
-    critical, found, studies = {}, 0, 300
+    ("delta", "rho", "design"),
+    [(0.025, 0.4, (8, 6, 6)), (0.03, None, (4, 5, 5)), (0.015, 0.8, (4, 4, 4)),
+     (0.02, 0.4, (4, 3, 12))],
+)  # fmt: skip
+def test_power_of_the_default_rule_agrees_with_simulated_studies(delta, rho, design):
+    n_arms, n, K = design
+    rng, found, studies = np.random.default_rng(1), 0, 600
+    arm = np.repeat(np.arange(n_arms + 1), [K] + [n] * n_arms)
+    seed = np.concatenate([np.arange(K), *([np.arange(n)] * n_arms)])
+    seed = seed if rho else np.arange(len(arm))
+    common, own = 0.015 * (rho or 0.0) ** 0.5, 0.015 * (1 - (rho or 0.0)) ** 0.5
     for _ in range(studies):
-        study = simulate(cell, rng, null=True)
-        loss = study.loss - delta * (study.arm == 1)
-        seed = study.seed if rho else np.arange(len(loss))
-        fit = fit_mixed(loss, study.arm, seed) if rho else fit_pooled(loss, study.arm)
-        contrast = guard(fit, loss, study.arm, seed).against_baseline()
-        df = round(float(contrast.df[0]), 1)
-        if df not in critical:
-            critical[df] = critical_value([0.5**0.5] * n_arms, df)
-        found += int(-contrast.estimate[0] / contrast.se[0] > critical[df])
-    design = Design(0.015, rho, n_arms, guarded=True)
-    assert design.power(delta, n) == pytest.approx(found / studies, abs=0.04 + 0.05)
-    assert design.power(delta, n) < Design(0.015, rho, n_arms).power(delta, n)
+        loss = rng.normal(0, common, len(arm))[seed] + rng.normal(0, own, len(arm))
+        loss -= delta * (arm == 1)
+        fit = fit_mixed(loss, arm, seed) if rho else fit_pooled(loss, arm)
+        judged = moderate(fit, loss, arm, seed).against_baseline()
+        found += bool(judged.found.estimate[0] + judged.half_width(0.05)[0] < 0)
+    expected = Design(0.015, rho, n_arms, K if n != K else None).power(delta, n)
+    assert expected == pytest.approx(found / studies, abs=0.04 + 0.04)
+
+
+def test_baseline_runs_to_spare_are_counted():
+    assert seeds_needed(0.03, 0.015, None, 4, n_baseline=12) < seeds_needed(0.03, 0.015, None, 4)
 
 
 @pytest.mark.parametrize("rho", [0.0, 0.8])

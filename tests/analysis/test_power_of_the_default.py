@@ -4,8 +4,8 @@ import pytest
 from analysis import AnalysisError
 from analysis.stats.linear import fit_pooled
 from analysis.stats.mixed import fit_mixed
-from analysis.stats.moderated import moderate
-from analysis.stats.planning import ALIKE, Design, seeds_needed
+from analysis.stats.moderated.model import moderate
+from analysis.stats.planning.design import ALIKE, Design, seeds_needed
 from benchmarks.simulate import ALPHA, OURS, SD, Cell, Studies, draw, judge
 
 

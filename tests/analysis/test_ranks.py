@@ -2,7 +2,7 @@ import numpy as np
 import pytest
 
 from analysis.stats.mixed import fit_mixed
-from analysis.stats.moderated import moderate
+from analysis.stats.moderated.model import moderate
 from analysis.stats.ranks import rank_intervals
 
 

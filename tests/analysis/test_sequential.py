@@ -5,7 +5,7 @@ from studies import on_disk, study
 
 from analysis import AnalysisError, compare, decide
 from analysis.__main__ import main
-from analysis.stats.spending import conditional_power, spending
+from analysis.stats.planning.spending import conditional_power, spending
 from harness.records import StudyPlan, read_plan, write_plan
 
 PLAN = StudyPlan(study="s", looks=[2, 3, 4], rope=0.01)
@@ -33,7 +33,7 @@ def test_a_large_effect_stops_early_and_a_null_goes_on():
     frame = study({"huge": -0.5, "nil": 0.0, "null": 0.0}, n=2, sd=0.002)
     decision = decide(frame, PLAN)
     assert states(decision).loc["huge", "decision"] == "stop"
-    assert states(decision).loc["huge", "verdict"] == "better"
+    assert states(decision).loc["huge", "verdict"] == "better (beyond practical size)"
     assert "biased outward" in states(decision).loc["huge", "note"]
     assert states(decision).loc["null", "decision"] == "continue"
     assert decision.running == ("nil", "null")
@@ -43,7 +43,7 @@ def test_a_large_effect_stops_early_and_a_null_goes_on():
 def test_a_higher_metric_can_be_the_better_one():
     frame = study({"huge": -0.5, "nil": 0.0, "null": 0.0}, n=2, sd=0.002)
     decision = decide(frame, PLAN, higher_is_better=True)
-    assert states(decision).loc["huge", "verdict"] == "worse"
+    assert states(decision).loc["huge", "verdict"] == "worse (beyond practical size)"
 
 
 def test_nothing_is_judged_before_all_runs_of_a_look_are_there():
@@ -59,7 +59,7 @@ def test_a_stopped_arm_stays_stopped_whatever_comes_later():
     frame = study({"huge": -0.5, "nil": 0.0, "null": 0.0}, n=4, sd=0.002)
     late = (frame["arm"] == "huge") & (frame["init_seed"] >= 2)
     frame.loc[late, "test_loss"] += 1.0
-    assert states(decide(frame, PLAN)).loc["huge", "verdict"] == "better"
+    assert states(decide(frame, PLAN)).loc["huge", "verdict"] == "better (beyond practical size)"
     assert states(decide(frame, PLAN)).loc["huge", "look"] == 1
 
 
@@ -108,7 +108,7 @@ def test_conditional_power_agrees_with_simulated_brownian_motion():
     now = delta / se * t**0.5
     steps = rng.normal(size=200_000) * 0.5**0.5
     simulated = max(np.mean(sign * now + drift * 0.5 + steps > critical) for sign in (1, -1))
-    found = conditional_power(delta, se, rope, 2, PLAN, 2)
+    found = conditional_power(delta / se, rope / se, 2, PLAN, 2)
     assert found == pytest.approx(simulated, abs=0.005)
 
 

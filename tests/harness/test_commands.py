@@ -226,3 +226,10 @@ def test_a_full_disk_leaves_a_readable_record_and_says_so(tiny, monkeypatch, cap
     assert "No space left on device" in record.error
     assert not list(folder.rglob("*.partial"))
     assert cell.run(folder).status is Status.COMPLETE
+
+
+@pytest.mark.parametrize("module", ["harness", "analysis", "interventions"])
+def test_a_conf_folder_of_ones_own_beside_the_command_hides_nothing(module, tmp_path, command):
+    (tmp_path / "conf" / "intervention").mkdir(parents=True)
+    done = command(module, "--help")
+    assert done.returncode == 0, done.stderr

@@ -1,10 +1,14 @@
+from dataclasses import asdict
 from pathlib import Path
 
 import pytest
+from hydra import initialize_config_dir
+from omegaconf import OmegaConf
 
-from harness.config import Autocast, Config, ConfigError, Matmul, baseline_model
-from harness.config.compose import load
-from harness.config.messages import COMMANDS, CONF_DIR
+from harness.config import Autocast, Config, ConfigError, Matmul, stack_of
+from harness.config.compose import _Arm, _composed, load, resolve
+from harness.config.messages import COMMANDS
+from harness.records.files import CONF_DIR
 
 
 @pytest.mark.parametrize(
@@ -52,8 +56,11 @@ def test_bad_input_is_refused_in_one_line_that_names_the_way_out(
 
 
 def test_every_command_beside_the_engine_s_own_can_be_suggested() -> None:
-    modules = (CONF_DIR.parent / "harness").glob("*.py")
-    runnable = {path.stem for path in modules if '__name__ == "__main__"' in path.read_text()}
+    harness = CONF_DIR.parent / "harness"
+    runnable = {
+        path.stem for path in harness.glob("*.py") if '__name__ == "__main__"' in path.read_text()
+    }
+    runnable |= {path.parent.name for path in harness.glob("*/__main__.py")}
     assert {*COMMANDS, "__main__"} == runnable
 
 
@@ -218,13 +225,20 @@ def test_overlays_have_the_published_values_at_the_published_scale(
     assert {key: new for key, (_, new) in config.changes.items()} == changes
 
 
-def test_the_baselines_model_can_be_read_off_any_arm(tmp_path) -> None:
-    baseline = load().model
-    search = overlay(tmp_path, "wide", "model: {mlp: {expansion: 8}, n_head: 8}")
-    for arm in ("weight_tying", "[no_dropout,qkv_bias]", "wide"):
-        config = load([search, f"+intervention={arm}"])
-        assert config.model != baseline
-        assert baseline_model(config) == baseline
+def test_the_baseline_and_every_smaller_stack_can_be_read_off_an_arm(tmp_path) -> None:
+    overlay(tmp_path, "wide", "model: {mlp: {expansion: 8}, n_head: 8}")
+    search = overlay(tmp_path, "fast", "optim: {lr: 3.5e-3}\nprecision: {matmul: high}")
+    stack = load([search, "+intervention=[wide,fast,scheduled_lr]"])
+    for part in (
+        [],
+        ["wide"],
+        ["fast"],
+        ["scheduled_lr"],
+        ["wide", "fast"],
+        ["fast", "scheduled_lr"],
+    ):
+        alone = load([search, f"+intervention=[{','.join(part)}]" if part else "seed=0"])
+        assert asdict(stack_of(stack, part)) == asdict(alone)
 
 
 def presets() -> list[str]:
@@ -253,17 +267,13 @@ def test_every_config_file_opens_with_the_command_that_runs_it(path) -> None:
     [[], ["seed=3"], ["seeds.data=4"], ["seeds.data=4", "seed=3"], ["seed=3", "seeds.loop=5"]],
 )
 def test_the_seeds_of_an_arm_share_the_work_and_change_nothing_else(seeds: list[str]) -> None:
-    from dataclasses import asdict
-
-    from hydra import initialize_config_dir
-
-    from harness.config.compose import _Loader
-
     arm = ["+intervention=qkv_bias", "model.dropout=0.2"]
-    shared = load([*arm, *seeds])
     with initialize_config_dir(str(CONF_DIR), version_base="1.3"):
-        whole = _Loader(()).whole((*arm, *seeds))  # the same, composed at one go
-    whole.changes = shared.changes
+        resolve((), [*arm, "seed=8", "seeds.init=9"])
+        shared = resolve((), [*arm, *seeds])
+        at_one_go = _Arm(hydra=(), others=(*arm[1:], *seeds), overlays=("qkv_bias",))
+        whole = OmegaConf.to_object(_composed(at_one_go).with_seeds({}))
+    whole.changes, whole.interventions = shared.changes, shared.interventions
     assert asdict(shared) == asdict(whole)
 
 

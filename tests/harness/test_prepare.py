@@ -10,7 +10,7 @@ import pytest
 from harness.config import DataConfig
 from harness.data.corpus import open_corpus
 from harness.data.manifest import corpus_folder
-from harness.prepare import main, progress_text
+from harness.prepare import Moment, main, progress_text
 
 TEXT = ["data=text", "data.name=books", "data.val_frac=0.2", "data.test_frac=0.2"]
 
@@ -57,11 +57,14 @@ def test_help_shows_examples_and_a_bare_command_is_refused(capsys: pytest.Captur
 
 
 def test_progress_counts_from_where_this_run_began() -> None:
-    resumed_at = (100.0, 40_000_000, 0.4)
-    text = progress_text(resumed_at, (110.0, 60_000_000, 0.6))
+    resumed_at = Moment(100.0, 40_000_000, 0.4)
+    text = progress_text(resumed_at, Moment(110.0, 60_000_000, 0.6))
     assert text == "60,000,000 tokens, 2.00 Mtok/s, 60.0%, 0:20 left"
-    assert progress_text(resumed_at, (3700.0, 60_000_000, 0.5)).endswith("5:00:00 left")
-    assert progress_text(resumed_at, (110.0, 60_000_000, None)) == "60,000,000 tokens, 2.00 Mtok/s"
+    assert progress_text(resumed_at, Moment(3700.0, 60_000_000, 0.5)).endswith("5:00:00 left")
+    assert (
+        progress_text(resumed_at, Moment(110.0, 60_000_000, None))
+        == "60,000,000 tokens, 2.00 Mtok/s"
+    )
 
 
 def test_a_second_process_waits_for_the_first(

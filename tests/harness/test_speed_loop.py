@@ -17,7 +17,7 @@ from harness.engine.randomness import initialise, weights_hash
 from harness.evaluation import sequence_losses
 from harness.model import build
 from harness.optim import adamw, clip_gradients
-from harness.study.plan import Cell
+from harness.study.plan import PlannedCell
 from harness.study.runner import preload
 
 SHAPE = {"n_layer": 1, "n_head": 2, "n_embd": 16, "block_size": 16, "vocab_size": 61}
@@ -64,7 +64,7 @@ def test_training_does_not_import_the_compiler(tiny, tmp_path) -> None:
 def test_the_compiler_is_imported_once_for_all_cells_where_they_need_it(
     override: str, first: list[str], tmp_path
 ) -> None:
-    cell = Cell(folder=tmp_path, config=load([override]))
+    cell = PlannedCell(load([override]), tmp_path)
     assert preload([cell]) == [*first, "harness.study.nursery"]
 
 

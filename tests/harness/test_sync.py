@@ -10,9 +10,10 @@ import pytest
 
 from harness import sync
 from harness.records import Status, read_record, write_record
-from harness.tracking import base as mirror
+from harness.records.study import Study
 from harness.tracking import receipts as sent
 from harness.tracking.base import Target
+from harness.tracking.cell_run import cell_identity
 from harness.tracking.receipts import SENT_FILE
 
 WANDB = Target(backend="wandb", project="p")
@@ -122,8 +123,8 @@ class Recorder:
         if Recorder.dies_after is not None and len(self.rows) > Recorder.dies_after:
             raise ConnectionError("gone")
 
-    def finish(self, summary, exhibits):
-        self.summary, self.exhibits = summary, exhibits
+    def finish(self, ending):
+        self.ending = ending
 
 
 @pytest.fixture
@@ -197,17 +198,17 @@ def test_the_report_s_run_carries_verdicts_cells_and_files(study, recorder):
     sync.sync(study, WANDB)
     run = recorder.opened[-1]
     assert (run.identity.job_type, run.identity.id) == ("study", "adhoc-report")
-    assert set(run.exhibits.tables) == {"verdicts", "cells"}
-    assert [file.name for file in run.exhibits.files] == [
+    assert set(run.ending.tables) == {"verdicts", "cells"}
+    assert [file.name for file in run.ending.files] == [
         "report.html",
         "results.json",
         "plan.json",
-    ][: len(run.exhibits.files)]
-    assert run.summary["cells/complete"] == 2
+    ][: len(run.ending.files)]
+    assert run.ending.summary["cells/complete"] == 2
 
 
 def test_a_second_sync_at_the_same_time_is_refused(study, capsys):
-    with sync._alone(study):
+    with sync._alone(Study(study)):
         assert sync.main([str(study)]) == 2
     assert "another sync" in capsys.readouterr().err
 
@@ -245,6 +246,6 @@ def test_the_workspace_has_the_band_and_curves_by_arm():
 def test_identities_do_not_depend_on_where_a_cell_is_mirrored_to(study):
     (folder,) = [p.parent for p in study.glob("qkv_bias/*/record.json")]
     record = read_record(folder)
-    one, other = (mirror.cell_identity(t, {}, record, folder) for t in (WANDB, TRACKIO))
+    one, other = (cell_identity(t, {}, record, folder) for t in (WANDB, TRACKIO))
     assert one == other
     assert one.id == f"adhoc-{record.cell}"

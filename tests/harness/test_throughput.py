@@ -19,6 +19,8 @@ from harness.throughput import (
     largest_that_fits,
     main,
     micro_batches,
+    precision_name,
+    precisions,
     survey,
 )
 
@@ -71,6 +73,13 @@ def test_a_gpu_is_surveyed_in_all_formats_and_the_configs_own_is_recommended() -
     best = best_row(config, rows)
     assert best.config.precision == config.precision
     assert (best.config.hardware.micro_batch, best.config.hardware.compile) == (4, True)
+
+
+def test_the_formats_of_the_survey_are_those_that_a_config_names() -> None:
+    assert {"fp32", "tf32", "amp_bf16", "amp_fp16"} <= set(precisions())
+    for name, precision in precisions().items():
+        assert load([f"precision={name}"]).precision == precision
+        assert precision_name(precision) == name
 
 
 def test_a_cpu_is_surveyed_in_the_configs_own_format_uncompiled() -> None:

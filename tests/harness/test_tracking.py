@@ -15,7 +15,8 @@ from harness.config.compose import load
 from harness.records import Status, read_record
 from harness.tracking import live as tracking
 from harness.tracking.base import Target
-from harness.tracking.receipts import cell_content, has
+from harness.tracking.cell_run import cell_identity
+from harness.tracking.receipts import was_sent
 
 
 @pytest.fixture
@@ -115,7 +116,8 @@ def test_trackio_mirrors_a_cell_while_it_trains(tiny, offline, command, tmp_path
     assert [row["train_loss"] for row in found if "train_loss" in row] == losses
     record = read_record(folder)
     assert any(row.get("final/test_loss") == record.losses.test for row in found)
-    assert has(folder, Target(backend="trackio", project="p"), cell_content(record))
+    target = Target(backend="trackio", project="p")
+    assert was_sent(target, cell_identity(target, {}, record, folder))
 
 
 def test_a_cell_mirrored_live_is_not_sent_again(tiny, monkeypatch, tmp_path) -> None:
@@ -130,23 +132,23 @@ def test_a_cell_mirrored_live_is_not_sent_again(tiny, monkeypatch, tmp_path) -> 
         def log(self, metrics):
             pass
 
-        def finish(self, summary, exhibits):
-            assert summary.get("status", "complete") == "complete"
+        def finish(self, ending):
+            assert ending.summary.get("status", "complete") == "complete"
 
     monkeypatch.setattr(harness.tracking.receipts, "open_mirror", Silent)
     folder = freeze(load([*tiny, "tracking=wandb"]))
     cell.run(folder)
     target = Target(backend="wandb", project="llm-interventions")
-    assert sync.sync(folder.parent.parent, target).already == 1
+    assert sync.sync(folder.parents[1], target).already == 1
     assert sent == [f"adhoc-{folder.name}", "adhoc-report"]
 
 
 def test_a_cell_whose_tracker_died_is_sent_later(tiny, monkeypatch) -> None:
-    def dead(*_: object) -> None:
+    def dead(*_: object, **__: object) -> None:
         raise ConnectionError("nobody there")
 
     monkeypatch.setattr(harness.tracking.receipts, "open_mirror", dead)
     folder = freeze(load([*tiny, "tracking=wandb"]))
     record = cell.run(folder)
     target = Target(backend="wandb", project="llm-interventions")
-    assert not has(folder, target, cell_content(record))
+    assert not was_sent(target, cell_identity(target, {}, record, folder))

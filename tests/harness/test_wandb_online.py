@@ -19,9 +19,10 @@ pytestmark = pytest.mark.slow
 HURRIED = """
 import sys
 from importlib import import_module
-from harness import mirror_wandb, sync, tracking
-mirror_wandb.API_SECONDS = mirror_wandb.INIT_SECONDS = 4
-tracking.FINISH_SECONDS, tracking.UPLOAD_SECONDS, sync.PATIENCE_SECONDS = 6, 5, 5
+from harness import sync
+from harness.tracking import live, wandb_run
+wandb_run.API_SECONDS = wandb_run.INIT_SECONDS = 4
+live.FINISH_SECONDS, live.UPLOAD_SECONDS, sync.PATIENCE_SECONDS = 6, 5, 5
 sys.argv.pop(0)
 sys.exit(import_module(sys.argv[0]).main())
 """

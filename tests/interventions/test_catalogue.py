@@ -1,35 +1,71 @@
 """Every overlay is walked: a new one needs no test of its own."""
 
+import random
 import subprocess
 import sys
+from collections.abc import Iterator
+from dataclasses import replace
+from functools import cache
+from itertools import combinations
 from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
+from hydra import initialize_config_dir
+from hydra.core.global_hydra import GlobalHydra
+from torch import Tensor
 
+from harness.cell.build import build_training
 from harness.cell.recorder import evenly_spaced
-from harness.config import recipe
-from harness.config.compose import load
-from harness.loop import train
+from harness.config import Config, ConfigError, recipe
+from harness.config.compose import resolve
+from harness.engine.batches import Batches
+from harness.engine.distributed import World
+from harness.loop import train_step
 from interventions.card import OVERLAYS, read_card, read_cards
+from tests.conftest import TINY
 
 NAMES = sorted(path.stem for path in OVERLAYS.glob("*.yaml") if path.stem != "baseline")
-UNCHANGED_IN_FLOAT32 = ["no_amp"]
-"""Has something to switch off only where autocast is on."""
+NEEDS = {"no_amp": ("precision=amp_bf16",), "gradient_clipping": ("train.batch_size=1",)}
+"""Something to switch off, and gradients long enough to be clipped."""
+DEEPER = ["model.n_layer=4", "model.n_embd=32", "train.tokens=10240"]
+SIZE = [item for item in TINY if "n_head" not in item] + DEEPER
+"""Four layers, for what acts between layers; the scale's four heads, which overlays may change;
+40 steps, for schedules."""
+TOKENS = np.random.default_rng(0).integers(257, size=4097).astype(np.uint16)
 
 
-def overrides(name: str) -> list[str]:
-    return ["precision=amp_bf16"] if name in UNCHANGED_IN_FLOAT32 else []
+@pytest.fixture(autouse=True, scope="module")
+def _one_thread() -> Iterator[None]:
+    """Such small matrices are slower on two threads, much slower where others compute, too."""
+    before = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(before)
 
 
-class Watch:
-    """Keeps the losses of the steps."""
+@cache
+def composed(names: tuple[str, ...], needs: tuple[str, ...] = ()) -> Config:
+    GlobalHydra.instance().clear()
+    with initialize_config_dir(str(OVERLAYS.parent), version_base="1.3"):
+        return resolve((), [*SIZE, *needs, f"+intervention=[{','.join(names)}]"])
 
-    def __init__(self) -> None:
-        self.losses: list[float] = []
 
-    def step_done(self, loss: torch.Tensor, grad_norm: torch.Tensor, lr: float) -> None:
-        self.losses.append(loss.item())
+@cache
+def trained(names: tuple[str, ...], needs: tuple[str, ...] = ()) -> dict[str, Tensor]:
+    """Take two steps and return the weights."""
+    config = composed(names or ("baseline",), needs)
+    batches = Batches(TOKENS, config.model.block_size, config.train.batch_size, seed=0)
+    training = build_training(config, batches, torch.device("cpu"), World())
+    training.model.train()
+    for step in range(2):
+        assert train_step(training, step).loss.isfinite()
+    return {name: p.detach() for name, p in training.model.named_parameters()}
+
+
+def same(ours: dict[str, Tensor], theirs: dict[str, Tensor]) -> bool:
+    return ours.keys() == theirs.keys() and all(torch.equal(ours[n], theirs[n]) for n in ours)
 
 
 @pytest.mark.parametrize("name", NAMES)
@@ -37,32 +73,40 @@ def test_every_overlay_has_a_card_and_changes_the_config(name: str) -> None:
     card = read_card(OVERLAYS / f"{name}.yaml")
     assert len(card.summary) < 120
     assert (card.published_delta is None) == (card.published_where is None)
-    assert load([*overrides(name), f"+intervention={name}"]).changes
+    assert f"+intervention={name}\n" in (OVERLAYS / f"{name}.yaml").read_text()
+    config = composed((name,), NEEDS.get(name, ()))
+    assert config.changes or config.interventions[name].fn
 
 
 @pytest.mark.parametrize("name", NAMES)
 def test_every_overlay_is_applied_to_the_baselines_recipe(name: str) -> None:
-    arm = [*overrides(name), f"+intervention={name}"]
-    base = recipe(load(overrides(name)), "data")
-    assert recipe(load(arm), "data") == base
-    assert recipe(load([*arm, "train.tokens=614400"]), "data") != base
+    needs = NEEDS.get(name, ())
+    arm, base = composed((name,), needs), recipe(composed(("baseline",), needs), "data")
+    assert recipe(arm, "data") == base
+    longer = replace(arm, train=replace(arm.train, tokens=2 * arm.train.tokens))
+    assert recipe(longer, "data") != base
 
 
 @pytest.mark.parametrize("name", NAMES)
-def test_every_overlay_trains_two_finite_steps_that_differ_from_the_baselines(
-    name: str, make_training
-) -> None:
-    def weights(extra: list[str]) -> torch.Tensor:
-        training = make_training([*overrides(name), "train.tokens=1024", *extra])
-        watch = Watch()
-        train(training, watch)
-        assert len(watch.losses) >= 2
-        assert all(torch.isfinite(torch.tensor(watch.losses)))
-        parameters = dict(training.model.named_parameters())
-        return parameters["tok_emb.weight"].detach()
+def test_every_overlay_trains_two_finite_steps_that_differ_from_the_baselines(name: str) -> None:
+    needs = NEEDS.get(name, ())
+    weights, baselines = trained((name,), needs), trained((), needs)
+    assert not torch.equal(weights["tok_emb.weight"], baselines["tok_emb.weight"])
+    assert all(weight.isfinite().all() for weight in weights.values())
 
-    tiny = ["reference.grad_clip=0.05"]  # a norm that so tiny a model reaches
-    assert not torch.equal(weights(tiny), weights([*tiny, f"+intervention={name}"]))
+
+PAIRS = random.Random(0).sample(list(combinations(sorted(set(NAMES) - set(NEEDS)), 2)), 20)
+
+
+@pytest.mark.parametrize("pair", PAIRS, ids="+".join)
+def test_a_pair_trains_as_neither_of_its_parts_or_is_refused_by_name(pair: tuple[str, str]) -> None:
+    try:
+        stack = trained(pair)
+    except ConfigError as error:
+        slots = [key for name in pair for key in composed((name,)).changes]
+        assert any(word in str(error) for word in (*pair, *slots))  # noqa: PT017
+        return
+    assert not any(same(stack, trained((name,))) for name in pair)
 
 
 def test_the_published_table_is_in_the_cards() -> None:

@@ -13,14 +13,14 @@ from harness.config.compose import load
 from harness.loop import micro_loss
 
 REPOSITORY = Path(__file__).parents[2]
-SMOOTH = """\
-from torch.nn.functional import cross_entropy
+PENALISE = """\
+from torch.distributions import Categorical
 
 
-def smooth(loss, logits_BTV, y_BT, model, eps):
-    return cross_entropy(logits_BTV.flatten(0, 1), y_BT.flatten(), label_smoothing=eps)
+def penalise(loss, logits_BTV, y_BT, model, beta):
+    return loss - beta * Categorical(logits=logits_BTV).entropy().mean()
 """
-OWN = ["hydra.searchpath=[file://my_conf]", "+intervention=label_smoothing"]
+OWN = ["hydra.searchpath=[file://my_conf]", "+intervention=confidence_penalty"]
 
 
 @pytest.fixture
@@ -29,8 +29,8 @@ def own_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     (overlay,) = re.findall(r"```yaml\n(.*?)```", (REPOSITORY / "README.md").read_text(), re.DOTALL)
     folder = tmp_path / "my_conf" / "intervention"
     folder.mkdir(parents=True)
-    (folder / "label_smoothing.yaml").write_text(overlay)
-    (tmp_path / "my_ideas.py").write_text(SMOOTH)
+    (folder / "confidence_penalty.yaml").write_text(overlay)
+    (tmp_path / "my_ideas.py").write_text(PENALISE)
     monkeypatch.chdir(tmp_path)
     monkeypatch.syspath_prepend(tmp_path)
     return tmp_path
@@ -42,25 +42,30 @@ def test_the_readmes_example_trains_two_steps_from_outside_the_repository(
     done = command("harness", *tiny, *OWN, "train.tokens=512")
     assert done.returncode == 0, done.stderr
     (record,) = (json.loads(path.read_text()) for path in own_folder.rglob("record.json"))
-    assert (record["arm"], record["status"], record["step"]) == ("label_smoothing", "complete", 2)
+    assert (record["arm"], record["status"], record["step"]) == (
+        "confidence_penalty",
+        "complete",
+        2,
+    )
 
 
 def test_a_loss_event_gets_the_targets_whose_cross_entropy_the_loss_is(
     own_folder: Path, make_training
 ) -> None:
-    assert "my_ideas.smooth" in str(load(OWN).interventions["label_smoothing"].fn)
+    assert "my_ideas.penalise" in str(load(OWN).interventions["confidence_penalty"].fn)
     training = make_training(OWN)
     training.model.eval()  # no dropout between two passes
     x_BT, y_BT = (part.long() for part in training.batches(0))
     logits_NV = training.model(x_BT).flatten(0, 1)
-    wanted = F.cross_entropy(logits_NV, y_BT.flatten(), label_smoothing=0.1)
     plain = F.cross_entropy(logits_NV, y_BT.flatten())
-    assert torch.equal(micro_loss(training, x_BT, y_BT), wanted)
-    assert not torch.equal(wanted, plain)
+    p_NV = logits_NV.softmax(-1)
+    wanted = plain + 0.1 * (p_NV * p_NV.log()).sum(-1).mean()
+    torch.testing.assert_close(micro_loss(training, x_BT, y_BT), wanted)
+    assert wanted < plain - 0.1
 
 
 def test_a_function_that_the_loop_shall_call_needs_partial(own_folder: Path, make_training) -> None:
-    overlay = own_folder / "my_conf" / "intervention" / "label_smoothing.yaml"
+    overlay = own_folder / "my_conf" / "intervention" / "confidence_penalty.yaml"
     overlay.write_text(overlay.read_text().replace("_partial_: true", "_partial_: false"))
     with pytest.raises(ConfigError, match=r"cannot be made: .*missing 4 .*add `_partial_: true`"):
         make_training(OWN)
@@ -69,10 +74,10 @@ def test_a_function_that_the_loop_shall_call_needs_partial(own_folder: Path, mak
 def test_a_loss_function_that_forgets_its_return_is_one_line(
     own_folder: Path, make_training
 ) -> None:
-    overlay = own_folder / "my_conf" / "intervention" / "label_smoothing.yaml"
+    overlay = own_folder / "my_conf" / "intervention" / "confidence_penalty.yaml"
     overlay.write_text(overlay.read_text().replace("my_ideas", "forgetful_ideas"))
-    (own_folder / "forgetful_ideas.py").write_text(SMOOTH.replace("return ", ""))
+    (own_folder / "forgetful_ideas.py").write_text(PENALISE.replace("return ", ""))
     training = make_training(OWN)
     x_BT, y_BT = (part.long() for part in training.batches(0))
-    with pytest.raises(ConfigError, match=r"label_smoothing\.fn returned None: .* a tensor"):
+    with pytest.raises(ConfigError, match=r"confidence_penalty\.fn returned None: .* a tensor"):
         micro_loss(training, x_BT, y_BT)

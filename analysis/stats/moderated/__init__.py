@@ -1,0 +1,1 @@
+"""Equally and unequally noisy arms, averaged: the default judgement of differences."""

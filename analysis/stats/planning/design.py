@@ -1,0 +1,273 @@
+"""Power of the default judgement, and the seeds it takes, without simulation.
+
+The moderated rule's critical value depends on the own variances that the runs will show. It is
+computed for a few typical studies in which all arms are equally noisy: the baseline's and the
+arm's residuals at the nodes of a quadrature, the other arms' at their quantiles. Given these, power
+is the noncentral t's, since own variances over the pooled one are independent of the latter.
+
+Shapes: S typical studies, T arms.
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+from functools import lru_cache
+
+import numpy as np
+from scipy import special
+
+from analysis.errors import AnalysisError, require_between
+from analysis.stats.dunnett import Array, critical_value, legendre
+from analysis.stats.linear import DF_ROUNDING, FEWEST_DF, baseline_weights
+from analysis.stats.mixed import fit_of_design
+from analysis.stats.moderated.max_t import against_baseline
+from analysis.stats.moderated.model import Averaged
+from analysis.stats.moderated.own_variance import OwnVariance, spread
+from analysis.stats.moderated.posterior import fit_posterior
+from analysis.stats.planning.power import power
+from analysis.stats.solvers import find_root
+
+MOST_SEEDS = 100_000
+NODES = (3, 4, 2)
+"""Of the quadrature: the baseline's residuals, the arm's, and where the others' quantiles lie."""
+ALIKE = 64
+"""From so many runs of each arm on, own variances are known and both answers ask for the same."""
+
+
+@dataclass(frozen=True, slots=True)
+class Layout:
+    """Runs of a study of T arms: n seeds each, K baseline runs, the first seeds shared or none."""
+
+    n_arms: int
+    n: float
+    K: float
+    paired: bool
+
+
+@dataclass(frozen=True, slots=True)
+class Noise:
+    """Of the difference of one arm from the baseline, in units of a run's sd."""
+
+    se: float
+    df: float
+    loading: float
+    """Its square is the correlation of two differences."""
+    df_own: float
+    """Of the difference's own variance."""
+
+
+@dataclass(frozen=True, slots=True)
+class Design:
+    """A study of T arms against a baseline, as far as its power is concerned.
+
+    Blocked (`rho` given): variance of a difference ``2 sd^2 (1 - rho) / n``, df ``T (n - 1)``; with
+    more or fewer baseline runs the mixed model's. Unpaired: ``sd^2 (1/n + 1/K)``, df
+    ``T (n - 1) + K - 1``.
+
+    Examples
+    --------
+    >>> [Design(0.015, 0.4, 8, pooled=pooled).seeds_needed(0.025) for pooled in (False, True)]
+    [7, 6]
+    """
+
+    sd: float
+    """Of one run around its arm's mean, nats per token."""
+    rho: float | None
+    """Correlation of same-seed runs, where arms share seeds; None or 0 where they do not."""
+    n_arms: int
+    """T, without the baseline."""
+    n_baseline: int | None = None
+    """K, runs of the baseline; None: as many as each arm has."""
+    alpha: float = 0.05
+    """Two-sided family error."""
+    pooled: bool = False
+    """Differences are judged as equally noisy, whatever the runs will show."""
+
+    def power(self, delta: float, n: float) -> float:
+        """Return the chance to find `delta` (nats per token) in one given arm at n seeds."""
+        noise = self._noise(n)
+        if noise.df < FEWEST_DF - DF_ROUNDING:  # every verdict is undecided
+            return 0.0
+        critical, weight = self._critical(n, noise)
+        shift = abs(delta) / (self.sd * noise.se)
+        return float(power(shift, noise.df, critical) @ weight)
+
+    def seeds_needed(self, delta: float, power: float = 0.8) -> int:
+        """Return the smallest number of seeds per arm that finds `delta` with a power.
+
+        Raises
+        ------
+        AnalysisError
+            No number of seeds up to 100,000 does, or a figure is out of range.
+        """
+        _check(delta, self.sd, self.rho, power, self.alpha)
+        high = 2
+        while self.power(delta, high) < power:
+            high *= 2
+            if high > MOST_SEEDS:
+                raise AnalysisError(
+                    f"no number of seeds up to {MOST_SEEDS:,} finds {delta:g} with "
+                    f"power {power:g} at sd {self.sd:g}: ask for a larger difference"
+                    + (", or run more baseline seeds" if self.n_baseline else "")
+                )
+        low = max(high // 2, 1)
+        while high - low > 1:
+            middle = (low + high) // 2
+            low, high = (low, middle) if self.power(delta, middle) >= power else (middle, high)
+        return high
+
+    def detectable(self, n: int, power: float = 0.8) -> float:
+        """Return the smallest difference, nats per token, that n seeds find with a power."""
+        if n < 2 or self._noise(n).df < FEWEST_DF - DF_ROUNDING:
+            return math.inf
+        high = self.sd
+        while self.power(high, n) < power:
+            high *= 2
+        return find_root(lambda delta: self.power(delta, n) - power, 0.0, high, tolerance=1e-7)
+
+    def _noise(self, n: float) -> Noise:
+        layout = Layout(self.n_arms, n, self.n_baseline or n, bool(self.rho))
+        return _noise(layout, self.rho or 0.0)
+
+    def _critical(self, n: float, noise: Noise) -> tuple[Array, Array]:
+        """Return critical values of typical studies and their weights."""
+        K = self.n_baseline or n
+        if self.pooled or min(n, K) < 2 or min(n, K) > ALIKE:
+            critical = critical_value([noise.loading] * self.n_arms, noise.df, self.alpha)
+            return np.array([critical]), np.ones(1)
+        layout = Layout(self.n_arms, n, K, bool(self.rho))
+        return _moderated_critical(layout, self.rho or 0.0, noise, self.alpha)
+
+
+def seeds_needed(
+    delta: float,
+    sd: float,
+    rho: float | None,
+    n_arms: int,
+    n_baseline: int | None = None,
+    **rule: float,
+) -> int:
+    """Return the smallest number of seeds per arm that reaches a power; see `Design`.
+
+    Parameters
+    ----------
+    delta
+        True difference from the baseline to find, nats per token.
+    sd, rho, n_arms, n_baseline
+        As in `Design`.
+    **rule
+        ``alpha`` (family error, default 0.05) and ``power`` (default 0.8).
+
+    Raises
+    ------
+    AnalysisError
+        No number of seeds up to 100,000 reaches the power, or a figure is out of range.
+
+    Examples
+    --------
+    >>> seeds_needed(0.025, 0.015, 0.4, 8)
+    7
+    >>> seeds_needed(0.014, 0.015, None, 1, power=0.9)
+    26
+    """
+    unknown = sorted(set(rule) - {"alpha", "power"})
+    if unknown:
+        raise AnalysisError(f"unknown rule {unknown[0]!r}: allowed are alpha, power")
+    design = Design(sd, rho, n_arms, n_baseline, rule.get("alpha", 0.05))
+    return design.seeds_needed(delta, rule.get("power", 0.8))
+
+
+@lru_cache(maxsize=1024)
+def _noise(layout: Layout, rho: float) -> Noise:
+    n, K, T = layout.n, layout.K, layout.n_arms
+    if not layout.paired:
+        own = 0.0
+        if min(n, K) > 1:
+            own = (1 / n + 1 / K) ** 2 / (1 / (n**2 * (n - 1)) + 1 / (K**2 * (K - 1)))
+        df = T * (n - 1) + K - 1
+        return Noise(math.sqrt(1 / n + 1 / K), df, math.sqrt(n / (n + K)), own)
+    if n == K:
+        return Noise(math.sqrt(2 * (1 - rho) / n), T * (n - 1), math.sqrt(0.5), n - 1)
+    runs = [int(K), *[int(n)] * T]
+    arm, seed = np.repeat(np.arange(T + 1), runs), np.concatenate([np.arange(k) for k in runs])
+    fit = fit_of_design(arm, seed, rho, 1 - rho)
+    found = fit.against_baseline()
+    c = baseline_weights(T + 1)[0]
+    # The adjustment corrects two shortfalls, one of which is the expected standard error's own.
+    variance = float(c @ (fit.cov + fit.cov_model) @ c) / 2
+    trace, square = spread(np.zeros(len(arm)), arm, seed).expected(c, fit)
+    loading = math.sqrt(max(float(found.correlation[0, -1]), 0.0)) if T > 1 else math.sqrt(0.5)
+    own = trace**2 / square if min(n, K) > 1 else 0.0
+    return Noise(math.sqrt(variance), float(found.df[0]), loading, own)
+
+
+@lru_cache(maxsize=1024)
+def _moderated_critical(
+    layout: Layout, rho: float, noise: Noise, alpha: float
+) -> tuple[Array, Array]:
+    typical = _typical_paired(layout, rho) if layout.paired else _typical_unpaired(layout)
+    ratio, weight = typical
+    own = OwnVariance(ratio, np.full(layout.n_arms, noise.df_own))
+    first = OwnVariance(ratio[:, :1], own.df[:1])
+    averaged = Averaged(np.full((len(ratio), 1), noise.df), first, fit_posterior(own))
+    family = against_baseline([noise.loading] * layout.n_arms)
+    return averaged.threshold(alpha, family)[:, 0], weight
+
+
+def _typical_unpaired(layout: Layout) -> tuple[Array, Array]:
+    """Return (S, T) own variances of unpaired differences over the pooled one, and weights (S,)."""
+    n, K = layout.n, layout.K
+    base, arms, weight = _quadrature(layout.n_arms)
+    ss_base = special.chdtri(K - 1, 1 - base)[:, None]
+    ss = special.chdtri(n - 1, 1 - arms)
+    own = (ss / (n - 1) / n + ss_base / (K - 1) / K) / (1 / n + 1 / K)
+    pooled = (ss.sum(axis=1) + ss_base[:, 0]) / (layout.n_arms * (n - 1) + K - 1)
+    return own / pooled[:, None], weight
+
+
+def _typical_paired(layout: Layout, rho: float) -> tuple[Array, Array]:
+    """Return the same of paired differences.
+
+    At each shared seed a difference holds the arm's own noise and what it shares with the other
+    arms' differences, which has the square `shared`: given the latter its sum of squares is a
+    noncentral chi-square. Seeds of the baseline or the arm alone add noise that is taken at its
+    mean, and so is the model's residual in complete blocks, given the former.
+    """
+    n, K, T = layout.n, layout.K, layout.n_arms
+    free = min(n, K) - 1
+    a, b = (math.sqrt(size / (size - 1)) / size for size in (n, K))
+    common, own = rho * (a - b) ** 2 + (1 - rho) * b**2, (1 - rho) * a**2
+    share = common / (common + own)
+    base, arms, weight = _quadrature(T)
+    shared = special.chdtri(free, 1 - base)[:, None] * share / (1 - share)
+    squares = special.chndtrix(arms, free, shared)
+    ratio = (1 - share) * squares / free
+    if n == K:
+        total = squares.sum(axis=1, keepdims=True)
+        residual = np.maximum(total - (T - 1) * shared, total / 2 / T) / (T + 1) / free
+        return np.asarray(ratio / residual), weight
+    alone = max(n - K, 0) * a**2 + max(K - n, 0) * b**2
+    alone /= alone + min(n, K) * (common + own)
+    return np.asarray((1 - alone) * ratio + alone), weight
+
+
+def _quadrature(n_arms: int) -> tuple[Array, Array, Array]:
+    """Return probabilities of the baseline's residuals (S,), the arms' (S, T), and weights."""
+    rules = [legendre(n) for n in NODES]
+    grid = np.meshgrid(*[(x + 1) / 2 for x, _ in rules], indexing="ij")
+    base, first, shift = (axis.ravel() for axis in grid)
+    others = (np.arange(n_arms - 1) + shift[:, None]) / max(n_arms - 1, 1)
+    weight = np.einsum("i,j,k->ijk", *[w / 2 for _, w in rules]).ravel()
+    return base, np.hstack([first[:, None], others]), weight
+
+
+def _check(delta: float, sd: float, rho: float | None, power: float, alpha: float) -> None:
+    if not (delta != 0 and math.isfinite(delta)):
+        raise AnalysisError(f"the difference to find is {delta}: it must be a number other than 0")
+    if not (sd > 0 and math.isfinite(sd)):
+        raise AnalysisError(f"the noise sd is {sd}: it must be above 0")
+    if rho is not None and not 0 <= rho < 1:
+        raise AnalysisError(f"the seeds' correlation rho is {rho}: allowed are 0 up to below 1")
+    require_between("the power", power, 0, 1, example=0.8)
+    require_between("alpha", alpha, 0, 0.5, example=0.05)

@@ -1,0 +1,157 @@
+"""What the comparison warns of, and what it says to run next."""
+
+import numpy as np
+import pytest
+from studies import study
+
+from analysis import compare
+from harness.records import BASELINE
+
+TEN_ARMS = {f"arm{i}": 0.0 for i in range(10)}
+
+
+def row(result, arm):
+    return result.table.set_index("arm").loc[arm]
+
+
+def test_a_step_down_p_below_alpha_beside_an_interval_that_holds_0_is_explained():
+    frame = study({"far": -0.5, "near": 0.0}, n=6, shared=False)
+    base = frame.loc[frame["arm"] == BASELINE, "test_loss"].to_numpy()
+    critical = []
+    for shift in np.linspace(0.005, 0.03, 60):
+        frame.loc[frame["arm"] == "near", "test_loss"] = base[::-1] - shift
+        result = compare(frame)
+        near = row(result, "near")
+        told = any("near: real by the step-down p" in text for text in result.warnings)
+        assert told == (near.verdict == "better" and near.ci_high > 0)
+        critical.append(told)
+    assert any(critical)
+    assert not all(critical)
+
+
+def test_the_practical_size_is_held_against_the_noise_that_pairing_leaves():
+    frame = study({"a": -0.01, "b": 0.0}, n=8, rho=0.9)
+    fit = compare(frame).estimate.fit
+    left = np.sqrt(fit.var_resid)
+    between = (left + fit.sd_total) / 2
+    assert not any("practical size" in text for text in compare(frame, rope=between).warnings)
+    assert any("practical size" in text for text in compare(frame, rope=left / 2).warnings)
+
+
+def test_seeds_that_are_already_there_are_no_next_step():
+    result = compare(study({"a": 0.0, "b": 0.005}, n=3, sd=0.01), rope=0.2)
+    far = compare(study({"a": 0.19, "b": 0.2}, n=3, sd=0.01), rope=0.2)
+    for found in (result, far):
+        assert not any("seeds per arm" in step for step in found.next_steps)
+    near = compare(study({"a": 0.0, "b": 0.005}, n=3, sd=0.01), rope=0.003)
+    assert any("seeds per arm (now 3)" in step for step in near.next_steps)
+
+
+def test_an_arm_with_the_baseline_s_own_losses_is_pointed_out():
+    frame = study({"same": 0.0, "b": -0.01}, n=4)
+    base = frame.loc[frame["arm"] == BASELINE, "test_loss"].to_numpy()
+    frame.loc[frame["arm"] == "same", "test_loss"] = base
+    result = compare(frame)
+    assert row(result, "same").warnings == "same losses as the baseline"
+    assert row(result, "same").verdict in ("undecided", "no practical difference")
+
+
+def test_a_calm_arm_beside_a_wild_one_keeps_its_narrow_interval():
+    frame = study({"calm": 0.0, "wild": 0.0}, n=8, sd=0.002)
+    wild = frame["arm"] == "wild"
+    frame.loc[wild, "test_loss"] = 3.9 + 0.05 * np.sin(np.arange(8) * 2.1)
+    moderated, pooled = (row(compare(frame, variance=v), "calm") for v in ("moderated", "pooled"))
+    assert moderated.ci_high - moderated.ci_low < 0.5 * (pooled.ci_high - pooled.ci_low)
+
+
+def test_a_baseline_noisier_than_its_arms_is_pointed_out():
+    frame = study({"a": 0.0, "b": 0.0, "c": 0.0}, n=8, sd=0.002, shared=False)
+    base = frame["arm"] == BASELINE
+    frame.loc[base, "test_loss"] = 3.69 + 0.02 * np.sin(np.arange(8) * 2.1)
+    assert any("baseline is noisier than its arms" in text for text in compare(frame).warnings)
+    assert not any("noisier" in text for text in compare(study(TEN_ARMS, n=8)).warnings)
+
+
+def test_a_verdict_that_leans_on_the_noise_of_other_arms_says_so():
+    frame = study({"a": 0.0, "b": 0.0, "c": 0.0, "d": -0.03}, n=4, sd=0.004, rho=0.0)
+    wild = frame["arm"] == "d"
+    frame.loc[wild, "test_loss"] = [3.66, 3.67, 3.62, 3.685]
+    found = row(compare(frame, variance="pooled"), "d")
+    assert found.p_adj < 0.05 < found.p_own
+    assert found.warnings == "not confirmed by its own noise"
+
+
+def lost(n_lost):
+    frame = study({"a": -0.05}, n=4).assign(status="complete")
+    dead = (frame["arm"] == "a") & (frame["init_seed"] < n_lost)
+    frame.loc[dead, ["status", "test_loss"]] = ["diverged", np.nan]
+    return compare(frame)
+
+
+def test_an_arm_of_which_some_runs_diverged_is_said_to_be_of_survivors():
+    result = lost(2)
+    (words,) = (text for text in result.warnings if "survivors" in text)
+    assert words.startswith("a: 2 of 4 runs diverged. Mean, interval and verdict are of the surv")
+    assert "Too few shared seeds are left for pairing" in words
+    assert row(result, "a").verdict.endswith("(2 of 4 diverged)")
+    assert row(result, "a").warnings == "mean of the runs that did not diverge"
+    assert row(result, "a").n_shared_init == 2
+    assert not any("survivors" in text for text in lost(0).warnings)
+    assert not any("survivors" in text for text in lost(4).warnings)
+
+
+def test_survivors_are_paired_where_other_arms_show_how_seeds_pair():
+    frame = study({"a": -0.05, "b": 0.0}, n=4, rho=0.9).assign(status="complete")
+    frame.loc[(frame["arm"] == "a") & (frame["init_seed"] < 2), "status"] = "diverged"
+    result = compare(frame)
+    assert "mixed model" in result.method
+    assert not any("pairing" in text for text in result.warnings)
+
+
+@pytest.mark.parametrize(
+    ("metric", "hint"),
+    [("val_acc", True), ("accuracy", True), ("eval/f1", True), ("win_rate", True), ("bleu4", True),
+     ("reward_loss", False), ("perplexity", False), ("accumulated_cost", False)],
+)  # fmt: skip
+def test_a_metric_that_is_better_when_higher_by_its_name_gets_a_hint(metric, hint):
+    frame = study({"a": -0.03}).rename(columns={"test_loss": metric})
+    for known in (False, True):
+        found = compare(frame, metric=metric, higher_is_better=known)
+        assert any("add --higher-is-better" in w for w in found.warnings) == (hint and not known)
+
+
+def test_an_arm_of_another_budget_is_pointed_out():
+    frame = study({"a": 0.0, "long": -0.05}, n=4)
+    frame["tokens"] = np.where(frame["arm"] == "long", 2e6, 1e6)
+    texts = [text for text in compare(frame).warnings if "number of tokens" in text]
+    assert [text.split(":")[0] for text in texts] == ["long"]
+
+
+def test_one_mistyped_loss_is_pointed_out():
+    runs = study({"a": -0.03, "b": 0.0}, n=3)
+    assert not [text for text in compare(runs).warnings if "lie far apart" in text]
+    runs.loc[runs.query("arm == 'b'").index[0], "test_loss"] *= 10
+    (text,) = [text for text in compare(runs).warnings if "lie far apart" in text]
+    assert text.startswith("the runs of b lie far apart: sd ")
+
+
+def test_a_baseline_that_no_arm_stays_near_is_pointed_out():
+    def pointed_out(deltas):
+        return [text for text in compare(study(deltas)).warnings if "baseline seeds" in text]
+
+    moved = dict.fromkeys("abcde", -0.025)
+    (text,) = pointed_out(moved)
+    assert text.startswith("5 of 5 arms lie more than 2 standard errors from baseline. ")
+    assert not pointed_out(moved | {"e": 0.0, "d": 0.0})
+    assert not pointed_out(dict.fromkeys("abcde", -0.3))
+    assert not pointed_out(dict.fromkeys("abc", -0.025))
+
+
+def test_a_stack_that_ends_with_the_weights_of_a_part_of_it_is_pointed_out():
+    frame = study({"a": -0.02, "b": -0.05, "a+b": -0.05, "c": 0.01}, n=4)
+    weights = frame["arm"].replace({"a+b": "b"}) + frame["init_seed"].astype(str)
+    result = compare(frame.assign(final_weights=weights))
+    (warning,) = [check for check in result.checks if "same weights" in check.what]
+    assert warning.arms == ("a+b", "b")
+    marks = result.table.set_index("arm")["warnings"]
+    assert set(marks.index[marks == "same weights as another arm"]) == {"a+b", "b"}

@@ -1,0 +1,135 @@
+"""The page as one file: safe, self-contained, true to the rules, readable without colour."""
+
+import base64
+import hashlib
+import json
+import re
+from html import unescape
+
+import pytest
+from full_study import EVIL, evidence_of, full_study
+from studies import study
+
+from analysis.comparison.rules import Rules
+from analysis.comparison.verdict import JUDGED
+from analysis.report import theme
+from analysis.report.evidence import gather
+from analysis.report.page import embed, render
+from analysis.report.sections import sections
+from analysis.runs.frame import Runs
+from analysis.runs.tables import read_runs
+
+
+def test_the_page_names_nothing_outside_itself(html):
+    page = html.split("<script", 1)[0]
+    assert not re.search(r"(src|href)\s*=\s*[\"']?(https?:)?//", page)
+    policy = unescape(html)
+    assert "default-src 'none'" in policy
+    assert "connect-src 'none'" in policy
+
+
+def test_only_the_scripts_that_the_policy_names_can_run(html):
+    scripts = re.findall(r"<script>\n?(.*?)</script>", html, re.DOTALL)
+    policy = re.search(r'http-equiv="Content-Security-Policy" content="(.*?)"', html)[1]
+    found = [base64.b64encode(hashlib.sha256(s.encode()).digest()).decode() for s in scripts]
+    assert len(found) == 4
+    assert all(digest in policy.replace("&#43;", "+") for digest in found)
+
+
+def test_markup_in_a_completion_never_reaches_the_page_as_markup(html):
+    assert EVIL not in html
+    assert "window.injected = 1" in html, "the text itself is there"
+    assert "<script>window.injected" not in html
+    library = html.rindex("<script>")
+    assert "<img" not in html[:library], "beside the plotting library's own"
+
+
+def test_embedded_data_come_back_unchanged():
+    value = {"a": EVIL, "b": "\u2028<!--", "c": float("nan")}
+    text = embed(value)
+    assert "<" not in text
+    assert json.loads(text) == {"a": EVIL, "b": "\u2028<!--", "c": None}
+
+
+def test_a_study_that_has_only_begun_has_a_page(tmp_path):
+    folder = full_study(tmp_path / "begun", {"baseline": 0.0, "arm": 0.0}, 1, running=2)
+    evidence = evidence_of(folder)
+    assert evidence.comparison is None
+    html = render(evidence, live=True)
+    assert "No comparison yet" in html
+    assert "connect-src 'self'" in unescape(html)
+
+
+def test_runs_from_a_spreadsheet_have_a_report_without_cells(tmp_path):
+    evidence = gather(Runs(study({"good": -0.05}, n=4), home=tmp_path), Rules())
+    html = render(evidence)
+    assert "No cell has written a sample" in html
+    assert "better" in html
+
+
+def test_nothing_is_told_by_colour_alone(html):
+    assert len(set(theme.SYMBOLS.values())) == len(theme.SYMBOLS)
+    assert len(set(theme.SHAPES.values())) == len(theme.SHAPES)
+    assert len({tuple(dash) for dash in theme.DASHES}) == len(theme.DASHES)
+    assert set(theme.SYMBOLS) == set(theme.SHAPES) == set(JUDGED)
+    assert {theme.css_class(kind) for kind in JUDGED} <= set(theme.LIGHT)
+    assert not re.search(r'class="[^"]*(better|worse)[^"]*"[^>]*>\s*</', html)
+
+
+def test_the_key_names_what_is_drawn_and_nothing_else(tmp_path, html):
+    marks = set(re.findall(r'class="key (\w+)"', html))
+    assert marks == {"dot", "tick", "ci", "inner", "outer", "rope"}
+    alone = gather(Runs(study({}, n=3), home=tmp_path), Rules())
+    assert set(re.findall(r'class="key (\w+)"', render(alone))) == {"dot", "tick", "inner", "rope"}
+    chart = next(part.chart for part in sections(alone) if part.name == "noise_band")
+    assert not any(word in " ".join(chart.key) for word in ("Bar", "lighter"))
+
+
+@pytest.mark.parametrize(
+    "rules",
+    [
+        Rules(metric="val_loss"),
+        Rules(baseline="plain"),
+        Rules(higher_is_better=True),
+        Rules(variance="pooled", alpha=0.1, rope=0.5),
+        Rules(references=(("published", 2.5),)),
+    ],
+    ids=["metric", "baseline", "accuracy", "pooled", "reference"],
+)
+def test_the_page_follows_the_rules_of_the_comparison(reported, rules):
+    evidence = gather(read_runs([str(reported)]), rules)
+    html = render(evidence)
+    assert evidence.comparison is not None
+    assert evidence.arms[0] == rules.baseline
+    assert "No comparison yet" not in html
+
+
+def test_an_accuracy_is_given_no_unit_of_a_loss(tmp_path):
+    frame = study({"a": 0.05}, n=4).rename(columns={"test_loss": "acc"})
+    frame["hours"] = [1.0 if arm == "a" else 2.0 for arm in frame["arm"]]
+    frame.to_csv(tmp_path / "mine.csv", index=False)
+    runs = read_runs([str(tmp_path / "mine.csv")], {"acc": "acc"})
+    found = gather(runs, Rules(metric="acc", higher_is_better=True))
+    assert found.title == "mine"
+    assert found.plan
+    assert found.noise
+    page = render(found)
+    data = re.search(r"<script[^>]*application/json[^>]*>(.*?)</script>", page, re.DOTALL)
+    shown = re.sub(r"<script.*?</script>", "", page, flags=re.DOTALL) + data.group(1)
+    assert "nats" not in shown
+    assert "gain per dollar" in shown
+
+
+@pytest.mark.parametrize("colours", theme.THEMES.values(), ids=theme.THEMES)
+def test_every_colour_of_words_and_marks_has_enough_contrast(colours):
+    for name in theme.TEXT:
+        for behind in ("card", "page"):
+            assert theme.contrast(colours[name], colours[behind]) >= 4.5, (name, behind)
+    for name in theme.MARKS:
+        assert theme.contrast(colours[name], colours["card"]) >= 3.0, name
+    assert theme.contrast(colours["on_accent"], colours["accent"]) >= 4.5
+
+
+def test_contrast_is_that_of_the_standard():
+    assert theme.contrast("#000000", "#ffffff") == pytest.approx(21)
+    assert theme.contrast("#777777", "#ffffff") == pytest.approx(4.478, abs=0.001)

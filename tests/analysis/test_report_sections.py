@@ -1,0 +1,135 @@
+"""What the report says of a study, complete or not."""
+
+import shutil
+
+import pytest
+from full_study import ARMS, EVIL, cell_name, end_as, evidence_of, full_study
+from studies import study
+
+from analysis.comparison.rules import Rules
+from analysis.errors import AnalysisError
+from analysis.report.cells import current, read_lines, samples, tail
+from analysis.report.evidence import gather, headline
+from analysis.report.page import render
+from analysis.report.sections import sections, unknowns
+from analysis.runs.frame import Runs
+from harness.records import Status, read_record, write_record
+
+
+def test_every_section_is_there_or_says_why_not(evidence):
+    parts = {part.name: part for part in sections(evidence)}
+    assert list(parts) == [
+        "verdicts", "noise_band", "effects", "curves", "samples", "noise", "stacks", "plan",
+        "cost", "ledger",
+    ]  # fmt: skip
+    assert not any(part.missing for part in parts.values())
+    assert parts["stacks"].tables[0].rows[0][0].text == "good+plain"
+
+
+def test_what_is_not_known_is_said(evidence):
+    text = " ".join(unknowns(evidence))
+    assert "cannot be told apart" in text
+
+
+def test_a_study_without_stacks_or_noise_says_so(tmp_path):
+    folder = full_study(tmp_path / "small", {"baseline": 0.0, "only": 0.1}, 1)
+    evidence = evidence_of(folder)
+    assert "stacks" in evidence.reasons
+    html = render(evidence)
+    assert "No intervals can be given yet" in html
+    assert "No noise band" in html
+
+
+def test_stacks_whose_parts_did_not_run_have_words_and_no_empty_table(tmp_path):
+    folder = full_study(tmp_path / "parts", {"baseline": 0.0, "a": 0.1, "a+b": 0.1}, 3)
+    evidence = evidence_of(folder)
+    stacks = next(part for part in sections(evidence) if part.name == "stacks")
+    assert "these still have to run alone: b" in stacks.text
+    assert all(table.rows for table in stacks.tables)
+
+
+def test_cells_of_earlier_code_stand_in_the_ledger_and_in_no_curve_or_sample(tmp_path):
+    folder = full_study(tmp_path / "edited", {"baseline": 0.0, "mine": 0.1}, 2)
+    before = evidence_of(folder)
+    for old in sorted((folder / "mine").iterdir()):
+        new = shutil.copytree(old, old.with_name(f"{old.name}2"))
+        record = read_record(new)
+        record.cell, record.started = new.name, "9999"
+        record.provenance.sources = {"mine.f": "1" * 16}
+        write_record(new, record)
+    (folder / "plan.json").unlink()
+    evidence = evidence_of(folder)
+    assert evidence.ledger.counts == {"complete": 4, "superseded": 2}
+    ledger = next(t for s in sections(evidence) for t in s.tables if t.name == "ledger")
+    assert [row[4].text for row in ledger.rows].count("superseded") == 2
+    assert evidence.curves.by_metric == before.curves.by_metric
+    assert len(samples(current(evidence.cells))[0]) == len(samples(before.cells)[0]) > 0
+
+
+def test_planned_cells_that_did_not_start_stand_in_the_ledger(tmp_path):
+    folder = full_study(tmp_path / "gap", ARMS, 3)
+    shutil.rmtree(folder / "good" / cell_name("good", 2))
+    evidence = evidence_of(folder)
+    ledger = sections(evidence)[-1].tables[0]
+    assert [row[4].text for row in ledger.rows].count("not started") == 1
+    assert any("planned cells have not started" in text for text in unknowns(evidence))
+
+
+def test_diverged_failed_and_preempted_cells_are_shown_for_what_they_are(tmp_path):
+    folder = full_study(tmp_path / "mixed", ARMS, 3)
+    for seed in range(3):
+        end_as(folder, "plain", seed, Status.DIVERGED, float("nan"), EVIL)
+    end_as(folder, "good", 1, Status.FAILED)
+    end_as(folder, "good", 2, Status.PREEMPTED)
+    evidence = evidence_of(folder)
+    html = render(evidence)
+    assert "no complete run (3 diverged)" in html
+    assert "1 runs failed and stand in no figure" in html
+    ledger = sections(evidence)[-1].tables[0]
+    statuses = [row[4].text for row in ledger.rows]
+    assert {"complete", "diverged", "failed", "preempted"} == set(statuses)
+    assert EVIL not in html
+    assert "; 1 arm without a complete run." in headline(evidence)
+
+
+def test_a_baseline_whose_arms_all_failed_is_not_called_lonely():
+    frame = study({"a": 0.0}, n=3)
+    frame.loc[frame["arm"] == "a", "status"] = "diverged"
+    found = headline(gather(Runs(frame.fillna({"status": "complete"})), Rules()))
+    assert found == (
+        "The baseline alone beside 1 arm without a complete run: nothing to compare it with yet."
+    )
+
+
+def test_dashes_and_the_baseline_s_own_row_are_explained(evidence):
+    notes = {table.name: " ".join(table.notes) for part in sections(evidence)
+             for table in part.tables}  # fmt: skip
+    assert "fewer than 4 shared seeds" in notes["pairing"]
+    assert "compares its own runs" in notes["evaluation"]
+
+
+def test_an_order_that_is_not_shuffled_is_no_source_of_noise(tmp_path):
+    folder = full_study(tmp_path / "fixed", ARMS, 3)
+    told = " ".join(unknowns(evidence_of(folder)))
+    assert "the noise of initialisation, data order and training loop cannot" in told
+    for file in folder.rglob("record.json"):
+        record = read_record(file)
+        record.fingerprints.data_shuffled = False
+        write_record(file.parent, record)
+    told = " ".join(unknowns(evidence_of(folder)))
+    assert "the noise of initialisation and training loop cannot" in told
+
+
+def test_a_half_written_line_waits_for_the_next_time(tmp_path):
+    file = tmp_path / "metrics.jsonl"
+    file.write_text('{"step": 1}\n{"ste')
+    assert read_lines(file) == [{"step": 1}]
+    file.write_text('{"step": 1}\n{"ste\n{"step": 3}\n')
+    with pytest.raises(AnalysisError, match="line 2 is not JSON"):
+        read_lines(file)
+
+
+def test_the_tail_of_a_log_is_its_last_lines(tmp_path):
+    file = tmp_path / "log.txt"
+    file.write_text("\n".join(f"line {i}" for i in range(10_000)))
+    assert tail(file, 3) == "line 9997\nline 9998\nline 9999"

@@ -1,0 +1,74 @@
+"""What `report` and `plot` write, where, and how fast."""
+
+import re
+import subprocess
+import sys
+import time
+
+import pytest
+from full_study import full_study
+
+from analysis.__main__ import main
+from analysis.report import write_report
+
+
+@pytest.mark.slow
+def test_the_command_writes_one_page_with_tables_and_figures(reported, tmp_path, capsys):
+    assert main(["report", str(reported), "--out", str(tmp_path), "--figures"]) == 0
+    assert "report.html" in capsys.readouterr().out
+    assert {f.suffix for f in (tmp_path / "tables").iterdir()} == {".md", ".csv", ".tex"}
+    svg = (tmp_path / "figures" / "noise_band.svg").read_text()
+    assert svg.startswith("<svg")
+    assert "good+plain" in svg
+    assert "$" not in re.sub(r"<text.*?</text>", "", svg), "a colour's name was left"
+    assert (tmp_path / "figures" / "noise_band.png").read_bytes()[:4] == b"\x89PNG"
+
+
+def test_a_tables_report_carries_its_name_and_what_it_cannot_compare_is_said(tmp_path, capsys):
+    file = tmp_path / "mine.csv"
+    rows = [f"{arm},{seed},{3 + seed / 100}" for arm in ("baseline", "a") for seed in range(4)]
+    file.write_text("\n".join(["arm,init_seed,test_loss", *rows]))
+    assert main(["report", str(file)]) == 0
+    assert (tmp_path / "mine_report.html").exists()
+    assert (tmp_path / "mine_tables" / "verdicts.md").exists()
+    (tmp_path / "mine_tables" / "notes.md").write_text("somebody else's")
+    file.write_text("\n".join(["arm,init_seed,test_loss", *rows[4:]]))
+    assert main(["report", str(file)]) == 0
+    assert "It compares nothing: no complete run of the baseline" in capsys.readouterr().out
+    assert not (tmp_path / "mine_tables" / "verdicts.md").exists()
+    assert (tmp_path / "mine_tables" / "notes.md").exists()
+
+
+def test_a_folder_without_records_is_refused_in_one_line(tmp_path, capsys):
+    assert main(["report", str(tmp_path)]) == 2
+    error = capsys.readouterr().err
+    assert error.startswith("error: no record.json")
+    assert error.count("\n") == 1
+
+
+def test_a_place_that_cannot_be_written_to_is_named(reported, tmp_path, capsys):
+    (tmp_path / "file").write_text("in the way")
+    assert main(["report", str(reported), "--out", str(tmp_path / "file")]) == 2
+    assert "--out" in capsys.readouterr().err
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    ("arms", "seeds", "most_mb", "most_seconds"), [(12, 5, 3, 20), (125, 8, 10, 90)]
+)
+def test_large_studies_stay_small_and_quick(tmp_path, arms, seeds, most_mb, most_seconds):
+    effects = {"baseline": 0.0} | {f"arm_{i:03}": -0.001 * i for i in range(1, arms)}
+    folder = full_study(tmp_path / "large", effects, seeds, n_points=200)
+    started = time.monotonic()
+    report = write_report(folder).report
+    assert time.monotonic() - started < most_seconds  # measured well below; see the log
+    assert report.stat().st_size < most_mb * 1e6
+
+
+def test_the_report_imports_neither_the_engine_nor_a_tracker():
+    code = (
+        "import sys, analysis.report, analysis.report.page, analysis.report.write;"
+        "print([m for m in ('torch', 'hydra', 'wandb', 'vl_convert', 'jinja2') if m in sys.modules])"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout.strip() == "[]"

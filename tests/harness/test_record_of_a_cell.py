@@ -1,0 +1,67 @@
+"""A cell known by its folder."""
+
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from harness.records import RecordError, RunRecord, Seeds, Status, write_record
+from harness.records.cell import Cell, describe
+
+
+def record(status: Status) -> RunRecord:
+    seeds = Seeds(init=1, data=1, loop=1)
+    return RunRecord(
+        study="s", arm="a", interventions=[], cell="c", seeds=seeds, n_steps=10, status=status
+    )
+
+
+def test_a_cell_knows_its_study_its_arm_and_its_files(tmp_path, monkeypatch) -> None:
+    folder = tmp_path / "runs" / "study" / "arm" / "0123"
+    folder.mkdir(parents=True)
+    monkeypatch.chdir(folder.parent)
+    for cell in (Cell(folder), Cell(Path("0123"))):  # as one types it
+        assert (cell.study.folder, cell.arm, cell.id) == (
+            tmp_path / "runs" / "study",
+            "arm",
+            "0123",
+        )
+        assert cell.record_file == folder / "record.json"
+        assert cell.config_file == folder / "config.yaml"
+        assert cell.metrics_file == folder / "metrics.jsonl"
+        assert cell.log_file == folder / "log.txt"
+    assert Cell(folder) == Cell(Path("0123"))
+
+
+@pytest.mark.parametrize("status", Status)
+def test_only_a_complete_or_diverged_cell_has_a_result(tmp_path, status: Status) -> None:
+    assert Cell(tmp_path).record() is Cell(tmp_path).result() is None
+    write_record(tmp_path, record(status))
+    assert Cell(tmp_path).record().status is status
+    assert (Cell(tmp_path).result() is not None) == (status in ("complete", "diverged"))
+
+
+def test_a_record_that_cannot_be_read_is_no_missing_one(tmp_path) -> None:
+    (tmp_path / "record.json").write_text("{")
+    with pytest.raises(RecordError, match=r"record\.json"):
+        Cell(tmp_path).record()
+
+
+def test_a_line_says_how_a_cell_ended(tmp_path) -> None:
+    done = record(Status.COMPLETE)
+    done.losses.test, done.tokens = 1.23456, 2560
+    assert describe(done, tmp_path) == (
+        f"complete: a (init 1, cell c): test loss 1.2346 after 2,560 tokens; {tmp_path}"
+    )
+    stopped = record(Status.PREEMPTED)
+    stopped.step = 3
+    assert describe(stopped, tmp_path) == (
+        f"preempted: a (init 1, cell c): step 3 of 10; {tmp_path}"
+    )
+
+
+def test_a_cell_is_known_without_torch() -> None:
+    code = "import sys, harness.records.cell; print([m for m in ('torch', 'hydra') if m in sys.modules])"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout.strip() == "[]"

@@ -1,0 +1,92 @@
+"""Interventions that erase each other in a stack are found before the stack is trained."""
+
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from harness.records import read_record
+
+IDEAS = """\
+from torch import nn
+
+
+def parallel(model):
+    for block in model.blocks:
+        block.mlp.forward = lambda x, mlp=block.mlp: 0.5 * type(mlp).forward(mlp, x)
+
+
+def value_emb(model):
+    for block in model.blocks:
+        block.mlp.forward = lambda x, mlp=block.mlp: 2.0 * type(mlp).forward(mlp, x)
+
+
+def double_embedding(model):
+    model.tok_emb.weight.data.mul_(2)
+
+
+def relies_on_parallel(model):
+    assert "forward" in vars(model.blocks[0].mlp)
+    model.tok_emb.weight.data.mul_(3)
+"""
+
+
+@pytest.fixture
+def sweep(tmp_path: Path, tiny: list[str], command) -> Callable:
+    """Return a function that sweeps one arm through the real command."""
+    (tmp_path / "ideas.py").write_text(IDEAS)
+    (tmp_path / "intervention").mkdir()
+    for name in ("parallel", "value_emb", "double_embedding", "relies_on_parallel"):
+        fn = f"{{_target_: ideas.{name}, _partial_: true}}"
+        (tmp_path / "intervention" / f"{name}.yaml").write_text(
+            f"# @package _global_\ninterventions: {{{name}: {{summary: s, source: t, "
+            f"event: model_built, fn: {fn}}}}}\n"
+        )
+
+    def run(arm: str, *overrides: str):
+        search = f"hydra.searchpath=[file://{tmp_path}]"
+        return command(
+            "harness", *tiny, *overrides, search, "-m", f"+intervention=[{arm}]",
+            PYTHONPATH=str(tmp_path),
+        )  # fmt: skip
+
+    return run
+
+
+def test_two_interventions_that_replace_one_method_are_refused_by_name(
+    sweep, tmp_path: Path
+) -> None:
+    done = sweep("parallel,value_emb")
+    said = (
+        "'parallel' has no effect in the stack parallel+value_emb: the weights are those of "
+        "value_emb, as if the same method or setting were replaced twice; merge them into one "
+        "class, or leave 'parallel' out"
+    )
+    assert done.returncode == 1
+    assert f"parallel+value_emb cannot take a step: {said}" in done.stderr
+    (record,) = (read_record(file.parent) for file in tmp_path.rglob("record.json"))
+    assert (record.status, record.error) == ("failed", said)
+
+
+def test_the_one_that_is_erased_is_found_in_a_larger_stack(sweep) -> None:
+    done = sweep("parallel,value_emb,double_embedding,weight_decay_gpt2")
+    assert "'parallel' has no effect in the stack" in done.stderr
+
+
+@pytest.mark.parametrize(
+    "arm",
+    [
+        "parallel,double_embedding",
+        "parallel,qkv_bias",
+        "parallel,relies_on_parallel",
+        "gradient_clipping,weight_decay_gpt2",
+        "batch_size_half,warmup_cosine",
+    ],
+)
+def test_a_stack_whose_parts_all_count_or_cannot_be_told_yet_is_trained(
+    sweep, tmp_path: Path, arm: str
+) -> None:
+    done = sweep(arm)
+    assert done.returncode == 0, done.stderr
+    (record,) = (read_record(file.parent) for file in tmp_path.rglob("record.json"))
+    assert record.status == "complete"

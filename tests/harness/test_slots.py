@@ -1,0 +1,49 @@
+"""The parts of a machine that cells get."""
+
+import os
+
+import pytest
+
+from harness.config.compose import load
+from harness.study.slots import plan_slots
+
+
+@pytest.mark.parametrize(
+    ("overrides", "words"),
+    [
+        (["hardware.slots=1000"], "hardware.slots=1000: this machine has"),
+        (["hardware.device=cuda", "hardware.slots=5"], "at most 2 with 2 GPUs"),
+        (["hardware.device=cuda", "hardware.n_devices=4", "train.batch_size=16"], "2 are visible"),
+        (
+            ["hardware.device=cuda:9"],
+            "cuda:9 is not here; available: auto, cpu, cuda, cuda:0, cuda:1",
+        ),
+        (["hardware.device=cuda:1", "hardware.slots=2"], "cuda:1 is one GPU"),
+    ],
+)
+def test_more_than_the_machine_has_is_refused(overrides, words, monkeypatch) -> None:
+    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "4,7")
+    hardware = ["hardware=cpu", *overrides]
+    with pytest.raises(ValueError, match=words):
+        plan_slots(load(hardware).hardware)
+
+
+def test_every_gpu_or_core_group_is_one_slot(monkeypatch) -> None:
+    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "4,7,9")
+    one = plan_slots(load(["hardware.device=auto"]).hardware)
+    assert [slot.gpus for slot in one] == [("4",), ("7",), ("9",)]
+    two = plan_slots(load(["hardware.device=auto", "hardware.n_devices=2"]).hardware)
+    assert [slot.gpus for slot in two] == [("4", "7")]
+    (named,) = plan_slots(load(["hardware.device=cuda:1"]).hardware)
+    assert named.gpus == ()  # its cell sees all GPUs, and takes the one that it names
+    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "-1")
+    assert not any(slot.gpus for slot in plan_slots(load(["hardware.device=auto"]).hardware))
+    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "")
+    monkeypatch.setattr(os, "sched_getaffinity", lambda _: set(range(8)))
+    cpu = plan_slots(load(["hardware.threads=2", "hardware.slots=3"]).hardware)
+    assert [slot.cores for slot in cpu] == [(0, 1), (2, 3), (4, 5)]
+
+
+def test_a_batch_that_cannot_be_shared_out_is_refused() -> None:
+    with pytest.raises(ValueError, match=r"hardware\.n_devices=3: choose a divisor"):
+        load(["hardware.n_devices=3"])

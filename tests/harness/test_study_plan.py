@@ -1,0 +1,157 @@
+"""The plan of a study: when it is fixed, what is refused, what is pointed out."""
+
+import contextlib
+
+import pytest
+
+from analysis import compare
+from harness.cell import train as cell
+from harness.cell.freeze import locate
+from harness.config.compose import load
+from harness.records import FEWEST_DF, RunRecord, Seeds, Status, write_record
+from harness.study.plan import PlannedCell, degrees_of_freedom, seeds_for_verdicts, settle
+from tests.analysis.studies import study as simulated
+from tests.harness.studies import STUDY, results
+
+BEYOND = "better (beyond practical size)"
+
+
+@pytest.mark.slow
+def test_a_plan_that_changed_under_a_study_is_refused_with_the_difference(
+    command, tmp_path, tiny
+) -> None:
+    assert command("harness", *tiny, *STUDY).returncode == 0
+    before = results(tmp_path / "runs")
+    for change, words in (
+        ("study.seeds=3", "2 cells not planned before"),
+        ("study.arms=[baseline]", "2 cells planned but missing now"),
+        ("optim.lr=2e-3", "4 cells configured differently (baseline seed 0"),
+        ("study.alpha=0.01", "alpha was 0.05, now 0.01"),
+    ):
+        done = command("harness", *tiny, *STUDY, change)
+        assert done.returncode == 2
+        assert done.stderr.count("\n") == 1
+        assert words in done.stderr
+        assert "study_name=NAME" in done.stderr
+        assert (
+            "the same command with -m study_name=demo '+intervention=...' in place" in done.stderr
+        )
+    assert results(tmp_path / "runs") == before
+
+
+def planned(tiny, *overrides: str) -> list:
+    """Settle a saved study of two arms, as its sweeper does; return its cells."""
+    arms = {"baseline": [], "qkv_bias": [*overrides]}
+    configs = [load([*tiny, "study.arms=[baseline,qkv_bias]", f"+intervention={arm}", *more])
+               for arm, more in arms.items()]  # fmt: skip
+    cells = [PlannedCell(config) for config in configs]
+    settle(cells, len(cells))
+    return cells
+
+
+def test_an_arm_is_planned_anew_until_it_has_logged_a_loss(tiny) -> None:
+    baseline, arm = planned(tiny)
+    study = baseline.study
+    first = study.plan()
+    cell.run(baseline.folder)
+    (arm.folder / "log.txt").write_text("it failed in its first step\n")
+    *_, again = planned(tiny, "optim.lr=0.01")  # as own code does that was fixed
+    second = study.plan()
+    assert [entry["cell"] for entry in second.cells] == [baseline.folder.name, again.folder.name]
+    assert second.created == first.created
+    cell.run(again.folder)
+    with pytest.raises(ValueError, match="1 cells configured differently \\(qkv_bias seed 0"):
+        planned(tiny)
+    assert study.plan() == second
+
+
+def test_a_study_without_a_loss_may_still_change_its_plan(tiny) -> None:
+    study = planned(tiny)[0].study
+    planned([*tiny, "study.alpha=0.01"])
+    assert study.plan().alpha == 0.01
+
+
+@pytest.mark.parametrize(
+    ("end", "open_"),
+    [(Status.DIVERGED, False), (Status.COMPLETE, False), (Status.FAILED, True),
+     (Status.PREEMPTED, True)],
+)  # fmt: skip
+def test_a_result_that_logged_no_loss_holds_the_plan_too(tiny, end: Status, open_: bool) -> None:
+    _, arm = planned(tiny)
+    record = RunRecord(
+        study="adhoc", arm="qkv_bias", interventions=["qkv_bias"], cell=arm.folder.name,
+        seeds=Seeds(init=0, data=0, loop=0), status=end, n_steps=10,
+    )  # fmt: skip
+    write_record(arm.folder, record)
+    with contextlib.nullcontext() if open_ else pytest.raises(ValueError, match="differs: alpha"):
+        planned([*tiny, "study.alpha=0.01"])
+    assert (arm.study.plan().alpha == 0.01) == open_
+
+
+def test_cells_that_one_arm_and_seed_name_alike_are_pointed_out(tiny, capsys) -> None:
+    configs = [load([*tiny, f"train.batch_size={size}"]) for size in (8, 16)]
+    settle([PlannedCell(config) for config in configs], 2)
+    err = capsys.readouterr().err
+    words = (
+        "warning: 2 cells of study adhoc are all baseline seed 0 and differ in train.batch_size: "
+    )
+    assert err.startswith(words)
+    assert err.count("\n") == 1
+    settle([PlannedCell(c) for c in (load(tiny), load([*tiny, "seed=1"]))], 2)
+    assert not capsys.readouterr().err
+    cell.run(locate(configs[0]))
+    capsys.readouterr()
+    settle([PlannedCell(configs[1])], 1)
+    assert capsys.readouterr().err.startswith(words)
+    (locate(configs[0]) / "config.yaml").write_text("of_another_version: 1\n")
+    settle([PlannedCell(configs[1])], 1)
+    elsewhere = load([*tiny, "train.batch_size=16", "study_name=other"])
+    settle([PlannedCell(elsewhere)], 1)
+    assert not capsys.readouterr().err
+
+
+def test_an_arm_that_is_planned_twice_is_refused(tiny) -> None:
+    configs = [load([*tiny, "study.arms=[baseline,baseline]"]) for _ in range(2)]
+    with pytest.raises(ValueError, match=r"\(baseline seed 0\): name each arm of study.arms once"):
+        settle([PlannedCell(config) for config in configs], 2)
+
+
+@pytest.mark.parametrize(
+    ("n_arms", "n", "n_baseline", "shared"),
+    [(1, 3, 3, True), (1, 4, 4, True), (1, 3, 3, False), (1, 3, 2, True), (2, 2, 2, True),
+     (2, 3, 3, True), (3, 2, 2, True), (3, 1, 1, True), (3, 1, 3, True), (3, 1, 4, True)],
+)  # fmt: skip
+def test_the_runner_knows_which_studies_the_analysis_must_leave_undecided(
+    n_arms: int, n: int, n_baseline: int, shared: bool
+) -> None:
+    deltas = {f"arm{i}": -0.5 for i in range(n_arms)}
+    runs = simulated(deltas, n, n_baseline=n_baseline, shared=shared)
+    df = degrees_of_freedom(list(zip(runs["arm"], map(str, runs["init_seed"]), strict=True)))
+    verdicts = set(compare(runs, rope=0.01).table.query("arm != 'baseline'")["verdict"])
+    assert verdicts == {BEYOND if df >= FEWEST_DF else "undecided"}
+    enough = simulated(deltas, seeds_for_verdicts(n_arms + 1))
+    assert "undecided" not in set(compare(enough, rope=0.01).table["verdict"])
+
+
+def test_one_initialisation_alone_leaves_no_degrees_of_freedom() -> None:
+    assert degrees_of_freedom([(arm, "0") for arm in ("baseline", "mine") for _ in range(5)]) == 0
+
+
+def test_a_sweep_that_can_only_end_undecided_is_told_before_it_trains(tiny, capsys) -> None:
+    def warning(arms: list[str], n_seeds: int, *study: str) -> str:
+        configs = [load([*tiny, *study, f"study_name=s{n_seeds}{len(arms)}{len(study)}",
+                         f"+intervention={arm}", f"seed={seed}"])
+                   for arm in arms for seed in range(n_seeds)]  # fmt: skip
+        settle([PlannedCell(config) for config in configs], len(configs))
+        return capsys.readouterr().err
+
+    two = ["baseline", "qkv_bias"]
+    assert warning(two, 3) == (
+        "warning: expect no verdict but undecided: the 6 runs of 2 arms leave 2 of the 3 degrees "
+        "of freedom that it needs; 4 seeds of every arm are enough: 'seed=range(4)'\n"
+    )
+    assert warning(two, 3, "study.arms=[baseline,qkv_bias]").endswith("enough: study.seeds=4\n")
+    assert not warning(two, 4)
+    assert not warning(["baseline"], 1)
+    assert "0 of the 3" in warning([*two, "no_dropout"], 1)
+    assert not warning([*two, "[no_dropout,qkv_bias]"], 1)  # a screening design
