@@ -2,9 +2,9 @@
 
     python -m benchmarks.calibrate [--studies 1000] [--seed 20261128] [--out docs/calibration.md]
 
-Half of a study's arms truly differ, by what the pooled rule would find with power .8 were all arms
-equally noisy; the others by nothing. Methods see the same runs. No constant of the analysis may be
-chosen on these cells.
+Half of a study's arms truly differ, each by so many standard errors of its own difference as the
+pooled rule would find with power .8 were all arms equally noisy; the others by nothing. Methods see
+the same runs. No constant of the analysis may be chosen on these cells.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ import pandas as pd
 
 from analysis.comparison.compare import decide
 from analysis.table import Item, Table, columns
-from benchmarks.simulate import ALPHA, OURS, POOLED, SD, Cell, Study, draw, judge, simulate
+from benchmarks.simulate import ALPHA, OURS, POOLED, SD, Cell, Studies, draw, judge
 from harness.records import StudyPlan
 from harness.records.files import write_atomic
 
@@ -37,18 +37,19 @@ PAGE = """# Calibration
 
 `{command}` on {machine}. Monte Carlo error of a family error near .05: {error:.4f}.
 
-Half of the arms truly differ, by what the pooled rule would find with power .8 were all arms
-equally noisy; the others by nothing. *moderated* is the default, *pooled* takes all arms to be
-equally noisy (`--variance pooled`). Promised is a family error of .05; a baseline of fourfold
-variance is known to break it ([statistics.md](statistics.md)), and a study's table warns of it.
+Half of the arms truly differ, each by so many standard errors of its own difference as the pooled
+rule would find with power .8 were all arms equally noisy; the others by nothing. *moderated* is the
+default, *pooled* takes all arms to be equally noisy (`--variance pooled`). Promised is a family
+error of .05; a baseline of fourfold variance is known to break it
+([statistics.md](statistics.md)), and a study's table warns of it.
 
 ## Summary
 
 {summary}
 
-## Looks at 2, 3 and 4 seeds
+## Looking early
 
-{few} studies each, real arms differ by .05 nats at sd .015.
+{few} studies each; power .8 would be the pooled rule's at the last look alone.
 
 {looks}
 
@@ -100,10 +101,10 @@ def run_sequential(cell: Cell, looks: list[int], n_studies: int, seed: int) -> d
     rng = np.random.default_rng([seed, 7, cell.n_arms, cell.n, round(100 * cell.rho)])
     plan = StudyPlan(study="simulated", looks=looks, alpha=ALPHA, rope=SD)
     wrong, hits, used = 0, [], []
-    for _ in range(n_studies):
-        study = simulate(cell, rng)
-        real = study.truth != 0
-        decision = decide(_frame(study), plan)
+    studies = draw(cell, rng, n_studies)
+    real = studies.truth[0] != 0
+    for loss in studies.loss:
+        decision = decide(_frame(studies, loss), plan)
         table = decision.table.sort_values("arm")
         found = np.array([decision.verdicts[arm].kind.real for arm in table["arm"]])
         wrong += int(found[~real].any())
@@ -119,9 +120,9 @@ def run_sequential(cell: Cell, looks: list[int], n_studies: int, seed: int) -> d
     }
 
 
-def _frame(study: Study) -> pd.DataFrame:
-    names = np.array(["baseline", *[f"arm{t:02d}" for t in range(len(study.truth))]])
-    return pd.DataFrame({"arm": names[study.arm], "init_seed": study.seed, "test_loss": study.loss})
+def _frame(studies: Studies, loss: np.ndarray) -> pd.DataFrame:
+    names = np.array(["baseline", *[f"arm{t:02d}" for t in range(studies.truth.shape[1])]])
+    return pd.DataFrame({"arm": names[studies.arm], "init_seed": studies.seed, "test_loss": loss})
 
 
 def summary(rows: pd.DataFrame) -> pd.DataFrame:
@@ -129,7 +130,7 @@ def summary(rows: pd.DataFrame) -> pd.DataFrame:
     found = []
     for noise, words in NOISES.items():
         here = rows[rows["noise"] == noise]
-        row: dict[str, object] = {"noise": words, "cells": len(here) // here["method"].nunique()}
+        row: dict[str, object] = {"noise": words, "cells": int((here["method"] == OURS).sum())}
         for method in (OURS, POOLED):
             own = here[here["method"] == method]
             row[f"family error, {method}"] = _range(own["family error"])
@@ -163,7 +164,10 @@ def main(arguments: list[str] | None = None) -> int:
     )
     few = max(options.studies // 5, 2)
     looks = pd.DataFrame(
-        [run_sequential(Cell(T, 4, 0.4), [2, 3, 4], few, options.seed) for T in (4, 8)]
+        [
+            run_sequential(Cell(n_arms, looks[-1], 0.4), looks, few, options.seed)
+            for n_arms, looks in ((4, [2, 3, 4]), (8, [2, 3, 4]), (8, [2, 3, 4, 6, 8]))
+        ]
     )
     minutes = (time.monotonic() - start) / 60
     page = PAGE.format(

