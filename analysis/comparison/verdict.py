@@ -211,13 +211,17 @@ def judge(model: Model, alpha: float, practical: Practical) -> Judged:
         return _without_noise(delta, se, df)
     half = found.half_width(alpha)
     size = practical.size or _TINY
-    same = found.equivalence(size, alpha).p_adj < alpha if practical.declared else delta != delta
+    equivalence = found.equivalence(size, alpha)
+    same = (equivalence.p_adj < alpha) & practical.declared
+    # No interval that leaves the practical size stands beside "no practical difference".
+    leaves = same & (found.p_adj >= alpha) & (np.abs(delta) + half >= size)
+    shown = np.where(leaves, equivalence.half_width, half)
     return Judged(
         delta=delta,
         se=se,
         df=df,
-        ci_low=delta - half,
-        ci_high=delta + half,
+        ci_low=delta - shown,
+        ci_high=delta + shown,
         p_raw=found.p_raw,
         p_adj=found.p_adj,
         p_own=found.p_own,

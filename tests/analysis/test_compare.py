@@ -180,3 +180,14 @@ def test_an_arm_that_stays_far_better_with_its_lost_runs_ranked_last_is_better()
     lost = frame[frame["arm"] == "a"].index[:1]
     frame.loc[lost, ["status", "test_loss"]] = ["diverged", np.nan]
     assert str(compare(frame).verdicts["a"]) == "better (1 of 12 diverged)"
+
+
+def test_no_interval_leaves_the_practical_size_beside_no_practical_difference():
+    rng, n_same = np.random.default_rng(7), 0
+    for _ in range(20):
+        frame = study(dict.fromkeys("abcdef", 0.0), n=5, rho=0.8, rng=rng)
+        table = compare(frame, rope=0.015).table
+        same = table[table["verdict"] == "no practical difference"]
+        n_same += len(same)
+        assert ((same["ci_low"] > -0.015) & (same["ci_high"] < 0.015)).all()
+    assert n_same > 20
