@@ -107,28 +107,6 @@ def step_down(t_T: ArrayLike, loadings_T: ArrayLike, df_T: ArrayLike) -> Array:
     return adjusted
 
 
-def critical_values(loadings_T: ArrayLike, df_T: ArrayLike, alpha: float = 0.05) -> Array:
-    """Return `critical_value` at each arm's own df.
-
-    Many distinct df are interpolated in 1/df, where the critical value is nearly a straight line.
-
-    Returns
-    -------
-    (T,) single-step critical values.
-    """
-    df = np.maximum(np.atleast_1d(np.asarray(df_T, dtype=float)), 1e-3)
-    distinct, inverse = np.unique(np.round(df, 4), return_inverse=True)
-    if len(distinct) <= 6:
-        values = np.array([critical_value(loadings_T, d, alpha) for d in distinct])
-        return values[inverse]
-    x = 1 / distinct
-    low, high = x.min(), x.max()
-    nodes = (low + high) / 2 + (high - low) / 2 * np.cos(np.pi * (np.arange(9) + 0.5) / 9)
-    at_nodes = [critical_value(loadings_T, 1 / node, alpha) for node in nodes]
-    fitted = np.polynomial.Polynomial.fit(nodes, np.log(at_nodes), deg=8)
-    return np.asarray(np.exp(fitted(x)))[inverse]
-
-
 def two_sided_p(t: ArrayLike, df: ArrayLike) -> Array:
     """Return the unadjusted two-sided p value of a t statistic."""
     return np.asarray(2 * special.stdtr(df, -np.abs(np.asarray(t, dtype=float))))

@@ -5,7 +5,6 @@ from hypothesis import strategies as st
 
 from analysis.stats.dunnett import (
     critical_value,
-    critical_values,
     one_factor_loadings,
     step_down,
     tail_probability,
@@ -140,12 +139,6 @@ def test_loadings_are_recovered_from_their_own_correlations(loadings):
     products = np.outer(found, found)
     np.fill_diagonal(products, 1)
     assert products == pytest.approx(R, abs=2e-3)
-
-
-def test_many_distinct_df_are_interpolated_to_five_digits():
-    df = np.linspace(3.3, 180, 40)
-    exact = [critical_value([EQUAL] * 5, d) for d in df]
-    assert critical_values([EQUAL] * 5, df) == pytest.approx(exact, rel=1e-5)
 
 
 def test_hundreds_of_distinct_loadings_are_rounded_to_the_safe_side():

@@ -3,28 +3,10 @@ import pandas as pd
 import pytest
 from studies import on_disk, study
 
-from analysis import AnalysisError, Pilot, pilot_of, plan, seeds_needed
+from analysis import AnalysisError, Pilot, pilot_of, plan
 from analysis.__main__ import main
-from analysis.stats.linear import fit_pooled
-from analysis.stats.mixed import fit_mixed
-from analysis.stats.moderated.model import moderate
 from analysis.stats.planning.design import Design
 from analysis.stats.planning.power import power, upper_sd
-
-
-def test_seeds_of_two_groups_agree_with_power_t_test(r_numbers):
-    assert r_numbers["power_t"]["unpaired"] == pytest.approx(19.03024)
-    unpaired, blocked = (Design(0.015, rho, 1, pooled=True) for rho in (None, 0.4))
-    assert unpaired.power(0.014, 19) < 0.8 < unpaired.power(0.014, 20)
-    assert blocked.power(0.014, 12) < 0.8 < blocked.power(0.014, 13)
-    assert unpaired.seeds_needed(0.014) == 20
-
-
-def test_power_of_blocked_and_single_run_designs_is_the_published_one():
-    assert Design(0.015, 0.4, 8, pooled=True).power(0.025, 4) == pytest.approx(0.578353, abs=1e-4)
-    assert Design(0.015, None, 8, 8, pooled=True).power(0.05, 1) == pytest.approx(
-        0.396121, abs=1e-6
-    )
 
 
 def test_power_agrees_with_the_noncentral_t_of_scipy():
@@ -51,33 +33,6 @@ def test_power_agrees_with_simulated_studies():
     assert Design(sd, rho, T, pooled=True).power(delta, n) == pytest.approx(found.mean(), abs=0.01)
 
 
-@pytest.mark.slow
-@pytest.mark.parametrize(
-    ("delta", "rho", "design"),
-    [(0.025, 0.4, (8, 6, 6)), (0.03, None, (4, 5, 5)), (0.015, 0.8, (4, 4, 4)),
-     (0.02, 0.4, (4, 3, 12))],
-)  # fmt: skip
-def test_power_of_the_default_rule_agrees_with_simulated_studies(delta, rho, design):
-    n_arms, n, K = design
-    rng, found, studies = np.random.default_rng(1), 0, 600
-    arm = np.repeat(np.arange(n_arms + 1), [K] + [n] * n_arms)
-    seed = np.concatenate([np.arange(K), *([np.arange(n)] * n_arms)])
-    seed = seed if rho else np.arange(len(arm))
-    common, own = 0.015 * (rho or 0.0) ** 0.5, 0.015 * (1 - (rho or 0.0)) ** 0.5
-    for _ in range(studies):
-        loss = rng.normal(0, common, len(arm))[seed] + rng.normal(0, own, len(arm))
-        loss -= delta * (arm == 1)
-        fit = fit_mixed(loss, arm, seed) if rho else fit_pooled(loss, arm)
-        judged = moderate(fit, loss, arm, seed).against_baseline()
-        found += bool(judged.found.estimate[0] + judged.half_width(0.05)[0] < 0)
-    expected = Design(0.015, rho, n_arms, K if n != K else None).power(delta, n)
-    assert expected == pytest.approx(found / studies, abs=0.04 + 0.04)
-
-
-def test_baseline_runs_to_spare_are_counted():
-    assert seeds_needed(0.03, 0.015, None, 4, n_baseline=12) < seeds_needed(0.03, 0.015, None, 4)
-
-
 @pytest.mark.parametrize("rho", [0.0, 0.8])
 def test_the_upper_limit_from_shared_seeds_covers_the_noise_of_differences(rho):
     rng, covered, studies = np.random.default_rng(9), 0, 120
@@ -97,36 +52,10 @@ def test_a_pilot_of_shared_seeds_without_correlation_says_that_they_are_shared()
     assert "correlation of same-seed runs 0.00" in plan(2.0, pilot, 2).to_markdown()
 
 
-def test_more_seeds_are_never_less_powerful_and_the_answer_is_the_smallest():
-    for rho in (None, 0.5):
-        n = seeds_needed(0.01, 0.015, rho, 8)
-        assert Design(0.015, rho, 8).power(0.01, n) >= 0.8
-        assert Design(0.015, rho, 8).power(0.01, n - 1) < 0.8
-
-
-def test_a_rule_that_does_not_exist_is_refused():
-    with pytest.raises(AnalysisError, match="unknown rule 'beta'"):
-        seeds_needed(0.01, 0.015, None, 8, beta=0.2)
-
-
 def test_the_upper_limit_of_an_sd_covers_four_times_in_five():
     rng = np.random.default_rng(5)
     sds = rng.normal(0, 1, (20_000, 8)).std(axis=1, ddof=1)
     assert np.mean([upper_sd(1.0, 7) * s >= 1 for s in sds]) == pytest.approx(0.8, abs=0.01)
-
-
-@pytest.mark.parametrize(
-    ("arguments", "message"),
-    [
-        ((0.0, 0.015, None, 8), "other than 0"),
-        ((0.01, 0.0, None, 8), "noise sd is 0"),
-        ((0.01, 0.015, 1.0, 8), "rho is 1.0"),
-        ((1e-6, 0.015, None, 8), "no number of seeds"),
-    ],
-)
-def test_impossible_plans_are_refused(arguments, message):
-    with pytest.raises(AnalysisError, match=message):
-        seeds_needed(*arguments)
 
 
 @pytest.mark.parametrize(

@@ -188,3 +188,16 @@ def test_the_help_s_example_works_on_a_study_without_looks(tmp_path, capsys):
     folder = on_disk(tmp_path / "runs", study({"a": -0.03}, n=3))
     words = shlex.split(parser.epilog.removeprefix("example: python -m analysis "))
     assert main([str(folder) if word == "runs/demo" else word for word in words]) == 0
+
+
+def test_a_stopped_arm_keeps_every_complete_run_though_another_of_its_runs_diverged():
+    frame = study({"huge": -0.9, "null": 0.0, "other": 0.0}, n=4, sd=0.004).assign(
+        status="complete"
+    )
+    huge = frame["arm"] == "huge"
+    frame.loc[huge & (frame["init_seed"] == 0), ["status", "test_loss"]] = ["diverged", np.nan]
+    frame = frame[~(huge & (frame["init_seed"] == 3))]  # stopped at three seeds, so never started
+    decision = decide(frame, PLAN)
+    assert states(decision).loc["huge", "look"] == 2
+    whole = compare(frame).table.set_index("arm")
+    assert states(decision).loc["null", "p_adj"] == pytest.approx(whole.loc["null", "p_adj"])
