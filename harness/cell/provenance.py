@@ -64,4 +64,12 @@ def _git(*arguments: str, ok: tuple[int, ...] = (0,)) -> str | None:
 @lru_cache(maxsize=1)
 def versions() -> dict[str, str]:
     """Return package -> version, of those that matter to the numbers."""
-    return {name: metadata.version(name) for name in ("llm-interventions", *PACKAGES)}
+    return {name: _version(name) for name in ("llm-interventions", *PACKAGES)}
+
+
+def _version(name: str) -> str:
+    """Return a package's version; a checkout that is run without being installed has none."""
+    try:
+        return metadata.version(name)
+    except metadata.PackageNotFoundError:
+        return "not installed"

@@ -19,7 +19,13 @@ def records(folder: Path) -> list[dict]:
 def test_help_shows_groups_config_and_examples_without_importing_torch(command) -> None:
     done = command("harness", "--help")
     assert done.returncode == 0
-    for words in ("intervention: baseline", "batch_size: 16", "'seed=range(3)'", "+study=demo"):
+    for words in (
+        "  intervention: ",
+        " baseline, ",
+        "batch_size: 16",
+        "'seed=range(3)'",
+        "+study=demo",
+    ):
         assert words in done.stdout
 
 

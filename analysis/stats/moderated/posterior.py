@@ -29,7 +29,7 @@ from analysis.stats.dunnett import legendre
 from analysis.stats.linear import Array
 from analysis.stats.moderated.own_variance import OwnVariance
 
-N_B, N_U = 24, 16
+N_B, N_U = 24, 20
 """Gauss-Legendre nodes in B, and in u to each side of the mode."""
 KEPT_B, KEPT_U = 12, 8
 """Nodes of the reduced rules."""

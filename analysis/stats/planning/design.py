@@ -40,8 +40,8 @@ class Layout:
     """Runs of a study of T arms: n seeds each, K baseline runs, the first seeds shared or none."""
 
     n_arms: int
-    n: int
-    K: int
+    n: float
+    K: float
     paired: bool
 
 
@@ -84,7 +84,7 @@ class Design:
     pooled: bool = False
     """Differences are judged as equally noisy, whatever the runs will show."""
 
-    def power(self, delta: float, n: int) -> float:
+    def power(self, delta: float, n: float) -> float:
         """Return the chance to find `delta` (nats per token) in one given arm at n seeds."""
         noise = self._noise(n)
         if noise.df < FEWEST_DF - DF_ROUNDING:  # every verdict is undecided
@@ -126,17 +126,18 @@ class Design:
             high *= 2
         return find_root(lambda delta: self.power(delta, n) - power, 0.0, high, tolerance=1e-7)
 
-    def _noise(self, n: int) -> Noise:
+    def _noise(self, n: float) -> Noise:
         layout = Layout(self.n_arms, n, self.n_baseline or n, bool(self.rho))
         return _noise(layout, self.rho or 0.0)
 
-    def _critical(self, n: int, noise: Noise) -> tuple[Array, Array]:
+    def _critical(self, n: float, noise: Noise) -> tuple[Array, Array]:
         """Return critical values of typical studies and their weights."""
         K = self.n_baseline or n
         if self.pooled or min(n, K) < 2 or min(n, K) > ALIKE:
             critical = critical_value([noise.loading] * self.n_arms, noise.df, self.alpha)
             return np.array([critical]), np.ones(1)
-        return _moderated_critical(Layout(self.n_arms, n, K, bool(self.rho)), noise, self.alpha)
+        layout = Layout(self.n_arms, n, K, bool(self.rho))
+        return _moderated_critical(layout, self.rho or 0.0, noise, self.alpha)
 
 
 def seeds_needed(
@@ -188,19 +189,25 @@ def _noise(layout: Layout, rho: float) -> Noise:
         return Noise(math.sqrt(1 / n + 1 / K), df, math.sqrt(n / (n + K)), own)
     if n == K:
         return Noise(math.sqrt(2 * (1 - rho) / n), T * (n - 1), math.sqrt(0.5), n - 1)
-    arm = np.repeat(np.arange(T + 1), [K, *[n] * T])
-    seed = np.concatenate([np.arange(K), *[np.arange(n)] * T])
+    runs = [int(K), *[int(n)] * T]
+    arm, seed = np.repeat(np.arange(T + 1), runs), np.concatenate([np.arange(k) for k in runs])
     fit = fit_of_design(arm, seed, rho, 1 - rho)
     found = fit.against_baseline()
-    trace, square = spread(np.zeros(len(arm)), arm, seed).expected(baseline_weights(T + 1)[0], fit)
+    c = baseline_weights(T + 1)[0]
+    # The adjustment corrects two shortfalls, one of which is the expected standard error's own.
+    variance = float(c @ (fit.cov + fit.cov_model) @ c) / 2
+    trace, square = spread(np.zeros(len(arm)), arm, seed).expected(c, fit)
     loading = math.sqrt(max(float(found.correlation[0, -1]), 0.0)) if T > 1 else math.sqrt(0.5)
     own = trace**2 / square if min(n, K) > 1 else 0.0
-    return Noise(float(found.se[0]), float(found.df[0]), loading, own)
+    return Noise(math.sqrt(variance), float(found.df[0]), loading, own)
 
 
 @lru_cache(maxsize=1024)
-def _moderated_critical(layout: Layout, noise: Noise, alpha: float) -> tuple[Array, Array]:
-    ratio, weight = _typical_blocks(layout) if layout.paired else _typical_unpaired(layout)
+def _moderated_critical(
+    layout: Layout, rho: float, noise: Noise, alpha: float
+) -> tuple[Array, Array]:
+    typical = _typical_paired(layout, rho) if layout.paired else _typical_unpaired(layout)
+    ratio, weight = typical
     own = OwnVariance(ratio, np.full(layout.n_arms, noise.df_own))
     first = OwnVariance(ratio[:, :1], own.df[:1])
     averaged = Averaged(np.full((len(ratio), 1), noise.df), first, fit_posterior(own))
@@ -219,19 +226,30 @@ def _typical_unpaired(layout: Layout) -> tuple[Array, Array]:
     return own / pooled[:, None], weight
 
 
-def _typical_blocks(layout: Layout) -> tuple[Array, Array]:
+def _typical_paired(layout: Layout, rho: float) -> tuple[Array, Array]:
     """Return the same of paired differences.
 
-    Given the baseline's residuals, of square r2, an arm's difference from it has a noncentral
-    chi-square; the residual of all blocks is taken at its mean given these.
+    At each shared seed a difference holds the arm's own noise and what it shares with the other
+    arms' differences, which has the square `shared`: given the latter its sum of squares is a
+    noncentral chi-square. Seeds of the baseline or the arm alone add noise that is taken at its
+    mean, and so is the model's residual in complete blocks, given the former.
     """
-    T, free = layout.n_arms, min(layout.n, layout.K) - 1
+    n, K, T = layout.n, layout.K, layout.n_arms
+    free = min(n, K) - 1
+    a, b = (math.sqrt(size / (size - 1)) / size for size in (n, K))
+    common, own = rho * (a - b) ** 2 + (1 - rho) * b**2, (1 - rho) * a**2
+    share = common / (common + own)
     base, arms, weight = _quadrature(T)
-    r2 = special.chdtri(free, 1 - base)[:, None]
-    squares = special.chndtrix(arms, free, r2)
-    residual = T / (T + 1) * (squares.sum(axis=1) - (T - 1) * r2[:, 0])
-    floor = squares.sum(axis=1) / 2 / (T + 1)
-    return squares / 2 / free / (np.maximum(residual, floor) / (T * free))[:, None], weight
+    shared = special.chdtri(free, 1 - base)[:, None] * share / (1 - share)
+    squares = special.chndtrix(arms, free, shared)
+    ratio = (1 - share) * squares / free
+    if n == K:
+        total = squares.sum(axis=1, keepdims=True)
+        residual = np.maximum(total - (T - 1) * shared, total / 2 / T) / (T + 1) / free
+        return np.asarray(ratio / residual), weight
+    alone = max(n - K, 0) * a**2 + max(K - n, 0) * b**2
+    alone /= alone + min(n, K) * (common + own)
+    return np.asarray((1 - alone) * ratio + alone), weight
 
 
 def _quadrature(n_arms: int) -> tuple[Array, Array, Array]:
