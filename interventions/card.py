@@ -34,13 +34,7 @@ class Card:
 
 
 def read_card(path: Path) -> Card:
-    """Read the card of one overlay.
-
-    Raises
-    ------
-    ValueError
-        The overlay has no card under its own name, or the card lacks a summary or a source.
-    """
+    """Read the card of one overlay; it must have one, with a summary and a source."""
     content = OmegaConf.load(path)
     raw: dict[str, Any] = OmegaConf.to_container(content, resolve=False)  # type: ignore[assignment]
     card = raw.pop("interventions", {}).get(path.stem, {})

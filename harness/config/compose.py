@@ -47,20 +47,7 @@ def load(overrides: Sequence[str] = ()) -> Config:
 
 
 def resolve(hydra_overrides: Sequence[str], overrides: Sequence[str]) -> Config:
-    """Compose and check one cell; needs an initialised Hydra.
-
-    Parameters
-    ----------
-    hydra_overrides
-        Overrides of Hydra itself, such as ``hydra.searchpath=[file://my_conf]``.
-    overrides
-        Everything else, as on the command line.
-
-    Raises
-    ------
-    ConfigError
-        The composition fails, or an overlay breaks a rule; the message is one line.
-    """
+    """Compose and check one cell; needs an initialised Hydra, whose own overrides stand apart."""
     names, rest = _split(overrides)
     seeds = dict(pair for item in rest if (pair := _seed(item)))
     others = tuple(item for item in rest if _seed(item) is None)

@@ -39,13 +39,7 @@ MORE
 
 
 def help_text(overrides: Sequence[str]) -> str:
-    """Return the help, with the config that the overrides compose.
-
-    Raises
-    ------
-    ConfigError
-        The overrides cannot be composed.
-    """
+    """Return the help, with the config that the overrides compose."""
     groups: dict[str, list[str]] = {}
     for path in sorted(CONF_DIR.rglob("*.yaml")):
         if path.parent != CONF_DIR:

@@ -59,7 +59,7 @@ def build(
     state = load_state(folder)
     encoding = get_tokenizer(config.tokenizer)
     progress(state.n_tokens, _frac_done(state.n_tokens, config, 0.0))
-    with SplitWriter(folder, state) as writer:
+    with closing(SplitWriter(folder, state)) as writer:
         if not state.full:
             batches = source(state.bookmark)
             with closing(tokenised(batches, encoding, config)) as work:
@@ -130,10 +130,8 @@ class SplitWriter:
         write_atomic(self.folder / STATE_FILE, json.dumps(asdict(self.state)))
         self._saved_tokens = self.state.n_tokens
 
-    def __enter__(self) -> SplitWriter:
-        return self
-
-    def __exit__(self, *_: object) -> None:
+    def close(self) -> None:
+        """Close all files."""
         self._files.close()
 
 

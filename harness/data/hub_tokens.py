@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Iterator
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -91,15 +91,18 @@ def build(folder: Path, config: DataConfig, progress: Progress) -> dict[str, Spl
     val, test = _val_and_test(validation, config)
     spans = {"train": train, "val": val, "test": test}
     total, done = sum(span.n_tokens for span in spans.values()), 0
-    splits = {}
-    progress(0, 0.0)
-    for name, span in spans.items():
-        scan = _Scan(span, folder / f"{name}.documents.bin", VOCAB_SIZE[config.tokenizer.name])
-        for n_tokens in scan.run():
-            done += n_tokens
-            progress(done, done / total)
-        splits[name] = scan.entry()
-    return splits
+
+    def read(n_tokens: int) -> None:
+        nonlocal done
+        done += n_tokens
+        progress(done, done / total)
+
+    read(0)
+    vocab_size = VOCAB_SIZE[config.tokenizer.name]
+    return {
+        name: _scan(span, folder / f"{name}.documents.bin", vocab_size, read)
+        for name, span in spans.items()
+    }
 
 
 def _download(config: DataConfig, name: str) -> Path:
@@ -140,43 +143,30 @@ def _val_and_test(validation: Span, config: DataConfig) -> tuple[Span, Span]:
     )
 
 
-class _Scan:
-    """One pass over a span: its hash, its documents' starts, and a check of its ids."""
-
-    def __init__(self, span: Span, documents_file: Path, vocab_size: int) -> None:
-        self.span = span
-        self.documents_file = documents_file
-        self.vocab_size = vocab_size
-        self._digest = hashlib.sha256()
-
-    def run(self) -> Iterator[int]:
-        """Read the span chunk by chunk; yield the tokens of each."""
-        tokens = self.span.tokens()
-        with self.documents_file.open("wb") as file:
-            file.write(np.zeros(1, "<i8").tobytes())
-            for first in range(0, len(tokens), _CHUNK_TOKENS):
-                chunk = tokens[first : first + _CHUNK_TOKENS]
-                self._check_ids(chunk)
-                self._digest.update(chunk.data)
-                starts = np.flatnonzero(chunk == self.vocab_size - 1) + first + 1
-                file.write(starts[starts < len(tokens)].astype("<i8").tobytes())
-                yield len(chunk)
-
-    def _check_ids(self, chunk: np.ndarray) -> None:
-        if (largest := int(chunk.max())) >= self.vocab_size:
-            raise DataError(
-                f"{self.span.file} holds token {largest}, but data.tokenizer has only "
-                f"{self.vocab_size}: it was made with another tokenizer"
-            )
-
-    def entry(self) -> SplitFile:
-        """Return the manifest entry, after `run`."""
-        return SplitFile(
-            file=str(self.span.file),
-            offset_bytes=self.span.offset_bytes,
-            n_tokens=self.span.n_tokens,
-            sha256=self._digest.hexdigest(),
-            documents_file=self.documents_file.name,
-            n_documents=self.documents_file.stat().st_size // 8,
-            documents_sha256=sha256_of(self.documents_file),
-        )
+def _scan(
+    span: Span, documents_file: Path, vocab_size: int, read: Callable[[int], None]
+) -> SplitFile:
+    """Read a span once: hash it, check its ids and write where its documents begin."""
+    tokens, digest = span.tokens(), hashlib.sha256()
+    with documents_file.open("wb") as file:
+        file.write(np.zeros(1, "<i8").tobytes())
+        for first in range(0, len(tokens), _CHUNK_TOKENS):
+            chunk = tokens[first : first + _CHUNK_TOKENS]
+            if (largest := int(chunk.max())) >= vocab_size:
+                raise DataError(
+                    f"{span.file} holds token {largest}, but data.tokenizer has only "
+                    f"{vocab_size}: it was made with another tokenizer"
+                )
+            digest.update(chunk.data)
+            starts = np.flatnonzero(chunk == vocab_size - 1) + first + 1
+            file.write(starts[starts < len(tokens)].astype("<i8").tobytes())
+            read(len(chunk))
+    return SplitFile(
+        file=str(span.file),
+        offset_bytes=span.offset_bytes,
+        n_tokens=span.n_tokens,
+        sha256=digest.hexdigest(),
+        documents_file=documents_file.name,
+        n_documents=documents_file.stat().st_size // 8,
+        documents_sha256=sha256_of(documents_file),
+    )
