@@ -16,6 +16,7 @@ from harness.cell.sources import source_hashes
 from harness.config import Config, recipe, stack_of
 from harness.data.corpus import Corpus
 from harness.engine.batches import Batches
+from harness.engine.devices import compiled
 from harness.engine.distributed import World
 from harness.engine.precision import Precision
 from harness.engine.randomness import initialise, parameter_hashes
@@ -53,7 +54,7 @@ def build_training(
     config: Config, batches: Batches, device: torch.device, world: World
 ) -> Training:
     """Build the model with its initial weights, its optimiser and all else that the loop needs."""
-    model = build(config.model)
+    model, hardware = build(config.model), config.hardware
     initialise(model, config.seeds.init)
     events = Events(config.interventions)
     events.model_built(model, config.seeds.init)
@@ -64,7 +65,7 @@ def build_training(
     return Training(
         config=config,
         model=model,
-        forward=torch.compile(model) if config.hardware.compile else model,  # type: ignore[arg-type]
+        forward=compiled(model, hardware.compile_mode) if hardware.compile else model,
         optimizer=optimizer,
         schedule=slot_factory(config.schedule),
         precision=Precision(config.precision, device),
@@ -72,7 +73,7 @@ def build_training(
         batches=batches,
         device=device,
         world=world,
-        micro_batch=largest_micro_batch(share, config.hardware.micro_batch),
+        micro_batch=largest_micro_batch(share, hardware.micro_batch),
     )
 
 
