@@ -16,7 +16,7 @@ from harness.cell.sources import source_hashes
 from harness.config import Config, recipe, stack_of
 from harness.data.corpus import Corpus
 from harness.engine.batches import Batches
-from harness.engine.devices import compiled
+from harness.engine.compiler import compiled
 from harness.engine.distributed import World
 from harness.engine.precision import Precision
 from harness.engine.randomness import initialise, parameter_hashes

@@ -5,9 +5,8 @@ from __future__ import annotations
 import os
 
 import torch
-from torch import nn
 
-from harness.config import AttentionKernel, CompileMode, ConfigError, HardwareConfig
+from harness.config import AttentionKernel, ConfigError, HardwareConfig
 from harness.engine.gpus import visible_gpus
 from harness.engine.memory import keep_memory
 
@@ -52,9 +51,3 @@ def choose_attention(kernel: AttentionKernel) -> None:
     for name in ("flash", "cudnn", "mem_efficient", "math"):
         enable = getattr(torch.backends.cuda, f"enable_{name}_sdp")
         enable(name == kernel.value)
-
-
-def compiled(model: nn.Module, mode: CompileMode) -> nn.Module:
-    """Return the model compiled for its device; it shares its weights with the model given."""
-    module: nn.Module = torch.compile(model, mode=mode.value)  # type: ignore[assignment]
-    return module
