@@ -24,6 +24,7 @@ if TYPE_CHECKING:
     from analysis.questions.noise import noise
     from analysis.questions.plan import Pilot, pilot_of, plan
     from analysis.questions.stack import stack
+    from analysis.questions.tokens_to_target import speed
     from analysis.runs.tables import read_runs
     from analysis.stats.planning.design import Design, seeds_needed
 
@@ -43,6 +44,7 @@ _HOME = {
     "plan": "questions.plan",
     "read_runs": "runs.tables",
     "seeds_needed": "stats.planning.design",
+    "speed": "questions.tokens_to_target",
     "stack": "questions.stack",
     "verify": "audit.verify",
 }
@@ -62,6 +64,7 @@ __all__ = [
     "plan",
     "read_runs",
     "seeds_needed",
+    "speed",
     "stack",
     "verify",
 ]

@@ -14,6 +14,7 @@ COMMANDS = (
     "design",
     "sequential",
     "batch-size",
+    "speed",
     "verify",
     "plot",
     "report",

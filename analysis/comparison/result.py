@@ -16,7 +16,18 @@ from analysis.table import Table
 from analysis.text import digits, plain, prose
 from harness.records.files import now
 
-SHORT = ("arm", "n", "mean", "delta", "{ci}", "p adj", "break-even sd", "published", "verdict")
+SHORT = (
+    "arm",
+    "n",
+    "mean",
+    "delta",
+    "{ci}",
+    "p adj",
+    "break-even sd",
+    "tokens",
+    "published",
+    "verdict",
+)
 """Columns that a terminal has room for; break-even sds only where single runs are judged."""
 RUN_COLUMNS = (
     *("run_id", "study", "arm", "status", "init_seed", "data_seed", "loop_seed", "loss"),

@@ -23,7 +23,16 @@ TABLES, FIGURES = "tables", "figures"
 WIDTH, PIXELS = 760, 2.0
 """Of a figure: points, and PNG pixels for each."""
 ENDINGS = ("md", "csv", "tex")
-NAMES = ("verdicts", "components", "pairing", "evaluation", "stacks", "stack_shares", "plan")
+NAMES = (
+    "verdicts",
+    "speed",
+    "components",
+    "pairing",
+    "evaluation",
+    "stacks",
+    "stack_shares",
+    "plan",
+)
 """Tables that a report may lack; what else lies in the folder is not ours."""
 
 
