@@ -15,8 +15,8 @@ NEAR = 3
 
 
 def speed_chart(found: Speed) -> Chart:
-    """Return the curves of the first arms over the logarithm of the tokens."""
-    arms = list(found.runs)[:MOST_LINES]
+    """Return the curves of the first arms that come to the target, over the log of the tokens."""
+    arms = [arm for arm in found.runs if found.n_reached(arm)][:MOST_LINES]
     datasets: dict[str, Rows] = {
         "runs": _lines(found, arms),
         "target": [{"loss": found.target}],
@@ -27,12 +27,12 @@ def speed_chart(found: Speed) -> Chart:
     colour = by_slot([f"$series{i}" for i in range(MOST_LINES)])
     looks = {"color": colour, "strokeDash": by_slot(list(DASHES)), "detail": {"field": "run"}}
     tooltip = [told("arm"), told("run"), told("tokens", form=",d"), told("loss", form=".4f")]
-    dots = mark("point", filled=True, size=70, opacity=1)
+    dots = mark("point", size=70, opacity=1, strokeWidth=0)
     spec = layered(
         datasets,
         zoom(layer("runs", mark("line", strokeWidth=1.5), x=x, y=y, **looks), "x", "y"),
         layer("target", mark("rule", color="$ink", strokeDash=[4, 3]), y=on(y, "loss")),
-        layer("crossings", dots, x=x, y=y, color={**colour, "legend": None}, tooltip=tooltip),
+        layer("crossings", dots, x=x, y=y, fill={**colour, "legend": None}, tooltip=tooltip),
         height=300,
     )
     said = [f"{arm} {found.sentence(arm)}" for arm in list(found.runs)[1:40]]
