@@ -5,11 +5,14 @@ event              called with                 when
 =================  ==========================  ==================================================
 model_built        (model)                     after initialisation, before the optimiser exists
 loss               (loss, logits_BTV, y_BT,    returns the loss to differentiate; y_BT are the
-                   model)                      next tokens, ``loss`` their cross-entropy
+                   model)                      next tokens, ``loss`` their cross-entropy; one that
+                                               names ``ctx`` gets the pass's `Context`, too
 gradients_ready    (model, step)               gradients accumulated and unscaled, before the clip
 step_done          (model, step)               after the optimiser's step
 before_eval        (model)                     before each validation and the test
 after_eval         (model)                     after it
+metrics            (model)                     whenever a line is logged; returns {name: figure},
+                                               logged as ``INTERVENTION/name``
 =================  ==========================  ==================================================
 
 A card with an ``event`` names a function, whose other arguments are the card's::
@@ -24,8 +27,11 @@ more than one (and ``state_dict``/``load_state_dict`` if they hold state that a 
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
+from inspect import signature
+from numbers import Real
 from typing import Any
 
+import torch
 from hydra.errors import InstantiationException
 from hydra.utils import instantiate
 from torch import Tensor, nn
@@ -69,10 +75,16 @@ class Events:
         """Whether an intervention wants the logits; without one they are never held whole."""
         return bool(self._by_event[Event.loss])
 
+    @property
+    def reads_ctx(self) -> bool:
+        """Whether an intervention's loss wants what the forward pass knew."""
+        return any(map(_asks_ctx, self._by_event[Event.loss]))
+
     def loss(self, loss: Tensor, logits_BTV: Tensor, y_BT: Tensor, model: nn.Module) -> Tensor:
         """Return the loss to differentiate."""
         for name, hook in self._by_event[Event.loss]:
-            loss = hook(loss, logits_BTV, y_BT, model)
+            known = {"ctx": _kept_ctx(name, model)} if _asks_ctx((name, hook)) else {}
+            loss = hook(loss, logits_BTV, y_BT, model, **known)
             if not isinstance(loss, Tensor) or loss.numel() != 1:
                 what = f"shape {[*loss.shape]}" if isinstance(loss, Tensor) else f"{loss!r:.40}"
                 raise ConfigError(
@@ -101,6 +113,19 @@ class Events:
         for _, hook in self._by_event[Event.after_eval]:
             hook(model)
 
+    def metrics(self, model: nn.Module) -> dict[str, Tensor]:
+        """Return the figures that interventions report; NaN is one."""
+        found: dict[str, Tensor] = {}
+        for name, hook in self._by_event[Event.metrics]:
+            figures = hook(model)
+            if not isinstance(figures, Mapping) or not all(map(_is_figure, figures.items())):
+                raise ConfigError(
+                    f"interventions.{name}.fn returned {figures!r:.60}: a function of the event "
+                    "metrics returns {name: figure}, names being text and figures numbers"
+                )
+            found |= {f"{name}/{key}": torch.as_tensor(value) for key, value in figures.items()}
+        return found
+
     def state_dict(self) -> dict[str, Any]:
         """Return the state of every intervention that holds one."""
         held = {name: item for name, item in self.objects.items() if hasattr(item, "state_dict")}
@@ -110,6 +135,26 @@ class Events:
         """Restore what `state_dict` returned."""
         for name, value in state.items():
             self.objects[name].load_state_dict(value)
+
+
+def _asks_ctx(item: tuple[str, Callable[..., Any]]) -> bool:
+    return "ctx" in signature(item[1]).parameters
+
+
+def _kept_ctx(name: str, model: nn.Module) -> Any:
+    """Return the `Context` of the training pass that was just made."""
+    if getattr(model, "ctx", None) is None:
+        raise ConfigError(
+            f"interventions.{name}.fn asks for ctx, which {type(model).__name__} does not keep: "
+            "let model.architecture set self.ctx, as harness.model.GPT does"
+        )
+    return model.ctx
+
+
+def _is_figure(item: tuple[Any, Any]) -> bool:
+    name, value = item
+    number = value.numel() == 1 if isinstance(value, Tensor) else isinstance(value, Real)
+    return isinstance(name, str) and number
 
 
 def _made(name: str, card: CardConfig) -> Any:

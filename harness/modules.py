@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, field, fields
 from typing import Any
 
 import torch
@@ -35,6 +35,10 @@ class Context:
     """What the first block reads."""
     first_values_BGTD: Tensor | None = None
     """Values of the first attention layer."""
+    aux_losses: list[Tensor] = field(default_factory=list)
+    """What a part appends here, a scalar, is added to the loss in training, and logged apart."""
+    states_BTC: list[Tensor] = field(default_factory=list)
+    """Each block's result and what the head reads, where an intervention's loss asks for ctx."""
 
     @property
     def positions(self) -> Tensor:
@@ -179,7 +183,7 @@ class CausalSelfAttention(nn.Module):
 
     def __init__(self, config: ModelConfig, layer: int, **options: Any) -> None:
         super().__init__()
-        allowed = [field.name for field in fields(AttentionOptions)]
+        allowed = [option.name for option in fields(AttentionOptions)]
         if unknown := sorted(options.keys() - set(allowed)):
             raise ConfigError(f"model.attention has no {unknown[0]}; it has: {', '.join(allowed)}")
         o = self.options = AttentionOptions(**options)

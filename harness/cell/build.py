@@ -58,6 +58,7 @@ def build_training(
     initialise(model, config.seeds.init)
     events = Events(config.interventions)
     events.model_built(model, config.seeds.init)
+    model.keeps_ctx = events.reads_ctx
     model.to(device)
     optimizer = build_slot(config.optim.optimizer, model, config.optim)
     settle_rates(optimizer, config.optim.lr)

@@ -162,8 +162,9 @@ def kept_files(folder: Path) -> dict[str, Path]:
 
 
 def _installed(path: Path) -> bool:
-    places = (sysconfig.get_path(name) for name in ("purelib", "platlib", "stdlib"))
-    return any(path.is_relative_to(place) for place in places)
+    """Tell an installed file, in whichever environment that this one looks into, from one's own."""
+    in_packages = {"site-packages", "dist-packages"} & set(path.parts)
+    return bool(in_packages) or path.is_relative_to(sysconfig.get_path("stdlib"))
 
 
 def _locate(target: str) -> tuple[str, str]:

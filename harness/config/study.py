@@ -18,6 +18,7 @@ class Event(Enum):
     step_done = "step_done"
     before_eval = "before_eval"
     after_eval = "after_eval"
+    metrics = "metrics"
 
 
 @dataclass(kw_only=True, slots=True)
