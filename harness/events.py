@@ -8,9 +8,14 @@ loss               (loss, logits_BTV, y_BT,    returns the loss to differentiate
                    model)                      next tokens, ``loss`` their cross-entropy
 gradients_ready    (model, step)               gradients accumulated and unscaled, before the clip
 step_done          (model, step)               after the optimiser's step
-before_eval        (model)                     before each validation and the test
-after_eval         (model)                     after it
+before_eval        (model)                     puts in the weights that are evaluated: by validation
+                                               and test, in samples, saved weights and final hash
+after_eval         (model)                     after it; the harness puts the weights that train
+                                               back itself, bit for bit
 =================  ==========================  ==================================================
+
+A function that names ``optimizer``, ``progress`` (the fraction of all steps that were taken) or
+``training`` (the whole `harness.loop.Training`) among its arguments gets it, too.
 
 A card with an ``event`` names a function, whose other arguments are the card's::
 
@@ -23,7 +28,11 @@ more than one (and ``state_dict``/``load_state_dict`` if they hold state that a 
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass
+from functools import partial
+from inspect import signature
 from typing import Any
 
 from hydra.errors import InstantiationException
@@ -33,13 +42,27 @@ from torch import Tensor, nn
 from harness.config import CardConfig, ConfigError, Event
 from harness.engine.randomness import seed_global
 
+ASKED_FOR = ("optimizer", "progress", "training")
+"""What a function gets if it names it among its arguments."""
+
+
+@dataclass(frozen=True, slots=True)
+class _Hook:
+    name: str
+    """The intervention's."""
+    function: Callable[..., Any]
+    asks: tuple[str, ...]
+    """Of `ASKED_FOR`."""
+
 
 class Events:
     """The functions of a cell's interventions, by event, in the order of the arm's name."""
 
     def __init__(self, cards: Mapping[str, CardConfig]) -> None:
         self.objects: dict[str, Any] = {}
-        self._by_event: dict[Event, list[tuple[str, Callable[..., Any]]]] = {e: [] for e in Event}
+        self.training: Any = None
+        """Set once it exists; `harness.loop.Training` does that."""
+        self._by_event: dict[Event, list[_Hook]] = {event: [] for event in Event}
         for name in sorted(cards):
             if cards[name].fn is not None:
                 self._add(name, cards[name])
@@ -47,7 +70,7 @@ class Events:
     def _add(self, name: str, card: CardConfig) -> None:
         hook = _made(name, card)
         if card.event is not None:
-            self._by_event[card.event].append((name, hook))
+            self._hook(card.event, name, hook)
             return
         self.objects[name] = hook
         methods = {event: getattr(hook, event.name, None) for event in Event}
@@ -56,13 +79,27 @@ class Events:
             raise TypeError(f"intervention {name!r} hooks no event; name one of: {allowed}")
         for event, method in methods.items():
             if method is not None:
-                self._by_event[event].append((name, method))
+                self._hook(event, name, method)
+
+    def _hook(self, event: Event, name: str, function: Callable[..., Any]) -> None:
+        asks = _asks(function)
+        if asks and event is Event.model_built:
+            raise ConfigError(
+                f"interventions.{name}.fn asks for {asks[0]}, which does not exist yet when the "
+                "model is built: hook a later event"
+            )
+        self._by_event[event].append(_Hook(name, function, asks))
+
+    def _call(self, hook: _Hook, *args: Any) -> Any:
+        t = self.training
+        asked = {name: t if name == "training" else getattr(t, name) for name in hook.asks}
+        return hook.function(*args, **asked)
 
     def model_built(self, model: nn.Module, init_seed: int) -> None:
         """Let interventions change the fresh model; each draws from a stream of its own."""
-        for name, hook in self._by_event[Event.model_built]:
-            seed_global(init_seed, "model_built", name)
-            hook(model)
+        for hook in self._by_event[Event.model_built]:
+            seed_global(init_seed, "model_built", hook.name)
+            hook.function(model)
 
     @property
     def reads_logits(self) -> bool:
@@ -71,35 +108,49 @@ class Events:
 
     def loss(self, loss: Tensor, logits_BTV: Tensor, y_BT: Tensor, model: nn.Module) -> Tensor:
         """Return the loss to differentiate."""
-        for name, hook in self._by_event[Event.loss]:
-            loss = hook(loss, logits_BTV, y_BT, model)
+        for hook in self._by_event[Event.loss]:
+            loss = self._call(hook, loss, logits_BTV, y_BT, model)
             if not isinstance(loss, Tensor) or loss.numel() != 1:
                 what = f"shape {[*loss.shape]}" if isinstance(loss, Tensor) else f"{loss!r:.40}"
                 raise ConfigError(
-                    f"interventions.{name}.fn returned {what}: a function of the event loss "
+                    f"interventions.{hook.name}.fn returned {what}: a function of the event loss "
                     "returns the loss to differentiate, a tensor of one number"
                 )
         return loss
 
     def gradients_ready(self, model: nn.Module, step: int) -> None:
         """Let interventions see or change the gradients."""
-        for _, hook in self._by_event[Event.gradients_ready]:
-            hook(model, step)
+        for hook in self._by_event[Event.gradients_ready]:
+            self._call(hook, model, step)
 
     def step_done(self, model: nn.Module, step: int) -> None:
         """Tell interventions that the weights moved."""
-        for _, hook in self._by_event[Event.step_done]:
-            hook(model, step)
+        for hook in self._by_event[Event.step_done]:
+            self._call(hook, model, step)
 
-    def before_eval(self, model: nn.Module) -> None:
-        """Let interventions prepare the weights that are evaluated."""
-        for _, hook in self._by_event[Event.before_eval]:
-            hook(model)
+    @contextmanager
+    def evaluated_weights(self, model: nn.Module) -> Iterator[None]:
+        """Hold the weights that are evaluated; afterwards those that train are back, bit for bit.
 
-    def after_eval(self, model: nn.Module) -> None:
-        """Let interventions undo `before_eval`."""
-        for _, hook in self._by_event[Event.after_eval]:
-            hook(model)
+        Whatever the weights train in, they are evaluated in float32.
+        """
+        before, after = self._by_event[Event.before_eval], self._by_event[Event.after_eval]
+        held = [*model.parameters(), *model.buffers()]
+        if not (before or after or any(_is_short(tensor) for tensor in held)):
+            yield
+            return
+        trained = [tensor.data for tensor in held]
+        for tensor in held:
+            tensor.data = tensor.data.float() if _is_short(tensor) else tensor.data.clone()
+        try:
+            for hook in before:
+                self._call(hook, model)
+            yield
+        finally:
+            for hook in after:
+                self._call(hook, model)
+            for tensor, data in zip(held, trained, strict=True):
+                tensor.data = data
 
     def state_dict(self) -> dict[str, Any]:
         """Return the state of every intervention that holds one."""
@@ -110,6 +161,18 @@ class Events:
         """Restore what `state_dict` returned."""
         for name, value in state.items():
             self.objects[name].load_state_dict(value)
+
+
+def _asks(function: Callable[..., Any]) -> tuple[str, ...]:
+    """Return what a function asks for by name, and its card does not set."""
+    is_set = function.keywords if isinstance(function, partial) else {}
+    parameters = signature(function).parameters
+    return tuple(name for name in ASKED_FOR if name in parameters and name not in is_set)
+
+
+def _is_short(tensor: Tensor) -> bool:
+    """Tell whether a tensor holds floating-point numbers of fewer than 32 bits."""
+    return tensor.is_floating_point() and tensor.element_size() < 4
 
 
 def _made(name: str, card: CardConfig) -> Any:

@@ -1,21 +1,27 @@
 """Optimiser slots: called with the model and the `OptimConfig`.
 
+A class that takes ``params``, as PyTorch's own do, gets all parameters, and of the settings of the
+`OptimConfig` those that it names and the slot does not set.
+
 Every parameter group trains at a rate of its own: ``optim.lr`` x the schedule x ``lr_scale``. A
 factory gives a group either its ``lr``, which the schedule then moves in step with the others, or
-its ``lr_scale``.
+its ``lr_scale``. Other settings of the groups follow ``optim.schedules`` (`Schedules`).
 """
 
 from __future__ import annotations
 
 import math
-from inspect import unwrap
+from collections.abc import Callable, Iterable, Mapping
+from functools import partial
+from inspect import signature, unwrap
 from typing import Any
 
 import torch
-from torch import nn
+from torch import Tensor, nn
 from torch.optim import Optimizer
 
-from harness.config import ConfigError, OptimConfig
+from harness.config import ConfigError, OptimConfig, Slot
+from harness.model import slot_factory
 
 
 class AdamW(torch.optim.AdamW):
@@ -44,6 +50,32 @@ def adamw(model: nn.Module, config: OptimConfig) -> Optimizer:
     )
 
 
+def build_optimizer(slot: Slot, model: nn.Module, config: OptimConfig) -> Optimizer:
+    """Return the slot's optimiser with a rate for every parameter group."""
+    factory = slot_factory(slot)
+    if "params" in signature(factory).parameters:
+        optimizer = from_params(factory, model.parameters(), config)
+    else:
+        optimizer = factory(model, config)
+    settle_rates(optimizer, config.lr)
+    return optimizer
+
+
+def from_params(
+    factory: Callable[..., Optimizer], params: Iterable[Tensor], config: OptimConfig
+) -> Optimizer:
+    """Return ``factory(params, ...)`` with the settings that it names and does not have yet."""
+    settings = {
+        "lr": config.lr,
+        "weight_decay": config.weight_decay,
+        "betas": tuple(config.betas),
+        "eps": config.eps,
+    }
+    is_set = factory.keywords if isinstance(factory, partial) else {}
+    names = signature(factory).parameters.keys() - is_set.keys()
+    return factory(params, **{name: settings[name] for name in settings if name in names})
+
+
 def settle_rates(optimizer: Optimizer, lr: float) -> None:
     """Give every parameter group its ``lr_scale``: its learning rate as a multiple of `lr`.
 
@@ -65,6 +97,57 @@ def set_rates(optimizer: Optimizer, lr: float) -> None:
     """Let every parameter group train at its multiple of `lr` from now on."""
     for group in optimizer.param_groups:
         group["lr"] = lr * group["lr_scale"]
+
+
+class Schedules:
+    """Settings of the parameter groups that follow a schedule: each group's own value times it."""
+
+    def __init__(self, slots: Mapping[str, Slot], optimizer: Optimizer) -> None:
+        self.factors = {name: slot_factory(slot) for name, slot in slots.items()}
+        self.initial = {
+            name: [setting(group, name) for group in optimizer.param_groups] for name in slots
+        }
+        for name, values in self.initial.items():
+            if all(value is None for value in values):
+                known = {key for group in optimizer.param_groups for key in settings_of(group)}
+                raise ConfigError(
+                    f"optim.schedules.{name}: {type(optimizer).__name__} can schedule: "
+                    f"{', '.join(sorted(known))}"
+                )
+
+    def set(self, optimizer: Optimizer, step: int, n_steps: int) -> None:
+        """Let every parameter group go on with what the schedules say."""
+        for name, factor in self.factors.items():
+            scale = factor(step, n_steps)
+            for group, initial in zip(optimizer.param_groups, self.initial[name], strict=True):
+                if initial is not None:
+                    change_setting(group, name, initial * scale)
+
+
+BETAS = {"momentum": 0, "beta2": 1}
+"""Names of the parts of ``betas``."""
+
+
+def setting(group: dict[str, Any], name: str) -> float | None:
+    """Return a number that a parameter group trains with, None if it has no such thing."""
+    return settings_of(group).get(name)
+
+
+def settings_of(group: dict[str, Any]) -> dict[str, float]:
+    """Return all numbers that a parameter group trains with, the rate aside."""
+    betas = {name: group["betas"][i] for name, i in BETAS.items() if "betas" in group}
+    numbers = {key: value for key, value in group.items() if type(value) in (int, float)}
+    return {key: n for key, n in (betas | numbers).items() if key not in ("lr", "lr_scale")}
+
+
+def change_setting(group: dict[str, Any], name: str, value: float) -> None:
+    """Let a parameter group train with another number."""
+    if name in group:
+        group[name] = value
+    else:
+        betas = list(group["betas"])
+        betas[BETAS[name]] = value
+        group["betas"] = tuple(betas)
 
 
 def load_state(optimizer: Optimizer, state: dict[str, Any]) -> None:

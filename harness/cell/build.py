@@ -21,8 +21,8 @@ from harness.engine.precision import Precision
 from harness.engine.randomness import initialise, parameter_hashes
 from harness.events import Events
 from harness.loop import Training, largest_micro_batch
-from harness.model import build, build_slot, count_parameters, slot_factory
-from harness.optim import settle_rates
+from harness.model import build, count_parameters, slot_factory
+from harness.optim import Schedules, build_optimizer
 from harness.records import CONFIG_FILE, RunRecord, Seeds
 from harness.records.files import canonical_hash, now
 
@@ -58,8 +58,7 @@ def build_training(
     events = Events(config.interventions)
     events.model_built(model, config.seeds.init)
     model.to(device)
-    optimizer = build_slot(config.optim.optimizer, model, config.optim)
-    settle_rates(optimizer, config.optim.lr)
+    optimizer = build_optimizer(config.optim.optimizer, model, config.optim)
     share = config.train.batch_size // world.size
     return Training(
         config=config,
@@ -67,6 +66,7 @@ def build_training(
         forward=torch.compile(model) if config.hardware.compile else model,  # type: ignore[arg-type]
         optimizer=optimizer,
         schedule=slot_factory(config.schedule),
+        schedules=Schedules(config.optim.schedules, optimizer),
         precision=Precision(config.precision, device),
         events=events,
         batches=batches,
