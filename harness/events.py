@@ -35,6 +35,7 @@ from functools import partial
 from inspect import signature
 from typing import Any
 
+import torch
 from hydra.errors import InstantiationException
 from hydra.utils import instantiate
 from torch import Tensor, nn
@@ -141,10 +142,12 @@ class Events:
             return
         trained = [tensor.data for tensor in held]
         for tensor in held:
-            tensor.data = tensor.data.float() if _is_short(tensor) else tensor.data.clone()
+            tensor.data = tensor.data.clone()
         try:
             for hook in before:
                 self._call(hook, model)
+            for tensor in filter(_is_short, held):
+                tensor.data = tensor.data.float()
             yield
         finally:
             for hook in after:
@@ -157,10 +160,10 @@ class Events:
         held = {name: item for name, item in self.objects.items() if hasattr(item, "state_dict")}
         return {name: item.state_dict() for name, item in held.items()}
 
-    def load_state_dict(self, state: Mapping[str, Any]) -> None:
-        """Restore what `state_dict` returned."""
+    def load_state_dict(self, state: Mapping[str, Any], device: torch.device) -> None:
+        """Restore what `state_dict` returned, tensors of numbers on the device that trains."""
         for name, value in state.items():
-            self.objects[name].load_state_dict(value)
+            self.objects[name].load_state_dict(_moved(value, device))
 
 
 def _asks(function: Callable[..., Any]) -> tuple[str, ...]:
@@ -168,6 +171,15 @@ def _asks(function: Callable[..., Any]) -> tuple[str, ...]:
     is_set = function.keywords if isinstance(function, partial) else {}
     parameters = signature(function).parameters
     return tuple(name for name in ASKED_FOR if name in parameters and name not in is_set)
+
+
+def _moved(value: Any, device: torch.device) -> Any:
+    """Move the floating-point tensors of nested lists and dictionaries."""
+    if isinstance(value, Tensor):
+        return value.to(device) if value.is_floating_point() else value
+    if isinstance(value, dict):
+        return {key: _moved(item, device) for key, item in value.items()}
+    return [_moved(item, device) for item in value] if isinstance(value, list) else value
 
 
 def _is_short(tensor: Tensor) -> bool:

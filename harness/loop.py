@@ -61,6 +61,11 @@ class Training:
         """Fraction of all steps that were taken."""
         return self.step / self.config.n_steps
 
+    @property
+    def stepped(self) -> Tensor:
+        """Whether the last step was taken, still on the device."""
+        return self.unread[-1]
+
     def count_skipped(self) -> None:
         """Count the steps not taken; this waits for the device, hence not after every step."""
         for stepped in torch.stack(self.unread).tolist() if self.unread else []:
@@ -86,7 +91,7 @@ class Training:
         load_state(self.optimizer, state["optimizer"])
         if state["scaler"]:
             self.precision.scaler.load_state_dict(state["scaler"])
-        self.events.load_state_dict(state["events"])
+        self.events.load_state_dict(state["events"], self.device)
         self.step, self.skipped_steps, self.skipped_in_a_row = state["counts"]
 
 

@@ -35,7 +35,9 @@ __all__ = [
 
 def slot_factory(slot: Slot) -> Callable[..., Any]:
     """Return the slot's ``_target_`` with the slot's own keyword arguments bound."""
-    factory: Callable[..., Any] = instantiate({**slot, "_partial_": True})
+    factory: Callable[..., Any] = instantiate(  # lists as such: what holds one can be saved
+        {**slot, "_partial_": True, "_convert_": "all"}
+    )
     return factory
 
 

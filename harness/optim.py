@@ -11,7 +11,7 @@ its ``lr_scale``. Other settings of the groups follow ``optim.schedules`` (`Sche
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from functools import partial
 from inspect import signature, unwrap
 from typing import Any
@@ -37,17 +37,12 @@ class AdamW(torch.optim.AdamW):
     step = torch.no_grad()(unwrap(torch.optim.AdamW.step))
 
 
+FUSED_ADAMW = partial(AdamW, fused=True)
+
+
 def adamw(model: nn.Module, config: OptimConfig) -> Optimizer:
     """AdamW with decoupled weight decay on every parameter (Loshchilov & Hutter 2019)."""
-    beta1, beta2 = config.betas
-    return AdamW(
-        model.parameters(),
-        lr=config.lr,
-        betas=(beta1, beta2),
-        eps=config.eps,
-        weight_decay=config.weight_decay,
-        fused=True,
-    )
+    return from_params(FUSED_ADAMW, model.parameters(), config)
 
 
 def build_optimizer(slot: Slot, model: nn.Module, config: OptimConfig) -> Optimizer:
@@ -97,6 +92,94 @@ def set_rates(optimizer: Optimizer, lr: float) -> None:
     """Let every parameter group train at its multiple of `lr` from now on."""
     for group in optimizer.param_groups:
         group["lr"] = lr * group["lr_scale"]
+
+
+class Composite(Optimizer):
+    """Optimisers that share out a model's parameters; a wrapper is a composite of one.
+
+    A class that does more around each step extends `step`, and `state_dict` and `load_state_dict`
+    if it holds tensors of its own.
+    """
+
+    def __init__(self, optimizers: Sequence[Optimizer]) -> None:
+        self.optimizers = list(optimizers)  # no super().__init__: the parameters are theirs
+
+    @property
+    def param_groups(self) -> list[dict[str, Any]]:  # type: ignore[override]
+        """The groups of all: what is set in one is set in its optimiser."""
+        return [group for optimizer in self.optimizers for group in optimizer.param_groups]
+
+    @property
+    def _step_supports_amp_scaling(self) -> bool:
+        """Whether all can leave a step out on the device."""
+        return all(getattr(o, "_step_supports_amp_scaling", False) for o in self.optimizers)
+
+    @property
+    def found_inf(self) -> Tensor:
+        """1 to leave the next step out, else 0; there only where all can do that."""
+        return self.optimizers[0].found_inf  # type: ignore[attr-defined, no-any-return]
+
+    @found_inf.setter
+    def found_inf(self, value: Tensor) -> None:
+        for optimizer in self.optimizers:
+            optimizer.found_inf = value  # type: ignore[attr-defined]
+
+    @found_inf.deleter
+    def found_inf(self) -> None:
+        for optimizer in self.optimizers:
+            del optimizer.found_inf  # type: ignore[attr-defined]
+
+    def step(self, closure: None = None) -> None:  # type: ignore[override]
+        """Step with all of them."""
+        for optimizer in self.optimizers:
+            optimizer.step()
+
+    def zero_grad(self, set_to_none: bool = True) -> None:
+        """Drop the gradients of all."""
+        for optimizer in self.optimizers:
+            optimizer.zero_grad(set_to_none)
+
+    def state_dict(self) -> dict[str, Any]:
+        """Return the states of all."""
+        return {"optimizers": [optimizer.state_dict() for optimizer in self.optimizers]}
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        """Restore what `state_dict` returned."""
+        for optimizer, its_state in zip(self.optimizers, state["optimizers"], strict=True):
+            optimizer.load_state_dict(its_state)
+
+
+def split(
+    model: nn.Module,
+    config: OptimConfig,
+    matrices: Callable[..., Optimizer],
+    rest: Callable[..., Optimizer] = FUSED_ADAMW,
+) -> Composite:
+    """Train the matrices inside a model with one optimiser and all else with another.
+
+    Parameters
+    ----------
+    matrices
+        An optimiser's class, with ``_partial_: true``, for the weights of linear layers, the head
+        aside, e.g. ``torch.optim.Muon``. It gets the settings of ``optim`` that it names and its
+        slot does not set.
+    rest
+        The same for embeddings, head, norms and biases; AdamW by default.
+    """
+    chosen = {id(p): p for p in inner_matrices(model)}
+    if not chosen:
+        raise ConfigError("optim.optimizer: the model has no linear layers for split's matrices")
+    others = [p for p in model.parameters() if id(p) not in chosen]
+    return Composite(
+        [from_params(matrices, chosen.values(), config), from_params(rest, others, config)]
+    )
+
+
+def inner_matrices(model: nn.Module) -> list[Tensor]:
+    """Return the weights of all linear layers but the head."""
+    head = getattr(model, "head", None)
+    layers = [m for m in model.modules() if isinstance(m, nn.Linear) and m is not head]
+    return [layer.weight for layer in layers]
 
 
 class Schedules:

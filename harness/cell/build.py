@@ -8,12 +8,13 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 
 import torch
+from torch import nn
 
 from harness.cell import provenance
 from harness.cell.freeze import version
 from harness.cell.lock import Lock, NoLock
 from harness.cell.sources import source_hashes
-from harness.config import Config, recipe, stack_of
+from harness.config import Config, ConfigError, Slot, recipe, stack_of
 from harness.data.corpus import Corpus
 from harness.engine.batches import Batches
 from harness.engine.distributed import World
@@ -58,6 +59,7 @@ def build_training(
     events = Events(config.interventions)
     events.model_built(model, config.seeds.init)
     model.to(device)
+    convert(model, config.precision.convert)
     optimizer = build_optimizer(config.optim.optimizer, model, config.optim)
     share = config.train.batch_size // world.size
     return Training(
@@ -74,6 +76,16 @@ def build_training(
         world=world,
         micro_batch=largest_micro_batch(share, config.hardware.micro_batch),
     )
+
+
+def convert(model: nn.Module, slot: Slot) -> None:
+    """Change the model's number formats as ``precision.convert`` says."""
+    if not slot:
+        return
+    try:
+        slot_factory(slot)(model)
+    except NotImplementedError as error:
+        raise ConfigError(f"precision.convert={slot['_target_']}: {error}") from error
 
 
 def start_training(setup: Setup) -> Training:

@@ -155,3 +155,5 @@ class PrecisionConfig:
 
     autocast: Autocast = Autocast.none
     matmul: Matmul = Matmul.highest
+    convert: Slot = later(dict)
+    """A function of the model that changes its number formats, before the optimiser is built."""
