@@ -31,7 +31,7 @@ from harness.engine.devices import choose_device, settle_process
 from harness.engine.distributed import World
 from harness.engine.memory import out_of_memory
 from harness.engine.randomness import weights_hash
-from harness.loop import Diverged, Training, evaluate, largest_micro_batch, train
+from harness.loop import Diverged, Training, evaluate, evaluated_weights, largest_micro_batch, train
 from harness.records import (
     FINISHED,
     TEST_DOCUMENTS_FILE,
@@ -200,7 +200,8 @@ def _test(training: Training, setup: Setup) -> None:
         documents = np.searchsorted(starts, firsts, side="right") - 1
         _save_array(setup.folder / TEST_DOCUMENTS_FILE, documents)
     record.losses.test = finite(float(losses.mean(dtype=np.float64)))
-    record.fingerprints.final_weights = weights_hash(training.model)
+    with evaluated_weights(training) as model:
+        record.fingerprints.final_weights = weights_hash(model)
     if record.losses.test is None:
         raise Diverged("the test loss is not finite")
 

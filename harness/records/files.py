@@ -134,11 +134,11 @@ def flocked(path: Path, *, shared: bool = False, wait: bool = True) -> Iterator[
 
 
 def flatten(tree: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
-    """Return nested mappings as one with dotted keys; lists are values."""
+    """Return nested mappings as one with dotted keys; lists are values, empty mappings nothing."""
     flat: dict[str, Any] = {}
     for key, value in tree.items():
         path = f"{prefix}{key}"
-        if isinstance(value, Mapping) and value:
+        if isinstance(value, Mapping):
             flat |= flatten(value, f"{path}.")
         else:
             flat[path] = value
