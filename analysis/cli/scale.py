@@ -30,7 +30,7 @@ def run(options: argparse.Namespace) -> int:
     found = scale(sizes, shared.rules(options), at=options.at)
     print(found.to_markdown(), end="")
     if options.out is not None:
-        from analysis.report.chart_scale import scale_chart
+        from analysis.report.chart_compute import scale_chart
         from analysis.report.write import write_chart
 
         table = found.to_table()

@@ -8,8 +8,8 @@ from analysis.comparison.ranking import ranking
 from analysis.comparison.result import Comparison
 from analysis.questions.noise import band_text, pairing_text
 from analysis.report.cells import Cell, ledger_table
+from analysis.report.chart_compute import speed_chart
 from analysis.report.chart_effects import effects_chart, noise_band_chart
-from analysis.report.chart_speed import speed_chart
 from analysis.report.chart_study import components_chart, power_chart
 from analysis.report.charts import Chart
 from analysis.report.cost import cost_chart, cost_table

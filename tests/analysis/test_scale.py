@@ -9,7 +9,7 @@ import analysis
 from analysis.comparison.ranking import ranking
 from analysis.errors import AnalysisError
 from analysis.questions.scale import scale
-from analysis.report.chart_scale import scale_chart
+from analysis.report.chart_compute import scale_chart
 from analysis.stats.meta import fit_line
 from tests.analysis.studies import study
 
