@@ -10,7 +10,7 @@ import pandas as pd
 
 from analysis.check import Check, Level
 from analysis.comparison.ranking import ranking
-from analysis.comparison.table import percent, readable
+from analysis.comparison.table import percent, readable, single_runs
 from analysis.comparison.verdict import Judgement, Kind
 from analysis.stats.linear import FEWEST_DF
 from analysis.table import Table
@@ -104,7 +104,7 @@ class Comparison(Judgement):
         """Return the columns that a terminal and a paper have room for."""
         table = self.to_table()
         wanted = [label.format(ci=percent(self.alpha)) for label in SHORT]
-        if not _single_runs(self):
+        if not single_runs(self):
             wanted.remove("break-even sd")
         have = {column.label for column in table.columns}
         return table.select([label for label in wanted if label in have])
@@ -180,7 +180,7 @@ def _notes(result: Comparison) -> list[str]:
     if _adjusted(result):
         read += " Delta is adjusted for which seeds each arm has, so it is not mean minus mean."
     notes = [read]
-    if _single_runs(result):
+    if single_runs(result):
         notes.append(
             "- **Break-even sd:** noise of one run below which the difference would count as real."
         )
@@ -194,12 +194,6 @@ def _notes(result: Comparison) -> list[str]:
     if result.rope is not None:
         notes.append(f"- **Practical size:** {result.rope:.3g} ({result.rope_source}).")
     return [*notes, f"- **Runs:** {result.ledger.sentence()}."]
-
-
-def _single_runs(result: Comparison) -> bool:
-    """Tell whether every arm has a single run, so that all rests on the baseline's noise."""
-    fit = result.estimate.fit
-    return fit is None or bool((fit.n[1:] == 1).all() and len(fit.n) > 1)
 
 
 def _adjusted(result: Comparison) -> bool:
