@@ -27,6 +27,8 @@ from harness.records.files import write_atomic
 OURS = "harness."
 """Our own code is in the record's provenance, not in the cell's identity."""
 PACKAGE_FILE = "__init__.py"
+INSTALLED = {"site-packages", "dist-packages"}
+"""Folders that packages are installed into."""
 
 
 def source_hashes(config: Config, folder: Path | None = None) -> dict[str, str]:
@@ -163,8 +165,8 @@ def kept_files(folder: Path) -> dict[str, Path]:
 
 
 def _installed(path: Path) -> bool:
-    places = (sysconfig.get_path(name) for name in ("purelib", "platlib", "stdlib"))
-    return any(path.is_relative_to(place) for place in places)
+    """Tell whether pip or the system put it there, perhaps for an environment below this one."""
+    return path.is_relative_to(sysconfig.get_path("stdlib")) or bool(INSTALLED & {*path.parts})
 
 
 def _locate(target: str) -> tuple[str, str]:
