@@ -12,10 +12,13 @@ before_eval        (model)                     puts in the weights that are eval
                                                and test, in samples, saved weights and final hash
 after_eval         (model)                     after it; the harness puts the weights that train
                                                back itself, bit for bit
+metrics            (model)                     whenever a line is logged; returns {name: figure},
+                                               logged as ``INTERVENTION/name``
 =================  ==========================  ==================================================
 
-A function that names ``optimizer``, ``progress`` (the fraction of all steps that were taken) or
-``training`` (the whole `harness.loop.Training`) among its arguments gets it, too.
+A function that names ``ctx`` (the `Context` of the last pass), ``optimizer``, ``progress`` (the
+fraction of all steps that were taken) or ``training`` (the whole `harness.loop.Training`) among its
+arguments gets it, too.
 
 A card with an ``event`` names a function, whose other arguments are the card's::
 
@@ -33,6 +36,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import partial
 from inspect import signature
+from numbers import Real
 from typing import Any
 
 import torch
@@ -43,7 +47,7 @@ from torch import Tensor, nn
 from harness.config import CardConfig, ConfigError, Event
 from harness.engine.randomness import seed_global
 
-ASKED_FOR = ("optimizer", "progress", "training")
+ASKED_FOR = ("ctx", "optimizer", "progress", "training")
 """What a function gets if it names it among its arguments."""
 
 
@@ -92,9 +96,12 @@ class Events:
         self._by_event[event].append(_Hook(name, function, asks))
 
     def _call(self, hook: _Hook, *args: Any) -> Any:
-        t = self.training
-        asked = {name: t if name == "training" else getattr(t, name) for name in hook.asks}
-        return hook.function(*args, **asked)
+        return hook.function(*args, **{name: self._asked(hook, name) for name in hook.asks})
+
+    def _asked(self, hook: _Hook, name: str) -> Any:
+        if name == "ctx":
+            return _kept_ctx(hook.name, self.training.model)
+        return self.training if name == "training" else getattr(self.training, name)
 
     def model_built(self, model: nn.Module, init_seed: int) -> None:
         """Let interventions change the fresh model; each draws from a stream of its own."""
@@ -106,6 +113,11 @@ class Events:
     def reads_logits(self) -> bool:
         """Whether an intervention wants the logits; without one they are never held whole."""
         return bool(self._by_event[Event.loss])
+
+    @property
+    def reads_ctx(self) -> bool:
+        """Whether an intervention wants what the forward pass knew."""
+        return any("ctx" in hook.asks for hooks in self._by_event.values() for hook in hooks)
 
     def loss(self, loss: Tensor, logits_BTV: Tensor, y_BT: Tensor, model: nn.Module) -> Tensor:
         """Return the loss to differentiate."""
@@ -157,6 +169,21 @@ class Events:
             for tensor, data in zip(held, trained, strict=True):
                 tensor.data = data
 
+    def metrics(self, model: nn.Module) -> dict[str, Tensor]:
+        """Return the figures that interventions report; NaN is one."""
+        found: dict[str, Tensor] = {}
+        for hook in self._by_event[Event.metrics]:
+            figures = self._call(hook, model)
+            if not isinstance(figures, Mapping) or not all(map(_is_figure, figures.items())):
+                raise ConfigError(
+                    f"interventions.{hook.name}.fn returned {figures!r:.60}: a function of the "
+                    "event metrics returns {name: figure}, names being text and figures numbers"
+                )
+            found |= {
+                f"{hook.name}/{key}": torch.as_tensor(value) for key, value in figures.items()
+            }
+        return found
+
     def state_dict(self) -> dict[str, Any]:
         """Return the state of every intervention that holds one."""
         held = {name: item for name, item in self.objects.items() if hasattr(item, "state_dict")}
@@ -187,6 +214,22 @@ def _moved(value: Any, device: torch.device) -> Any:
 def _is_short(tensor: Tensor) -> bool:
     """Tell whether a tensor holds floating-point numbers of fewer than 32 bits."""
     return tensor.is_floating_point() and tensor.element_size() < 4
+
+
+def _kept_ctx(name: str, model: nn.Module) -> Any:
+    """Return the `Context` of the training pass that was just made."""
+    if getattr(model, "ctx", None) is None:
+        raise ConfigError(
+            f"interventions.{name}.fn asks for ctx, which {type(model).__name__} does not keep: "
+            "let model.architecture set self.ctx, as harness.model.GPT does"
+        )
+    return model.ctx
+
+
+def _is_figure(item: tuple[Any, Any]) -> bool:
+    name, value = item
+    number = value.numel() == 1 if isinstance(value, Tensor) else isinstance(value, Real)
+    return isinstance(name, str) and number
 
 
 def _made(name: str, card: CardConfig) -> Any:

@@ -49,6 +49,8 @@ class Training:
     """Optimiser steps done."""
     skipped_steps: int = 0
     skipped_in_a_row: int = 0
+    extra_loss: Tensor | None = None
+    """What interventions added to the last step's loss, a mean over this process's share."""
     unread: list[Tensor] = field(default_factory=list)
     """Whether each of the last steps was taken, still on the device."""
 
@@ -95,6 +97,16 @@ class Training:
         self.step, self.skipped_steps, self.skipped_in_a_row = state["counts"]
 
 
+@dataclass(frozen=True, slots=True)
+class MicroLoss:
+    """The loss of a micro-batch."""
+
+    language: Tensor
+    """Cross-entropy, nats per token."""
+    objective: Tensor
+    """What is differentiated: the same, unless interventions change it or add to it."""
+
+
 class Observer(Protocol):
     """Logs, validates, samples and saves along the way; changes nothing."""
 
@@ -114,7 +126,7 @@ class StepDone:
     """What an optimiser step is known by; the tensors may still be under way on the device."""
 
     loss: Tensor
-    """Mean over this process's share of the batch, nats per token."""
+    """Cross-entropy, mean over this process's share of the batch, nats per token."""
     grad_norm: Tensor
     """Of all gradients together, before they are clipped."""
     lr: float
@@ -169,18 +181,21 @@ def _not_finite(t: Training) -> str:
 
 
 def accumulate_gradients(t: Training, step: int) -> Tensor:
-    """Back-propagate this process's share of a global batch; return its mean loss."""
+    """Back-propagate this process's share of a global batch; return its mean cross-entropy."""
     set_progress(t.model, step / t.config.n_steps)
     share = t.world.share(t.config.train.batch_size)
     x_BT, y_BT = (to_device(whole[share], t.device) for whole in t.batches(step))
     micro_batches = list(zip(x_BT.split(t.micro_batch), y_BT.split(t.micro_batch), strict=True))  # type: ignore[no-untyped-call]
-    total = torch.zeros((), device=t.device)
+    total, t.extra_loss = torch.zeros((), device=t.device), None
     for micro, (x_bT, y_bT) in enumerate(micro_batches):
         seed_global(t.config.seeds.loop, "dropout", step, micro, t.world.rank)
         with t.precision.autocast():
             loss = micro_loss(t, x_bT, y_bT)
-        t.precision.backward(loss / len(micro_batches))
-        total += loss.detach() / len(micro_batches)
+        t.precision.backward(loss.objective / len(micro_batches))
+        total += loss.language.detach() / len(micro_batches)
+        if loss.objective is not loss.language:
+            extra = (loss.objective - loss.language).detach() / len(micro_batches)
+            t.extra_loss = extra if t.extra_loss is None else t.extra_loss + extra
     t.world.average_gradients(t.model)
     return total
 
@@ -208,12 +223,18 @@ def evaluate(t: Training, tokens: np.ndarray, n_sequences: int) -> np.ndarray:
     return t.world.join(losses)
 
 
-def micro_loss(t: Training, x_bT: Tensor, y_bT: Tensor) -> Tensor:
-    """Return the loss to differentiate; the logits are held whole only if an event reads them."""
-    if not t.events.reads_logits:
-        return t.forward(x_bT, y_bT)  # type: ignore[no-any-return]
-    logits_bTV = t.forward(x_bT)
-    return t.events.loss(cross_entropy(logits_bTV, y_bT), logits_bTV, y_bT, t.model)
+def micro_loss(t: Training, x_bT: Tensor, y_bT: Tensor) -> MicroLoss:
+    """Return the loss; the logits are held whole only if an event reads them."""
+    if t.events.reads_logits:
+        logits_bTV = t.forward(x_bT)
+        language = cross_entropy(logits_bTV, y_bT)
+        objective = t.events.loss(language, logits_bTV, y_bT, t.model)
+    else:
+        language = objective = t.forward(x_bT, y_bT)
+    for loss in (aux_losses := getattr(t.model, "aux_losses", [])):
+        objective = objective + loss
+    aux_losses.clear()  # else they hold the graph until the next pass
+    return MicroLoss(language, objective)
 
 
 def largest_micro_batch(batch_size: int, at_most: int | None) -> int:

@@ -167,11 +167,14 @@ class DropPath(nn.Module):
 class GPT(nn.Module):
     """Decoder-only transformer; `engine.randomness.initialise` draws its weights.
 
-    What stands in its place (``model.architecture``) has `hidden`, `head` and `forward`, too.
+    What stands in its place (``model.architecture``) has `hidden`, `head` and `forward`, too, and
+    may have ``aux_losses``.
     """
 
     progress: Tensor
     """Fraction of all steps that were taken."""
+    keeps_ctx = False
+    """Whether a training pass leaves its `Context`, with its states, in ``ctx``."""
 
     def __init__(self, config: ModelConfig) -> None:
         super().__init__()
@@ -187,6 +190,9 @@ class GPT(nn.Module):
         if config.tie_weights:
             self.head.weight = self.tok_emb.weight
         self.register_buffer("progress", torch.zeros(()), persistent=False)
+        self.aux_losses: list[Tensor] = []
+        """Of the last training pass; the loop adds them to the loss."""
+        self.ctx: Context | None = None
 
     def forward(self, x_BT: Tensor, y_BT: Tensor | None = None) -> Tensor:
         """Token ids x_BT (int64, T at most block_size) -> logits_BTV, or the mean loss at y_BT.
@@ -205,12 +211,25 @@ class GPT(nn.Module):
         ctx = Context(ids_BT=x_BT, progress=self.progress)
         x_BTC = call(self.position, call(self.tok_emb, x_BT, ctx), ctx)
         ctx.x0_BTC = self.dropout(x_BTC)
-        return call(self.norm, self.run_blocks(ctx.x0_BTC, ctx), ctx)
+        hidden_BTC = call(self.norm, self.run_blocks(ctx.x0_BTC, ctx), ctx)
+        if self.training:
+            self.aux_losses = ctx.aux_losses
+            if self.keeps_ctx:
+                ctx.states_BTC.append(hidden_BTC)
+                self.ctx = ctx
+        return hidden_BTC
 
     def run_blocks(self, x_BTC: Tensor, ctx: Context) -> Tensor:
         """What the first block reads -> what the last one returns."""
         for block in self.blocks:
-            x_BTC = call(block, x_BTC, ctx)
+            x_BTC = self.run_block(block, x_BTC, ctx)
+        return x_BTC
+
+    def run_block(self, block: nn.Module, x_BTC: Tensor, ctx: Context) -> Tensor:
+        """Return the block's result, kept where somebody asks for the states."""
+        x_BTC = call(block, x_BTC, ctx)
+        if self.keeps_ctx:
+            ctx.states_BTC.append(x_BTC)
         return x_BTC
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor, nn
 
-from harness.model import GPT, Context, ModelConfig, call
+from harness.model import GPT, Context, ModelConfig
 
 
 class UNetGPT(GPT):
@@ -28,7 +28,7 @@ class UNetGPT(GPT):
         for i, block in enumerate(self.blocks):
             if i >= first_reader:
                 x_BTC = x_BTC + self.skip_weight[i - first_reader] * results.pop()
-            x_BTC = call(block, x_BTC, ctx)
+            x_BTC = self.run_block(block, x_BTC, ctx)
             if i < self.n_skips:
                 results.append(x_BTC)
         return x_BTC

@@ -193,8 +193,8 @@ def _lines(x_scale: Spec, y: Spec) -> Spec:
     """Return loss curves over tokens with a band from the lowest to the highest seed."""
     axis = {"format": "~s", "labelFlush": True}
     x = quantity("tokens", "training tokens", x_scale, axis=axis)
-    colour = _by_slot([f"$series{i}" for i in range(MOST_LINES)])
-    looks = {"color": colour, "strokeDash": _by_slot(list(DASHES))}
+    colour = by_slot([f"$series{i}" for i in range(MOST_LINES)])
+    looks = {"color": colour, "strokeDash": by_slot(list(DASHES))}
     tooltip = [
         told("arm"),
         told("tokens", form=",d"),
@@ -217,7 +217,7 @@ def _lines(x_scale: Spec, y: Spec) -> Spec:
     )
 
 
-def _by_slot(looks: list[Any]) -> Spec:
+def by_slot(looks: list[Any]) -> Spec:
     """Return a look for each arm, in the order of the rows' ``slot``."""
     return {
         "field": "arm",

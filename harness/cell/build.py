@@ -17,6 +17,7 @@ from harness.cell.sources import source_hashes
 from harness.config import Config, ConfigError, Slot, recipe, stack_of
 from harness.data.corpus import Corpus
 from harness.engine.batches import Batches
+from harness.engine.compiler import compiled
 from harness.engine.distributed import World
 from harness.engine.precision import Precision
 from harness.engine.randomness import initialise, parameter_hashes
@@ -54,10 +55,11 @@ def build_training(
     config: Config, batches: Batches, device: torch.device, world: World
 ) -> Training:
     """Build the model with its initial weights, its optimiser and all else that the loop needs."""
-    model = build(config.model)
+    model, hardware = build(config.model), config.hardware
     initialise(model, config.seeds.init)
     events = Events(config.interventions)
     events.model_built(model, config.seeds.init)
+    model.keeps_ctx = events.reads_ctx
     model.to(device)
     convert(model, config.precision.convert)
     optimizer = build_optimizer(config.optim.optimizer, model, config.optim)
@@ -65,7 +67,7 @@ def build_training(
     return Training(
         config=config,
         model=model,
-        forward=torch.compile(model) if config.hardware.compile else model,  # type: ignore[arg-type]
+        forward=compiled(model, hardware.compile_mode) if hardware.compile else model,
         optimizer=optimizer,
         schedule=slot_factory(config.schedule),
         schedules=Schedules(config.optim.schedules, optimizer),
@@ -74,7 +76,7 @@ def build_training(
         batches=batches,
         device=device,
         world=world,
-        micro_batch=largest_micro_batch(share, config.hardware.micro_batch),
+        micro_batch=largest_micro_batch(share, hardware.micro_batch),
     )
 
 

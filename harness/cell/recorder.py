@@ -74,8 +74,8 @@ class Recorder:
         self.folder, self.record, self.lock = setup.folder, setup.record, setup.lock
         self.training = training
         self.is_main = training.world.is_main
-        self.losses: list[Tensor] = []
-        """Of the steps since the last logged one."""
+        self.pending: dict[str, list[Tensor]] = {}
+        """Metric -> its values in the steps since the last logged one."""
         self.stop_requested, self.asked_at = False, 0.0
         self._resume()
         config, n_steps = training.config, training.config.n_steps
@@ -105,7 +105,7 @@ class Recorder:
         if self.compiling:  # in its first step, once more in every process
             loss.item()
             self.compiling, self.speed_since = False, (self.clock.seconds, step)
-        self.losses.append(loss)
+        self._note(loss, grad_norm)
         if step in self.log_steps | self.val_steps:
             self._log(grad_norm, lr)
         if self.is_main and step in self.sample_steps:
@@ -132,9 +132,12 @@ class Recorder:
         """Write a checkpoint and bring the record up to it."""
         with self.clock.paused():
             t = self.training
-            losses = [t.world.mean(loss).cpu() for loss in self.losses]
+            pending = {
+                name: [t.world.mean(value).cpu() for value in values]
+                for name, values in self.pending.items()
+            }
             state = t.state_dict() | {
-                "losses": losses,
+                "pending": pending,
                 "measured": [self.record.losses.train, self.record.losses.val],
                 "train_seconds": self.clock.seconds,
             }
@@ -169,7 +172,10 @@ class Recorder:
             log.warning(line)
         if saved is not None:
             self.training.load_state_dict(saved)
-            self.losses = [loss.to(self.training.device) for loss in saved["losses"]]
+            # a checkpoint of an older version knows the training loss alone
+            pending = saved["pending"] if "pending" in saved else {"train_loss": saved["losses"]}
+            for name, values in pending.items():
+                self.pending[name] = [value.to(self.training.device) for value in values]
             self.record.losses.train, self.record.losses.val = saved["measured"]
             self.record.cost.train_seconds = saved["train_seconds"]
             log.info("going on from step %d", self.training.step)
@@ -190,23 +196,41 @@ class Recorder:
             self.tracker.log(metrics)
             self.progress.update(metrics)
 
+    def _note(self, loss: Tensor, grad_norm: Tensor) -> None:
+        """Keep what is averaged over the steps from one logged line to the next."""
+        t, values = self.training, {"train_loss": loss}
+        if t.extra_loss is not None:
+            values["extra_loss"] = t.extra_loss
+        if t.config.optim.grad_clip is not None:
+            values["clipped_frac"] = (grad_norm > t.config.optim.grad_clip).float()
+        for name, value in values.items():
+            self.pending.setdefault(name, []).append(value)
+
     def _measure(self, grad_norm: Tensor, lr: float) -> dict[str, Any]:
         t = self.training
         t.count_skipped()
-        train_loss = finite(t.world.mean(torch.stack(self.losses).mean()).item())
-        self.record.losses.train = train_loss
-        self.losses.clear()
+        means = {name: torch.stack(values).mean() for name, values in self.pending.items()}
+        self.pending.clear()
+        averages = self._over_processes(means | t.events.metrics(t.model))
+        self.record.losses.train = averages["train_loss"]
         done = t.step * t.config.tokens_per_step
         return {
             "step": t.step,
             "tokens": done,
-            "train_loss": train_loss,
+            **averages,
             "lr": lr,
             "grad_norm": finite(grad_norm.item()),
             "skipped_steps": t.skipped_steps,
             "train_seconds": round(self.clock.seconds, 3),
             "tokens_per_second": self._tokens_per_second(),
         }
+
+    def _over_processes(self, figures: dict[str, Tensor]) -> dict[str, float | None]:
+        """Return figures as numbers, each the mean over the processes."""
+        device = self.training.device
+        stacked = torch.stack([value.detach().float().to(device) for value in figures.values()])
+        means = self.training.world.mean(stacked).tolist()
+        return {name: finite(value) for name, value in zip(figures, means, strict=True)}
 
     def _val_loss(self) -> float | None:
         t, config = self.training, self.training.config

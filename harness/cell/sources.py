@@ -27,8 +27,6 @@ from harness.records.files import write_atomic
 OURS = "harness."
 """Our own code is in the record's provenance, not in the cell's identity."""
 PACKAGE_FILE = "__init__.py"
-INSTALLED = {"site-packages", "dist-packages"}
-"""Folders that packages are installed into."""
 
 
 def source_hashes(config: Config, folder: Path | None = None) -> dict[str, str]:
@@ -165,8 +163,9 @@ def kept_files(folder: Path) -> dict[str, Path]:
 
 
 def _installed(path: Path) -> bool:
-    """Tell whether pip or the system put it there, perhaps for an environment below this one."""
-    return path.is_relative_to(sysconfig.get_path("stdlib")) or bool(INSTALLED & {*path.parts})
+    """Tell an installed file, in whichever environment that this one looks into, from one's own."""
+    in_packages = {"site-packages", "dist-packages"} & set(path.parts)
+    return bool(in_packages) or path.is_relative_to(sysconfig.get_path("stdlib"))
 
 
 def _locate(target: str) -> tuple[str, str]:

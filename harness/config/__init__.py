@@ -18,8 +18,10 @@ from omegaconf import II
 
 from harness.config.metadata import Slot, slot
 from harness.config.running import (
+    AttentionKernel,
     Backend,
     CheckpointConfig,
+    CompileMode,
     EvalConfig,
     HardwareConfig,
     LogConfig,
@@ -45,11 +47,13 @@ from harness.records.files import flatten, plain
 
 __all__ = [
     "VOCAB_SIZE",
+    "AttentionKernel",
     "Autocast",
     "Backend",
     "BudgetConfig",
     "CardConfig",
     "CheckpointConfig",
+    "CompileMode",
     "Config",
     "ConfigError",
     "DataConfig",

@@ -60,7 +60,7 @@ def test_a_loss_event_gets_the_targets_whose_cross_entropy_the_loss_is(
     plain = F.cross_entropy(logits_NV, y_BT.flatten())
     p_NV = logits_NV.softmax(-1)
     wanted = plain + 0.1 * (p_NV * p_NV.log()).sum(-1).mean()
-    torch.testing.assert_close(micro_loss(training, x_BT, y_BT), wanted)
+    torch.testing.assert_close(micro_loss(training, x_BT, y_BT).objective, wanted)
     assert wanted < plain - 0.1
 
 
