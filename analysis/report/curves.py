@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import re
 from collections import defaultdict
 from collections.abc import Sequence
 from dataclasses import dataclass, field
@@ -29,6 +30,14 @@ from analysis.runs.frame import named
 from harness.records import METRICS_FILE, Status
 
 METRICS = {"val_loss": "validation loss", "train_loss": "training loss"}
+FIGURE_NAMES = {
+    "lr": "learning rate",
+    "grad_norm": "gradient norm, before clipping",
+    "clipped_frac": "share of steps whose gradient was clipped",
+    "extra_loss": "what interventions add to the loss",
+}
+"""The loop's own figures; those of interventions have a slash in their names."""
+POINTS_A_FIGURE = 50
 MOST_LINES = 8
 """Arms drawn at once: as many as there are colours and dash patterns."""
 MOST_POINTS = 30_000
@@ -69,6 +78,8 @@ class Curves:
     """What was thinned; empty where every logged point is shown."""
     diverged: frozenset[str] = frozenset()
     """Arms with a run that diverged."""
+    figures: dict[str, list[Curve]] = field(default_factory=dict)
+    """All else that was logged along training, by its name in the metrics."""
 
     def top(self, metric: str) -> float | None:
         """Return where the loss axis ends, lest diverged arms stretch it; None: anywhere."""
@@ -126,7 +137,26 @@ def read_curves(cells: Sequence[Cell]) -> Curves:
                 found.setdefault(metric, []).append(_curve(arm, len(runs), steps, limit))
                 thinned |= len(steps) > limit
     note = f"Curves are thinned to at most {limit} points an arm." if thinned else ""
-    return Curves(found, note, frozenset(diverged))
+    return Curves(found, note, frozenset(diverged), _figures(by_arm))
+
+
+def _figures(by_arm: dict[str, list[list[dict[str, Any]]]]) -> dict[str, list[Curve]]:
+    """Return the curves of what is no loss: the loop's own figures, then the interventions'."""
+    rows = [row for runs in by_arm.values() for rows in runs for row in rows]
+    theirs = sorted({name for row in rows for name in row if "/" in name}, key=_naturally)
+    found: dict[str, list[Curve]] = {}
+    for name in [*FIGURE_NAMES, *theirs]:
+        for arm, runs in by_arm.items():
+            steps = _by_step(runs, name)
+            if steps:
+                found.setdefault(name, []).append(_curve(arm, len(runs), steps, POINTS_A_FIGURE))
+    return found
+
+
+def _naturally(name: str) -> list[tuple[int, int | str]]:
+    """Sort layer 10 after layer 9."""
+    parts = re.split(r"(\d+)", name)
+    return [(0, int(part)) if part.isdecimal() else (1, part) for part in parts]
 
 
 @dataclass(slots=True)
@@ -137,9 +167,11 @@ class _Step:
 
 def _by_step(runs: list[list[dict[str, Any]]], metric: str) -> dict[int, _Step]:
     steps: defaultdict[int, _Step] = defaultdict(_Step)
-    for row in (row for rows in runs for row in rows if row.get(metric) is not None):
-        steps[row["step"]].tokens = row["tokens"]
-        steps[row["step"]].values.append(row[metric])
+    for row in (row for rows in runs for row in rows):
+        value = row.get(metric)
+        if isinstance(value, int | float) and math.isfinite(value):
+            steps[row["step"]].tokens = row["tokens"]
+            steps[row["step"]].values.append(value)
     return steps
 
 
@@ -181,16 +213,16 @@ def curves_chart(curves: Curves, metric: str = "") -> Chart:
     title, top = f"{METRICS.get(metric, 'loss')}, nats per token", curves.top(metric)
     end = {} if top is None else {"domainMax": top}
     variants = {
-        "linear": _lines(LINEAR, quantity("mean", title, LINEAR | end)),
-        "log loss": _lines(LINEAR, quantity("mean", title, LOG | end)),
-        "log tokens": _lines(LOG, quantity("mean", title, LINEAR | end)),
-        "log both": _lines(LOG, quantity("mean", title, LOG | end)),
+        "linear": lines(LINEAR, quantity("mean", title, LINEAR | end)),
+        "log loss": lines(LINEAR, quantity("mean", title, LOG | end)),
+        "log tokens": lines(LOG, quantity("mean", title, LINEAR | end)),
+        "log both": lines(LOG, quantity("mean", title, LOG | end)),
     }
     return Chart("curves", "Curves", "; ".join(ends), variants)
 
 
-def _lines(x_scale: Spec, y: Spec) -> Spec:
-    """Return loss curves over tokens with a band from the lowest to the highest seed."""
+def lines(x_scale: Spec, y: Spec, height: int = 340) -> Spec:
+    """Return curves over tokens with a band from the lowest to the highest seed."""
     axis = {"format": "~s", "labelFlush": True}
     x = quantity("tokens", "training tokens", x_scale, axis=axis)
     colour = _by_slot([f"$series{i}" for i in range(MOST_LINES)])
@@ -199,9 +231,9 @@ def _lines(x_scale: Spec, y: Spec) -> Spec:
         told("arm"),
         told("tokens", form=",d"),
         told("step", form=",d"),
-        told("mean", form=".4f"),
-        told("low", "lowest seed", ".4f"),
-        told("high", "highest seed", ".4f"),
+        told("mean", form=".4~g"),
+        told("low", "lowest seed", ".4~g"),
+        told("high", "highest seed", ".4~g"),
         told("n", "seeds", "d"),
     ]
     # Not "color": its domain would differ from the dash's, and make a second legend.
@@ -213,7 +245,7 @@ def _lines(x_scale: Spec, y: Spec) -> Spec:
         zoom(layer("curves", line, x=x, y=y, **looks), "x", "y"),
         layer("curves", mark("area", opacity=0.18), **band),
         {"name": "hover", **layer("curves", point, x=x, y=y, tooltip=tooltip, **looks)},
-        height=340,
+        height=height,
     )
 
 
