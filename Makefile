@@ -6,7 +6,7 @@ BIN := $(VENV)/bin
 READY := $(VENV)/.ready
 TORCH := $(shell sed -n 's/^torch==/torch==/p' constraints.txt)
 
-.PHONY: help setup study report figure test test-fast test-ray check format bench calibrate chaos clean
+.PHONY: help setup study report figure test test-fast test-ray check format bench gpu calibrate chaos clean
 .DEFAULT_GOAL := help
 
 help: ## Show this help
@@ -65,6 +65,9 @@ bench: $(READY) ## Measure everything on an idle machine, about 35 minutes (NANO
 	$(BIN)/python -m benchmarks.runner --write
 	$(BIN)/python -m benchmarks.analysis --write
 	$(BIN)/python benchmarks/tokenise.py
+
+gpu: ## Prove and measure on a GPU into docs/gpu.md, with the Python that sees it (PYTHON, STAGE=check|speed|arms|packing|study)
+	$(PYTHON) -m benchmarks.gpu $(foreach stage,$(STAGE),--stage $(stage)) $(if $(NANOGPT),--nanogpt $(NANOGPT))
 
 calibrate: $(READY) ## Simulate studies with known truth into docs/calibration.md (about 10 minutes)
 	$(BIN)/python -m benchmarks.calibrate

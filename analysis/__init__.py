@@ -23,7 +23,9 @@ if TYPE_CHECKING:
     from analysis.questions.design_effects import analyse
     from analysis.questions.noise import noise
     from analysis.questions.plan import Pilot, pilot_of, plan
+    from analysis.questions.scale import scale
     from analysis.questions.stack import stack
+    from analysis.questions.tokens_to_target import speed
     from analysis.runs.tables import read_runs
     from analysis.stats.planning.design import Design, seeds_needed
 
@@ -42,7 +44,9 @@ _HOME = {
     "pilot_of": "questions.plan",
     "plan": "questions.plan",
     "read_runs": "runs.tables",
+    "scale": "questions.scale",
     "seeds_needed": "stats.planning.design",
+    "speed": "questions.tokens_to_target",
     "stack": "questions.stack",
     "verify": "audit.verify",
 }
@@ -61,7 +65,9 @@ __all__ = [
     "pilot_of",
     "plan",
     "read_runs",
+    "scale",
     "seeds_needed",
+    "speed",
     "stack",
     "verify",
 ]

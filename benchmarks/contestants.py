@@ -20,7 +20,8 @@ SHAPES = {
 """Name -> sequences per step and model; C is the published baseline's."""
 LR, CLIP = 4e-4, 1.0
 
-LossFunction = Callable[[Tensor, Tensor], Tensor]
+LossFunction = Callable[[nn.Module, Tensor, Tensor], Tensor]
+"""From a model, tokens and targets."""
 
 
 def plain_loss(logits_BTV: Tensor, y_BT: Tensor) -> Tensor:
@@ -33,14 +34,16 @@ def ours(config: ModelConfig) -> tuple[nn.Module, LossFunction]:
 
     model = build(config)
     initialise(model, 0)
-    return model, model
+    return model, lambda model, x, y: model(x, y)
 
 
 def textbook(config: ModelConfig) -> tuple[nn.Module, LossFunction]:
     from benchmarks.textbook import TextbookGPT
 
     model = TextbookGPT(config)
-    return model, lambda x, y: plain_loss(model(x), y)
+    if config.tie_weights:
+        model.head.weight = model.tokens.weight
+    return model, lambda model, x, y: plain_loss(model(x), y)
 
 
 def transformers(config: ModelConfig) -> tuple[nn.Module, LossFunction]:
@@ -57,12 +60,12 @@ def transformers(config: ModelConfig) -> tuple[nn.Module, LossFunction]:
             resid_pdrop=p,
             embd_pdrop=p,
             attn_pdrop=p,
-            tie_word_embeddings=False,
+            tie_word_embeddings=config.tie_weights,
             use_cache=False,
             attn_implementation="sdpa",
         )
     )
-    return model, lambda x, y: plain_loss(model(x).logits, y)
+    return model, lambda model, x, y: plain_loss(model(x).logits, y)
 
 
 def litgpt(config: ModelConfig) -> tuple[nn.Module, LossFunction]:
@@ -81,7 +84,7 @@ def litgpt(config: ModelConfig) -> tuple[nn.Module, LossFunction]:
             gelu_approximate="tanh",
         )
     )
-    return model, lambda x, y: plain_loss(model(x), y)
+    return model, lambda model, x, y: plain_loss(model(x), y)
 
 
 def nanogpt(config: ModelConfig, checkout: Path) -> tuple[nn.Module, LossFunction]:
@@ -92,8 +95,9 @@ def nanogpt(config: ModelConfig, checkout: Path) -> tuple[nn.Module, LossFunctio
     spec.loader.exec_module(module)
     names = ("block_size", "vocab_size", "n_layer", "n_head", "n_embd", "dropout")
     model = module.GPT(module.GPTConfig(**{name: getattr(config, name) for name in names}))
-    model.lm_head.weight = nn.Parameter(model.lm_head.weight.detach().clone())  # untied, as ours
-    return model, lambda x, y: model(x, y)[1]
+    if not config.tie_weights:
+        model.lm_head.weight = nn.Parameter(model.lm_head.weight.detach().clone())
+    return model, lambda model, x, y: model(x, y)[1]
 
 
 def optimizer(name: str, model: nn.Module) -> torch.optim.Optimizer:
@@ -103,24 +107,33 @@ def optimizer(name: str, model: nn.Module) -> torch.optim.Optimizer:
     return torch.optim.AdamW(model.parameters(), lr=LR, weight_decay=0.1, **options)
 
 
-def make_step(name: str, config: ModelConfig, options: dict) -> Callable[[Tensor, Tensor], float]:
-    """Return the function that trains on one batch and returns its loss."""
-    if name == "nanogpt":
-        model, loss_of = nanogpt(config, Path(options["nanogpt"]))
-    else:
-        build = {"ours": ours, "textbook": textbook, "transformers": transformers, "litgpt": litgpt}
-        model, loss_of = build[name](config)
-    device, autocast = options["device"], options["autocast"]
-    model.to(device).train()
-    adamw = optimizer(name, model)
+class Contestant:
+    """One engine's model and optimiser, ready to train."""
 
-    def step(x_BT: Tensor, y_BT: Tensor) -> float:
-        with torch.autocast(device, torch.bfloat16, enabled=autocast):
-            loss = loss_of(x_BT, y_BT)
+    def __init__(self, name: str, config: ModelConfig, options: dict) -> None:
+        if name == "nanogpt":
+            model, self.loss_of = nanogpt(config, Path(options["nanogpt"]))
+        else:
+            build = {"ours": ours, "textbook": textbook, "transformers": transformers,
+                     "litgpt": litgpt}  # fmt: skip
+            model, self.loss_of = build[name](config)
+        self.device, self.autocast = options["device"], options["autocast"]
+        self.model = model.to(self.device).train()
+        self.forward = torch.compile(model) if options.get("compile") else model
+        self.adamw = optimizer(name, model)
+
+    def gradients(self, x_BT: Tensor, y_BT: Tensor) -> Tensor:
+        """Back-propagate the loss of one batch; return it."""
+        kind = torch.device(self.device).type
+        with torch.autocast(kind, torch.bfloat16, enabled=self.autocast):
+            loss = self.loss_of(self.forward, x_BT, y_BT)
         loss.backward()
-        nn.utils.clip_grad_norm_(model.parameters(), CLIP)
-        adamw.step()
-        adamw.zero_grad(set_to_none=True)
-        return loss.item()
+        return loss
 
-    return step
+    def step(self, x_BT: Tensor, y_BT: Tensor) -> float:
+        """Train on one batch; return its loss."""
+        loss = self.gradients(x_BT, y_BT)
+        nn.utils.clip_grad_norm_(self.model.parameters(), CLIP)
+        self.adamw.step()
+        self.adamw.zero_grad(set_to_none=True)
+        return loss.item()

@@ -130,7 +130,7 @@ def serve(pipe: Connection, name: str, shape: str, dropout: float, n: int, optio
     """Child process: build one side, then train `n` steps whenever asked."""
     import torch
 
-    from benchmarks.contestants import SHAPES, make_step
+    from benchmarks.contestants import SHAPES, Contestant
     from harness.engine.memory import keep_memory
     from harness.model import build, flops_per_token
 
@@ -142,7 +142,7 @@ def serve(pipe: Connection, name: str, shape: str, dropout: float, n: int, optio
     config = replace(config, dropout=dropout)
     with torch.device("meta"):
         flops = flops_per_token(build(config), config)
-    step = make_step(name, config, options)
+    step = Contestant(name, config, options).step
     ids = torch.randint(config.vocab_size, (batch_size, config.block_size + 1))
     x_BT, y_BT = (t.contiguous().to(options["device"]) for t in (ids[:, :-1], ids[:, 1:]))
     alone = options["device"] == "cpu" and options["threads"] == 1

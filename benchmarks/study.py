@@ -114,19 +114,19 @@ def textbook_cell(steps: int) -> None:
     """Train and test the textbook GPT on random tokens."""
     import torch
 
-    from benchmarks.contestants import SHAPES, make_step, textbook
+    from benchmarks.contestants import SHAPES, Contestant, textbook
 
     batch_size, config = SHAPES["A"]
     ids = torch.randint(config.vocab_size, (batch_size, config.block_size + 1))
     x_BT, y_BT = ids[:, :-1].contiguous(), ids[:, 1:].contiguous()
-    step = make_step("textbook", config, {"device": "cpu", "autocast": False})
+    step = Contestant("textbook", config, {"device": "cpu", "autocast": False}).step
     for _ in range(steps):
         step(x_BT, y_BT)
     model, loss_of = textbook(config)
     model.eval()
     with torch.no_grad():
         for _ in range(TEST_SEQUENCES // batch_size):
-            loss_of(x_BT, y_BT)
+            loss_of(model, x_BT, y_BT)
 
 
 if __name__ == "__main__":

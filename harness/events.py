@@ -5,15 +5,20 @@ event              called with                 when
 =================  ==========================  ==================================================
 model_built        (model)                     after initialisation, before the optimiser exists
 loss               (loss, logits_BTV, y_BT,    returns the loss to differentiate; y_BT are the
-                   model)                      next tokens, ``loss`` their cross-entropy; one that
-                                               names ``ctx`` gets the pass's `Context`, too
+                   model)                      next tokens, ``loss`` their cross-entropy
 gradients_ready    (model, step)               gradients accumulated and unscaled, before the clip
 step_done          (model, step)               after the optimiser's step
-before_eval        (model)                     before each validation and the test
-after_eval         (model)                     after it
+before_eval        (model)                     puts in the weights that are evaluated: by validation
+                                               and test, in samples, saved weights and final hash
+after_eval         (model)                     after it; the harness puts the weights that train
+                                               back itself, bit for bit
 metrics            (model)                     whenever a line is logged; returns {name: figure},
                                                logged as ``INTERVENTION/name``
 =================  ==========================  ==================================================
+
+A function that names ``ctx`` (the `Context` of the last pass), ``optimizer``, ``progress`` (the
+fraction of all steps that were taken) or ``training`` (the whole `harness.loop.Training`) among its
+arguments gets it, too.
 
 A card with an ``event`` names a function, whose other arguments are the card's::
 
@@ -26,7 +31,10 @@ more than one (and ``state_dict``/``load_state_dict`` if they hold state that a 
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass
+from functools import partial
 from inspect import signature
 from numbers import Real
 from typing import Any
@@ -39,13 +47,27 @@ from torch import Tensor, nn
 from harness.config import CardConfig, ConfigError, Event
 from harness.engine.randomness import seed_global
 
+ASKED_FOR = ("ctx", "optimizer", "progress", "training")
+"""What a function gets if it names it among its arguments."""
+
+
+@dataclass(frozen=True, slots=True)
+class _Hook:
+    name: str
+    """The intervention's."""
+    function: Callable[..., Any]
+    asks: tuple[str, ...]
+    """Of `ASKED_FOR`."""
+
 
 class Events:
     """The functions of a cell's interventions, by event, in the order of the arm's name."""
 
     def __init__(self, cards: Mapping[str, CardConfig]) -> None:
         self.objects: dict[str, Any] = {}
-        self._by_event: dict[Event, list[tuple[str, Callable[..., Any]]]] = {e: [] for e in Event}
+        self.training: Any = None
+        """Set once it exists; `harness.loop.Training` does that."""
+        self._by_event: dict[Event, list[_Hook]] = {event: [] for event in Event}
         for name in sorted(cards):
             if cards[name].fn is not None:
                 self._add(name, cards[name])
@@ -53,7 +75,7 @@ class Events:
     def _add(self, name: str, card: CardConfig) -> None:
         hook = _made(name, card)
         if card.event is not None:
-            self._by_event[card.event].append((name, hook))
+            self._hook(card.event, name, hook)
             return
         self.objects[name] = hook
         methods = {event: getattr(hook, event.name, None) for event in Event}
@@ -62,13 +84,30 @@ class Events:
             raise TypeError(f"intervention {name!r} hooks no event; name one of: {allowed}")
         for event, method in methods.items():
             if method is not None:
-                self._by_event[event].append((name, method))
+                self._hook(event, name, method)
+
+    def _hook(self, event: Event, name: str, function: Callable[..., Any]) -> None:
+        asks = _asks(function)
+        if asks and event is Event.model_built:
+            raise ConfigError(
+                f"interventions.{name}.fn asks for {asks[0]}, which does not exist yet when the "
+                "model is built: hook a later event"
+            )
+        self._by_event[event].append(_Hook(name, function, asks))
+
+    def _call(self, hook: _Hook, *args: Any) -> Any:
+        return hook.function(*args, **{name: self._asked(hook, name) for name in hook.asks})
+
+    def _asked(self, hook: _Hook, name: str) -> Any:
+        if name == "ctx":
+            return _kept_ctx(hook.name, self.training.model)
+        return self.training if name == "training" else getattr(self.training, name)
 
     def model_built(self, model: nn.Module, init_seed: int) -> None:
         """Let interventions change the fresh model; each draws from a stream of its own."""
-        for name, hook in self._by_event[Event.model_built]:
-            seed_global(init_seed, "model_built", name)
-            hook(model)
+        for hook in self._by_event[Event.model_built]:
+            seed_global(init_seed, "model_built", hook.name)
+            hook.function(model)
 
     @property
     def reads_logits(self) -> bool:
@@ -77,53 +116,70 @@ class Events:
 
     @property
     def reads_ctx(self) -> bool:
-        """Whether an intervention's loss wants what the forward pass knew."""
-        return any(map(_asks_ctx, self._by_event[Event.loss]))
+        """Whether an intervention wants what the forward pass knew."""
+        return any("ctx" in hook.asks for hooks in self._by_event.values() for hook in hooks)
 
     def loss(self, loss: Tensor, logits_BTV: Tensor, y_BT: Tensor, model: nn.Module) -> Tensor:
         """Return the loss to differentiate."""
-        for name, hook in self._by_event[Event.loss]:
-            known = {"ctx": _kept_ctx(name, model)} if _asks_ctx((name, hook)) else {}
-            loss = hook(loss, logits_BTV, y_BT, model, **known)
+        for hook in self._by_event[Event.loss]:
+            loss = self._call(hook, loss, logits_BTV, y_BT, model)
             if not isinstance(loss, Tensor) or loss.numel() != 1:
                 what = f"shape {[*loss.shape]}" if isinstance(loss, Tensor) else f"{loss!r:.40}"
                 raise ConfigError(
-                    f"interventions.{name}.fn returned {what}: a function of the event loss "
+                    f"interventions.{hook.name}.fn returned {what}: a function of the event loss "
                     "returns the loss to differentiate, a tensor of one number"
                 )
         return loss
 
     def gradients_ready(self, model: nn.Module, step: int) -> None:
         """Let interventions see or change the gradients."""
-        for _, hook in self._by_event[Event.gradients_ready]:
-            hook(model, step)
+        for hook in self._by_event[Event.gradients_ready]:
+            self._call(hook, model, step)
 
     def step_done(self, model: nn.Module, step: int) -> None:
         """Tell interventions that the weights moved."""
-        for _, hook in self._by_event[Event.step_done]:
-            hook(model, step)
+        for hook in self._by_event[Event.step_done]:
+            self._call(hook, model, step)
 
-    def before_eval(self, model: nn.Module) -> None:
-        """Let interventions prepare the weights that are evaluated."""
-        for _, hook in self._by_event[Event.before_eval]:
-            hook(model)
+    @contextmanager
+    def evaluated_weights(self, model: nn.Module) -> Iterator[None]:
+        """Hold the weights that are evaluated; afterwards those that train are back, bit for bit.
 
-    def after_eval(self, model: nn.Module) -> None:
-        """Let interventions undo `before_eval`."""
-        for _, hook in self._by_event[Event.after_eval]:
-            hook(model)
+        Whatever the weights train in, they are evaluated in float32.
+        """
+        before, after = self._by_event[Event.before_eval], self._by_event[Event.after_eval]
+        held = [*model.parameters(), *model.buffers()]
+        if not (before or after or any(_is_short(tensor) for tensor in held)):
+            yield
+            return
+        trained = [tensor.data for tensor in held]
+        for tensor in held:
+            tensor.data = tensor.data.clone()
+        try:
+            for hook in before:
+                self._call(hook, model)
+            for tensor in filter(_is_short, held):
+                tensor.data = tensor.data.float()
+            yield
+        finally:
+            for hook in after:
+                self._call(hook, model)
+            for tensor, data in zip(held, trained, strict=True):
+                tensor.data = data
 
     def metrics(self, model: nn.Module) -> dict[str, Tensor]:
         """Return the figures that interventions report; NaN is one."""
         found: dict[str, Tensor] = {}
-        for name, hook in self._by_event[Event.metrics]:
-            figures = hook(model)
+        for hook in self._by_event[Event.metrics]:
+            figures = self._call(hook, model)
             if not isinstance(figures, Mapping) or not all(map(_is_figure, figures.items())):
                 raise ConfigError(
-                    f"interventions.{name}.fn returned {figures!r:.60}: a function of the event "
-                    "metrics returns {name: figure}, names being text and figures numbers"
+                    f"interventions.{hook.name}.fn returned {figures!r:.60}: a function of the "
+                    "event metrics returns {name: figure}, names being text and figures numbers"
                 )
-            found |= {f"{name}/{key}": torch.as_tensor(value) for key, value in figures.items()}
+            found |= {
+                f"{hook.name}/{key}": torch.as_tensor(value) for key, value in figures.items()
+            }
         return found
 
     def state_dict(self) -> dict[str, Any]:
@@ -131,14 +187,31 @@ class Events:
         held = {name: item for name, item in self.objects.items() if hasattr(item, "state_dict")}
         return {name: item.state_dict() for name, item in held.items()}
 
-    def load_state_dict(self, state: Mapping[str, Any]) -> None:
-        """Restore what `state_dict` returned."""
+    def load_state_dict(self, state: Mapping[str, Any], device: torch.device) -> None:
+        """Restore what `state_dict` returned, tensors of numbers on the device that trains."""
         for name, value in state.items():
-            self.objects[name].load_state_dict(value)
+            self.objects[name].load_state_dict(_moved(value, device))
 
 
-def _asks_ctx(item: tuple[str, Callable[..., Any]]) -> bool:
-    return "ctx" in signature(item[1]).parameters
+def _asks(function: Callable[..., Any]) -> tuple[str, ...]:
+    """Return what a function asks for by name, and its card does not set."""
+    is_set = function.keywords if isinstance(function, partial) else {}
+    parameters = signature(function).parameters
+    return tuple(name for name in ASKED_FOR if name in parameters and name not in is_set)
+
+
+def _moved(value: Any, device: torch.device) -> Any:
+    """Move the floating-point tensors of nested lists and dictionaries."""
+    if isinstance(value, Tensor):
+        return value.to(device) if value.is_floating_point() else value
+    if isinstance(value, dict):
+        return {key: _moved(item, device) for key, item in value.items()}
+    return [_moved(item, device) for item in value] if isinstance(value, list) else value
+
+
+def _is_short(tensor: Tensor) -> bool:
+    """Tell whether a tensor holds floating-point numbers of fewer than 32 bits."""
+    return tensor.is_floating_point() and tensor.element_size() < 4
 
 
 def _kept_ctx(name: str, model: nn.Module) -> Any:

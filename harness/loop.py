@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import Any, Protocol
 
@@ -19,7 +20,7 @@ from harness.engine.randomness import seed_global
 from harness.evaluation import sequence_losses
 from harness.events import Events
 from harness.model import GPT, cross_entropy, set_progress
-from harness.optim import clip_gradients, load_state, set_rates
+from harness.optim import Schedules, clip_gradients, load_state, set_rates
 
 
 class Diverged(Exception):  # noqa: N818 - a result, not an error
@@ -34,6 +35,8 @@ class Training:
     model: GPT
     optimizer: Optimizer
     schedule: Callable[[int, int], float]
+    """Factor on ``optim.lr`` as a function of (step, n_steps)."""
+    schedules: Schedules
     precision: Precision
     events: Events
     batches: Batches
@@ -50,6 +53,20 @@ class Training:
     """What interventions added to the last step's loss, a mean over this process's share."""
     unread: list[Tensor] = field(default_factory=list)
     """Whether each of the last steps was taken, still on the device."""
+
+    def __post_init__(self) -> None:
+        """Let events know it."""
+        self.events.training = self
+
+    @property
+    def progress(self) -> float:
+        """Fraction of all steps that were taken."""
+        return self.step / self.config.n_steps
+
+    @property
+    def stepped(self) -> Tensor:
+        """Whether the last step was taken, still on the device."""
+        return self.unread[-1]
 
     def count_skipped(self) -> None:
         """Count the steps not taken; this waits for the device, hence not after every step."""
@@ -76,7 +93,7 @@ class Training:
         load_state(self.optimizer, state["optimizer"])
         if state["scaler"]:
             self.precision.scaler.load_state_dict(state["scaler"])
-        self.events.load_state_dict(state["events"])
+        self.events.load_state_dict(state["events"], self.device)
         self.step, self.skipped_steps, self.skipped_in_a_row = state["counts"]
 
 
@@ -139,6 +156,7 @@ def train_step(t: Training, step: int) -> StepDone:
     config = t.config
     lr = config.optim.lr * t.schedule(step, config.n_steps)
     set_rates(t.optimizer, lr)
+    t.schedules.set(t.optimizer, step, config.n_steps)
 
     loss = accumulate_gradients(t, step)
     t.precision.unscale(t.optimizer)
@@ -182,20 +200,26 @@ def accumulate_gradients(t: Training, step: int) -> Tensor:
     return total
 
 
+@contextmanager
+def evaluated_weights(t: Training) -> Iterator[GPT]:
+    """Yield the model with the weights that are tested, sampled from, saved and hashed."""
+    set_progress(t.model, t.progress)
+    with t.events.evaluated_weights(t.model):
+        yield t.model
+
+
 def evaluate(t: Training, tokens: np.ndarray, n_sequences: int) -> np.ndarray:
     """Return the loss of each of the first sequences of `tokens`, shared out over the processes."""
-    set_progress(t.model, t.step / t.config.n_steps)
     share, block_size = t.world.share(n_sequences), t.config.model.block_size
     losses = np.zeros(n_sequences, dtype=np.float32)
-    t.events.before_eval(t.model)
-    losses[share] = sequence_losses(
-        t.model,
-        tokens[share.start * block_size :],
-        block_size,
-        share.stop - share.start,
-        t.micro_batch,
-    )
-    t.events.after_eval(t.model)
+    with evaluated_weights(t) as model:
+        losses[share] = sequence_losses(
+            model,
+            tokens[share.start * block_size :],
+            block_size,
+            share.stop - share.start,
+            t.micro_batch,
+        )
     return t.world.join(losses)
 
 

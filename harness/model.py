@@ -28,20 +28,17 @@ from harness.modules import MLP, CausalSelfAttention, Context, Linear
 __all__ = [
     "GPT", "MLP", "Block", "CausalSelfAttention", "Context", "Dropout", "Head", "LayerNorm",
     "LearnedPositions", "Linear", "ModelConfig", "TokenEmbedding", "build", "build_part",
-    "build_slot", "call", "count_parameters", "cross_entropy", "flops_per_token",
+    "call", "count_parameters", "cross_entropy", "flops_per_token",
     "set_progress", "slot_factory",
 ]  # fmt: skip
 
 
 def slot_factory(slot: Slot) -> Callable[..., Any]:
     """Return the slot's ``_target_`` with the slot's own keyword arguments bound."""
-    factory: Callable[..., Any] = instantiate({**slot, "_partial_": True})
+    factory: Callable[..., Any] = instantiate(  # lists as such: what holds one can be saved
+        {**slot, "_partial_": True, "_convert_": "all"}
+    )
     return factory
-
-
-def build_slot(slot: Slot, *args: Any) -> Any:
-    """Call the slot's factory with `args`."""
-    return slot_factory(slot)(*args)
 
 
 def build_part(slot: Slot, config: ModelConfig, layer: int | None = None) -> Any:

@@ -9,11 +9,8 @@ and memory over precision, compilation and micro-batch. Ends with hardware setti
 
 from __future__ import annotations
 
-import multiprocessing
 import sys
 from collections.abc import Callable, Iterator
-from concurrent.futures import ProcessPoolExecutor
-from concurrent.futures.process import BrokenProcessPool
 from dataclasses import dataclass, replace
 from functools import cache
 from itertools import product
@@ -24,6 +21,7 @@ from omegaconf import OmegaConf
 from harness.cell.console import EXIT_REFUSED, duration
 from harness.config import Config, ConfigError, PrecisionConfig
 from harness.records.files import CONF_DIR
+from harness.study.side_by_side import measure
 
 if TYPE_CHECKING:
     from harness.cell.step_timing import Trial
@@ -177,17 +175,8 @@ def _flops(config: Config, model: object) -> float:
 
 def measure_apart(config: Config) -> Trial | None:
     """Measure in a new process: a killed one means that memory ran out."""
-    with ProcessPoolExecutor(1, multiprocessing.get_context("spawn")) as pool:
-        try:
-            return pool.submit(_measure, config).result()
-        except BrokenProcessPool:  # killed by the system
-            return None
-
-
-def _measure(config: Config) -> Trial | None:
-    from harness.cell.step_timing import run
-
-    return run(config)
+    trials = measure(config)
+    return trials[0] if trials else None
 
 
 def main(arguments: list[str] | None = None) -> int:

@@ -61,20 +61,19 @@ def tiny(data_dir: Path, tmp_path: Path) -> list[str]:
 @pytest.fixture
 def make_training(data_dir: Path, tmp_path: Path) -> Callable:
     """Return a function from overrides to a `Training` at step 0."""
-    import torch
-
     from harness.cell.build import Setup, new_record, start_training
     from harness.cell.freeze import freeze
     from harness.cell.lock import NO_LOCK
     from harness.config.compose import load
     from harness.data.corpus import open_corpus
+    from harness.engine.devices import choose_device
     from harness.engine.distributed import World
 
     def make(overrides: list[str]):
         config = load([*TINY, f"data_dir={data_dir}", f"runs_dir={tmp_path / 'runs'}", *overrides])
         folder = freeze(config)
         corpus = open_corpus(config.data, data_dir)
-        device = torch.device("cpu")
+        device = choose_device(config.hardware.device)
         record = new_record(folder, config, corpus, device)
         return start_training(Setup(folder, config, corpus, record, device, World(), NO_LOCK))
 

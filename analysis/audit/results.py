@@ -13,10 +13,11 @@ from shlex import quote
 from typing import Any
 
 from analysis.check import Check, Level
-from analysis.comparison.compare import compare
+from analysis.comparison.compare import as_runs
 from analysis.comparison.result import Comparison
 from analysis.comparison.rules import Origin, Rules
 from analysis.comparison.verdict import Kind
+from analysis.questions.tokens_to_target import compare_with_speed
 from analysis.runs.frame import named
 
 RESULTS, CSV = "results.json", "results.csv"
@@ -44,7 +45,7 @@ def results_checks(folder: Path) -> Iterable[Check]:
         return
     try:
         stored = json.loads((folder / RESULTS).read_text(encoding="utf-8"))
-        result = compare(folder, _rules(stored))
+        result = compare_with_speed(as_runs(folder), _rules(stored))
         yield from _json_checks(stored, json.loads(result.to_json()))
         yield from _text_checks(folder, result)
     except (KeyError, TypeError, json.JSONDecodeError) as error:

@@ -14,6 +14,8 @@ COMMANDS = (
     "design",
     "sequential",
     "batch-size",
+    "speed",
+    "scale",
     "verify",
     "plot",
     "report",

@@ -17,7 +17,8 @@ OPTIONS: dict[str, dict[str, Any]] = {
     "runs": {
         "nargs": "+",
         "metavar": "RUNS",
-        "help": "a study's folder, record files, a .csv, .tsv or .parquet, wandb:ENTITY/PROJECT",
+        "help": "a study's folder, record files, a .csv, .tsv or .parquet, "
+        "modded-nanogpt's logs, wandb:ENTITY/PROJECT",
     },
     "--column": {
         "action": "append",

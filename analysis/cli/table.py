@@ -40,11 +40,11 @@ def run(options: argparse.Namespace) -> int:
     """Print the table and write it beside the runs."""
     from dataclasses import replace
 
-    from analysis.comparison.compare import compare
+    from analysis.questions.tokens_to_target import compare_with_speed
 
     references = tuple(_reference(text) for text in options.reference)
     runs = shared.read(options)
-    result = compare(runs, replace(shared.rules(options), references=references))
+    result = compare_with_speed(runs, replace(shared.rules(options), references=references))
     print(result.to_markdown(), end="")
     if not options.no_write:
         _write(result, options.out or runs.home or Path(), runs.stem)

@@ -9,6 +9,7 @@ from typing import Any, Self
 import pandas as pd
 
 from analysis.check import Check, Level
+from analysis.comparison.ranking import ranking
 from analysis.comparison.table import percent, readable
 from analysis.comparison.verdict import Judgement, Kind
 from analysis.stats.linear import FEWEST_DF
@@ -16,7 +17,18 @@ from analysis.table import Table
 from analysis.text import digits, plain, prose
 from harness.records.files import now
 
-SHORT = ("arm", "n", "mean", "delta", "{ci}", "p adj", "break-even sd", "published", "verdict")
+SHORT = (
+    "arm",
+    "n",
+    "mean",
+    "delta",
+    "{ci}",
+    "p adj",
+    "break-even sd",
+    "tokens",
+    "published",
+    "verdict",
+)
 """Columns that a terminal has room for; break-even sds only where single runs are judged."""
 RUN_COLUMNS = (
     *("run_id", "study", "arm", "status", "init_seed", "data_seed", "loop_seed", "loss"),
@@ -177,6 +189,8 @@ def _notes(result: Comparison) -> list[str]:
         rho = "" if result.rho is None else f", correlation of same-seed runs {result.rho:.2f}"
         sd = f"{result.sd:.{digits(result.sd) + 1}f}"
         notes.append(f"- **Noise:** sd of one run {sd}{rho}.{_band(result)}")
+    if (ranks := ranking(result)) is not None:
+        notes.append(f"- **Best:** {ranks.sentence()}.")
     if result.rope is not None:
         notes.append(f"- **Practical size:** {result.rope:.3g} ({result.rope_source}).")
     return [*notes, f"- **Runs:** {result.ledger.sentence()}."]

@@ -35,6 +35,9 @@ COLUMNS = [
     "breakeven_sd",
     "power_at_rope",
     "seeds_needed",
+    "token_ratio",
+    "token_ratio_low",
+    "token_ratio_high",
     "published_delta",
     "tokens",
     "hours",
@@ -166,6 +169,7 @@ def columns(judgement: Judgement) -> list[Column]:
         Column("published", help="difference in the source that proposed it"),
         Column("break-even sd", help="noise of a run below which the interval would leave out 0"),
         Column("power", help="to find a difference of the practical size with these runs"),
+        Column("tokens", help="share of the baseline's tokens with which its last loss is reached"),
         Column("seeds needed", help="per arm, to find a difference of the practical size"),
         Column("verdict", numeric=False),
     ]
@@ -176,9 +180,12 @@ def readable(judgement: Judgement, frame: pd.DataFrame, note: str) -> Table:
     sd = judgement.estimate.fit.sd_total if judgement.estimate.fit else None
     rows = [_items(row, judgement, digits(sd)) for row in frame.to_dict("records")]
     table = Table("verdicts", "Every arm against the baseline", columns(judgement), rows, (note,))
-    if frame["published_delta"].notna().any():
-        return table
-    return table.select([c.label for c in table.columns if c.label != "published"])
+    empty = {
+        label
+        for label, name in (("published", "published_delta"), ("tokens", "token_ratio"))
+        if frame[name].isna().all()
+    }
+    return table.select([c.label for c in table.columns if c.label not in empty])
 
 
 def _items(row: dict[Any, Any], judgement: Judgement, decimals: int) -> list[Item]:
@@ -195,6 +202,7 @@ def _items(row: dict[Any, Any], judgement: Judgement, decimals: int) -> list[Ite
         figure(row["published_delta"], 3, sign=True),
         figure(row["breakeven_sd"], decimals),
         figure(row["power_at_rope"], 2),
+        figure(row["token_ratio"], 2),
         count(row["seeds_needed"]),
         words("(baseline)" if base else verdict, verdict.kind.name.lower()),
     ]

@@ -15,6 +15,7 @@ from analysis.errors import AnalysisError
 from analysis.questions.noise import NoiseReport, noise
 from analysis.questions.plan import Plan, pilot_of, plan
 from analysis.questions.stack import Stacking, stack
+from analysis.questions.tokens_to_target import Speed, speed, with_speed
 from analysis.report.cells import Cell, current, read_cells
 from analysis.report.chart_effects import arm_order
 from analysis.report.curves import Curves, read_curves
@@ -42,6 +43,7 @@ class Evidence:
     ledger: Ledger
     cells: list[Cell]
     curves: Curves
+    speed: Speed | None
     reasons: dict[str, str]
     """Section -> why it is empty."""
 
@@ -77,9 +79,10 @@ def gather(runs: Runs, rules: Rules) -> Evidence:
             return None
 
     comparison = attempt("verdicts", lambda: compare(runs, rules))
-    report = plan_ = stacking = None
+    report = plan_ = stacking = found = None
     if comparison is not None:
-        result = comparison
+        found = attempt("speed", lambda: speed(runs, rules))
+        result = comparison = with_speed(comparison, found)
         report = attempt("noise", lambda: noise(runs, baseline=rules.baseline, metric=rules.metric))
         stacking = attempt("stacks", lambda: stack(result))
         plan_ = attempt("plan", lambda: _plan(runs, rules, result))
@@ -95,6 +98,7 @@ def gather(runs: Runs, rules: Rules) -> Evidence:
         ledger=take_stock(replace(runs, frame=with_names(runs.frame))),
         cells=cells,
         curves=read_curves(current(cells)),
+        speed=found,
         reasons=reasons,
     )
 

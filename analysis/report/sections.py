@@ -4,19 +4,20 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field, replace
 
+from analysis.comparison.ranking import ranking
 from analysis.comparison.result import Comparison
 from analysis.questions.noise import band_text, pairing_text
 from analysis.report.cells import Cell, ledger_table
+from analysis.report.chart_compute import speed_chart
 from analysis.report.chart_effects import effects_chart, noise_band_chart
 from analysis.report.chart_study import components_chart, power_chart
 from analysis.report.charts import Chart
 from analysis.report.cost import cost_chart, cost_table
-from analysis.report.curves import curves_chart
+from analysis.report.curves import curves_chart, figure_charts, left_out
 from analysis.report.evidence import Evidence
-from analysis.report.figures import figure_charts, left_out
 from analysis.table import Table
 
-CHARTED = ("noise_band", "effects", "curves", "noise", "plan", "cost")
+CHARTED = ("noise_band", "effects", "curves", "speed", "noise", "plan", "cost")
 """Sections with a chart, where the runs allow it."""
 
 
@@ -53,6 +54,7 @@ def sections(evidence: Evidence) -> list[Section]:
             "Samples along training",
             "How text becomes coherent: two arms side by side, at any two steps of training.",
         ),
+        *_speed(evidence),
         _noise(evidence),
         _stacks(evidence),
         _plan(evidence),
@@ -110,7 +112,9 @@ def _verdicts(evidence: Evidence) -> Section:
         return Section("verdicts", "Verdicts", missing=f"No comparison yet: {why}.")
     reasons = [f"The method, named under the table, was chosen because {result.why}"]
     text = " ".join(_sentence(reason) for reason in [*reasons, *result.warnings])
-    return Section("verdicts", "Verdicts", text, tables=[_verdict_table(result, evidence.cells)])
+    ranks = ranking(result)
+    tables = [_verdict_table(result, evidence.cells), *([ranks.to_table()] if ranks else [])]
+    return Section("verdicts", "Verdicts", text, tables=tables)
 
 
 def _verdict_table(result: Comparison, cells: list[Cell]) -> Table:
@@ -168,6 +172,14 @@ def _figures(evidence: Evidence) -> Section:
     text = "As the curves above: a line is a mean over seeds, its band their range."
     said = " ".join(part for part in (text, left_out(curves)) if part)
     return Section("figures", title, said, small=figure_charts(curves, evidence.arms))
+
+
+def _speed(evidence: Evidence) -> list[Section]:
+    found = evidence.speed
+    if found is None:
+        return []
+    table, title = found.to_table(), "Tokens to the baseline's loss"
+    return [Section("speed", title, " ".join(found.notes()), speed_chart(found), [table])]
 
 
 def _noise(evidence: Evidence) -> Section:

@@ -13,6 +13,7 @@ A run is a row. Columns (only `arm` and a loss are needed):
 ``status``         complete, diverged, failed, running, preempted or superseded
 ``tokens``         training tokens
 ``hours``          of training
+``flops``          of training
 ``usd``            dollars
 ``test_set``       hash of the test set: compared runs must agree
 ``init_shared``    share of seed-dependent tensors equal to the baseline's of that seed, 0 to 1
@@ -37,8 +38,8 @@ INTERVENTIONS = "interventions"
 """Column of lists of names; in a column `arm`, a comma is part of the name."""
 COLUMNS = (
     *("run_id", "study", "arm", INTERVENTIONS, "seed", *SEEDS, "status"),
-    *("test_loss", "val_loss", "train_loss", "tokens", "hours", "usd", "n_params", "n_steps"),
-    *("step", "test_set", "init_shared", "batch_size", "published_delta"),
+    *("test_loss", "val_loss", "train_loss", "tokens", "hours", "flops", "usd", "n_params"),
+    *("n_steps", "step", "test_set", "init_shared", "batch_size", "published_delta"),
 )
 """What the analysis reads; ``seed`` stands for all three seeds."""
 SUPERSEDED = "superseded"

@@ -36,7 +36,7 @@ STATES = {
 }
 """Others' words for a status -> ours."""
 
-NUMBERS = {"tokens", "hours", "usd", "batch_size", "published_delta"}
+NUMBERS = {"tokens", "step", "hours", "flops", "usd", "batch_size", "published_delta"}
 
 TEXT = {"arm", INTERVENTIONS, "run_id", "status", "study", *SEEDS}
 

@@ -110,6 +110,7 @@ def _row(record: RunRecord, folder: Path) -> dict[str, Any]:
         "n_steps": record.n_steps,
         "tokens": record.tokens or None,
         "hours": hours,
+        "flops": record.cost.flops,
         "usd": record.cost.usd,
         "n_params": record.n_params or None,
         "test_set": record.provenance.test_set_sha256,

@@ -12,6 +12,7 @@ import pandas as pd
 
 from analysis.errors import AnalysisError
 from analysis.runs.frame import Runs, join
+from analysis.runs.logs import LOGS, read_logs
 from analysis.runs.normalise import normalised
 from harness.records import RECORD_FILE, REPORT_JOB
 
@@ -25,8 +26,8 @@ def read_runs(sources: Sequence[str], columns: Mapping[str, str] | None = None) 
     Parameters
     ----------
     sources
-        Folders or files of records, ``.csv``, ``.tsv`` or ``.parquet`` tables, or
-        ``wandb:ENTITY/PROJECT``.
+        Folders or files of records, ``.csv``, ``.tsv`` or ``.parquet`` tables, logs of
+        modded-nanogpt (`analysis.runs.logs`), or ``wandb:ENTITY/PROJECT``.
     columns
         Our column -> the table's name for it, e.g. ``{"test_loss": "eval/loss"}``; what is not
         named is guessed (`analysis.runs.frame.GUESSES`).
@@ -44,7 +45,8 @@ def read_runs(sources: Sequence[str], columns: Mapping[str, str] | None = None) 
     if not sources:
         raise AnalysisError("no runs given: name a study's folder, e.g. runs/demo, or a CSV")
     tables = [s for s in sources if s.startswith(WANDB) or Path(s).suffix.lower() in TABLES]
-    folders = [Path(s) for s in sources if s not in tables]
+    logs = [Path(s) for s in sources if Path(s).suffix.lower() in LOGS and s not in tables]
+    folders = [Path(s) for s in sources if s not in tables and Path(s) not in logs]
     missing = [s for s in sources if not s.startswith(WANDB) and not Path(s).exists()]
     if missing:
         raise AnalysisError(
@@ -54,9 +56,10 @@ def read_runs(sources: Sequence[str], columns: Mapping[str, str] | None = None) 
     for folder in folders:
         if folder.is_file() and folder.name != RECORD_FILE:
             raise AnalysisError(
-                f"{folder} is neither a {RECORD_FILE} nor one of {', '.join(TABLES)}"
+                f"{folder} is neither a {RECORD_FILE} nor one of {', '.join((*TABLES, *LOGS))}"
             )
     parts = [read_table(table, columns) for table in tables]
+    parts += [replace(read_logs(logs), home=logs[0].parent, stem="logs_results")] if logs else []
     if folders:
         from analysis.runs.records import read_records
 

@@ -8,21 +8,23 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 
 import torch
+from torch import nn
 
 from harness.cell import provenance
 from harness.cell.freeze import version
 from harness.cell.lock import Lock, NoLock
 from harness.cell.sources import source_hashes
-from harness.config import Config, recipe, stack_of
+from harness.config import Config, ConfigError, Slot, recipe, stack_of
 from harness.data.corpus import Corpus
 from harness.engine.batches import Batches
+from harness.engine.compiler import compiled
 from harness.engine.distributed import World
 from harness.engine.precision import Precision
 from harness.engine.randomness import initialise, parameter_hashes
 from harness.events import Events
 from harness.loop import Training, largest_micro_batch
-from harness.model import build, build_slot, count_parameters, slot_factory
-from harness.optim import settle_rates
+from harness.model import build, count_parameters, slot_factory
+from harness.optim import Schedules, build_optimizer
 from harness.records import CONFIG_FILE, RunRecord, Seeds
 from harness.records.files import canonical_hash, now
 
@@ -53,28 +55,39 @@ def build_training(
     config: Config, batches: Batches, device: torch.device, world: World
 ) -> Training:
     """Build the model with its initial weights, its optimiser and all else that the loop needs."""
-    model = build(config.model)
+    model, hardware = build(config.model), config.hardware
     initialise(model, config.seeds.init)
     events = Events(config.interventions)
     events.model_built(model, config.seeds.init)
     model.keeps_ctx = events.reads_ctx
     model.to(device)
-    optimizer = build_slot(config.optim.optimizer, model, config.optim)
-    settle_rates(optimizer, config.optim.lr)
+    convert(model, config.precision.convert)
+    optimizer = build_optimizer(config.optim.optimizer, model, config.optim)
     share = config.train.batch_size // world.size
     return Training(
         config=config,
         model=model,
-        forward=torch.compile(model) if config.hardware.compile else model,  # type: ignore[arg-type]
+        forward=compiled(model, hardware.compile_mode) if hardware.compile else model,
         optimizer=optimizer,
         schedule=slot_factory(config.schedule),
+        schedules=Schedules(config.optim.schedules, optimizer),
         precision=Precision(config.precision, device),
         events=events,
         batches=batches,
         device=device,
         world=world,
-        micro_batch=largest_micro_batch(share, config.hardware.micro_batch),
+        micro_batch=largest_micro_batch(share, hardware.micro_batch),
     )
+
+
+def convert(model: nn.Module, slot: Slot) -> None:
+    """Change the model's number formats as ``precision.convert`` says."""
+    if not slot:
+        return
+    try:
+        slot_factory(slot)(model)
+    except NotImplementedError as error:
+        raise ConfigError(f"precision.convert={slot['_target_']}: {error}") from error
 
 
 def start_training(setup: Setup) -> Training:

@@ -23,7 +23,7 @@ from harness.data.tokens import get_tokenizer
 from harness.engine import checkpoint
 from harness.engine.randomness import generator
 from harness.evaluation import complete
-from harness.loop import Training, evaluate
+from harness.loop import Training, evaluate, evaluated_weights
 from harness.model import flops_per_token
 from harness.records import METRICS_FILE, SAMPLES_FILE, RunRecord, write_record
 from harness.records.files import append_json_lines, read_json_lines, write_atomic
@@ -111,9 +111,9 @@ class Recorder:
         if self.is_main and step in self.sample_steps:
             self._sample()
         if self.is_main and step in self.weights_steps:
-            with self.clock.paused():
+            with self.clock.paused(), evaluated_weights(self.training) as model:
                 self.lock.check()
-                checkpoint.save_weights(self.folder, step, self.training.model)
+                checkpoint.save_weights(self.folder, step, model)
         if self.lock.lost:
             self.lock.check()
         self._save_or_stop()
@@ -240,12 +240,12 @@ class Recorder:
 
     def _sample(self) -> None:
         t, config = self.training, self.training.config
-        with self.clock.paused():
+        with self.clock.paused(), evaluated_weights(t) as model:
             rows = []
             tokens = t.step * config.tokens_per_step
             for i, prompt in enumerate(config.sample.prompts):
                 stream = generator(config.seeds.loop, "sample", t.step, i)
-                text = complete(t.model, self.encoding, prompt, config.sample, stream)
+                text = complete(model, self.encoding, prompt, config.sample, stream)
                 row = {"step": t.step, "tokens": tokens, "prompt": prompt, "completion": text}
                 rows.append(row)
             self._append(SAMPLES_FILE, rows)

@@ -28,7 +28,7 @@ from harness.engine import checkpoint
 from harness.engine.devices import choose_device, settle_process
 from harness.engine.distributed import World
 from harness.engine.randomness import weights_hash
-from harness.loop import Diverged, Nobody, evaluate, train
+from harness.loop import Diverged, Nobody, evaluate, evaluated_weights, train
 from harness.records import RunRecord, Status, write_record
 from harness.records.cell import Cell
 
@@ -127,8 +127,8 @@ def _weights(setup: Setup, names: list[str]) -> str | None:
     training = build_training(config, batches, setup.device, setup.world)
     with suppress(Diverged):
         train(training, Nobody())
-    training.events.before_eval(training.model)
-    return None if training.skipped_steps else weights_hash(training.model)
+    with evaluated_weights(training) as model:
+        return None if training.skipped_steps else weights_hash(model)
 
 
 def _shortened(config: Config) -> Config:

@@ -97,7 +97,8 @@ class _Kept:
 
 def _targets(config: Config) -> set[str]:
     cards = [card.fn for card in config.interventions.values()]
-    parts = [asdict(config.model), asdict(config.optim), config.schedule, cards]
+    groups = [asdict(group) for group in (config.model, config.optim, config.precision)]
+    parts = [*groups, config.schedule, cards]
     return set(_walk(parts))
 
 

@@ -47,14 +47,17 @@ class Trial:
     """With the compiler's."""
 
 
-def run(config: Config) -> Trial | None:
-    """Train a few steps of the config's micro-batch on random tokens; None: memory ran out."""
+def run(config: Config, meet: Callable[[], object] = lambda: None) -> Trial | None:
+    """Train a few steps of the config's micro-batch on random tokens; None: memory ran out.
+
+    `meet` is called between the first step and the timed ones: there, others can be waited for.
+    """
     device = choose_device(config.hardware.device)
     settle_process(config.hardware)
     if device.type == "cpu":
         limit_memory()
     try:
-        return _measure(config, device)
+        return _measure(config, device, meet)
     except (torch.OutOfMemoryError, MemoryError, RuntimeError) as error:
         if not out_of_memory(error):
             raise
@@ -75,12 +78,13 @@ def limit_memory() -> None:
     resource.setrlimit(resource.RLIMIT_AS, (used + free, resource.RLIM_INFINITY))
 
 
-def _measure(config: Config, device: torch.device) -> Trial:
+def _measure(config: Config, device: torch.device, meet: Callable[[], object]) -> Trial:
     size = config.hardware.micro_batch or config.train.batch_size
     n_micro = config.train.batch_size // size
     n_timed = min(N_MICRO, n_micro)
     t = synthetic_training(config, device, size * n_timed)
     first = _clock(device, lambda: train_step(t, 0))
+    meet()
     whole, micro = _timed_steps(t, n_timed)
     step_seconds = whole + micro * (n_micro - n_timed)
     block_size, tokens = config.model.block_size, t.batches.tokens

@@ -26,11 +26,12 @@ from harness.cell.sources import use_kept_sources
 from harness.config import ConfigError
 from harness.data.corpus import open_corpus
 from harness.engine import checkpoint
+from harness.engine.compiler import renew_cache, use_cache
 from harness.engine.devices import choose_device, settle_process
 from harness.engine.distributed import World
 from harness.engine.memory import out_of_memory
 from harness.engine.randomness import weights_hash
-from harness.loop import Diverged, Training, evaluate, largest_micro_batch, train
+from harness.loop import Diverged, Training, evaluate, evaluated_weights, largest_micro_batch, train
 from harness.records import (
     FINISHED,
     TEST_DOCUMENTS_FILE,
@@ -80,6 +81,8 @@ def run(folder: Path, *, checked: bool = True) -> RunRecord:
         config = load_frozen(folder)
         device = choose_device(config.hardware.device, world.local_rank)
         settle_process(config.hardware)
+        if config.hardware.compile:
+            use_cache(Cell(folder).study.folder)
         corpus = open_corpus(config.data, Path(config.data_dir))
         if checked:
             check_identity(config, corpus, folder)
@@ -128,14 +131,19 @@ def _to_an_end(setup: Setup) -> None:
 def run_until_it_fits(setup: Setup) -> None:
     """Train and test, each time that memory runs out with micro-batches of half the size.
 
+    A compiler that failed is tried once more with an empty cache.
+
     Where other processes wait for this one, the error is raised: `harness.cell.start` starts all of
     them again, and they find the half in the frozen config.
     """
+    may_renew = setup.config.hardware.compile
     while True:
         try:
             return _train_and_test(setup)
-        except (torch.OutOfMemoryError, MemoryError, RuntimeError) as error:
-            if not out_of_memory(error) or not _halve_micro_batch(setup) or setup.world.size > 1:
+        except (MemoryError, RuntimeError, ImportError, OSError) as error:
+            if may_renew and renew_cache(error):
+                may_renew = False
+            elif not out_of_memory(error) or not _halve_micro_batch(setup) or setup.world.size > 1:
                 raise
         _free_memory(setup)  # not sooner: the error holds what the failed try held
 
@@ -192,7 +200,8 @@ def _test(training: Training, setup: Setup) -> None:
         documents = np.searchsorted(starts, firsts, side="right") - 1
         _save_array(setup.folder / TEST_DOCUMENTS_FILE, documents)
     record.losses.test = finite(float(losses.mean(dtype=np.float64)))
-    record.fingerprints.final_weights = weights_hash(training.model)
+    with evaluated_weights(training) as model:
+        record.fingerprints.final_weights = weights_hash(model)
     if record.losses.test is None:
         raise Diverged("the test loss is not finite")
 

@@ -18,8 +18,10 @@ from omegaconf import II
 
 from harness.config.metadata import Slot, slot
 from harness.config.running import (
+    AttentionKernel,
     Backend,
     CheckpointConfig,
+    CompileMode,
     EvalConfig,
     HardwareConfig,
     LogConfig,
@@ -45,11 +47,13 @@ from harness.records.files import flatten, plain
 
 __all__ = [
     "VOCAB_SIZE",
+    "AttentionKernel",
     "Autocast",
     "Backend",
     "BudgetConfig",
     "CardConfig",
     "CheckpointConfig",
+    "CompileMode",
     "Config",
     "ConfigError",
     "DataConfig",
@@ -193,13 +197,16 @@ def stack_of(config: Config, names: Collection[str]) -> Config:
 
 
 def _set(node: Any, path: list[str], value: Any) -> None:
-    *parents, last = path
-    for name in parents:
-        node = node[name] if isinstance(node, dict) else getattr(node, name)
-    if not isinstance(node, dict):
-        kind = type(getattr(node, last))
-        setattr(node, last, kind[value] if issubclass(kind, Enum) else value)
+    name, *rest = path
+    if rest:
+        child = node[name] if isinstance(node, dict) else getattr(node, name)
+        _set(child, rest, value)
+        if child == {} and isinstance(node, dict):  # a slot that the baseline does not have
+            del node[name]
+    elif not isinstance(node, dict):
+        kind = type(getattr(node, name))
+        setattr(node, name, kind[value] if issubclass(kind, Enum) else value)
     elif value is None:  # a slot's argument that the baseline does not have
-        node.pop(last, None)
+        node.pop(name, None)
     else:
-        node[last] = value
+        node[name] = value

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import field
 from typing import Any
 
@@ -10,13 +11,19 @@ Slot = dict[str, Any]
 
 
 def slot(target: str, *, later: bool = False) -> Any:
-    """Return a field whose default is the slot with this target.
+    """Return a field whose default is the slot with this target; `later` as in `later`."""
+    return field(default_factory=lambda: {"_target_": target}, metadata=_LATER if later else None)
 
-    `later`: it was added when cells had been hashed without it. While it has its default it is left
-    out of the hash, so that those cells keep their ids.
+
+_LATER = {"later": True}
+
+
+def later(default_factory: Callable[[], Any]) -> Any:
+    """Return a field that was added when cells had been hashed without it.
+
+    While it has its default it is left out of the hash, so that those cells keep their ids.
     """
-    metadata = {"later": True} if later else None
-    return field(default_factory=lambda: {"_target_": target}, metadata=metadata)
+    return field(default_factory=default_factory, metadata=_LATER)
 
 
 def number(default: Any, **bounds: float) -> Any:

@@ -68,6 +68,25 @@ class CheckpointConfig:
     """Weights alone, kept for good at so many evenly spaced steps, as ``weights/*.safetensors``."""
 
 
+class CompileMode(Enum):
+    """What the compiler may spend to be faster; PyTorch's modes of ``torch.compile``."""
+
+    default = "default"
+    reduce_overhead = "reduce-overhead"
+    """CUDA graphs."""
+    max_autotune = "max-autotune"
+    """CUDA graphs, and matrix products chosen by trial: minutes more at first."""
+
+
+class AttentionKernel(Enum):
+    """Which kernel ``scaled_dot_product_attention`` takes on a GPU."""
+
+    auto = "auto"
+    flash = "flash"
+    cudnn = "cudnn"
+    efficient = "mem_efficient"
+
+
 @dataclass(kw_only=True, slots=True)
 class HardwareConfig:
     """Changes the speed, never the mathematics beyond rounding."""
@@ -84,10 +103,16 @@ class HardwareConfig:
     compile: bool = False
     """Compile the model for the device: minutes at first, then kept on disk for all cells.
     Pays on GPUs only. Dropout masks then differ, as with another micro-batch."""
+    compile_mode: CompileMode = CompileMode.default
+    attention: AttentionKernel = AttentionKernel.auto
     deterministic: bool = False
     """Bit-identical weights on a GPU, too, for some of its speed; a CPU gives them anyway."""
     slots: int | None = number(None, above=0)
-    """Cells of a sweep that run at once; None: one per GPU, or per `threads` CPU cores."""
+    """Cells of a sweep that run at once; None: as many as there is room for, `cells_per_gpu` on
+    each GPU or one on `threads` CPU cores."""
+    cells_per_gpu: int | str = number(1, above=0)
+    """Cells that share each GPU, for models that leave most of it idle; ``auto``: as many as
+    train the most tokens together, measured before the first cell."""
     usd_per_hour: float | None = number(None, at_least=0)
     peak_flops: float | None = number(None, above=0)
     """FLOP/s of the device, for MFU."""

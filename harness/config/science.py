@@ -7,7 +7,7 @@ from enum import Enum
 
 from omegaconf import II
 
-from harness.config.metadata import Slot, number, slot
+from harness.config.metadata import Slot, later, number, slot
 
 
 class Tokenizer(Enum):
@@ -144,6 +144,9 @@ class OptimConfig:
     eps: float = number(1e-8, above=0)
     grad_clip: float | None = number(None, above=0)
     """Maximum norm of all gradients together; None: no clipping."""
+    schedules: dict[str, Slot] = later(dict)
+    """Setting of the optimiser's parameter groups -> schedule of the factor on it:
+    ``weight_decay``, ``momentum`` (of groups with betas: beta1), ``beta2`` or another number."""
 
 
 @dataclass(kw_only=True, slots=True)
@@ -152,3 +155,5 @@ class PrecisionConfig:
 
     autocast: Autocast = Autocast.none
     matmul: Matmul = Matmul.highest
+    convert: Slot = later(dict)
+    """A function of the model that changes its number formats, before the optimiser is built."""

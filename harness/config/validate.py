@@ -25,6 +25,8 @@ def validate(config: Config) -> None:
     _check_bounds(config)
     _check_heads(config.model)
     _check_steps(config)
+    if isinstance(shared := config.hardware.cells_per_gpu, str) and shared != "auto":
+        raise ConfigError(f"hardware.cells_per_gpu={shared}: a number, or auto")
     betas = config.optim.betas
     if len(betas) != 2 or not all(0 <= beta < 1 for beta in betas):
         raise ConfigError(f"optim.betas={betas}: two numbers in [0, 1), e.g. [0.9,0.999]")
@@ -54,7 +56,7 @@ def _check_bounds(group: Any, prefix: str = "") -> None:
         key, value = f"{prefix}{item.name}", getattr(group, item.name)
         if is_dataclass(value):
             _check_bounds(value, f"{key}.")
-        elif value is not None:
+        elif isinstance(value, int | float):
             bounds = {name: item.metadata[name] for name in BOUNDS if name in item.metadata}
             if not all(BOUNDS[name](value, bound) for name, bound in bounds.items()):
                 raise ConfigError(f"{key}={value}: must be {_allowed(**bounds)}")

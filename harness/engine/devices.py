@@ -6,7 +6,7 @@ import os
 
 import torch
 
-from harness.config import ConfigError, HardwareConfig
+from harness.config import AttentionKernel, ConfigError, HardwareConfig
 from harness.engine.gpus import visible_gpus
 from harness.engine.memory import keep_memory
 
@@ -37,7 +37,17 @@ def settle_process(hardware: HardwareConfig) -> None:
     """Set what holds for a whole process; before its first use of a GPU."""
     torch.set_num_threads(hardware.threads)
     keep_memory()
+    choose_attention(hardware.attention)
     if hardware.deterministic:
         os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")  # cuBLAS asks for it
         torch.use_deterministic_algorithms(True)
         torch.utils.deterministic.fill_uninitialized_memory = False  # type: ignore[attr-defined]
+
+
+def choose_attention(kernel: AttentionKernel) -> None:
+    """Leave PyTorch's attention on a GPU this kernel alone; where it cannot run, torch says so."""
+    if kernel is AttentionKernel.auto:
+        return
+    for name in ("flash", "cudnn", "mem_efficient", "math"):
+        enable = getattr(torch.backends.cuda, f"enable_{name}_sdp")
+        enable(name == kernel.value)

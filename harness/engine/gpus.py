@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import os
 import re
 import shutil
@@ -25,3 +26,13 @@ def visible_gpus() -> list[str]:
     slices = [re.findall(r"UUID: (MIG-[^)]+)", gpu) for gpu in gpus]
     found = [name for i, own in enumerate(slices) for name in own or [str(i)]]
     return [] if done.returncode else found
+
+
+def gpu_memory_bytes(gpu: str) -> float:
+    """Return a GPU's memory, infinite where nobody can say."""
+    if shutil.which("nvidia-smi") is None:
+        return math.inf
+    query = ["nvidia-smi", "--query-gpu=memory.total", "--format=csv,noheader,nounits", "-i", gpu]
+    done = subprocess.run(query, capture_output=True, text=True, check=False)
+    mebibytes = done.stdout.strip()
+    return float(mebibytes) * 2**20 if mebibytes.isdecimal() else math.inf

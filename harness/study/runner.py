@@ -24,6 +24,7 @@ from harness.records.files import now
 from harness.study import process
 from harness.study.display import Screen, summary
 from harness.study.outcome import keep_log, over_budget, result, tidy, why, written_since
+from harness.study.packing import sharing
 from harness.study.plan import PlannedCell
 from harness.study.slots import Slot, plan_slots
 from harness.study.states import cell_state
@@ -47,12 +48,16 @@ def run_cells(cells: Sequence[PlannedCell]) -> None:
             say(f"skipped, already {describe(done, cell.folder)}")
             tidy(cell)
     if todo:
-        slots = plan_slots(todo[0].config.hardware)
-        process.prepare(preload(todo), slots[0].threads)
-        _interrupt_on_signals()
-        with Screen(cells[0].study, len(todo), len(slots)) as screen:
-            _Runner(sorted(todo, key=lambda cell: -cell.work), slots, screen).run()
+        with sharing(todo[0].config) as cells_per_gpu:
+            _run(todo, plan_slots(todo[0].config.hardware, cells_per_gpu))
     require_results(cells)
+
+
+def _run(todo: Sequence[PlannedCell], slots: Sequence[Slot]) -> None:
+    process.prepare(preload(todo), slots[0].threads)
+    _interrupt_on_signals()
+    with Screen(todo[0].study, len(todo), len(slots)) as screen:
+        _Runner(sorted(todo, key=lambda cell: -cell.work), slots, screen).run()
 
 
 def preload(cells: Sequence[PlannedCell]) -> list[str]:

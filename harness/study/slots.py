@@ -26,8 +26,8 @@ class Slot:
             os.sched_setaffinity(0, self.cores)
 
 
-def plan_slots(hardware: HardwareConfig) -> list[Slot]:
-    """Divide this machine into slots: one per GPU, or per group of CPU cores.
+def plan_slots(hardware: HardwareConfig, cells_per_gpu: int = 1) -> list[Slot]:
+    """Divide this machine into slots: so many on each GPU, or one per group of CPU cores.
 
     What is not here, or more than there is, is refused with a `ConfigError`.
     """
@@ -41,26 +41,27 @@ def plan_slots(hardware: HardwareConfig) -> list[Slot]:
             f"hardware.device={hardware.device} is not here; available: {', '.join(available)}"
         )
     if hardware.device in ("auto", "cuda"):
-        return _gpu_slots(hardware, gpus)
+        return _gpu_slots(hardware, gpus, cells_per_gpu)
     if hardware.n_devices > 1 or (hardware.slots or 1) > 1:
         raise ConfigError(
             f"hardware.device={hardware.device} is one GPU: leave hardware.n_devices and "
             "hardware.slots unset, or name hardware.device=cuda"
         )
-    return [Slot(threads=hardware.threads)]
+    return [Slot(threads=hardware.threads)] * cells_per_gpu
 
 
-def _gpu_slots(hardware: HardwareConfig, gpus: list[str]) -> list[Slot]:
+def _gpu_slots(hardware: HardwareConfig, gpus: list[str], cells_per_gpu: int) -> list[Slot]:
     n = hardware.n_devices
-    groups = [tuple(gpus[i : i + n]) for i in range(0, len(gpus) - n + 1, n)]
+    groups = [tuple(gpus[i : i + n]) for i in range(0, len(gpus) - n + 1, n)] * cells_per_gpu
     if not groups:
         raise ConfigError(
             f"hardware.n_devices={n}: a cell would need {n} GPUs, {len(gpus)} are visible"
         )
     if hardware.slots is not None and hardware.slots > len(groups):
         raise ConfigError(
-            f"hardware.slots={hardware.slots}: at most {len(groups)} with {len(gpus)} GPUs and "
-            f"hardware.n_devices={n}; leave it unset for as many as fit"
+            f"hardware.slots={hardware.slots}: at most {len(groups)} with {len(gpus)} GPUs, "
+            f"hardware.n_devices={n} and hardware.cells_per_gpu={cells_per_gpu}; "
+            "leave it unset for as many as fit"
         )
     return [
         Slot(gpus=group, threads=hardware.threads, n_devices=n)

@@ -6,7 +6,7 @@ from pathlib import Path
 import vl_convert
 from full_study import ARMS, evidence_of, full_study
 
-from analysis.report.figures import MOST_CHARTS, figure_charts, left_out
+from analysis.report.curves import MOST_CHARTS, figure_charts, left_out
 from analysis.report.page import render
 from analysis.report.sections import sections
 from analysis.report.write import figure_specs

@@ -1,0 +1,97 @@
+"""Losses along training: of cells from what they logged, of tables with one line a step."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+
+from analysis.errors import AnalysisError
+from analysis.runs.frame import SEEDS, Runs, arm_name, is_foreign, with_names
+from harness.records import METRICS_FILE, Status
+from harness.records.files import read_json_lines
+
+TOKENS, FLOPS, SECONDS = "tokens", "FLOPs", "seconds"
+COSTS = (TOKENS, FLOPS, SECONDS)
+"""What training can be counted in."""
+VALIDATION = "val_loss"
+
+
+@dataclass(frozen=True, slots=True)
+class Curve:
+    """One run's loss at the points where it was measured; arrays of equal length."""
+
+    run: dict[str, Any]
+    """The run's row: arm, seeds, run_id."""
+    loss: np.ndarray
+    """Nats per token."""
+    step: np.ndarray
+    costs: dict[str, np.ndarray] = field(default_factory=dict)
+    """What the run had spent by each point, by name; only what is known."""
+    has_tokens: bool = True
+    """Else ``tokens`` are steps."""
+
+
+def read_curves(runs: Runs, metric: str = VALIDATION) -> list[Curve]:
+    """Return the curve of every complete run that has one.
+
+    A table needs ``arm``, the metric and ``tokens`` or ``step``, and seeds or ``run_id`` to tell
+    its runs apart; ``hours`` and ``flops`` are read where they are given.
+    """
+    if not is_foreign(runs.frame):
+        done = runs.frame[runs.frame["status"] == Status.COMPLETE.value]
+        found = [_of_cell(row, metric) for row in done.to_dict("records")]
+        return [curve for curve in found if len(curve.loss)]
+    return list(_of_table(runs, metric))
+
+
+def _of_cell(row: dict[Any, Any], metric: str) -> Curve:
+    lines = read_json_lines(
+        Path(row["folder"]) / METRICS_FILE, skip_broken=True, holding=f'"{metric}"'
+    )
+    points = [line for line in lines if line.get(metric) is not None and line.get("tokens")]
+    tokens, seconds, loss, step = (
+        np.array([line.get(name, np.nan) for line in points], dtype=float)
+        for name in ("tokens", "train_seconds", metric, "step")
+    )
+    costs = {TOKENS: tokens}
+    if row.get("flops") and row.get("tokens"):
+        costs[FLOPS] = tokens * (row["flops"] / row["tokens"])
+    if np.isfinite(seconds).all():
+        costs[SECONDS] = seconds
+    return Curve(row, loss, step, costs)
+
+
+def _of_table(runs: Runs, metric: str) -> Iterable[Curve]:
+    frame = runs.frame
+    missing = [name for name in ("arm", metric) if name not in frame]
+    missing += [] if {"tokens", "step"} & set(frame) else ["tokens (or step)"]
+    if missing:
+        raise AnalysisError(
+            f"no column {', '.join(missing)}: a table of curves has one line a step, with arm, "
+            f"{metric}, tokens or step, and a seed; name them with --column"
+        )
+    frame = with_names(frame.assign(arm=[arm_name(value, "+") for value in frame["arm"]]))
+    known = [name for name in SEEDS if name in frame and frame[name].notna().all()]
+    keys = ["arm", *known] if known else ["arm", "run_id"]
+    for _, lines in frame[frame[metric].notna()].groupby(keys, sort=False):
+        yield _of_lines(lines, metric)
+
+
+def _of_lines(lines: pd.DataFrame, metric: str) -> Curve:
+    step = pd.to_numeric(lines["step"] if "step" in lines else lines["tokens"]).to_numpy(float)
+    order = np.argsort(step, kind="stable")
+    sources = {TOKENS: ("tokens", 1.0), FLOPS: ("flops", 1.0), SECONDS: ("hours", 3600.0)}
+    costs = {
+        cost: lines[name].to_numpy(float)[order] * unit
+        for cost, (name, unit) in sources.items()
+        if name in lines and lines[name].notna().all()
+    }
+    has_tokens = TOKENS in costs
+    costs.setdefault(TOKENS, step[order])
+    run = {str(k): v for k, v in lines.iloc[0].items()} | {"status": Status.COMPLETE.value}
+    return Curve(run, lines[metric].to_numpy(float)[order], step[order], costs, has_tokens)

@@ -1,0 +1,50 @@
+"""Measure cells in processes of their own: one alone, or several that share a device."""
+
+from __future__ import annotations
+
+import multiprocessing
+from concurrent.futures import ProcessPoolExecutor
+from concurrent.futures.process import BrokenProcessPool
+from threading import Barrier, BrokenBarrierError
+from typing import TYPE_CHECKING
+
+from harness.config import Config
+
+if TYPE_CHECKING:
+    from harness.cell.step_timing import Trial
+
+PATIENCE_SECONDS = 300
+"""For the slowest of the cells that share a device to come to its second step."""
+
+_barrier: Barrier
+
+
+def measure(config: Config, n: int = 1) -> list[Trial] | None:
+    """Time `n` such cells side by side, all within the same seconds; None: memory ran out."""
+    context = multiprocessing.get_context("spawn")
+    barrier = context.Barrier(n)
+    with ProcessPoolExecutor(n, context, _share, (barrier,)) as pool:
+        futures = [pool.submit(_measure, config) for _ in range(n)]
+        try:
+            trials = [future.result() for future in futures]
+        except BrokenProcessPool:  # killed by the system
+            return None
+    done = [trial for trial in trials if trial is not None]
+    return done if len(done) == n else None
+
+
+def _share(barrier: Barrier) -> None:
+    global _barrier  # noqa: PLW0603 - the one way to hand it to a pool's processes
+    _barrier = barrier
+
+
+def _measure(config: Config) -> Trial | None:
+    from harness.cell.step_timing import run
+
+    try:
+        trial = run(config, lambda: _barrier.wait(PATIENCE_SECONDS))
+    except BrokenBarrierError:
+        return None
+    if trial is None:
+        _barrier.abort()  # nobody waits for this one
+    return trial
