@@ -14,7 +14,7 @@ from analysis.report.chart_effects import effects_chart, noise_band_chart
 from analysis.report.chart_study import components_chart, power_chart
 from analysis.report.charts import Chart
 from analysis.report.cost import cost_chart, cost_table
-from analysis.report.curves import curves_chart
+from analysis.report.curves import curves_chart, figure_charts, left_out
 from analysis.report.evidence import Evidence
 from analysis.table import Table
 
@@ -37,6 +37,13 @@ class Section:
     tables: list[Table] = field(default_factory=list)
     missing: str = ""
     """Why there is nothing to show."""
+    small: list[Chart] = field(default_factory=list)
+    """Charts side by side, each with its title."""
+
+    @property
+    def charts(self) -> list[Chart]:
+        """All charts."""
+        return [*([self.chart] if self.chart else []), *self.small]
 
 
 def sections(evidence: Evidence) -> list[Section]:
@@ -46,6 +53,7 @@ def sections(evidence: Evidence) -> list[Section]:
         _band(evidence),
         _effects(evidence),
         _curves(evidence),
+        _figures(evidence),
         Section(
             "samples",
             "Samples along training",
@@ -162,6 +170,15 @@ def _curves(evidence: Evidence) -> Section:
     )
     said = " ".join(part for part in (text, curves.note, curves.cut_sentence()) if part)
     return Section("curves", "Loss curves", said, curves_chart(curves))
+
+
+def _figures(evidence: Evidence) -> Section:
+    title, curves = "Figures along training", evidence.curves
+    if not curves.figures:
+        return Section("figures", title, missing="No cell has logged a figure beside its losses.")
+    text = "As the curves above: a line is a mean over seeds, its band their range."
+    said = " ".join(part for part in (text, left_out(curves)) if part)
+    return Section("figures", title, said, small=figure_charts(curves, evidence.arms))
 
 
 def _speed(evidence: Evidence) -> list[Section]:
