@@ -23,6 +23,7 @@ if TYPE_CHECKING:
     from analysis.questions.design_effects import analyse
     from analysis.questions.noise import noise
     from analysis.questions.plan import Pilot, pilot_of, plan
+    from analysis.questions.scale import scale
     from analysis.questions.stack import stack
     from analysis.questions.tokens_to_target import speed
     from analysis.runs.tables import read_runs
@@ -43,6 +44,7 @@ _HOME = {
     "pilot_of": "questions.plan",
     "plan": "questions.plan",
     "read_runs": "runs.tables",
+    "scale": "questions.scale",
     "seeds_needed": "stats.planning.design",
     "speed": "questions.tokens_to_target",
     "stack": "questions.stack",
@@ -63,6 +65,7 @@ __all__ = [
     "pilot_of",
     "plan",
     "read_runs",
+    "scale",
     "seeds_needed",
     "speed",
     "stack",

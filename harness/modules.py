@@ -140,6 +140,8 @@ class AttentionOptions:
     """Tokens that a short layer looks back on, itself included, over the context length."""
     window_pattern: str = "S"
     """Short (S) and long (L) layers, repeated over the depth; the last layer is always long."""
+    window_grows: bool = False
+    """Short layers look back on more and more tokens, in the end on the whole context."""
     sink: bool = False
     """A learned score per head for attending to nothing, 0 at first (GPT-OSS)."""
     softcap: float | None = None
@@ -157,6 +159,8 @@ class AttentionOptions:
         """Refuse values that mean nothing."""
         if self.rope_frac != 1 and self.rope is None:
             raise ConfigError("model.attention.rope_frac needs rope: the base of the rotation")
+        if self.window_grows and self.window_frac is None:
+            raise ConfigError("model.attention.window_grows needs window_frac: where it begins")
         if self.gate not in (None, "elementwise", "headwise"):
             raise ConfigError(f"model.attention.gate={self.gate}: elementwise or headwise")
         if not self.window_pattern or set(self.window_pattern) - {"S", "L"}:
@@ -201,7 +205,7 @@ class CausalSelfAttention(nn.Module):
         self.rotary = Rotary(config, o.rope, o.rope_frac) if o.rope is not None else None
         window = o.window(config, layer)
         plain = window is None and not (o.alibi or o.sink or o.softcap)
-        self.score_bias = None if plain else ScoreBias(config.n_head, window, o)
+        self.score_bias = None if plain else ScoreBias(config, window, o)
         self.value_residual = ValueResidual() if o.value_residual and layer > 0 else None
         looks_up = o.value_embedding and layer % 2 == (config.n_layer - 1) % 2
         self.value_embedding = ValueEmbedding(config, self.n_kv_head) if looks_up else None
@@ -219,7 +223,7 @@ class CausalSelfAttention(nn.Module):
             q_BHTD, k_BGTD = (F.rms_norm(z, z.shape[-1:]) for z in (q_BHTD, k_BGTD))
         if self.rotary is not None:
             q_BHTD, k_BGTD = self.rotary(q_BHTD), self.rotary(k_BGTD)
-        out_BHTD = self._attend(q_BHTD, k_BGTD, v_BGTD)
+        out_BHTD = self._attend(q_BHTD, k_BGTD, v_BGTD, ctx.progress)
         if self.options.exclusive:
             out_BHTD = without_own_value(out_BHTD, self._for_every_head(v_BGTD))
         if self.gate is not None:
@@ -236,7 +240,7 @@ class CausalSelfAttention(nn.Module):
             v_BGTD = v_BGTD + self.value_embedding(x_BTC, ctx.ids_BT)
         return v_BGTD
 
-    def _attend(self, q_BHTD: Tensor, k_BGTD: Tensor, v_BGTD: Tensor) -> Tensor:
+    def _attend(self, q_BHTD: Tensor, k_BGTD: Tensor, v_BGTD: Tensor, progress: Tensor) -> Tensor:
         dropout_p, cap = self.dropout if self.training else 0.0, self.options.softcap
         if self.score_bias is None:
             if self.n_kv_head == self.n_head:
@@ -247,7 +251,7 @@ class CausalSelfAttention(nn.Module):
         k_BHSD, v_BHSD = self._for_every_head(k_BGTD), self._for_every_head(v_BGTD)
         if self.options.sink:  # a key and value of zeros: its score is the bias alone
             k_BHSD, v_BHSD = F.pad(k_BHSD, (0, 0, 0, 1)), F.pad(v_BHSD, (0, 0, 0, 1))
-        bias_HTS = self.score_bias(q_BHTD)
+        bias_HTS = self.score_bias(q_BHTD, progress)
         if cap is not None:
             weights_BHTS = capped_weights(q_BHTD, k_BHSD, bias_HTS, cap)
             return F.dropout(weights_BHTS, dropout_p) @ v_BHSD
@@ -288,25 +292,27 @@ class ScoreBias(nn.Module):
 
     slopes_H: Tensor | None
 
-    def __init__(self, n_head: int, window: int | None, options: AttentionOptions) -> None:
+    def __init__(self, config: ModelConfig, window: int | None, options: AttentionOptions) -> None:
         super().__init__()
-        self.window, slopes_H = window, alibi_slopes(n_head) if options.alibi else None
+        self.window = window
+        self.growth = config.block_size - (window or 0) if options.window_grows else 0
+        slopes_H = alibi_slopes(config.n_head) if options.alibi else None
         self.register_buffer("slopes_H", slopes_H, persistent=False)
-        self.sink_H = nn.Parameter(torch.zeros(n_head)) if options.sink else None
+        self.sink_H = nn.Parameter(torch.zeros(config.n_head)) if options.sink else None
 
     def reset_parameters(self) -> None:
         """Let the sink begin with the score 0."""
         if self.sink_H is not None:
             nn.init.zeros_(self.sink_H)
 
-    def forward(self, q_BHTD: Tensor) -> Tensor:
+    def forward(self, q_BHTD: Tensor, progress: Tensor) -> Tensor:
         """Return the queries' bias, [H or 1, T, T], or [H, T, T + 1] with a sink."""
         T = q_BHTD.shape[2]
         position_T = torch.arange(T, device=q_BHTD.device)
         distance_TT = position_T[:, None] - position_T
         unseen_TT = distance_TT < 0
         if self.window is not None:
-            unseen_TT = unseen_TT | (distance_TT >= self.window)
+            unseen_TT = unseen_TT | (distance_TT >= self.window + self.growth * progress)
         bias_HTS = torch.zeros_like(distance_TT[None], dtype=torch.float32)
         bias_HTS = bias_HTS.masked_fill(unseen_TT, -math.inf)
         if self.slopes_H is not None:

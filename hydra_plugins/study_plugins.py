@@ -45,10 +45,15 @@ class StudySweeper(BasicSweeper):
     """Hydra's grid over ``a,b`` and ``range(n)``; a saved study adds its arms and seeds."""
 
     def sweep(self, arguments: list[str]) -> Any:
-        """Freeze every combination, then launch all at once."""
+        """Freeze every combination, then launch all of a study at once."""
         config, launcher = self._parts()
-        jobs = self.jobs(config, arguments)
-        return _launch(launcher, jobs, settled(config, jobs))
+        studies = [self.jobs(config, [*arguments, *size]) for size in _sizes(config)]
+        cells = [settled(config, jobs) for jobs in studies]  # all are checked before one is trained
+        return [
+            done
+            for jobs, known in zip(studies, cells, strict=True)
+            for done in _launch(launcher, jobs, known)
+        ]
 
     def _parts(self) -> tuple[DictConfig, Launcher]:
         return cast(DictConfig, self.config), cast(Launcher, self.launcher)
@@ -90,6 +95,10 @@ class SequentialSweeper(StudySweeper):
         config, launcher = self._parts()
         if not config.study.arms:
             raise ConfigError("hydra/sweeper=sequential runs a saved study: add +study=NAME")
+        if config.study.scales:
+            raise ConfigError(
+                "hydra/sweeper=sequential decides one size: add 'study.scales=[]' scale=NAME"
+            )
         config.study.seeds, config.study.baseline_seeds = self.looks[-1], None
         jobs = self.jobs(config, [*arguments, f"study.seeds={self.looks[-1]}"])
         cells = settled(config, jobs, self.looks)
@@ -156,6 +165,12 @@ class StudyLauncher(Launcher):
             cell.freeze()
         run_cells(cells)
         return [JobReturn(list(job), status=JobStatus.COMPLETED) for job in job_overrides]
+
+
+def _sizes(config: DictConfig) -> list[list[str]]:
+    """Return the overrides of each size of a family of studies; one without any, if it is none."""
+    scales = [str(scale) for scale in config.study.scales]
+    return [[f"scale={name}", f"study_name={config.study_name}_{name}"] for name in scales] or [[]]
 
 
 def n_seeds(config: DictConfig, arm: str) -> int:

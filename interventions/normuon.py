@@ -29,9 +29,9 @@ class NorMuon(torch.optim.Optimizer):
     ----------
     beta2
         Of the moving mean square of each row; None: rows stay as they are (Muon).
-    polar_express
-        Orthogonalise by Polar Express instead of Newton-Schulz.
     """
+
+    coefficients = NEWTON_SCHULZ
 
     def __init__(
         self,
@@ -41,9 +41,7 @@ class NorMuon(torch.optim.Optimizer):
         weight_decay: float = 0.1,
         momentum: float = 0.95,
         beta2: float | None = 0.95,
-        polar_express: bool = False,
     ) -> None:
-        self.coefficients = POLAR_EXPRESS if polar_express else NEWTON_SCHULZ
         super().__init__(
             params, {"lr": lr, "weight_decay": weight_decay, "momentum": momentum, "beta2": beta2}
         )
@@ -85,3 +83,9 @@ def orthogonalised(matrix: Tensor, coefficients: Coefficients) -> Tensor:
         x = a * x + (b * gram + c * gram @ gram) @ x
     result: Tensor = (x.T if tall else x).float()
     return result
+
+
+class PolarExpress(NorMuon):
+    """Orthogonalises by Polar Express instead of Newton-Schulz."""
+
+    coefficients = POLAR_EXPRESS

@@ -9,6 +9,7 @@ from typing import Any, Self
 import pandas as pd
 
 from analysis.check import Check, Level
+from analysis.comparison.ranking import ranking
 from analysis.comparison.table import percent, readable
 from analysis.comparison.verdict import Judgement, Kind
 from analysis.runs.frame import SEEDS, Runs
@@ -187,6 +188,8 @@ def _notes(result: Comparison) -> list[str]:
         rho = "" if result.rho is None else f", correlation of same-seed runs {result.rho:.2f}"
         sd = f"{result.sd:.{digits(result.sd) + 1}f}"
         notes.append(f"- **Noise:** sd of one run {sd}{rho}.{_band(result)}")
+    if (ranks := ranking(result)) is not None:
+        notes.append(f"- **Best:** {ranks.sentence()}.")
     if result.rope is not None:
         notes.append(f"- **Practical size:** {result.rope:.3g} ({result.rope_source}).")
     return [*notes, f"- **Runs:** {result.ledger.sentence()}."]

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field, replace
 
+from analysis.comparison.ranking import ranking
 from analysis.comparison.result import Comparison
 from analysis.questions.noise import band_text, pairing_text
 from analysis.report.cells import Cell, ledger_table
+from analysis.report.chart_compute import speed_chart
 from analysis.report.chart_effects import effects_chart, noise_band_chart
-from analysis.report.chart_speed import speed_chart
 from analysis.report.chart_study import components_chart, power_chart
 from analysis.report.charts import Chart
 from analysis.report.cost import cost_chart, cost_table
@@ -103,7 +104,9 @@ def _verdicts(evidence: Evidence) -> Section:
         return Section("verdicts", "Verdicts", missing=f"No comparison yet: {why}.")
     reasons = [f"The method, named under the table, was chosen because {result.why}"]
     text = " ".join(_sentence(reason) for reason in [*reasons, *result.warnings])
-    return Section("verdicts", "Verdicts", text, tables=[_verdict_table(result, evidence.cells)])
+    ranks = ranking(result)
+    tables = [_verdict_table(result, evidence.cells), *([ranks.to_table()] if ranks else [])]
+    return Section("verdicts", "Verdicts", text, tables=tables)
 
 
 def _verdict_table(result: Comparison, cells: list[Cell]) -> Table:

@@ -25,6 +25,7 @@ WIDTH, PIXELS = 760, 2.0
 ENDINGS = ("md", "csv", "tex")
 NAMES = (
     "verdicts",
+    "ranks",
     "speed",
     "components",
     "pairing",
@@ -97,15 +98,21 @@ def write_tables(evidence: Evidence, folder: Path) -> list[Path]:
 
 def write_figures(evidence: Evidence, folder: Path, prefix: str = "") -> list[Path]:
     """Write every chart as SVG, for papers and READMEs, and as PNG, for posts."""
+    found = figure_specs(evidence).items()
+    return [file for name, spec in found for file in _draw(spec, folder / f"{prefix}{name}")]
+
+
+def write_chart(chart: Chart, folder: Path) -> list[Path]:
+    """Write one chart as SVG and PNG, named after it."""
+    return _draw(_finished(chart), folder / chart.name)
+
+
+def _draw(spec: dict[str, Any], stem: Path) -> list[Path]:
     import vl_convert
 
-    written = []
-    for name, spec in figure_specs(evidence).items():
-        svg = vl_convert.vegalite_to_svg(spec)
-        written.append(_write(folder / f"{prefix}{name}.svg", svg))
-        png = vl_convert.svg_to_png(svg, scale=PIXELS)
-        written.append(_write(folder / f"{prefix}{name}.png", png))
-    return written
+    svg = vl_convert.vegalite_to_svg(spec)
+    png = vl_convert.svg_to_png(svg, scale=PIXELS)
+    return [_write(Path(f"{stem}.svg"), svg), _write(Path(f"{stem}.png"), png)]
 
 
 def _write(file: Path, content: str | bytes) -> Path:

@@ -15,7 +15,7 @@ from yaml import YAMLError
 from harness.config import CardConfig, Config, ConfigError
 from harness.records.files import CONF_DIR
 
-COMMANDS = ("cell", "prepare", "status", "sync", "throughput")
+COMMANDS = ("cell", "prepare", "schedule", "status", "sync", "throughput")
 """Of ``python -m harness.COMMAND``."""
 _HINTS = {
     "intervention": "; see: python -m interventions",

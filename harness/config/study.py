@@ -65,6 +65,9 @@ class StudyConfig:
 
     arms: list[str] = field(default_factory=list)
     """``baseline``, an intervention, or several joined with ``+``."""
+    scales: list[str] = field(default_factory=list)
+    """Sizes that the whole study is run at, one after the other, each in a folder of its own,
+    ``runs/NAME_SCALE``; none: at the config's ``scale`` alone."""
     seeds: int = number(3, above=0)
     """Seeds 0 … seeds-1 for every arm."""
     baseline_seeds: int | None = number(None, above=0)

@@ -149,3 +149,21 @@ def test_the_sequential_sweeper_needs_a_saved_study(command, tiny) -> None:
     done = command("harness", *tiny, "-m", "hydra/sweeper=sequential")
     assert (done.returncode, done.stderr.count("\n")) == (2, 1)
     assert "add +study=NAME" in done.stderr
+
+
+@pytest.mark.slow
+def test_a_family_of_sizes_is_one_study_for_each_and_the_analysis_holds_them_together(
+    tiny, command, tmp_path
+) -> None:
+    cell = [word for word in tiny if not word.startswith(("model.n_embd", "train.tokens"))]
+    done = command("harness", *cell, "+study=ladder", "study.scales=[demo_s,demo_m]",
+                   "study.arms=[baseline,qkv_bias]", "study.seeds=2", "model.n_layer=1",
+                   "train.batch_size=64")  # fmt: skip
+    assert done.returncode == 0, done.stderr
+    runs = tmp_path / "runs"
+    assert sorted(path.name for path in runs.iterdir()) == ["ladder_demo_m", "ladder_demo_s"]
+    names = [str(runs / f"ladder_{size}") for size in ("demo_s", "demo_m")]
+    answer = command("analysis", "scale", *names)
+    assert answer.returncode == 0, answer.stderr
+    assert "| qkv_bias |" in answer.stdout
+    assert "needs 3 or more" in answer.stdout
