@@ -98,7 +98,7 @@ def _unrecorded(cells: list[Cell]) -> list[str]:
         )
     if any(record.provenance.git_dirty for record in records):
         found.append(
-            "Some cells ran from a working tree with uncommitted changes (see dirty.patch)."
+            "Some cells ran with uncommitted changes to the code: their provenance names the patch."
         )
     if records and all(r.seeds.init == r.seeds.data == r.seeds.loop for r in records):
         shuffled = any(r.fingerprints.data_shuffled is not False for r in records)

@@ -109,7 +109,13 @@ class Provenance:
     git_sha: str | None = None
     git_dirty: bool | None = None
     dirty_patch: str | None = None
-    """Name of the file beside the record with the code's uncommitted changes; None when clean."""
+    """File with what tracked code differed in, seen from the cell; None: in nothing."""
+    untracked: dict[str, str] = field(default_factory=dict)
+    """Code that git did not know: name -> sha256."""
+    git_error: str | None = None
+    """Why git could not be asked."""
+    code_sha256: str | None = None
+    """Of the installed packages' files, where there is no checkout."""
     sources: dict[str, str] = field(default_factory=dict)
     """Target outside the harness -> hash of its file, which is kept in ``sources/``."""
     config_sha256: str | None = None
@@ -127,6 +133,12 @@ class Provenance:
     """Sequences per forward pass of one device, as it was in the end; moves dropout masks."""
     compile: bool = False
     command: list[str] = field(default_factory=list)
+    """Without the values of settings that name a secret."""
+
+    @property
+    def code(self) -> str | None:
+        """What tells one version of the code from another."""
+        return self.git_sha or self.code_sha256
 
 
 @dataclass(kw_only=True, slots=True)

@@ -152,14 +152,14 @@ def _finished_before(cells: Sequence[PlannedCell]) -> list[PlannedCell]:
 
 def _plan(cells: Sequence[PlannedCell], looks: Sequence[int]) -> StudyPlan:
     config = cells[0].config
-    sha, patch = provenance.code_state()
+    code = provenance.code_state()
     return StudyPlan(
         study=config.study_name,
         alpha=config.study.alpha,
         rope=config.study.rope,
         looks=list(looks),
         cells=[cell.entry for cell in cells],
-        code=[sha or "", canonical_hash(patch)],
+        code=[code.sha or code.files_sha256 or "", code.changes],
         created=now(),
     )
 
