@@ -42,6 +42,7 @@ from harness.config.science import (
     Tokenizer,
     TrainConfig,
 )
+from harness.config.steps import Plan, Steps
 from harness.config.study import BudgetConfig, CardConfig, Event, StudyConfig
 from harness.records.files import flatten, plain
 
@@ -126,13 +127,34 @@ class Config:
 
     @property
     def tokens_per_step(self) -> int:
-        """Tokens of one optimiser step."""
+        """Tokens of one optimiser step, the largest where they differ."""
         return self.train.batch_size * self.model.block_size
+
+    @property
+    def steps(self) -> Steps:
+        """What each optimiser step reads."""
+        train = self.train
+        return Plan(
+            tokens=train.tokens,
+            block_size=self.model.block_size,
+            batch_size=train.batch_size,
+            round_up=train.round_up,
+            batch_stages=train.batch_stages,
+            length_stages=train.length_stages,
+        ).steps()
 
     @property
     def n_steps(self) -> int:
         """Optimiser steps that the token budget pays for."""
+        if self.train.round_up or self.train.batch_stages:
+            return self.steps.n_steps
         return self.train.tokens // self.tokens_per_step
+
+    def tokens_after(self, step: int) -> int:
+        """Return how many tokens the first `step` steps read."""
+        if not self.train.batch_stages:
+            return step * self.tokens_per_step
+        return self.steps.n_before(step) * self.model.block_size
 
     @property
     def arm(self) -> str:
@@ -156,6 +178,8 @@ def scientific(config: Config, dataset_sha256: str) -> dict[str, Any]:
         "shuffle": config.data.shuffle,
         "test_sequences": config.eval.test_sequences,
     }
+    if config.data.pipeline:
+        kept["pipeline"] = config.data.pipeline
     result: dict[str, Any] = plain(kept)
     return result
 

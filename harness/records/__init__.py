@@ -167,6 +167,8 @@ class RunRecord:
     step: int = 0
     n_steps: int
     tokens: int = 0
+    n_tokens: int = 0
+    """Training tokens in the end; 0 in records of older versions."""
     n_params: int = 0
     skipped_steps: int = 0
     """Optimiser steps left out because a gradient was not finite."""

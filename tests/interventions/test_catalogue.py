@@ -17,19 +17,22 @@ from hydra import initialize_config_dir
 from hydra.core.global_hydra import GlobalHydra
 from torch import Tensor
 
-from harness.cell.build import build_training
+from harness.cell.build import build_batches, build_training
 from harness.cell.recorder import evenly_spaced
 from harness.config import Config, ConfigError, recipe
 from harness.config.compose import resolve
-from harness.engine.batches import Batches
 from harness.engine.distributed import World
 from harness.loop import Training, evaluated_weights, train_step
 from interventions.card import OVERLAYS, read_card, read_cards
 from tests.conftest import TINY
 
 NAMES = sorted(path.stem for path in OVERLAYS.glob("*.yaml") if path.stem != "baseline")
-NEEDS = {"no_amp": ("precision=amp_bf16",), "gradient_clipping": ("train.batch_size=1",)}
-"""Something to switch off, and gradients long enough to be clipped."""
+NEEDS = {
+    "no_amp": ("precision=amp_bf16",),
+    "gradient_clipping": ("train.batch_size=1",),
+    "shuffled_order": ("data.shuffle=false",),
+}
+"""Something to switch off, gradients long enough to be clipped, an order to be shuffled."""
 DEEPER = ["model.n_layer=4", "model.n_embd=32", "train.tokens=10240"]
 SIZE = [item for item in TINY if "n_head" not in item] + DEEPER
 """Four layers, for what acts between layers; the scale's four heads, which overlays may change;
@@ -37,6 +40,8 @@ SIZE = [item for item in TINY if "n_head" not in item] + DEEPER
 STEPS = (0, 27, 38, 39)
 """Early, late and last of the 40: some ideas begin late, or act every so many steps."""
 TOKENS = np.random.default_rng(0).integers(257, size=4097).astype(np.uint16)
+TOKENS[::100] = 256
+STARTS = np.append(0, np.flatnonzero(TOKENS == 256) + 1)
 
 
 @pytest.fixture(autouse=True, scope="module")
@@ -56,7 +61,7 @@ def composed(names: tuple[str, ...], needs: tuple[str, ...] = ()) -> Config:
 
 
 def started(config: Config) -> Training:
-    batches = Batches(TOKENS, config.model.block_size, config.train.batch_size, seed=0)
+    batches = build_batches(config, TOKENS, STARTS)
     training = build_training(config, batches, torch.device("cpu"), World())
     training.model.train()
     return training
