@@ -128,11 +128,12 @@ def _seeds(judgement: Judgement) -> float:
     fit, rope = judgement.estimate.fit, judgement.practical.size
     if fit is None or judgement.estimate.obstacle or not rope or not fit.sd_total > 0:
         return np.nan
-    rho = min(fit.rho, 0.999) if fit.method == "mixed" else None
     n_arms = max(len(judgement.arms) - 1, 1)
     more = int(fit.n[0]) if fit.n[0] > fit.n[1:].max(initial=1) else None  # baselines to spare
     pooled = judgement.rules.variance == POOLED
-    design = Design(fit.sd_total, rho, n_arms, more, judgement.alpha, pooled=pooled)
+    design = Design(
+        fit.sd_total, judgement.estimate.rho, n_arms, more, judgement.alpha, pooled=pooled
+    )
     try:
         return float(design.seeds_needed(rope))
     except AnalysisError:

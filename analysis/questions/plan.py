@@ -37,6 +37,8 @@ class Pilot:
     source: str = "given"
     unit: str = " nats per token"
     """Of `sd`, with a space before it."""
+    rho_source: str = ""
+    """What `rho` was measured from, in words."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -93,12 +95,13 @@ class Plan:
     def to_markdown(self) -> str:
         """Return the plan for a person."""
         pilot = self.pilot
-        rho = f"correlation of same-seed runs {pilot.rho or 0:.2f}"
+        measured = f" ({pilot.rho_source})" if pilot.rho_source else ""
+        rho = f"correlation of same-seed runs {pilot.rho or 0:.2f}{measured}"
         rho = "seeds not shared" if pilot.rho is None else rho
         df = f", df {pilot.df:.3g}" if math.isfinite(pilot.df) else ""
         lines = [
             self.summary(),
-            f"Noise: sd {pilot.sd:.3g}{df}, {rho} (from {pilot.source}).",
+            f"Noise (from {pilot.source}): sd {pilot.sd:.3g}{df}, {rho}.",
             "Power is that of the default rule, which averages over equal and unequal noise.",
         ]
         if self.delta < pilot.sd * math.sqrt(1 - (pilot.rho or 0)):
@@ -134,18 +137,19 @@ def pilot_of(runs: Source, rules: Rules | None = None, **changes: Any) -> Pilot:
             "initialisation seeds or more, or give --sd"
         )
     rows = result.table[result.table["n"] > 0]
-    rho, df = None, fit.df_resid
+    df, measured = fit.df_resid, result.estimate.correlation
     if fit.method == "mixed" and fit.var_resid > 0:
         # Planning rests on the residual alone, sd^2 (1 - rho): its df are fewer than N - A.
-        rho, df = fit.rho, min(df, float(2 * fit.var_resid**2 / fit.W[-1, -1]))
+        df = min(df, float(2 * fit.var_resid**2 / fit.W[-1, -1]))
     return Pilot(
         fit.sd_total,
         df,
-        rho,
+        result.estimate.rho,
         _mean(rows, "hours"),
         _mean(rows, "usd"),
         f"{int(rows['n'].sum())} runs of {len(rows)} arms",
         result.rules.unit(),
+        measured.origin if measured else "",
     )
 
 
