@@ -88,9 +88,9 @@ class Comparison(Judgement):
 
     @property
     def rho(self) -> float | None:
-        """Correlation of same-seed runs, where the model estimates it."""
-        fit = self.estimate.fit
-        return fit.rho if fit and fit.method == "mixed" else None
+        """Correlation of same-seed runs, from the pairs alone, where the fit uses it."""
+        found = self.estimate.correlation
+        return found.estimate if found else None
 
     @property
     def warnings(self) -> tuple[str, ...]:
@@ -185,7 +185,8 @@ def _notes(result: Comparison) -> list[str]:
         )
     notes.append(f"- **Method:** {result.method}, because {result.why}.")
     if result.sd and result.estimate.obstacle is None:
-        rho = "" if result.rho is None else f", correlation of same-seed runs {result.rho:.2f}"
+        found = result.estimate.correlation
+        rho = f", correlation of same-seed runs {found}" if found else ""
         sd = f"{result.sd:.{digits(result.sd) + 1}f}"
         notes.append(f"- **Noise:** sd of one run {sd}{rho}.{_band(result)}")
     if (ranks := ranking(result)) is not None:

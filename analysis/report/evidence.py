@@ -153,7 +153,8 @@ def tiles(evidence: Evidence) -> list[Tile]:
 def _noise_tiles(result: Comparison) -> list[Tile]:
     found, decimals = [], digits(result.sd) + 1
     if result.sd is not None and result.estimate.obstacle is None:
-        rho = "" if result.rho is None else f"; same-seed runs correlate {result.rho:+.2f}"
+        found_rho = result.estimate.correlation
+        rho = f"; correlation of same-seed runs {found_rho}" if found_rho else ""
         sd = f"± {result.sd:.{decimals}f}"
         found.append(Tile("noise of one run", sd, f"sd, pooled over arms{rho}"))
     if result.judged is not None and result.rules.variance == MODERATED:
