@@ -11,6 +11,7 @@ import pandas as pd
 from analysis.check import Check, Level
 from analysis.comparison.ranking import ranking
 from analysis.comparison.table import percent, readable, single_runs
+from analysis.comparison.tuning import tuning_note
 from analysis.comparison.verdict import Judgement, Kind
 from analysis.runs.frame import SEEDS, Runs
 from analysis.stats.linear import FEWEST_DF
@@ -193,6 +194,8 @@ def _notes(result: Comparison) -> list[str]:
         notes.append(f"- **Best:** {ranks.sentence()}.")
     if result.rope is not None:
         notes.append(f"- **Practical size:** {result.rope:.3g} ({result.rope_source}).")
+    if tuned := tuning_note(result.source.plans):
+        notes.append(f"- **Tuning:** {tuned}.")
     return [*notes, f"- **Runs:** {result.ledger.sentence()}."]
 
 

@@ -51,10 +51,16 @@ def read_records(paths: list[Path]) -> Runs:
         records = [read_record(file) for file in files]
     except RecordError as error:
         raise AnalysisError(str(error)) from error
+    trials = {record.study for record in records if record.tuning}
+    judged = [pair for pair in zip(files, records, strict=True) if not pair[1].tuning]
+    if judged:  # else the trials that chose settings were asked for by name
+        files, records = (list(part) for part in zip(*judged, strict=True))
     rows = [_row(record, file.parent) for record, file in zip(records, files, strict=True)]
     tensors = [frozenset(map(hash, record.fingerprints.init.items())) for record in records]
     cards = {name: card for record in records for name, card in record.cards.items()}
     frame, plans = pd.DataFrame(rows), _plans(paths)
+    if judged:
+        plans = {name: plan for name, plan in plans.items() if name not in trials}
     homes = [_study_of(file) for file in files]
     commands = {home: Study(home).commands() for home in dict.fromkeys(homes)}
     asked = {home: last_asked(commands[home]) for home in commands}
