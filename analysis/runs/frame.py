@@ -44,7 +44,10 @@ COLUMNS = (
 """What the analysis reads; ``seed`` stands for all three seeds."""
 SUPERSEDED = "superseded"
 """Status of a run whose arm was edited since and asked for again: `harness.records.versions`."""
-STATUSES = (*(status.value for status in Status), SUPERSEDED)
+TWIN = "identical control"
+"""Status of a complete run of an A/A control that has the weights of the baseline of its seeds: it
+shows that runs repeat, and would make the noise look smaller."""
+STATUSES = (*(status.value for status in Status), SUPERSEDED, TWIN)
 SHARED_ENOUGH = 0.5
 """An arm that shares fewer of its random tensors with the baseline counts as unpaired."""
 MOST_NAMED = 5
