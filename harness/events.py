@@ -162,6 +162,8 @@ class Events:
                 tensor.data = tensor.data.float()
             yield
         finally:
+            for tensor, data in zip(held, trained, strict=True):
+                tensor.data = tensor.data.to(data.dtype)
             for hook in after:
                 self._call(hook, model)
             for tensor, data in zip(held, trained, strict=True):

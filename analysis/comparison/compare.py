@@ -27,6 +27,7 @@ from analysis.runs.frame import Runs, complete, is_foreign
 from analysis.runs.ledger import require_baseline, take_stock
 from analysis.runs.normalise import normalised
 from analysis.runs.prepare import prepare
+from analysis.runs.reading import Reading
 from analysis.runs.tables import read_runs
 from harness.records import BASELINE, StudyPlan
 
@@ -105,20 +106,23 @@ def decide(runs: Source, plan: StudyPlan, rules: Rules | None = None, **changes:
 
 def read(source: Source, rules: Rules) -> Runs:
     """Return the runs in the analysis's shape; refuse what is refused."""
-    runs = prepare(as_runs(source), metric=rules.metric, allow_reruns=rules.allow_reruns)
+    runs = prepare(
+        as_runs(source, rules.metric), metric=rules.metric, allow_reruns=rules.allow_reruns
+    )
     if not is_foreign(runs.frame) and (rules.baseline, rules.metric) != (BASELINE, "test_loss"):
         runs.frame["published_delta"] = np.nan  # a card's figure is a test loss minus baseline's
     return runs
 
 
-def as_runs(source: Source) -> Runs:
+def as_runs(source: Source, metric: str = "test_loss") -> Runs:
     """Return runs from wherever they come; not yet prepared."""
     if isinstance(source, Runs):
         return source
+    reading = Reading(metric=metric)
     if isinstance(source, pd.DataFrame):
-        return normalised(source)
+        return normalised(source, reading)
     paths = [source] if isinstance(source, str | Path) else list(source)
-    return read_runs([str(path) for path in paths])
+    return read_runs([str(path) for path in paths], reading=reading)
 
 
 def _compare(runs: Runs, rules: Rules) -> Comparison:

@@ -6,6 +6,7 @@ from dataclasses import dataclass, field, replace
 
 from analysis.comparison.ranking import ranking
 from analysis.comparison.result import Comparison
+from analysis.comparison.table import percent
 from analysis.questions.noise import band_text, pairing_text
 from analysis.report.cells import Cell, ledger_table
 from analysis.report.chart_compute import speed_chart
@@ -19,6 +20,10 @@ from analysis.table import Table
 
 CHARTED = ("noise_band", "effects", "curves", "speed", "noise", "plan", "cost")
 """Sections with a chart, where the runs allow it."""
+
+
+FIRST = ("arm", "verdict", "delta", "{ci}", "p adj", "seeds needed", "tokens", "published")
+"""Columns of the verdicts that come first: the rest may lie outside a narrow screen."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -120,10 +125,12 @@ def _verdicts(evidence: Evidence) -> Section:
 
 
 def _verdict_table(result: Comparison, cells: list[Cell]) -> Table:
-    """Return the improvement table, the verdict next to the arm, whose name opens a cell of it."""
+    """Return the improvement table, what decides first; an arm's name opens a cell of it."""
     table = result.to_table()
-    first = ["arm", "verdict"]
-    table = table.select(first + [c.label for c in table.columns if c.label not in first])
+    labels = [column.label for column in table.columns]
+    wanted = [label.format(ci=percent(result.alpha)) for label in FIRST]
+    first = [label for label in wanted if label in labels]
+    table = table.select([*first, *(label for label in labels if label not in first)])
     opens: dict[str, str] = {}
     for cell in cells:
         opens.setdefault(cell.record.arm, cell.record.cell)
@@ -211,12 +218,6 @@ def _plan(evidence: Evidence) -> Section:
         f"{result.power:g} at family error {result.alpha:g}: {result.seeds} seeds per arm "
         f"({result.seeds_cautious} at the 80% upper limit of the noise)."
     )
-    rope = evidence.comparison.rope if evidence.comparison else None
-    if rope is not None and rope < result.delta:
-        text += (
-            f" Planned for one sd of a run; the practical size {rope:.3g} is smaller, and the "
-            "table of verdicts says what it would take."
-        )
     return Section("plan", title, text, power_chart(result, evidence.rules), result.tables())
 
 

@@ -128,6 +128,7 @@ def new_record(folder: Path, config: Config, corpus: Corpus, device: torch.devic
         changes=config.changes,
         cell=folder.name,
         seeds=Seeds(**asdict(config.seeds)),
+        tuning=config.study.tuning,
         n_steps=config.n_steps,
         started=now(),
         provenance=provenance.collect(folder, device=name, config_sha256=config_sha256(folder)),

@@ -75,9 +75,11 @@ __all__ = [
     "TrackingConfig",
     "TrainConfig",
     "WandbMode",
+    "number_at",
     "recipe",
     "scientific",
     "stack_of",
+    "tune",
 ]
 
 Flat = dict[str, Any]
@@ -194,6 +196,25 @@ def stack_of(config: Config, names: Collection[str]) -> Config:
         _set(smaller, key.split("."), kept[key][1] if key in kept else baselines)
     smaller.changes = kept
     return smaller
+
+
+def tune(config: Config) -> None:
+    """Multiply the settings of ``study.tuned``, as a part of what the arm changes."""
+    for key, factor in config.study.tuned.items():
+        own = number_at(config, key)
+        value = type(own)(round(own * factor) if isinstance(own, int) else own * factor)
+        config.changes[key] = [config.changes.get(key, [own])[0], value]
+        _set(config, key.split("."), value)
+
+
+def number_at(config: Config, key: str) -> int | float:
+    """Return the number that stands at a dotted key; `ConfigError` if there is none."""
+    node: Any = config
+    for name in key.split("."):
+        node = node.get(name) if isinstance(node, dict) else getattr(node, name, None)
+    if isinstance(node, bool) or not isinstance(node, int | float):
+        raise ConfigError(f"study.tune: {key} is {node!r:.40}, not a number that factors multiply")
+    return node
 
 
 def _set(node: Any, path: list[str], value: Any) -> None:

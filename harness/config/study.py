@@ -76,3 +76,12 @@ class StudyConfig:
     """Family-wise error of the study's verdicts."""
     rope: float | None = number(None, above=0)
     """Practically relevant difference, nats per token; None: one sd of the runs, labelled so."""
+    tune: dict[str, list[Any]] = field(default_factory=dict)
+    """Setting -> factors on each arm's own value, as ``optim.lr: [0.5, 1, 2]``: every arm is tried
+    with each of them first, and judged with that of its lowest validation loss."""
+    tune_seeds: int = number(1, above=0)
+    """Seeds of each trial; none of them is judged."""
+    tuned: dict[str, Any] = field(default_factory=dict)
+    """The factors that this cell trains with. Filled in by the harness."""
+    tuning: bool = False
+    """This cell is a trial. Filled in by the harness."""

@@ -11,7 +11,7 @@ import re
 from dataclasses import asdict, fields, is_dataclass
 from typing import Any
 
-from harness.config import VOCAB_SIZE, Config, ConfigError, ModelConfig
+from harness.config import VOCAB_SIZE, Config, ConfigError, ModelConfig, number_at
 from harness.records.files import flatten
 
 SAFE_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,199}")
@@ -68,6 +68,19 @@ def _allowed(
     if below is None:
         return f"above {above}" if at_least is None else f"{at_least} or more"
     return f"in ({above}, {below})" if at_least is None else f"in [{at_least}, {below})"
+
+
+def _check_tuning(config: Config) -> None:
+    for key, factors in config.study.tune.items():
+        number_at(config, key)
+        numbers = [f for f in factors if type(f) in (int, float) and f > 0]
+        if len(set(numbers)) < max(2, len(factors)):
+            raise ConfigError(
+                f"study.tune: {key}: {factors} must be two or more different factors above 0, such "
+                "as [0.5, 1, 2]"
+            )
+    if config.study.tune and not config.eval.n_val:
+        raise ConfigError("study.tune chooses on validation loss: eval.n_val must be 1 or more")
 
 
 def _check_heads(model: ModelConfig) -> None:

@@ -148,6 +148,8 @@ class RunRecord:
     """The same without the seeds: the cells of an arm that are to be averaged share it."""
     recipe: str | None = None
     """The same again without the arm's own part: what its interventions are applied to."""
+    tuning: bool = False
+    """Trained to choose its arm's settings: it is not judged."""
     seeds: Seeds
     status: Status = Status.RUNNING
     step: int = 0
@@ -183,6 +185,9 @@ class StudyPlan:
     """Seeds per arm at each look of a sequential study; empty: one fixed design."""
     cells: list[dict[str, Any]] = field(default_factory=list)
     """Planned cells: ``{"arm": ..., "seeds": {...}, "cell": ...}``."""
+    tuning: dict[str, Any] = field(default_factory=dict)
+    """How settings were chosen, before any judged run: the ``settings`` with their factors, the
+    ``seeds``, the ``studies`` of the trials, and by arm what was ``tuned``, ``tried`` and spent."""
     code: list[str] = field(default_factory=list)
     """Commit and hash of the uncommitted changes when the plan was made."""
     created: str | None = None

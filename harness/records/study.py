@@ -19,6 +19,8 @@ from harness.records import (
 )
 from harness.records.files import append_json_lines, now, read_json_lines
 
+TRIAL = "_tune_"
+"""Stands in the name of a study of trials, between the judged study's and what is tried."""
 COMMANDS_FILE = "commands.jsonl"
 """What was asked for, one line a command."""
 
@@ -55,6 +57,12 @@ class Study:
         """Return the folders of the cells that are frozen or have a record, sorted by path."""
         names = (CONFIG_FILE, RECORD_FILE)
         return sorted({file.parent for name in names for file in self.folder.glob(f"*/*/{name}")})
+
+    def with_tuning(self) -> list[Study]:
+        """Return the study and the trials that its settings were chosen by, or are being chosen."""
+        name = self.folder.name.split(TRIAL)[0]
+        trials = sorted(self.folder.parent.glob(f"{name}{TRIAL}*"))
+        return [Study(self.folder.parent / name), *map(Study, trials)]
 
     def records(self) -> dict[Path, RunRecord]:
         """Return the record of every cell by its folder; `RecordError` if one cannot be read."""
