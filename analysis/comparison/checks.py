@@ -9,6 +9,7 @@ import pandas as pd
 from scipy import special
 
 from analysis.check import Check, Level
+from analysis.comparison.controls import control_checks
 from analysis.comparison.estimate import Obstacle, block_labels
 from analysis.comparison.run_checks import repeats, run_checks, warning, wrong_way
 from analysis.comparison.tuning import tuning_checks
@@ -58,6 +59,7 @@ def checks_of(judgement: Judgement, table: pd.DataFrame) -> list[Check]:
         *_own_noise(judgement, table),
         *_practical_size(judgement),
         *_overestimated(judgement, table),
+        *control_checks(judgement, table),
     ]
 
 

@@ -98,6 +98,11 @@ class Comparison(Judgement):
         """What a careful colleague would say."""
         return tuple(str(check) for check in self.checks if check.level is Level.WARNING)
 
+    @property
+    def confirmations(self) -> tuple[str, ...]:
+        """What was looked at and holds: A/A controls that the noise explains."""
+        return tuple(str(check) for check in self.checks if check.level is Level.OK)
+
     def to_table(self) -> Table:
         """Return the readable table, with everything that its page shows."""
         return readable(self, self.table, footnote(self))
@@ -115,6 +120,7 @@ class Comparison(Judgement):
         """Return the report for a person: the table, the noise, the method, the ledger."""
         title = f"## {self.rules.metric} against {self.rules.baseline}"
         notes = _notes(self)
+        notes += [f"- **Holds:** {text}." for text in self.confirmations]
         notes += [f"- **Warning:** {warning}." for warning in self.warnings]
         notes += [f"- **Next:** {step}." for step in self.next_steps]
         parts = [prose(title), "", self.short_table().to_text(), "", *map(prose, notes)]

@@ -117,7 +117,9 @@ def _verdicts(evidence: Evidence) -> Section:
         why = evidence.reasons["verdicts"]
         return Section("verdicts", "Verdicts", missing=f"No comparison yet: {why}.")
     reasons = [f"The method, named under the table, was chosen because {result.why}"]
-    text = " ".join(_sentence(reason) for reason in [*reasons, *result.warnings])
+    text = " ".join(
+        _sentence(reason) for reason in [*reasons, *result.confirmations, *result.warnings]
+    )
     ranks = ranking(result)
     tables = [_verdict_table(result, evidence.cells), *([ranks.to_table()] if ranks else [])]
     return Section("verdicts", "Verdicts", text, tables=tables)

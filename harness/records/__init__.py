@@ -151,7 +151,7 @@ class RunRecord:
     """Sorted intervention names joined with ``+``, or ``baseline``."""
     interventions: list[str]
     cards: dict[str, dict[str, Any]] = field(default_factory=dict)
-    """Intervention name -> its card: summary, source, published_delta, published_where."""
+    """Intervention name -> its card: summary, source, published_delta, published_where, control."""
     changes: dict[str, list[Any]] = field(default_factory=dict)
     """Dotted config key -> [baseline's value, this arm's value]."""
     cell: str
