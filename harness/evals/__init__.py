@@ -1,0 +1,1 @@
+"""Trained models in use: load, evaluate, sample from, export."""
