@@ -15,6 +15,7 @@ COMMANDS = (
     "sequential",
     "batch-size",
     "speed",
+    "judged",
     "verify",
     "plot",
     "report",
