@@ -54,4 +54,4 @@ def bradley_terry(wins: Array, prior: float = PRIOR) -> Array:
 def ranks(strength: Array) -> Array:
     """Return ranks along the last axis from 1, the strongest first."""
     order = np.argsort(-strength, axis=-1, kind="stable")
-    return np.argsort(order, axis=-1, kind="stable") + 1.0
+    return np.asarray(1.0 + np.argsort(order, axis=-1, kind="stable"), dtype=np.float64)

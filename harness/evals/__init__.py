@@ -1,1 +1,1 @@
-"""What a trained model is worth beyond its loss: other models, instructions, benchmarks."""
+"""Trained models in use: load, evaluate, sample from, tune, judge, export."""
