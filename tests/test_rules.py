@@ -58,7 +58,7 @@ FLOORS = {
         {"table", "stats"},
         {"runs"},
         {"comparison"},
-        {"questions"},
+        {"questions", "judged"},
         {"audit", "report"},
         {"cli"},
         {"__main__"},
