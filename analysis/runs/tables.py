@@ -105,7 +105,8 @@ def read_table(source: str, reading: Reading) -> Runs:
     if source.startswith(WANDB):
         raw = _from_wandb(source.removeprefix(WANDB))
         return replace(normalised(raw, reading, source=source), home=Path(), stem="wandb_results")
-    path, lines, notes = Path(source), None, ()
+    path, lines = Path(source), None
+    notes: tuple[str, ...] = ()
     if path.suffix.lower() == ".parquet":
         raw = _from_parquet(path)
     elif path.suffix.lower() in JSON_LINES:

@@ -108,6 +108,8 @@ class Provenance:
 
     git_sha: str | None = None
     git_dirty: bool | None = None
+    git_error: str | None = None
+    """Why git says nothing of the checkout, e.g. that another user owns it."""
     dirty_patch: str | None = None
     """Name of the file beside the record with the code's uncommitted changes; None when clean."""
     sources: dict[str, str] = field(default_factory=dict)
