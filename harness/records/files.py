@@ -27,18 +27,16 @@ CONF_DIR = Path(__file__).resolve().parents[2] / "conf"
 def printable(text: str, keep: str = "") -> str:
     r"""Return the text with what would steer a terminal, or turn a line around, spelt out.
 
+    Characters of `keep` stay, e.g. a line break where there may be several lines.
+
     Examples
     --------
     >>> printable("red \x1b[31m")
     'red \\x1b[31m'
     """
     hidden = ("Cc", "Cf", "Zl", "Zp")  # controls, bidirectional and other formats, separators
-    return "".join(
-        c
-        if c in keep or unicodedata.category(c) not in hidden
-        else c.encode("unicode_escape").decode()
-        for c in text
-    )
+    shown = lambda c: c in keep or unicodedata.category(c) not in hidden  # noqa: E731
+    return "".join(c if shown(c) else c.encode("unicode_escape").decode() for c in text)
 
 
 def now(precision: str = "seconds") -> str:
