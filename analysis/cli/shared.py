@@ -36,6 +36,13 @@ OPTIONS: dict[str, dict[str, Any]] = {
         "metavar": "COLUMN",
         "help": "what to compare (default: %(default)s)",
     },
+    "--test-set": {
+        "dest": "metric",
+        "type": lambda name: f"test_loss.{name}",
+        "default": argparse.SUPPRESS,
+        "metavar": "NAME",
+        "help": "compare on this test set of eval.data instead of the study's main one",
+    },
     "--higher-is-better": {
         "action": "store_true",
         "help": "the metric is an accuracy, not a loss",
@@ -67,7 +74,14 @@ OPTIONS: dict[str, dict[str, Any]] = {
         "help": "where to write (default: beside the runs)",
     },
 }
-READING = ("--column", "--baseline", "--metric", "--higher-is-better", "--allow-reruns")
+READING = (
+    "--column",
+    "--baseline",
+    "--metric",
+    "--test-set",
+    "--higher-is-better",
+    "--allow-reruns",
+)
 DECIDING = ("--alpha", "--rope", "--variance")
 
 
