@@ -164,17 +164,22 @@ def new_record(folder: Path, config: Config, corpus: Corpus, device: torch.devic
     if on_gpu:
         cudnn = torch.backends.cudnn.version()  # type: ignore[no-untyped-call]
         record.provenance.packages |= {"cuda": str(torch.version.cuda), "cudnn": str(cudnn)}
-    n_test_tokens = config.eval.test_sequences * config.model.block_size + 1
-    test_tokens = corpus.tokens("test")[:n_test_tokens]
     sources = record.provenance.sources = source_hashes(config, folder)
     record.version = version(config, corpus, sources)
     record.recipe = canonical_hash(recipe(config, corpus.dataset_sha256))
     record.provenance.dataset_sha256 = corpus.dataset_sha256
-    record.provenance.test_set_sha256 = hashlib.sha256(test_tokens.tobytes()).hexdigest()
+    record.provenance.test_set_sha256 = test_set_sha256(config, corpus.main)
+    record.provenance.test_text = corpus.main.text_hash
     record.provenance.n_devices = config.hardware.n_devices
     record.provenance.compile = config.hardware.compile
     record.provenance.tokenizer = config.data.tokenizer.name
     return record
+
+
+def test_set_sha256(config: Config, corpus: Corpus) -> str:
+    """Return the hash of the tokens that a test on a corpus reads."""
+    n_tokens = config.eval.test_sequences * config.eval_block_size + 1
+    return hashlib.sha256(corpus.tokens("test")[:n_tokens].tobytes()).hexdigest()
 
 
 def config_sha256(folder: Path) -> str:
