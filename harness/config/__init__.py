@@ -154,6 +154,7 @@ def scientific(config: Config, dataset_sha256: str) -> dict[str, Any]:
         "shuffle": config.data.shuffle,
         "test_sequences": config.eval.test_sequences,
     }
+    kept["train"].pop("init_from", None)  # where the weights lay; their hash is there
     result: dict[str, Any] = plain(kept)
     return result
 

@@ -117,6 +117,9 @@ class Provenance:
     """Of the whole prepared corpus (its manifest's token files)."""
     test_set_sha256: str | None = None
     """Of the tokens that the test loss is measured on: runs compare only where equal."""
+    init_from: str | None = None
+    """The trained weights that it began with, and the hash of their file; None: drawn ones."""
+    init_sha256: str | None = None
     tokenizer: str | None = None
     packages: dict[str, str] = field(default_factory=dict)
     python: str | None = None
