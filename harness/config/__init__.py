@@ -195,6 +195,7 @@ def scientific(config: Config, dataset_sha256: str) -> dict[str, Any]:
         "test_set": config.eval.test_set,
     }
     kept |= {name: value for name, value in added.items() if value}
+    kept["train"].pop("init_from", None)  # where the weights lay; their hash is there
     result: dict[str, Any] = plain(kept)
     return result
 
