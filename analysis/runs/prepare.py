@@ -9,14 +9,30 @@ import numpy as np
 import pandas as pd
 
 from analysis.errors import AnalysisError
-from analysis.runs.frame import SEEDS, STATUSES, Runs, arm_name, is_foreign, named, with_names
+from analysis.runs.frame import (
+    OTHER_TEST,
+    SEEDS,
+    STATUSES,
+    Runs,
+    arm_name,
+    is_foreign,
+    named,
+    with_names,
+)
 from analysis.runs.normalise import to_number
+from harness.records import BASELINE
 
 STEPS = ("step", "_step", "global_step", "iteration", "iter", "epoch")
 """Columns of tables that have one line a step instead of one a run."""
 
 
-def prepare(runs: Runs, *, metric: str = "test_loss", allow_reruns: bool = False) -> Runs:
+def prepare(
+    runs: Runs,
+    *,
+    metric: str = "test_loss",
+    baseline: str = BASELINE,
+    allow_reruns: bool = False,
+) -> Runs:
     """Return the runs with every column that the analysis reads, or refuse them.
 
     Parameters
@@ -25,6 +41,8 @@ def prepare(runs: Runs, *, metric: str = "test_loss", allow_reruns: bool = False
         As read; `arm` (or `interventions`) and `metric` are needed.
     metric
         Column of the loss.
+    baseline
+        The arm whose test set counts.
     allow_reruns
         Accept several runs of one arm with equal seeds as declared repeats.
 
@@ -54,7 +72,7 @@ def prepare(runs: Runs, *, metric: str = "test_loss", allow_reruns: bool = False
     _check_status(frame)
     _check_finite(frame, metric)
     _check_duplicates(frame, allow_reruns)
-    _check_test_set(frame)
+    _leave_out_other_tests(frame, baseline)
     _check_one_recipe(frame)
     return replace(runs, frame=frame)
 
@@ -120,10 +138,16 @@ def _one_line_a_run(runs: pd.DataFrame) -> str:
     return f"; keep one line a run{why}"
 
 
-def _check_test_set(runs: pd.DataFrame) -> None:
+def _leave_out_other_tests(runs: pd.DataFrame, baseline: str) -> None:
+    """Mark complete runs that were measured on another test set than the baseline's."""
     if "test_set" not in runs:
         return
     known = runs[(runs["status"] == "complete") & runs["test_set"].notna()]
+    theirs = known.loc[known["arm"] == baseline, "test_set"].unique()
+    if len(theirs) == 1:
+        others = known.index[known["test_set"] != theirs[0]]
+        runs.loc[others, "status"] = OTHER_TEST
+        return
     groups = known.groupby("test_set")["run_id"]
     if groups.ngroups <= 1:
         return

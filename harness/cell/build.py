@@ -11,7 +11,7 @@ import torch
 from torch import nn
 
 from harness.cell import provenance
-from harness.cell.freeze import version
+from harness.cell.freeze import hash_of_test_set, version
 from harness.cell.lock import Lock, NoLock
 from harness.cell.sources import source_hashes
 from harness.config import Config, ConfigError, Slot, recipe, stack_of
@@ -135,13 +135,11 @@ def new_record(folder: Path, config: Config, corpus: Corpus, device: torch.devic
     if on_gpu:
         cudnn = torch.backends.cudnn.version()  # type: ignore[no-untyped-call]
         record.provenance.packages |= {"cuda": str(torch.version.cuda), "cudnn": str(cudnn)}
-    n_test_tokens = config.eval.test_sequences * config.model.block_size + 1
-    test_tokens = corpus.tokens("test")[:n_test_tokens]
     sources = record.provenance.sources = source_hashes(config, folder)
     record.version = version(config, corpus, sources)
     record.recipe = canonical_hash(recipe(config, corpus.dataset_sha256))
     record.provenance.dataset_sha256 = corpus.dataset_sha256
-    record.provenance.test_set_sha256 = hashlib.sha256(test_tokens.tobytes()).hexdigest()
+    record.provenance.test_set_sha256 = hash_of_test_set(config, corpus)
     record.provenance.n_devices = config.hardware.n_devices
     record.provenance.compile = config.hardware.compile
     record.provenance.tokenizer = config.data.tokenizer.name

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 from pathlib import Path
 from typing import Any
 
@@ -129,6 +130,12 @@ def check_fits(config: Config, corpus: Corpus) -> None:
                 f"{config.data.name}, which has {available + 1}: at most "
                 f"{available // block_size} sequences of {block_size}"
             )
+
+
+def hash_of_test_set(config: Config, corpus: Corpus) -> str:
+    """Return the sha256 of the tokens that the cell is tested on."""
+    n_tokens = config.eval.test_sequences * config.model.block_size + 1
+    return hashlib.sha256(corpus.tokens("test")[:n_tokens].tobytes()).hexdigest()
 
 
 def load_frozen(folder: Path) -> Config:
