@@ -26,7 +26,7 @@ FORBIDDEN = {
     "interventions": {"harness", "analysis", "hydra", "wandb"},
     "harness": {"analysis", "interventions", "hydra_plugins"},
 }
-RECORDS = ("", ".cell", ".files", ".study", ".versions")
+RECORDS = ("", ".cell", ".files", ".responses", ".study", ".versions")
 ALLOWED = {
     "analysis": {f"harness.records{part}" for part in RECORDS},
     "interventions": {"harness.model", "harness.records.files"},
@@ -44,8 +44,8 @@ FLOORS = {
         {"loop"},
         {"tracking"},
         {"cell"},
-        {"study"},
-        {"prepare", "status", "sync", "throughput"},
+        {"study", "evals"},
+        {"prepare", "status", "sync", "throughput", "judge", "finetune"},
         {"__main__"},
     ],
     "analysis": [

@@ -17,14 +17,26 @@ OPTIONS: dict[str, dict[str, Any]] = {
     "runs": {
         "nargs": "+",
         "metavar": "RUNS",
-        "help": "a study's folder, record files, a .csv, .tsv or .parquet, "
+        "help": "a study's folder, record files, a .csv, .tsv, .parquet or .jsonl, "
         "modded-nanogpt's logs, wandb:ENTITY/PROJECT",
     },
     "--column": {
         "action": "append",
         "default": [],
         "metavar": "OURS=THEIRS",
-        "help": "a table's name for one of our columns, e.g. arm=config",
+        "help": "a table's name for one of our columns: arm (of several: arm=Model,LR), seed (or "
+        "init_seed, data_seed, loop_seed), test_loss or your --metric, status, run_id, tokens, "
+        "hours, usd, study; what is not named is guessed, and the output says how",
+    },
+    "--where": {
+        "action": "append",
+        "default": [],
+        "metavar": "COLUMN=VALUE",
+        "help": "keep these rows of a table, e.g. LR=1e-3; may be given several times",
+    },
+    "--wide": {
+        "choices": ("arms", "seeds"),
+        "help": "the table has one column for each arm, or seed (default: where it looks so)",
     },
     "--baseline": {
         "default": "baseline",
@@ -67,7 +79,15 @@ OPTIONS: dict[str, dict[str, Any]] = {
         "help": "where to write (default: beside the runs)",
     },
 }
-READING = ("--column", "--baseline", "--metric", "--higher-is-better", "--allow-reruns")
+READING = (
+    "--column",
+    "--where",
+    "--wide",
+    "--baseline",
+    "--metric",
+    "--higher-is-better",
+    "--allow-reruns",
+)
 DECIDING = ("--alpha", "--rope", "--variance")
 
 
@@ -89,13 +109,20 @@ def add_decision(parser: argparse.ArgumentParser) -> None:
 
 def read(options: argparse.Namespace) -> Runs:
     """Read the runs that were asked for."""
-    from analysis.runs.tables import TABLES, read_runs
+    from analysis.runs.reading import Reading
+    from analysis.runs.tables import read_runs
 
-    columns = _columns(options)
-    tables = [s for s in options.runs if Path(s).suffix.lower() in TABLES]
-    if options.metric != "test_loss" and tables:
-        columns.setdefault(options.metric, options.metric)
-    return read_runs(options.runs, columns)
+    where = dict(pair(text, "--where") for text in options.where)
+    reading = Reading(
+        columns=_columns(options), metric=options.metric, where=where, wide=options.wide
+    )
+    runs = read_runs(options.runs, reading=reading)
+    if runs.summary and options.command != "table":
+        raise AnalysisError(
+            f"{options.runs[0]} has means instead of runs, which are enough for the table alone: "
+            "python -m analysis table"
+        )
+    return runs
 
 
 def _columns(options: argparse.Namespace) -> dict[str, str]:
@@ -112,13 +139,15 @@ def _columns(options: argparse.Namespace) -> dict[str, str]:
             f"allowed are {', '.join(known)} (one a --column; another metric: name it with "
             "--metric too)"
         )
-    if columns and not any(
+    said = [f"--column {ours}={theirs}" for ours, theirs in columns.items()]
+    said += [f"--where {text}" for text in options.where]
+    said += [f"--wide {options.wide}"] if options.wide else []
+    if said and not any(
         s.startswith(WANDB) or Path(s).suffix.lower() in TABLES for s in options.runs
     ):
-        ours, theirs = next(iter(columns.items()))
         raise AnalysisError(
-            f"--column {ours}={theirs}: {options.runs[0]} holds records, whose columns are known; "
-            "leave --column out, it is for tables (CSV, parquet, W&B)"
+            f"{said[0]}: {options.runs[0]} holds records, whose columns are known; leave "
+            f"{said[0].split()[0]} out, it is for tables (CSV, parquet, W&B)"
         )
     return columns
 

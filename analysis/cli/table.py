@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import argparse
 import json
+import re
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -12,24 +14,34 @@ from analysis.errors import AnalysisError
 
 if TYPE_CHECKING:
     from analysis.comparison.result import Comparison
+    from analysis.runs.frame import Runs
 
 EPILOG = """examples:
   python -m analysis runs/demo
   python -m analysis runs/demo --rope 0.01
   python -m analysis mine.csv --column arm=config --metric val_loss --baseline control
+  python -m analysis mine.csv --column arm=Model,LR --where Corpus=c4 --baseline 'gpt2, 0.001'
 """
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Add the arguments of the results table."""
-    shared.add_sources(parser)
+    shared.add_options(parser, "runs", *(name for name in shared.READING if name != "--metric"))
+    shared.add_options(
+        parser,
+        "--metric",
+        action="append",
+        default=None,
+        help="what to compare (default: test_loss); given several times: a table of each",
+    )
     shared.add_decision(parser)
     parser.add_argument(
         "--reference",
         action="append",
         default=[],
         metavar="NAME=LOSS",
-        help="a published figure to show; it enters no statistics",
+        help="a published figure to show, e.g. GPT-2=3.11 or 'GPT-2=3.11 ± 0.02 (5)'; it enters no "
+        "statistics",
     )
     shared.add_options(parser, "--out")
     parser.add_argument("--no-write", action="store_true", help="print only")
@@ -37,22 +49,36 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def run(options: argparse.Namespace) -> int:
-    """Print the table and write it beside the runs."""
-    from dataclasses import replace
+    """Write the tables beside the runs, then print them: a terminal may fail."""
+    metrics = options.metric or ["test_loss"]
+    texts, lines = [], []
+    for metric in metrics:
+        runs, result = _compared(argparse.Namespace(**{**vars(options), "metric": metric}))
+        texts.append(result.to_markdown())
+        if not options.no_write:
+            more = "_" + re.sub(r"\W+", "_", metric) if len(metrics) > 1 else ""
+            lines += _write(result, options.out or runs.home or Path(), f"{runs.stem}{more}")
+    if len(metrics) > 1:
+        texts.append(
+            f"{len(metrics)} metrics: the family error holds in each table by itself; a finding "
+            "that is to hold over all of them needs --alpha divided by their number.\n"
+        )
+    print("\n".join(texts), end="")
+    print("\n".join(["", *lines]) if lines else "", end="\n" if lines else "")
+    return 0
 
+
+def _compared(options: argparse.Namespace) -> tuple[Runs, Comparison]:
     from analysis.questions.tokens_to_target import compare_with_speed
 
     references = tuple(_reference(text) for text in options.reference)
     runs = shared.read(options)
-    result = compare_with_speed(runs, replace(shared.rules(options), references=references))
-    print(result.to_markdown(), end="")
-    if not options.no_write:
-        _write(result, options.out or runs.home or Path(), runs.stem)
-    return 0
+    rules = replace(shared.rules(options), references=references)
+    return runs, compare_with_speed(runs, rules)
 
 
-def _write(result: Comparison, folder: Path, stem: str) -> None:
-    """Write the results, and say which rules' results they replace."""
+def _write(result: Comparison, folder: Path, stem: str) -> list[str]:
+    """Write the results; return where, and which rules' results they replace."""
     before = _rules_of(folder / f"{stem}.json")
     contents = {
         "md": result.to_markdown(),
@@ -61,13 +87,14 @@ def _write(result: Comparison, folder: Path, stem: str) -> None:
         "tex": result.to_latex(),
     }
     shared.write(folder, {f"{stem}.{ending}": text for ending, text in contents.items()})
-    print(f"\nWritten: {folder}/{stem}.{{{','.join(contents)}}}")
+    lines = [f"Written: {folder}/{stem}.{{{','.join(contents)}}}"]
     after = _rules_of(folder / f"{stem}.json")
     changed = [
         f"{name} {_short(before[name])}" for name in before if before[name] != after.get(name)
     ]
     if changed:
-        print(f"They replace those of other rules ({', '.join(changed)}); --out keeps both.")
+        lines.append(f"They replace those of other rules ({', '.join(changed)}); --out keeps both.")
+    return lines
 
 
 def _short(value: object) -> str:
@@ -85,7 +112,13 @@ def _rules_of(file: Path) -> dict[str, object]:
 
 
 def _reference(text: str) -> tuple[str, float]:
+    """Return a name and a figure; a mean's sd and number of runs stand beside the name."""
+    from analysis.runs.shapes import PLUS_MINUS
+
     name, value = shared.pair(text, "--reference")
+    if mean := PLUS_MINUS.fullmatch(value):
+        count = f", n {mean['n']}" if mean["n"] else ""
+        name, value = f"{name} (± {mean['sd']}{count})", mean["mean"]
     try:
         return name, float(value)
     except ValueError:

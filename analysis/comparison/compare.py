@@ -27,6 +27,7 @@ from analysis.runs.frame import Runs, complete, is_foreign
 from analysis.runs.ledger import require_baseline, take_stock
 from analysis.runs.normalise import normalised
 from analysis.runs.prepare import prepare
+from analysis.runs.reading import Reading
 from analysis.runs.tables import read_runs
 from harness.records import BASELINE, StudyPlan
 
@@ -106,7 +107,7 @@ def decide(runs: Source, plan: StudyPlan, rules: Rules | None = None, **changes:
 def read(source: Source, rules: Rules) -> Runs:
     """Return the runs in the analysis's shape; refuse what is refused."""
     runs = prepare(
-        as_runs(source),
+        as_runs(source, rules.metric),
         metric=rules.metric,
         baseline=rules.baseline,
         allow_reruns=rules.allow_reruns,
@@ -116,14 +117,15 @@ def read(source: Source, rules: Rules) -> Runs:
     return runs
 
 
-def as_runs(source: Source) -> Runs:
+def as_runs(source: Source, metric: str = "test_loss") -> Runs:
     """Return runs from wherever they come; not yet prepared."""
     if isinstance(source, Runs):
         return source
+    reading = Reading(metric=metric)
     if isinstance(source, pd.DataFrame):
-        return normalised(source)
+        return normalised(source, reading)
     paths = [source] if isinstance(source, str | Path) else list(source)
-    return read_runs([str(path) for path in paths])
+    return read_runs([str(path) for path in paths], reading=reading)
 
 
 def _compare(runs: Runs, rules: Rules) -> Comparison:

@@ -67,7 +67,7 @@ class Estimate:
         if self.fit is None or self.fit.method != "mixed":
             return None
         found = self.correlation.estimate if self.correlation else self.fit.rho
-        return min(max(found, 0.0), 0.999)
+        return max(found, 0.0)
 
 
 def estimate(runs: pd.DataFrame, baseline: str, variance: str = MODERATED) -> Estimate:

@@ -10,8 +10,9 @@ import pandas as pd
 
 from analysis.check import Check, Level
 from analysis.comparison.ranking import ranking
-from analysis.comparison.table import percent, readable
+from analysis.comparison.table import percent, readable, single_runs
 from analysis.comparison.verdict import Judgement, Kind
+from analysis.runs.frame import SEEDS, Runs
 from analysis.stats.linear import FEWEST_DF
 from analysis.table import Table
 from analysis.text import digits, plain, prose
@@ -104,7 +105,7 @@ class Comparison(Judgement):
         """Return the columns that a terminal and a paper have room for."""
         table = self.to_table()
         wanted = [label.format(ci=percent(self.alpha)) for label in SHORT]
-        if not _single_runs(self):
+        if not single_runs(self):
             wanted.remove("break-even sd")
         have = {column.label for column in table.columns}
         return table.select([label for label in wanted if label in have])
@@ -170,8 +171,6 @@ def footnote(result: Comparison) -> str:
 def _notes(result: Comparison) -> list[str]:
     better = "higher" if result.rules.higher_is_better else "lower"
     read = f"- **Read:** delta = arm - {result.rules.baseline}; {better} is better."
-    if taken := result.source.taken_from.get(result.rules.metric):
-        read += f" {result.rules.metric} is the table's column {taken}."
     if result.judged is not None:
         read += (
             f" Family error {result.alpha:g}: p adjusted for the number of arms, intervals "
@@ -179,8 +178,8 @@ def _notes(result: Comparison) -> list[str]:
         )
     if _adjusted(result):
         read += " Delta is adjusted for which seeds each arm has, so it is not mean minus mean."
-    notes = [read]
-    if _single_runs(result):
+    notes = [read, *_table(result.source)]
+    if single_runs(result):
         notes.append(
             "- **Break-even sd:** noise of one run below which the difference would count as real."
         )
@@ -197,10 +196,15 @@ def _notes(result: Comparison) -> list[str]:
     return [*notes, f"- **Runs:** {result.ledger.sentence()}."]
 
 
-def _single_runs(result: Comparison) -> bool:
-    """Tell whether every arm has a single run, so that all rests on the baseline's noise."""
-    fit = result.estimate.fit
-    return fit is None or bool((fit.n[1:] == 1).all() and len(fit.n) > 1)
+def _table(source: Runs) -> list[str]:
+    """Return how a table was read: each column that was guessed, and what else was made of it."""
+    theirs: dict[str, str] = {}
+    for ours, name in source.taken_from.items():
+        theirs.setdefault(name, "seed" if ours in SEEDS else ours)
+    guessed = [f"{ours} is {name}" for name, ours in theirs.items() if ours != name]
+    parts = [f"columns taken: {', '.join(guessed)}"] if guessed else []
+    text = "; ".join([*parts, *source.notes])
+    return [f"- **Table:** {text}."] if text else []
 
 
 def _adjusted(result: Comparison) -> bool:

@@ -20,6 +20,7 @@ from analysis.runs.frame import (
     possible_copies,
     times_exported,
 )
+from analysis.runs.prepare import differences, differing
 
 HIGHER = re.compile(
     r"(?<![a-z])(acc|accuracy|reward|return|score|bleu|rouge|f1|auc|auroc|exact_match|pass|win_?rate)"
@@ -32,6 +33,7 @@ LOWER = re.compile(r"loss|error|perplexity|brier")
 def run_checks(judgement: Judgement) -> list[Check]:
     """Return what is to be said of the runs behind the table."""
     parts = (
+        unlike_repeats,
         _equal_losses,
         _equal_weights,
         _unpaired,
@@ -75,6 +77,16 @@ def repeats(judgement: Judgement) -> Iterator[Check]:
         )
 
 
+def unlike_repeats(judgement: Judgement) -> Iterator[Check]:
+    """Name the settings in which runs differ that count as repeats of one arm."""
+    apart = differing(judgement.source) if judgement.rules.allow_reruns else {}
+    if apart:
+        yield warning(
+            f"repeats of one arm and seed differ in {differences(apart)}, and are averaged as if "
+            "they did not: make that part of the arm with --column, or keep some with --where"
+        )
+
+
 def wrong_way(rules: Rules) -> Iterator[Check]:
     """Point out a metric that is better when higher by its name, and was not said to be."""
     name = rules.metric.lower()
@@ -83,6 +95,8 @@ def wrong_way(rules: Rules) -> Iterator[Check]:
             f"{rules.metric} looks like a metric that is better when higher, and here lower counts "
             "as better: add --higher-is-better if so"
         )
+    if rules.higher_is_better and LOWER.search(name) and not HIGHER.search(name):
+        yield warning(f"{rules.metric} looks like a loss, and here higher counts as better")
 
 
 def _equal_losses(judgement: Judgement) -> Iterator[Check]:

@@ -98,6 +98,8 @@ class Judged:
     p_raw: Array
     p_adj: Array
     """Adjusted for the number of arms."""
+    se_own: Array
+    """By the difference's own variance alone."""
     p_own: Array
     """By the difference's own variance alone: paired t or Welch's."""
     equivalent: tuple[bool, ...]
@@ -224,6 +226,7 @@ def judge(model: Model, alpha: float, practical: Practical) -> Judged:
         ci_high=delta + shown,
         p_raw=found.p_raw,
         p_adj=found.p_adj,
+        se_own=found.se_own,
         p_own=found.p_own,
         equivalent=tuple(bool(x) for x in same),
         breakeven_sd=model.fit.sd_total * np.abs(delta) / half,
@@ -282,6 +285,7 @@ def _size(low: float, high: float, practical: Practical) -> Size:
 
 def _without_noise(delta: Array, se: Array, df: Array) -> Judged:
     nothing = np.full_like(delta, np.nan)
-    names = ("ci_low", "ci_high", "p_raw", "p_adj", "p_own", "breakeven_sd", "power_at_rope")
+    names: tuple[str, ...] = ("ci_low", "ci_high", "p_raw", "p_adj", "se_own", "p_own")
+    names += ("breakeven_sd", "power_at_rope")
     no_figures = dict.fromkeys(names, nothing)
     return Judged(delta=delta, se=se, df=df, equivalent=(False,) * len(delta), **no_figures)

@@ -121,14 +121,14 @@ def band_text(band: NoiseBand | None) -> str:
             "python -m harness -m '+intervention=baseline' 'seed=range(8)'"
         )
     text = (
-        f"One more baseline run falls in {band.mean:.4f} ± {band.half_width:.4f} with "
+        f"One more baseline run falls in {band.mean:.4f}\u00a0±\u00a0{band.half_width:.4f} with "
         f"{100 * (1 - band.alpha):g}% probability (K = {band.K} runs, s = {band.sd:.5f}, "
         f"df {band.df:.3g}; s is the sd of the baseline's own runs)."
     )
     if band.n_arms > 1:
         text += (
             f" {band.n_arms} single runs that change nothing all fall within "
-            f"± {band.half_width_arms:.4f} (Dunnett)."
+            f"±\u00a0{band.half_width_arms:.4f} (Dunnett)."
         )
     return text
 

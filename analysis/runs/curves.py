@@ -11,7 +11,7 @@ import numpy as np
 import pandas as pd
 
 from analysis.errors import AnalysisError
-from analysis.runs.frame import SEEDS, Runs, arm_name, is_foreign, with_names
+from analysis.runs.frame import SEEDS, Runs, is_foreign, with_names
 from harness.records import METRICS_FILE, Status
 from harness.records.files import read_json_lines
 
@@ -75,7 +75,7 @@ def _of_table(runs: Runs, metric: str) -> Iterable[Curve]:
             f"no column {', '.join(missing)}: a table of curves has one line a step, with arm, "
             f"{metric}, tokens or step, and a seed; name them with --column"
         )
-    frame = with_names(frame.assign(arm=[arm_name(value, "+") for value in frame["arm"]]))
+    frame = with_names(frame)
     known = [name for name in SEEDS if name in frame and frame[name].notna().all()]
     keys = ["arm", *known] if known else ["arm", "run_id"]
     for _, lines in frame[frame[metric].notna()].groupby(keys, sort=False):

@@ -22,14 +22,16 @@ A run is a row. Columns (only `arm` and a loss are needed):
 
 from __future__ import annotations
 
+import ast
+import json
 import math
 import re
 from collections.abc import Iterable, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import pandas as pd
 
 from harness.records import BASELINE, Status, StudyPlan
@@ -49,6 +51,8 @@ SUPERSEDED = "superseded"
 OTHER_TEST = "other test set"
 """Status of a complete run that was measured on another test set than the baseline's."""
 STATUSES = (*(status.value for status in Status), SUPERSEDED, OTHER_TEST)
+MISSING = {"", "nan", "-nan", "na", "n/a", "#n/a", "<na>", "nat", "null", "none", "-"}
+"""How tables write that a number, a seed or a status is not known, whatever the case."""
 SHARED_ENOUGH = 0.5
 """An arm that shares fewer of its random tensors with the baseline counts as unpaired."""
 MOST_NAMED = 5
@@ -68,6 +72,12 @@ class Runs:
     """Columns of the tables that were read, under their own names."""
     taken_from: dict[str, str] = field(default_factory=dict)
     """Our column -> the table's name for it, where it was guessed."""
+    notes: tuple[str, ...] = ()
+    """How a table was read, beyond its columns' names; each a clause without a full stop."""
+    names_made_up: bool = False
+    """The runs had no names of their own, so that `run_id` is a row's place."""
+    summary: bool = False
+    """Figures behind the rows are means, sds and numbers of runs; no run itself is known."""
     home: Path | None = None
     """Folder beside which results are written."""
     stem: str = "results"
@@ -84,6 +94,9 @@ def join(parts: Sequence[Runs]) -> Runs:
         not_started=tuple(cell for part in parts for cell in part.not_started),
         given=tuple(dict.fromkeys(name for part in parts for name in part.given)),
         taken_from={ours: name for part in parts for ours, name in part.taken_from.items()},
+        notes=tuple(dict.fromkeys(note for part in parts for note in part.notes)),
+        names_made_up=all(part.names_made_up for part in parts),
+        summary=any(part.summary for part in parts),
         home=parts[0].home,
         stem=parts[0].stem,
     )
@@ -167,19 +180,59 @@ def arm_name(interventions: object, separators: str = "+,") -> str:
     --------
     >>> arm_name("no_dropout, clipping")
     'clipping+no_dropout'
+    >>> arm_name("['no_dropout', 'clipping']")
+    'clipping+no_dropout'
     >>> arm_name("")
     'baseline'
     """
-    if interventions is None or (isinstance(interventions, float) and np.isnan(interventions)):
+    if is_missing(interventions):
         return BASELINE
     if isinstance(interventions, str):
-        names: Iterable[object] = re.split(f"[{re.escape(separators)}]", interventions)
+        names = _listed(interventions, separators)
     elif isinstance(interventions, Iterable):
         names = interventions
     else:
         names = [interventions]
     parts = sorted({str(name).strip() for name in names} - {"", BASELINE})
     return "+".join(parts) or BASELINE
+
+
+def _listed(text: str, separators: str) -> Iterable[object]:
+    """Return the names in a text; a list that went through CSV or JSON has its brackets still."""
+    if text.strip().startswith("[") and text.strip().endswith("]"):
+        for read in (json.loads, ast.literal_eval):
+            with suppress(ValueError, SyntaxError):
+                parsed: list[object] = read(text.strip())
+                return parsed
+    return re.split(f"[{re.escape(separators)}]", text)
+
+
+def is_missing(value: object) -> bool:
+    """Tell whether there is no value, in whatever type a frame says so; a list is one."""
+    return bool(pd.api.types.is_scalar(value) and pd.isna(value))  # type: ignore[call-overload]
+
+
+def labels(values: Iterable[object]) -> list[str | None]:
+    """Return names or seeds as text, None where there is none.
+
+    A column of numbers alone gives one text for each number: 3, 3.0, "3" and "3e0" are one.
+    """
+    given = ["" if is_missing(value) else str(value).strip() for value in values]
+    texts = [text or None for text in given]
+    numbers = {text: _number(text) for text in {*texts} - {None} if text is not None}
+    if None in numbers.values():
+        return texts
+    return [None if text is None else numbers[text] for text in texts]
+
+
+def _number(text: str) -> str | None:
+    """Return the shortest form of a finite number, None of anything else."""
+    with suppress(ValueError):
+        return str(int(text))
+    with suppress(ValueError, OverflowError):
+        value = float(text)
+        return str(int(value)) if value == int(value) else repr(value)
+    return None
 
 
 def is_foreign(runs: pd.DataFrame) -> bool:

@@ -3,24 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import Any
 
 import pandas as pd
 
 from analysis.errors import AnalysisError
-from analysis.runs.frame import INTERVENTIONS, SEEDS, Runs, arm_name
+from analysis.runs.frame import INTERVENTIONS, SEEDS, Runs, arm_name, labels
+from analysis.runs.reading import GUESSES, Reading, find, is_number, is_unknown, tidied, to_number
+from analysis.runs.shapes import Shaped, one_line_a_run, where_true
 from harness.records import BASELINE
-
-GUESSES = {
-    "arm": ("arm", INTERVENTIONS, "intervention", "variant", "config", "group", "name"),
-    "test_loss": ("test_loss", "test/loss", "val_loss", "val/loss", "loss"),
-    "init_seed": ("init_seed", "seed"),
-    "data_seed": ("data_seed", "seed"),
-    "loop_seed": ("loop_seed", "seed"),
-    "status": ("status", "state"),
-    "run_id": ("run_id", "run", "id"),
-}
-"""Our column -> names that foreign tables use for it, the first one present wins."""
 
 STATES = {
     "finished": "complete",
@@ -30,22 +20,20 @@ STATES = {
     "crashed": "failed",
     "killed": "failed",
     "error": "failed",
-    "nan": "diverged",
     "pending": "running",
     "queued": "running",
+    "scheduled": "running",
 }
 """Others' words for a status -> ours."""
 
 NUMBERS = {"tokens", "step", "hours", "flops", "usd", "batch_size", "published_delta"}
 
-TEXT = {"arm", INTERVENTIONS, "run_id", "status", "study", *SEEDS}
-
-NOT_A_NUMBER = {"", "nan", "na", "n/a", "null", "none", "-"}
+TEXT = {"arm", INTERVENTIONS, "run_id", "status", "study", "seed", *SEEDS}
 
 
 def normalised(
     raw: pd.DataFrame,
-    columns: Mapping[str, str] | None = None,
+    reading: Reading | None = None,
     *,
     rows: Sequence[str] | None = None,
     source: str = "the runs",
@@ -58,58 +46,111 @@ def normalised(
     Parameters
     ----------
     raw
-        One row a run.
-    columns
-        Our column -> the table's name for it.
+        One row a run; or one an arm or a seed (`analysis.runs.shapes`).
+    reading
+        What was said of its columns.
     rows
         What a message calls each row, e.g. ``line 3``; default ``row 1`` and so on.
     source
         What a message calls the table.
     """
-    columns, labels = dict(columns or {}), rows or [f"row {i + 1}" for i in range(len(raw))]
-    frame = raw.reset_index(drop=True).copy()
-    for ours, theirs in columns.items():
-        if theirs not in raw:
-            names = ", ".join(map(str, raw.columns))
-            raise AnalysisError(f"{source} has no column {theirs!r}: its columns are {names}")
-        frame[ours] = raw[theirs].to_numpy()
-    taken, given = _guess(frame, columns), tuple(map(str, raw.columns))
-    if INTERVENTIONS in (columns.get("arm"), taken.get("arm")):  # elsewhere a comma is of the name
-        frame["arm"] = [arm_name(value) for value in frame["arm"]]
-    given_states = frame["status"] if "status" in frame else [None] * len(frame)
-    frame["status"] = [_state(value) for value in given_states]
-    asked = set(columns) - TEXT
-    for name in [n for n in frame if str(n).endswith("loss") or n in NUMBERS | asked]:
-        where = [f"{source}, {label}, column {name!r}" for label in labels]
-        frame[name] = [to_number(v, at) for v, at in zip(frame[name], where, strict=True)]
-    if "run_id" not in frame and "arm" in frame:
-        named_rows = zip(labels, frame["arm"], strict=True)
-        frame["run_id"] = [f"{label} ({arm or BASELINE})" for label, arm in named_rows]
-    return Runs(frame, given=given, taken_from=taken)
+    reading = reading or Reading()
+    places = tuple(rows or [f"row {i + 1}" for i in range(len(raw))])
+    tidy = tidied(raw, [*reading.columns.values(), reading.metric], source)
+    given = tuple(map(str, tidy.columns))
+    shaped = where_true(Shaped(tidy, places), reading.where, source)
+    shaped = one_line_a_run(_arms_of_columns(shaped, reading.columns, source), reading, source)
+    frame, places = shaped.frame, shaped.places
+    taken = _columns(frame, reading.columns, source)
+    if "arm" in frame:
+        lists = INTERVENTIONS in (reading.columns.get("arm"), str(taken.get("arm")).casefold())
+        frame["arm"] = _arms(frame["arm"], lists=lists)
+    frame["status"] = list(map(_state, frame["status"] if "status" in frame else [""] * len(frame)))
+    notes = _numbers(frame, reading, places, source)
+    made_up = _name(frame, places, taken)
+    return Runs(
+        frame,
+        given=given,
+        taken_from=taken,
+        notes=(*shaped.notes, *notes),
+        names_made_up=made_up,
+        summary=shaped.summary,
+    )
 
 
-def _guess(frame: pd.DataFrame, columns: Mapping[str, str]) -> dict[str, str]:
+def _arms_of_columns(table: Shaped, columns: Mapping[str, str], source: str) -> Shaped:
+    """Make one column of the several that name an arm, ``arm=model,lr``."""
+    theirs = columns.get("arm", "")
+    parts = [part.strip() for part in theirs.split(",")]
+    if len(parts) == 1 or theirs in table.frame or not {*parts} <= {*table.frame.columns}:
+        return table
+    texts = [labels(table.frame[part]) for part in parts]
+    names = [", ".join(str(part) for part in row) for row in zip(*texts, strict=True)]
+    table.frame[theirs] = names
+    return table
+
+
+def _columns(frame: pd.DataFrame, columns: Mapping[str, str], source: str) -> dict[str, str]:
     """Add our columns that a table has under another name; return which they were taken from."""
-    taken, known = {}, frame.copy(deep=False)
-    for ours, guesses in GUESSES.items():
+    given, taken = frame.copy(deep=False), {}
+    for ours, theirs in columns.items():
+        if theirs in given:
+            frame[ours] = given[theirs]
+        elif ours not in given:
+            names = ", ".join(map(str, given.columns))
+            raise AnalysisError(f"{source} has no column {theirs!r}: its columns are {names}")
+    known = {**dict.fromkeys(frame.columns)}
+    for ours, words in GUESSES.items():
         if ours not in frame:
-            found = next((name for name in guesses if name in known), None)
+            found = find(known, words, source)
             if found is not None:
-                frame[ours] = known[found]
+                frame[ours] = frame[found]
                 taken[ours] = columns.get(found, found)
     return taken
 
 
+def _arms(values: pd.Series, *, lists: bool) -> list[str]:
+    """Return each arm's name: as the table says it, or from a list of interventions."""
+    if lists or any(not isinstance(v, str) and pd.api.types.is_list_like(v) for v in values):
+        return [arm_name(value) for value in values]
+    return [name or BASELINE for name in labels(values)]
+
+
 def _state(value: object) -> str:
-    text = "" if pd.isna(value) else str(value).strip().lower()  # type: ignore[call-overload]
-    return STATES.get(text, text or "complete")
+    if is_unknown(value):
+        return "complete"
+    text = str(value).strip().casefold()
+    return STATES.get(text, text)
 
 
-def to_number(value: Any, where: str) -> float:
-    """Return a number, NaN where none is given; refuse anything else, saying `where` it stands."""
-    if value is None or value is pd.NA or str(value).strip().lower() in NOT_A_NUMBER:
-        return float("nan")
-    try:
-        return float(value)
-    except (TypeError, ValueError):
-        raise AnalysisError(f"{where}: {value!r} is not a number") from None
+def _numbers(
+    frame: pd.DataFrame, reading: Reading, places: Sequence[str], source: str
+) -> list[str]:
+    """Turn text into numbers; what nobody asked for and is none is left out, and said."""
+    asked, notes = ({*reading.columns} | {reading.metric, "test_loss"}) - TEXT, []
+    for name in [n for n in frame if str(n).endswith("loss") or n in NUMBERS | asked]:
+        wrong = next((value for value in frame[name] if not is_number(value)), None)
+        if wrong is not None and name not in asked:
+            if name in NUMBERS:
+                notes.append(f"{name} is not read: {wrong!r} is no number")
+                del frame[name]
+            continue
+        where = [f"{source}, {at}, column {name!r}" for at in places]
+        frame[name] = [to_number(v, at) for v, at in zip(frame[name], where, strict=True)]
+    return notes
+
+
+def _name(frame: pd.DataFrame, places: Sequence[str], taken: dict[str, str]) -> bool:
+    """Give each run a name; tell whether it was made up.
+
+    A column that was guessed and counts an arm's runs, 1 to 3 for each, names a run with its arm.
+    """
+    if "run_id" in frame and {"run_id", "arm"} <= {*frame} and "run_id" in taken:
+        ids = frame["run_id"].map(str)
+        if not ids.is_unique:
+            frame["run_id"] = frame["arm"] + " " + ids
+            return True
+    if "run_id" in frame or "arm" not in frame:
+        return False
+    frame["run_id"] = [f"{at} ({arm})" for at, arm in zip(places, frame["arm"], strict=True)]
+    return True

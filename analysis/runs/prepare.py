@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 from collections.abc import Iterable
 from dataclasses import replace
 
@@ -10,16 +11,17 @@ import pandas as pd
 
 from analysis.errors import AnalysisError
 from analysis.runs.frame import (
+    COLUMNS,
     OTHER_TEST,
     SEEDS,
     STATUSES,
     Runs,
-    arm_name,
     is_foreign,
+    labels,
     named,
     with_names,
 )
-from analysis.runs.normalise import to_number
+from analysis.runs.reading import is_unknown, to_number
 from harness.records import BASELINE
 
 STEPS = ("step", "_step", "global_step", "iteration", "iter", "epoch")
@@ -55,41 +57,51 @@ def prepare(
     AnalysisError
         A missing column, unknown status, NaN in a complete run, duplicates, mixed test sets, sizes.
     """
+    _refuse_missing(runs, metric)
     frame = runs.frame.reset_index(drop=True).copy()
-    frame["arm"] = _arms(runs)
-    if metric not in frame:
-        numbers = _numeric(runs)
-        advice = "nor any other column of numbers; a result for each run is needed"
-        if numbers:
-            advice = f"choose one of {_listed(numbers)} with --metric (and --higher-is-better)"
-        raise AnalysisError(f"no column {metric!r} in the runs: {advice}")
     frame = with_names(frame)
     pairs = zip(frame[metric], frame["run_id"], strict=True)
     frame["loss"] = [to_number(value, f"{run}, column {metric!r}") for value, run in pairs]
     for seed in SEEDS:
         if seed in frame:
-            frame[seed] = pd.Series([_seed(value) for value in frame[seed]], dtype=object)
+            known = [None if is_unknown(value) else value for value in frame[seed]]
+            frame[seed] = pd.Series(labels(known), dtype=object)
     _check_status(frame)
     _check_finite(frame, metric)
-    _check_duplicates(frame, allow_reruns)
+    _check_duplicates(replace(runs, frame=frame), allow_reruns)
     _leave_out_other_tests(frame, baseline)
     _check_one_recipe(frame)
     return replace(runs, frame=frame)
 
 
-def _arms(runs: Runs) -> list[str]:
-    if "arm" in runs.frame:
-        return [arm_name(value, "+") for value in runs.frame["arm"]]
-    raise AnalysisError(
-        f"no column 'arm' or 'interventions' among {_listed(runs.given or runs.frame.columns)}: "
-        "name the column that says what was changed, e.g. --column arm=NAME"
-    )
+def _refuse_missing(runs: Runs, metric: str) -> None:
+    """Refuse runs without arms or without the metric, and say which column it may be."""
+    if "arm" not in runs.frame:
+        names = [name for name in runs.given or map(str, runs.frame) if _names_arms(runs, name)]
+        example = names[0] if names else "NAME"
+        raise AnalysisError(
+            "no column 'arm' or 'interventions' among "
+            f"{_listed(runs.given or runs.frame.columns)}: name the column "
+            f"that says what was changed, e.g. --column {_pasted('arm', example)}"
+        )
+    if metric not in runs.frame:
+        numbers = _numeric(runs)
+        advice = "nor any other column of numbers; a result for each run is needed"
+        if numbers:
+            advice = f"choose one of {_listed(numbers)} with --metric (and --higher-is-better)"
+        raise AnalysisError(f"no column {metric!r} in the runs: {advice}")
 
 
-def _seed(value: object) -> str | None:
-    """Return a seed as text, so that 3, 3.0 and "3" are one seed; None where it is not known."""
-    text = "" if value is None or value is pd.NA else str(value).strip()
-    return None if text.lower() in ("", "nan", "none", "null", "na") else text.removesuffix(".0")
+def _names_arms(runs: Runs, name: str) -> bool:
+    """Tell whether a column may name arms: words, of which some come again."""
+    values = runs.frame[name].astype(str)
+    words = pd.to_numeric(values, errors="coerce").isna().all()
+    return bool(words) and 1 < values.nunique() < len(values)
+
+
+def _pasted(ours: str, theirs: str) -> str:
+    """Return an assignment as it can be pasted into a shell."""
+    return shlex.quote(f"{ours}={theirs}")
 
 
 def _check_status(runs: pd.DataFrame) -> None:
@@ -110,23 +122,63 @@ def _check_finite(runs: pd.DataFrame, metric: str) -> None:
         )
 
 
-def _check_duplicates(runs: pd.DataFrame, allow_reruns: bool) -> None:
-    names = runs["run_id"]
+def _check_duplicates(given: Runs, allow_reruns: bool) -> None:
+    runs, names = given.frame, given.frame["run_id"]
     if not names.is_unique:
         raise AnalysisError(
             f"runs given twice: {named(names[names.duplicated()].unique())}{_one_line_a_run(runs)}"
         )
-    done = runs[runs["status"] == "complete"]
-    seeds = [seed for seed in SEEDS if seed in runs]
-    if allow_reruns or not seeds:
+    again = repeated(runs)
+    if allow_reruns or not len(again):
         return
-    seeded = done[done[seeds].notna().all(axis=1)]
-    again = seeded[seeded.duplicated(["arm", *seeds], keep=False)]
-    if len(again):
-        raise AnalysisError(
-            f"{len(again)} runs have the same arm and the same seeds as another: "
-            f"{named(again['run_id'])}{_one_line_a_run(runs)}, or declare them with --allow-reruns"
+    apart = differing(given)
+    advice = _one_line_a_run(runs)
+    if apart:
+        column, values = next(iter(apart.items()))
+        arms = given.taken_from.get("arm", "arm")
+        advice = (
+            f"; they differ in {differences(apart)}: make that part of the arm, --column "
+            f"{_pasted('arm', f'{arms},{column}')}, or keep some, --where "
+            f"{_pasted(column, values[0])}"
         )
+    raise AnalysisError(
+        f"{len(again)} runs have the same arm and the same seeds as another: "
+        f"{named(again['run_id'])}{advice}, or declare them with --allow-reruns"
+    )
+
+
+def repeated(runs: pd.DataFrame) -> pd.DataFrame:
+    """Return the complete runs that share arm and seeds with another."""
+    seeds = [seed for seed in SEEDS if seed in runs]
+    if not seeds:
+        return runs.iloc[:0]
+    done = runs[runs["status"] == "complete"]
+    seeded = done[done[seeds].notna().all(axis=1)]
+    return seeded[seeded.duplicated(["arm", *seeds], keep=False)]
+
+
+def differing(given: Runs) -> dict[str, list[str]]:
+    """Return the settings in which runs of equal arm and seeds differ, with their values.
+
+    A setting is a column of the table that nothing else is read from and whose values come again.
+    """
+    again = repeated(given.frame)
+    if not is_foreign(given.frame) or not len(again):
+        return {}
+    seeds = [seed for seed in SEEDS if seed in again]
+    read = {*given.taken_from.values(), *COLUMNS, *STEPS}
+    found = {}
+    for name in [n for n in given.given if n in again and n.casefold() not in read]:
+        values = again[name].astype(str)
+        groups = values.groupby([again[key] for key in ("arm", *seeds)])
+        if values.nunique() < len(values) and (groups.nunique() > 1).any():
+            found[name] = list(dict.fromkeys(values))
+    return found
+
+
+def differences(apart: dict[str, list[str]]) -> str:
+    """Return the settings with their values, in words."""
+    return "; ".join(f"{name} ({named(values)})" for name, values in apart.items())
 
 
 def _one_line_a_run(runs: pd.DataFrame) -> str:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import csv
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -11,26 +10,39 @@ from typing import Any
 import pandas as pd
 
 from analysis.errors import AnalysisError
+from analysis.runs.csv_file import read_csv
 from analysis.runs.frame import Runs, join
 from analysis.runs.logs import LOGS, read_logs
 from analysis.runs.normalise import normalised
+from analysis.runs.reading import Reading
 from harness.records import RECORD_FILE, REPORT_JOB
+from harness.records.files import RecordError, flatten, read_json_lines
 
-TABLES = (".csv", ".tsv", ".parquet")
+JSON_LINES = (".jsonl", ".ndjson")
+TABLES = (".csv", ".tsv", ".parquet", *JSON_LINES)
+OUR_RESULTS = {"arm", "n", "mean_loss", "delta", "verdict"}
+"""Columns of the table that this program writes beside the runs."""
 WANDB = "wandb:"
 
 
-def read_runs(sources: Sequence[str], columns: Mapping[str, str] | None = None) -> Runs:
+def read_runs(
+    sources: Sequence[str],
+    columns: Mapping[str, str] | None = None,
+    *,
+    reading: Reading | None = None,
+) -> Runs:
     """Read runs from one or many places.
 
     Parameters
     ----------
     sources
-        Folders or files of records, ``.csv``, ``.tsv`` or ``.parquet`` tables, logs of
+        Folders or files of records, ``.csv``, ``.tsv``, ``.parquet`` or ``.jsonl`` tables, logs of
         modded-nanogpt (`analysis.runs.logs`), or ``wandb:ENTITY/PROJECT``.
     columns
         Our column -> the table's name for it, e.g. ``{"test_loss": "eval/loss"}``; what is not
-        named is guessed (`analysis.runs.frame.GUESSES`).
+        named is guessed (`analysis.runs.reading.GUESSES`).
+    reading
+        What else is to be said of the tables.
 
     Returns
     -------
@@ -58,7 +70,9 @@ def read_runs(sources: Sequence[str], columns: Mapping[str, str] | None = None) 
             raise AnalysisError(
                 f"{folder} is neither a {RECORD_FILE} nor one of {', '.join((*TABLES, *LOGS))}"
             )
-    parts = [read_table(table, columns) for table in tables]
+    how = reading or Reading()
+    how = replace(how, columns={**how.columns, **(columns or {})})
+    parts = _told_apart(tables, [read_table(table, how) for table in tables])
     parts += [replace(read_logs(logs), home=logs[0].parent, stem="logs_results")] if logs else []
     if folders:
         from analysis.runs.records import read_records
@@ -67,49 +81,53 @@ def read_runs(sources: Sequence[str], columns: Mapping[str, str] | None = None) 
     return join(parts)
 
 
-def read_table(source: str, columns: Mapping[str, str] | None = None) -> Runs:
-    """Read a table of runs that this project did not write; parameters as in `read_runs`."""
+def _told_apart(tables: Sequence[str], parts: Sequence[Runs]) -> list[Runs]:
+    """Leave out results of our own, and name the file of runs that have no names in several."""
+    ours = [not part.frame.empty and {*part.given} >= OUR_RESULTS for part in parts]
+    if all(ours) and parts:
+        raise AnalysisError(
+            f"{tables[0]} is a results table that this program wrote: give it the runs instead"
+        )
+    left_out = [table for table, result in zip(tables, ours, strict=True) if result]
+    note = (f"left out, as results of this program: {', '.join(left_out)}",) if left_out else ()
+    kept = []
+    for table, part, result in zip(tables, parts, ours, strict=True):
+        if result:
+            continue
+        if part.names_made_up and len(tables) - len(left_out) > 1:
+            part.frame["run_id"] = f"{table}, " + part.frame["run_id"]
+        kept.append(replace(part, notes=(*part.notes, *note)))
+    return kept
+
+
+def read_table(source: str, reading: Reading) -> Runs:
+    """Read a table of runs that this project did not write."""
     if source.startswith(WANDB):
         raw = _from_wandb(source.removeprefix(WANDB))
-        return replace(normalised(raw, columns, source=source), home=Path(), stem="wandb_results")
-    path = Path(source)
+        return replace(normalised(raw, reading, source=source), home=Path(), stem="wandb_results")
+    path, lines = Path(source), None
+    notes: tuple[str, ...] = ()
     if path.suffix.lower() == ".parquet":
-        raw, lines = _from_parquet(path), None
+        raw = _from_parquet(path)
+    elif path.suffix.lower() in JSON_LINES:
+        raw = _from_json_lines(path)
     else:
-        raw, lines = _from_csv(path)
-    runs = normalised(raw, columns, rows=lines, source=source)
-    return replace(runs, home=path.parent, stem=f"{path.stem}_results")
+        file = read_csv(path)
+        raw, lines, notes = file.frame, file.lines, file.notes
+    if {*raw.columns} >= OUR_RESULTS:
+        return Runs(raw, given=tuple(raw.columns))
+    runs = normalised(raw, reading, rows=lines, source=source)
+    return replace(runs, home=path.parent, stem=f"{path.stem}_results", notes=(*notes, *runs.notes))
 
 
-def _from_csv(path: Path) -> tuple[pd.DataFrame, list[str]]:
-    """Return the table, and what a message calls each of its rows."""
-    delimiter = "\t" if path.suffix.lower() == ".tsv" else ","
+def _from_json_lines(path: Path) -> pd.DataFrame:
     try:
-        with path.open(newline="", encoding="utf-8-sig") as file:
-            reader = csv.reader(file, delimiter=delimiter, strict=True)
-            header = [name.strip() for name in next(reader, [])]
-            rows = [(reader.line_num, row) for row in reader if any(cell.strip() for cell in row)]
-    except (OSError, UnicodeDecodeError, csv.Error) as error:
+        rows = read_json_lines(path)
+    except (OSError, RecordError) as error:
         raise AnalysisError(f"cannot read {path}: {error}") from error
-    if not header or not rows:
-        raise AnalysisError(f"{path} has no rows: a header and one line a run are needed")
-    if len(header) == 1 and ";" in header[0]:
-        raise AnalysisError(
-            f"{path}, line 1: the columns are separated by semicolons; save it with commas (and "
-            "with points in the numbers)"
-        )
-    again = [name for name in header if header.count(name) > 1]
-    if again:
-        raise AnalysisError(f"{path}, line 1: two columns are called {again[0]!r}")
-    for line, row in rows:
-        if len(row) != len(header):
-            missing = header[len(row)] if len(row) < len(header) else f"number {len(header) + 1}"
-            raise AnalysisError(
-                f"{path}, line {line}, column {missing!r}: {len(row)} values where the header has "
-                f"{len(header)}"
-            )
-    frame = pd.DataFrame([row for _, row in rows], columns=header, dtype=object)
-    return frame, [f"line {line}" for line, _ in rows]
+    if not rows:
+        raise AnalysisError(f"{path} has no rows: one JSON object a run is needed")
+    return pd.DataFrame([flatten(row) for row in rows])
 
 
 def _from_parquet(path: Path) -> pd.DataFrame:

@@ -22,7 +22,7 @@ from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 from yaml import YAMLError
 
-from harness.config import Config, ConfigError, Flat, doses
+from harness.config import Config, ConfigError, Flat, doses, tune
 from harness.config.frozen import SCHEMA
 from harness.config.messages import explain
 from harness.config.overlays import changes, check_agreement, check_effects
@@ -62,6 +62,9 @@ def resolve(hydra_overrides: Sequence[str], overrides: Sequence[str]) -> Config:
         )
     if names:
         _compare(config, arm)
+    if config.study.tuned:
+        tune(config)
+        validate(config)
     return config
 
 

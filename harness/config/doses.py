@@ -70,6 +70,7 @@ def register() -> None:
         "times": times,
         "per_scale": per_scale,
         "vocab_size": lambda tokenizer: VOCAB_SIZE[Tokenizer(tokenizer).name],
+        "end_of_text": lambda tokenizer: VOCAB_SIZE[Tokenizer(tokenizer).name] - 1,
     }
     for name, resolver in resolvers.items():
         OmegaConf.register_new_resolver(name, resolver, replace=True)

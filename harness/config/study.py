@@ -13,6 +13,7 @@ class Event(Enum):
     """Where an intervention's function is called; see `harness.events`."""
 
     model_built = "model_built"
+    batch = "batch"
     loss = "loss"
     gradients_ready = "gradients_ready"
     step_done = "step_done"
@@ -76,3 +77,12 @@ class StudyConfig:
     """Family-wise error of the study's verdicts."""
     rope: float | None = number(None, above=0)
     """Practically relevant difference, nats per token; None: one sd of the runs, labelled so."""
+    tune: dict[str, list[Any]] = field(default_factory=dict)
+    """Setting -> factors on each arm's own value, as ``optim.lr: [0.5, 1, 2]``: every arm is tried
+    with each of them first, and judged with that of its lowest validation loss."""
+    tune_seeds: int = number(1, above=0)
+    """Seeds of each trial; none of them is judged."""
+    tuned: dict[str, Any] = field(default_factory=dict)
+    """The factors that this cell trains with. Filled in by the harness."""
+    tuning: bool = False
+    """This cell is a trial. Filled in by the harness."""

@@ -32,6 +32,8 @@ if TYPE_CHECKING:
 
     from harness.data.build import Progress
 
+OF_TRAINING = ("shuffle", "pipeline")
+"""The fields of `DataConfig` that say how a corpus is read, whatever it is."""
 UNQUOTED = re.compile(r"[\w/.+%@|-]+")
 """What Hydra reads without quotes, and a little less."""
 
@@ -122,7 +124,7 @@ def prepare_command(config: DataConfig, data_dir: Path) -> str:
     for item in fields(config):
         value = plain(getattr(config, item.name))
         default = able[group].get(item.name, plain(item.default))
-        if item.name != "shuffle" and value != default:
+        if item.name not in OF_TRAINING and value != default:
             options.append(f"data.{item.name}={_quoted(value)}")
     if data_dir != Path("data"):
         options.append(f"data_dir={_quoted(data_dir)}")
@@ -174,7 +176,7 @@ def _refuse_changed_text(config: DataConfig, folder: Path) -> None:
 def _validate(config: DataConfig) -> None:
     if not SAFE_NAME.fullmatch(config.name):
         raise DataError(f"data.name={config.name!r}: letters, digits, '.', '_' and '-' only")
-    used = (*USED[config.source], "name", "source", "tokenizer", "shuffle")
+    used = (*USED[config.source], "name", "source", "tokenizer", *OF_TRAINING)
     for field in fields(config):
         value = getattr(config, field.name)
         if field.name not in used and value != field.default:

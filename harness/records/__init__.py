@@ -109,7 +109,13 @@ class Provenance:
     git_sha: str | None = None
     git_dirty: bool | None = None
     dirty_patch: str | None = None
-    """Name of the file beside the record with the code's uncommitted changes; None when clean."""
+    """File with what tracked code differed in, seen from the cell; None: in nothing."""
+    untracked: dict[str, str] = field(default_factory=dict)
+    """Code that git did not know: name -> sha256."""
+    git_error: str | None = None
+    """Why git could not be asked."""
+    code_sha256: str | None = None
+    """Of the installed packages' files, where there is no checkout."""
     sources: dict[str, str] = field(default_factory=dict)
     """Target outside the harness -> hash of its file, which is kept in ``sources/``."""
     config_sha256: str | None = None
@@ -127,6 +133,12 @@ class Provenance:
     """Sequences per forward pass of one device, as it was in the end; moves dropout masks."""
     compile: bool = False
     command: list[str] = field(default_factory=list)
+    """Without the values of settings that name a secret."""
+
+    @property
+    def code(self) -> str | None:
+        """What tells one version of the code from another."""
+        return self.git_sha or self.code_sha256
 
 
 @dataclass(kw_only=True, slots=True)
@@ -148,11 +160,15 @@ class RunRecord:
     """The same without the seeds: the cells of an arm that are to be averaged share it."""
     recipe: str | None = None
     """The same again without the arm's own part: what its interventions are applied to."""
+    tuning: bool = False
+    """Trained to choose its arm's settings: it is not judged."""
     seeds: Seeds
     status: Status = Status.RUNNING
     step: int = 0
     n_steps: int
     tokens: int = 0
+    n_tokens: int = 0
+    """Training tokens in the end; 0 in records of older versions."""
     n_params: int = 0
     skipped_steps: int = 0
     """Optimiser steps left out because a gradient was not finite."""
@@ -183,6 +199,9 @@ class StudyPlan:
     """Seeds per arm at each look of a sequential study; empty: one fixed design."""
     cells: list[dict[str, Any]] = field(default_factory=list)
     """Planned cells: ``{"arm": ..., "seeds": {...}, "cell": ...}``."""
+    tuning: dict[str, Any] = field(default_factory=dict)
+    """How settings were chosen, before any judged run: the ``settings`` with their factors, the
+    ``seeds``, the ``studies`` of the trials, and by arm what was ``tuned``, ``tried`` and spent."""
     code: list[str] = field(default_factory=list)
     """Commit and hash of the uncommitted changes when the plan was made."""
     created: str | None = None

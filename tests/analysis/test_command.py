@@ -92,7 +92,6 @@ def test_foreign_columns_are_mapped(tmp_path, capsys):
         ("arm,test_loss\nbaseline,3.6\nclip\n", "line 3, column 'test_loss': 1 values"),
         ("arm,test_loss\nbaseline,3.6,1\n", "line 2, column 'number 3'"),
         ("arm,arm\nbaseline,3.6\n", "two columns are called 'arm'"),
-        ("arm;test_loss\nbaseline;3,6\n", "line 1: the columns are separated by semicolons"),
         ("arm,test_loss\n", "has no rows"),
         ("a,b\n1,2\n", "no column 'arm'"),
         ("arm,test_loss\nbaseline,\n", "line 2 (baseline)"),

@@ -1,0 +1,190 @@
+"""Tables without a line for each run: arms or seeds as columns, or means with their sds."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+from statistics import NormalDist
+
+import numpy as np
+import pandas as pd
+
+from analysis.errors import AnalysisError
+from analysis.runs.frame import is_missing, named
+from analysis.runs.reading import (
+    GUESSES,
+    Reading,
+    find,
+    is_number,
+    is_unknown,
+    known_as,
+    same_value,
+    to_number,
+)
+from harness.records import BASELINE
+
+SD = ("sd", "std", "stdev", "std_dev", "stddev", "standard_deviation")
+SE = ("se", "sem", "stderr", "std_err", "standard_error")
+COUNTS = ("n", "runs", "n_runs", "seeds", "n_seeds", "num_seeds", "count")
+PLUS_MINUS = re.compile(
+    r"(?P<mean>[^±]+?)\s*(?:±|\+/-|\+-|\\pm)\s*(?P<sd>[^()]+?)\s*(?:\(\s*(?:n\s*=\s*)?(?P<n>\d+)\s*\))?"
+)
+"""``3.31 ± 0.02 (5)``: mean, sd and, perhaps, the number of runs."""
+_SEED = re.compile(r"(?:seed_?|s_?)?(\d+)")
+_REPEAT = re.compile(r"(?:run|rep|repeat|trial)_?\d+")
+
+
+@dataclass(frozen=True, slots=True)
+class Shaped:
+    """A table with a line for each run."""
+
+    frame: pd.DataFrame
+    places: tuple[str, ...]
+    """What a message calls each row."""
+    notes: tuple[str, ...] = ()
+    summary: bool = False
+    """No run is known, only how many there were, with their mean and sd."""
+
+
+def where_true(table: Shaped, where: Mapping[str, str], source: str) -> Shaped:
+    """Keep the rows that were asked for."""
+    for name, wanted in where.items():
+        column = find(table.frame.columns, (name, known_as(name)), source)
+        if column is None:
+            names = ", ".join(table.frame.columns)
+            raise AnalysisError(
+                f"--where {name}={wanted}: {source} has no such column; it has {names}"
+            )
+        values = table.frame[column]
+        kept = [same_value(value, wanted) for value in values]
+        if not any(kept):
+            there = named(dict.fromkeys(str(value) for value in values))
+            raise AnalysisError(f"--where {name}={wanted}: no row of {source}; {column} is {there}")
+        note = f"{sum(kept)} of {len(kept)} rows have {column} = {wanted}"
+        table = replace(
+            table,
+            frame=table.frame[kept].reset_index(drop=True),
+            places=tuple(at for at, keep in zip(table.places, kept, strict=True) if keep),
+            notes=(*table.notes, note),
+        )
+    return table
+
+
+def one_line_a_run(table: Shaped, reading: Reading, source: str) -> Shaped:
+    """Return a table in which each run has a line, whatever shape it came in."""
+    columns = [str(name) for name in table.frame.columns]
+    mine = reading.columns.get
+    metric = mine(reading.metric) or find(columns, (reading.metric,), source)
+    if metric is None and reading.metric == "test_loss":
+        metric = find(columns, GUESSES["test_loss"], source)
+    arm = mine("arm") or find(columns, GUESSES["arm"], source)
+    if reading.wide is None and metric in columns:
+        texts = [str(value) for value in table.frame[metric] if not is_missing(value)]
+        if texts and all(PLUS_MINUS.fullmatch(text.strip()) for text in texts):
+            return _runs_of(_split(table, metric), arm, reading.metric, source)
+        return table
+    mean = None if metric else find(columns, ("mean", "average", f"mean_{reading.metric}"), source)
+    if reading.wide is None and mean is not None:
+        return _runs_of(table, arm, reading.metric, source)
+    return _long(table, reading, arm, source)
+
+
+def _long(table: Shaped, reading: Reading, arm: str | None, source: str) -> Shaped:
+    """Give arms or seeds that have a column each a line each."""
+    frame = table.frame
+    seed = reading.columns.get("seed") or find(frame.columns, ("seed", "init_seed"), source)
+    rest = [c for c in frame.columns if c not in (arm, seed) and _is_numeric(frame[c])]
+    repeats = [c for c in rest if _SEED.fullmatch(known_as(c)) or _REPEAT.fullmatch(known_as(c))]
+    of_seeds = arm is not None and len(repeats) > 1
+    told = seed is not None or BASELINE in rest
+    of_arms = arm is None and told and {*frame.columns} == {*rest, seed} - {None} and len(rest) > 1
+    wide = reading.wide or ("seeds" if of_seeds else "arms" if of_arms else None)
+    if wide is None:
+        return table
+    chosen = (repeats or rest) if wide == "seeds" else rest
+    if not chosen or (wide == "seeds" and arm is None):
+        raise AnalysisError(
+            f"--wide {wide}: {source} has no columns of numbers for it"
+            if arm or wide == "arms"
+            else f"--wide seeds: name the column of the arms of {source}: --column arm=NAME"
+        )
+    parts = [
+        pd.DataFrame(_melted(frame, column, wide=wide, arm=arm, seed=seed)).assign(
+            **{reading.metric: frame[column].to_numpy()}
+        )
+        for column in chosen
+    ]
+    long = pd.concat(parts, ignore_index=True)
+    there = [not is_unknown(value) for value in long[reading.metric]]
+    places = [f"{at}, column {column!r}" for column in chosen for at in table.places]
+    note = f"one column for each of the {wide}: {named(chosen)} (--wide)"
+    return replace(
+        table,
+        frame=long[there].reset_index(drop=True),
+        places=tuple(at for at, given in zip(places, there, strict=True) if given),
+        notes=(*table.notes, note),
+    )
+
+
+def _melted(
+    frame: pd.DataFrame, column: str, *, wide: str, arm: str | None, seed: str | None
+) -> dict[str, object]:
+    """Return arm and seed of the runs in one column."""
+    if wide == "arms":
+        seeds = {} if seed is None else {"seed": frame[seed].to_numpy()}
+        return {"arm": [column] * len(frame), **seeds}
+    number = _SEED.fullmatch(known_as(column))
+    return {"arm": frame[arm].to_numpy()} | ({"seed": number[1]} if number else {})
+
+
+def _is_numeric(values: pd.Series) -> bool:
+    known = [value for value in values if not is_unknown(value)]
+    return bool(known) and all(is_number(value) for value in known)
+
+
+def _split(table: Shaped, column: str) -> Shaped:
+    """Give mean, sd and number of ``3.31 ± 0.02 (5)`` a column each."""
+    found = [PLUS_MINUS.fullmatch(str(value).strip()) for value in table.frame[column]]
+    parts = pd.DataFrame([match.groupdict() if match else {} for match in found])
+    if parts["n"].isna().all():
+        parts = parts.drop(columns="n")
+    frame = table.frame.drop(columns=[column, *(c for c in parts if c in table.frame)])
+    return replace(table, frame=pd.concat([frame, parts], axis=1))
+
+
+def _runs_of(table: Shaped, arm: str | None, metric: str, source: str) -> Shaped:
+    """Return as many runs for each arm as it had, with exactly its mean and sd.
+
+    An unpaired comparison depends on nothing else of the runs.
+    """
+    frame, columns = table.frame, table.frame.columns
+    mean = find(columns, ("mean", "average", f"mean_{metric}"), source)
+    sd, se, n = (find(columns, words, source) for words in (SD, SE, COUNTS))
+    if arm is None or mean is None or n is None or (sd is None and se is None):
+        raise AnalysisError(
+            f"{source} has means instead of runs: columns arm, mean, sd (or se) and n, the number "
+            f"of runs, are needed; it has {', '.join(columns)}"
+        )
+    spread = sd or se
+    parts, places = [], []
+    for at, row in zip(table.places, frame.to_dict("records"), strict=True):
+        where = f"{source}, {at}"
+        count = int(to_number(row[n], f"{where}, column {n!r}"))
+        size = 0.0 if count == 1 else to_number(row[spread], f"{where}, column {spread!r}")
+        size *= 1.0 if sd else count**0.5
+        losses = to_number(row[mean], f"{where}, column {mean!r}") + size * _scores(count)
+        parts.append(pd.DataFrame({"arm": row[arm], metric: losses}))
+        places += [f"{at}, run {i + 1} of {count}" for i in range(count)]
+    kind = f"{sd} is the sd of single runs" if sd else f"{se} is the standard error of the mean"
+    note = f"means of a table, not runs: {kind}, and nothing is known of pairs, so all is unpaired"
+    return Shaped(pd.concat(parts, ignore_index=True), tuple(places), (*table.notes, note), True)
+
+
+def _scores(n: int) -> np.ndarray:
+    """Return n values with mean 0 and sd 1, spread as a normal sample."""
+    if n == 1:
+        return np.zeros(1)
+    scores = np.array([NormalDist().inv_cdf((i + 0.5) / n) for i in range(n)])
+    scaled: np.ndarray = (scores - scores.mean()) / scores.std(ddof=1)
+    return scaled
