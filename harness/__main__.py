@@ -6,10 +6,10 @@ import os
 import sys
 import warnings
 from argparse import ArgumentParser
-from contextlib import suppress
 from typing import NoReturn
 
 import hydra
+from hydra._internal.utils import get_args_parser
 from hydra.core.hydra_config import HydraConfig
 from hydra.errors import HydraException
 from hydra.types import RunMode
@@ -21,7 +21,6 @@ from harness.cell.console import (
     EXIT_REFUSED,
     EXIT_STOPPED,
     StudyFailed,
-    open_streams,
     same_command,
     say,
 )
@@ -29,9 +28,11 @@ from harness.cell.start import start_cell
 from harness.config import ConfigError
 from harness.config.compose import CONFIG_NAME, resolve
 from harness.config.messages import explain
+from harness.config.typed import as_typed
 from harness.records import Status
 from harness.records.cell import describe
 from harness.records.files import CONF_DIR
+from harness.records.terminal import open_streams, printing
 from harness.study.outcome import over_budget, written_since
 from harness.study.plan import PlannedCell
 from harness.study.slots import plan_slots
@@ -74,7 +75,8 @@ def main() -> None:
     # Hydra's parser prints its whole usage
     ArgumentParser.error = _refuse_flag  # type: ignore[assignment, method-assign]
     # Hydra's parser takes no overrides on both sides of a flag
-    sys.argv[1:] = sorted(sys.argv[1:], key=lambda word: word not in ("-m", "--multirun"))
+    overrides = get_args_parser().parse_intermixed_args().overrides
+    sys.argv[1:] = as_typed(sorted(sys.argv[1:], key=overrides.__contains__))
     os.environ["HYDRA_FULL_ERROR"] = "1"  # exceptions reach us instead of Hydra's own printer
     warnings.filterwarnings("error", "provider=.* is not available")  # a hydra.searchpath
     try:
@@ -97,11 +99,8 @@ def _print_help() -> int:
         text = help_text([word for word in sys.argv[1:] if not word.startswith("-")])
     except ConfigError as error:
         return _refuse(str(error))
-    with suppress(BrokenPipeError):  # head has seen enough
+    with printing():
         sys.stdout.write(text)
-        sys.stdout.flush()
-        return 0
-    os.dup2(os.open(os.devnull, os.O_WRONLY), 1)  # for what is flushed at the end
     return 0
 
 

@@ -8,6 +8,8 @@ from pathlib import Path
 
 from omegaconf import OmegaConf
 
+from harness.records.files import printable
+from harness.records.terminal import printing
 from interventions.card import OVERLAYS, Card, read_cards
 
 
@@ -25,7 +27,8 @@ def main() -> None:
         sys.exit(_refuse(str(error)))
     if not cards:
         sys.exit(_refuse(f"no overlays (*.yaml) in {folder}: name a folder of interventions"))
-    print("\n\n".join(_describe(card) for card in cards))
+    with printing():
+        print(printable("\n\n".join(_describe(card) for card in cards), keep="\n"))
 
 
 def _describe(card: Card) -> str:
@@ -47,7 +50,7 @@ def _wrap(text: str) -> list[str]:
 
 
 def _refuse(message: str) -> int:
-    print(f"error: {message}", file=sys.stderr)
+    print(f"error: {printable(message)}", file=sys.stderr)
     return 2
 
 

@@ -11,6 +11,7 @@ import pandas as pd
 from analysis.check import Check, Level
 from analysis.comparison.ranking import ranking
 from analysis.comparison.table import percent, readable, single_runs
+from analysis.comparison.tuning import tuning_note
 from analysis.comparison.verdict import Judgement, Kind
 from analysis.runs.frame import SEEDS, Runs
 from analysis.stats.linear import FEWEST_DF
@@ -97,6 +98,11 @@ class Comparison(Judgement):
         """What a careful colleague would say."""
         return tuple(str(check) for check in self.checks if check.level is Level.WARNING)
 
+    @property
+    def confirmations(self) -> tuple[str, ...]:
+        """What was looked at and holds: A/A controls that the noise explains."""
+        return tuple(str(check) for check in self.checks if check.level is Level.OK)
+
     def to_table(self) -> Table:
         """Return the readable table, with everything that its page shows."""
         return readable(self, self.table, footnote(self))
@@ -114,6 +120,7 @@ class Comparison(Judgement):
         """Return the report for a person: the table, the noise, the method, the ledger."""
         title = f"## {self.rules.metric} against {self.rules.baseline}"
         notes = _notes(self)
+        notes += [f"- **Holds:** {text}." for text in self.confirmations]
         notes += [f"- **Warning:** {warning}." for warning in self.warnings]
         notes += [f"- **Next:** {step}." for step in self.next_steps]
         parts = [prose(title), "", self.short_table().to_text(), "", *map(prose, notes)]
@@ -193,6 +200,8 @@ def _notes(result: Comparison) -> list[str]:
         notes.append(f"- **Best:** {ranks.sentence()}.")
     if result.rope is not None:
         notes.append(f"- **Practical size:** {result.rope:.3g} ({result.rope_source}).")
+    if tuned := tuning_note(result.source.plans):
+        notes.append(f"- **Tuning:** {tuned}.")
     return [*notes, f"- **Runs:** {result.ledger.sentence()}."]
 
 

@@ -14,7 +14,7 @@ import pandas as pd
 from analysis.comparison.estimate import Estimate
 from analysis.comparison.noise_band import NoiseBand
 from analysis.comparison.rules import Practical, Rules
-from analysis.runs.frame import Runs
+from analysis.runs.frame import TWIN, Runs
 from analysis.runs.ledger import Ledger
 from analysis.stats.dunnett import Array, critical_value
 from analysis.stats.linear import DF_ROUNDING, FEWEST_DF
@@ -198,7 +198,8 @@ def _with_counts(verdicts: dict[str, Verdict], judgement: Judgement) -> dict[str
         arm: replace(v, n=int(complete[arm]), n_diverged=int(states[arm].get("diverged", 0)))
         for arm, v in verdicts.items()
     }
-    for arm in sorted(set(states) - set(found)):
+    twins = {arm for arm, counts in states.items() if set(counts.index) == {TWIN}}
+    for arm in sorted(set(states) - set(found) - twins):
         why = ", ".join(f"{count} {status}" for status, count in states[arm].items())
         lost = int(states[arm].get("diverged", 0))
         found[arm] = Verdict(Kind.NO_RUN, n_diverged=lost, why=why)

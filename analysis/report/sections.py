@@ -7,6 +7,7 @@ from dataclasses import dataclass, field, replace
 from analysis.comparison.ranking import ranking
 from analysis.comparison.result import Comparison
 from analysis.comparison.table import percent
+from analysis.comparison.tuning import tuning_table
 from analysis.questions.noise import band_text, pairing_text
 from analysis.report.cells import Cell, ledger_table
 from analysis.report.chart_compute import speed_chart
@@ -116,7 +117,9 @@ def _verdicts(evidence: Evidence) -> Section:
         why = evidence.reasons["verdicts"]
         return Section("verdicts", "Verdicts", missing=f"No comparison yet: {why}.")
     reasons = [f"The method, named under the table, was chosen because {result.why}"]
-    text = " ".join(_sentence(reason) for reason in [*reasons, *result.warnings])
+    text = " ".join(
+        _sentence(reason) for reason in [*reasons, *result.confirmations, *result.warnings]
+    )
     ranks = ranking(result)
     tables = [_verdict_table(result, evidence.cells), *([ranks.to_table()] if ranks else [])]
     return Section("verdicts", "Verdicts", text, tables=tables)
@@ -227,7 +230,9 @@ def _cost(evidence: Evidence) -> Section:
     table, chart = cost_table(result), cost_chart(result)
     alike = "Every arm costs about the same a run, so there is no chart of it."
     text = " ".join(chart.key) if chart else alike
-    return Section("cost", "Cost", text if len(table.rows) > 1 else "", chart, [table])
+    tuning = tuning_table(evidence.runs.plans)
+    tables = [table, tuning] if tuning else [table]
+    return Section("cost", "Cost", text if len(table.rows) > 1 else "", chart, tables)
 
 
 def _why(evidence: Evidence, name: str) -> str:

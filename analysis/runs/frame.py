@@ -50,7 +50,10 @@ SUPERSEDED = "superseded"
 """Status of a run whose arm was edited since and asked for again: `harness.records.versions`."""
 OTHER_TEST = "other test set"
 """Status of a complete run that was measured on another test set than the baseline's."""
-STATUSES = (*(status.value for status in Status), SUPERSEDED, OTHER_TEST)
+TWIN = "identical control"
+"""Status of a complete run of an A/A control that has the weights of the baseline of its seeds: it
+shows that runs repeat, and would make the noise look smaller."""
+STATUSES = (*(status.value for status in Status), SUPERSEDED, OTHER_TEST, TWIN)
 MISSING = {"", "nan", "-nan", "na", "n/a", "#n/a", "<na>", "nat", "null", "none", "-"}
 """How tables write that a number, a seed or a status is not known, whatever the case."""
 SHARED_ENOUGH = 0.5

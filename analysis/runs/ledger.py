@@ -7,7 +7,7 @@ from dataclasses import dataclass
 import pandas as pd
 
 from analysis.errors import AnalysisError
-from analysis.runs.frame import OTHER_TEST, SUPERSEDED, Runs
+from analysis.runs.frame import OTHER_TEST, SUPERSEDED, TWIN, Runs
 from harness.records import StudyPlan
 from harness.records.versions import changes_of_test_set
 
@@ -37,7 +37,8 @@ class Ledger:
     def sentence(self) -> str:
         """Return the ledger as one line."""
         parts = [] if self.planned is None else [f"{self.planned} planned"]
-        order = ("complete", "running", "preempted", "failed", "diverged", SUPERSEDED, OTHER_TEST)
+        order = ["complete", "running", "preempted", "failed", "diverged"]
+        order += [SUPERSEDED, OTHER_TEST, TWIN]
         parts += [
             f"{self.counts.get(status, 0)} {status}"
             for status in order

@@ -182,4 +182,5 @@ def config_sha256(folder: Path) -> str:
 
 def _card(config: Config, name: str) -> dict[str, object]:
     card = asdict(config.interventions[name])
-    return {key: card[key] for key in ("summary", "source", "published_delta", "published_where")}
+    kept = ("summary", "source", "published_delta", "published_where", "control")
+    return {key: card[key] for key in kept}

@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from harness.records import LOG_FILE
+from harness.records.files import printable
 
 EXIT_REFUSED = 2
 """What was asked for cannot be done; one line on stderr says why."""
@@ -42,24 +43,10 @@ class _Plain(logging.Formatter):
         return prefix + super().format(record)
 
 
-def open_streams() -> None:
-    """Give a process that was started without stdin, stdout or stderr an empty one.
-
-    Else the next file to be opened would take the place, and receive what is said.
-    """
-    for number in range(3):
-        try:
-            os.fstat(number)
-        except OSError:
-            os.open(os.devnull, os.O_RDWR)  # the lowest free number
-    sys.stdout = sys.stdout or open(1, "w", encoding="utf-8")  # noqa: SIM115
-    sys.stderr = sys.stderr or open(2, "w", encoding="utf-8")  # noqa: SIM115
-
-
 def say(text: str) -> None:
     """Print a line on stderr; from when nobody listens any more, into nothing."""
     try:
-        print(text, file=sys.stderr, flush=True)
+        print(printable(text, keep="\n\t"), file=sys.stderr, flush=True)
     except OSError:  # a closed pipe or terminal
         os.dup2(os.open(os.devnull, os.O_WRONLY), 2)
 

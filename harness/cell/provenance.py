@@ -52,6 +52,8 @@ class Code:
 def collect(folder: Path, *, device: str, config_sha256: str) -> Provenance:
     """Describe this process; uncommitted changes are kept in the study's folder."""
     code = code_state()
+    if code.error:
+        log.warning("the record names no commit: %s", code.error)
     return Provenance(
         git_sha=code.sha,
         git_dirty=None if code.sha is None else bool(code.patch or code.untracked),
@@ -105,8 +107,9 @@ def _git(*arguments: str) -> bytes | None:
         check=False,
         timeout=GIT_SECONDS,
     )
-    if done.returncode == 128 and b"dubious ownership" in done.stderr:
-        raise OSError(done.stderr.decode(errors="replace").splitlines()[0])
+    if done.returncode == 128 and (_SOURCE / ".git").exists():  # another user's, or damaged
+        said = done.stderr.decode(errors="replace").splitlines()
+        raise OSError(f"git: {said[0] if said else 'refused'}")
     return done.stdout if done.returncode == 0 else None
 
 

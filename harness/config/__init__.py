@@ -227,8 +227,10 @@ def tune(config: Config) -> None:
     for key, factor in config.study.tuned.items():
         own = number_at(config, key)
         value = type(own)(round(own * factor) if isinstance(own, int) else own * factor)
-        config.changes[key] = [config.changes.get(key, [own])[0], value]
-        _set(config, key.split("."), value)
+        baselines = config.changes.get(key, [own])[0]
+        if value != own:
+            config.changes[key] = [baselines, value]
+            _set(config, key.split("."), value)
 
 
 def number_at(config: Config, key: str) -> int | float:

@@ -17,6 +17,7 @@ from hydra.core.config_store import ConfigStore
 from hydra.core.global_hydra import GlobalHydra
 from hydra.core.override_parser.overrides_parser import OverridesParser
 from hydra.errors import HydraException
+from hydra.plugins.config_source import ConfigSource
 from hydra.types import RunMode
 from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
@@ -26,6 +27,7 @@ from harness.config import Config, ConfigError, Flat, doses, tune
 from harness.config.frozen import SCHEMA
 from harness.config.messages import explain
 from harness.config.overlays import changes, check_agreement, check_effects
+from harness.config.typed import as_typed
 from harness.config.validate import validate
 from harness.records.files import CONF_DIR, flatten
 
@@ -33,6 +35,11 @@ CONFIG_NAME = "config"
 NOT_COMPARED = ("interventions", "changes", "study", "study_name")
 SEED_KEYS = ("seed", "seeds.init", "seeds.data", "seeds.loop")
 
+_header_of = ConfigSource._get_header_dict
+# a byte order mark, as some editors write it, would hide an overlay's first line
+ConfigSource._get_header_dict = staticmethod(  # type: ignore[method-assign, assignment]
+    lambda text: _header_of(text.removeprefix("\ufeff"))
+)
 ConfigStore.instance().store(name="schema", node=Config)
 doses.register()
 
@@ -43,7 +50,7 @@ def load(overrides: Sequence[str] = ()) -> Config:
     _composed.cache_clear()
     _flat.cache_clear()
     with initialize_config_dir(str(CONF_DIR), version_base="1.3", job_name="harness"):
-        return resolve((), overrides)
+        return resolve((), as_typed(overrides))
 
 
 def resolve(hydra_overrides: Sequence[str], overrides: Sequence[str]) -> Config:

@@ -64,8 +64,9 @@ class CheckpointConfig:
     """0: none along the way."""
     keep: int = number(2, above=0)
     """The newest states kept while the cell runs; older ones are deleted."""
-    n_weights: int = number(0, at_least=0)
-    """Weights alone, kept for good at so many evenly spaced steps, as ``weights/*.safetensors``."""
+    n_weights: int = number(1, at_least=0)
+    """Weights alone, kept for good at so many evenly spaced steps, as ``weights/*.safetensors``;
+    1: the last ones, which can be sampled from, exported and tuned."""
 
 
 class CompileMode(Enum):

@@ -108,6 +108,8 @@ class DataConfig:
     split: str = "train"
     """source=hub: the dataset's split to read."""
     text_column: str = "text"
+    """source=hub: the column that holds the text; source=text: that field of .jsonl files, of which
+    each line is a document."""
     max_tokens: int | None = None
     """At most this many tokens over all splits, in whole documents (source=hub_tokens: training
     tokens); None: the whole source."""

@@ -44,7 +44,7 @@ class CardConfig:
     declares: list[str] = field(default_factory=list)
     """Groups among data, eval, seeds and hardware that this intervention has to touch."""
     control: bool = False
-    """An A/A control: changes nothing, on purpose."""
+    """An A/A control: what it trains equals the baseline, in truth or to the last bit."""
     changes: dict[str, Any] = field(default_factory=dict)
     """What it changes by itself, as `Config.changes`. Filled in by the harness."""
 

@@ -26,6 +26,7 @@ def validate(config: Config) -> None:
     _check_bounds(config)
     _check_heads(config.model)
     _check_steps(config)
+    _check_tuning(config)
     if isinstance(shared := config.hardware.cells_per_gpu, str) and shared != "auto":
         raise ConfigError(f"hardware.cells_per_gpu={shared}: a number, or auto")
     betas = config.optim.betas

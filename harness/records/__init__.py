@@ -108,12 +108,12 @@ class Provenance:
 
     git_sha: str | None = None
     git_dirty: bool | None = None
+    git_error: str | None = None
+    """Why git says nothing of the checkout, e.g. that another user owns it."""
     dirty_patch: str | None = None
     """File with what tracked code differed in, seen from the cell; None: in nothing."""
     untracked: dict[str, str] = field(default_factory=dict)
     """Code that git did not know: name -> sha256."""
-    git_error: str | None = None
-    """Why git could not be asked."""
     code_sha256: str | None = None
     """Of the installed packages' files, where there is no checkout."""
     sources: dict[str, str] = field(default_factory=dict)
@@ -151,7 +151,7 @@ class RunRecord:
     """Sorted intervention names joined with ``+``, or ``baseline``."""
     interventions: list[str]
     cards: dict[str, dict[str, Any]] = field(default_factory=dict)
-    """Intervention name -> its card: summary, source, published_delta, published_where."""
+    """Intervention name -> its card: summary, source, published_delta, published_where, control."""
     changes: dict[str, list[Any]] = field(default_factory=dict)
     """Dotted config key -> [baseline's value, this arm's value]."""
     cell: str
