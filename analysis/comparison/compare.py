@@ -107,7 +107,10 @@ def decide(runs: Source, plan: StudyPlan, rules: Rules | None = None, **changes:
 def read(source: Source, rules: Rules) -> Runs:
     """Return the runs in the analysis's shape; refuse what is refused."""
     runs = prepare(
-        as_runs(source, rules.metric), metric=rules.metric, allow_reruns=rules.allow_reruns
+        as_runs(source, rules.metric),
+        metric=rules.metric,
+        baseline=rules.baseline,
+        allow_reruns=rules.allow_reruns,
     )
     if not is_foreign(runs.frame) and (rules.baseline, rules.metric) != (BASELINE, "test_loss"):
         runs.frame["published_delta"] = np.nan  # a card's figure is a test loss minus baseline's

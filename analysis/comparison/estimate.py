@@ -23,6 +23,8 @@ from analysis.stats.seed_correlation import (
 
 MODERATED, POOLED = "moderated", "pooled"
 VARIANCES = (MODERATED, POOLED)
+MOST_ALIKE = 0.999
+"""Correlation of same-seed runs to plan with, at most."""
 
 
 class Obstacle(StrEnum):
@@ -64,10 +66,11 @@ class Estimate:
     @property
     def rho(self) -> float | None:
         """Correlation of same-seed runs to plan with; None: the fit does not use it."""
-        if self.fit is None or self.fit.method != "mixed":
+        fit = self.fit
+        if fit is None or fit.method != "mixed" or not fit.var_resid > 0:
             return None
-        found = self.correlation.estimate if self.correlation else self.fit.rho
-        return min(max(found, 0.0), 0.999)
+        found = self.correlation.estimate if self.correlation else fit.rho
+        return min(max(found, 0.0), MOST_ALIKE)
 
 
 def estimate(runs: pd.DataFrame, baseline: str, variance: str = MODERATED) -> Estimate:

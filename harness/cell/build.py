@@ -13,7 +13,7 @@ import torch
 from torch import nn
 
 from harness.cell import provenance
-from harness.cell.freeze import version
+from harness.cell.freeze import test_set_sha256, version
 from harness.cell.lock import Lock, NoLock
 from harness.cell.sources import source_hashes
 from harness.config import Config, ConfigError, Slot, recipe, stack_of
@@ -178,12 +178,6 @@ def new_record(folder: Path, config: Config, corpus: Corpus, device: torch.devic
     record.provenance.init_sha256 = config.train.init_sha256
     record.provenance.tokenizer = config.data.tokenizer.name
     return record
-
-
-def test_set_sha256(config: Config, corpus: Corpus) -> str:
-    """Return the hash of the tokens that a test on a corpus reads."""
-    n_tokens = config.eval.test_sequences * config.eval_block_size + 1
-    return hashlib.sha256(corpus.tokens("test")[:n_tokens].tobytes()).hexdigest()
 
 
 def config_sha256(folder: Path) -> str:

@@ -18,13 +18,13 @@ from harness.cell.build import (
     config_sha256,
     new_record,
     start_training,
-    test_set_sha256,
 )
 from harness.cell.console import EXIT_BUSY, EXIT_REFUSED, logging_to, wants_bar
 from harness.cell.errors import enter_failure
 from harness.cell.freeze import (
     check_identity,
     load_frozen,
+    test_set_sha256,
     write_config,
 )
 from harness.cell.lock import NO_LOCK, CellBusy, LockLost, locked

@@ -15,8 +15,9 @@ from yaml import YAMLError
 
 from harness.cell import provenance
 from harness.cell.console import say
-from harness.cell.freeze import freeze, load_frozen, locate
-from harness.config import Autocast, Config, ConfigError, Flat, Matmul, recipe
+from harness.cell.freeze import freeze, load_frozen, locate, test_set_sha256
+from harness.config import Autocast, Config, ConfigError, Flat, Matmul, recipe, stack_of
+from harness.data.corpus import ensure_corpora
 from harness.records import (
     BASELINE,
     FEWEST_DF,
@@ -26,6 +27,7 @@ from harness.records import (
 from harness.records.cell import Cell
 from harness.records.files import canonical_hash, now, plain
 from harness.records.study import Study
+from harness.records.versions import changes_of_test_set
 from harness.study.outcome import result
 from harness.study.states import cell_states, seed_text, shown
 
@@ -80,6 +82,7 @@ def settle(
     if not cells:
         raise ConfigError("an empty sweep: name at least one arm and one seed")
     _refuse_twins(cells, n_jobs)
+    _refuse_other_tests(cells)
     study = cells[0].study
     new = _plan(cells, looks) if cells[0].config.study.arms else None
     if new and tuning:
@@ -115,6 +118,22 @@ def _refuse_twins(cells: Sequence[PlannedCell], n_jobs: int) -> None:
         if cell.config.study.arms:
             advice = "name each arm of study.arms once"
         raise ConfigError(f"two cells of this sweep are the same one ({cell.name}): {advice}")
+
+
+def _refuse_other_tests(cells: Sequence[PlannedCell]) -> None:
+    """Refuse an arm whose test set is not its baseline's: their losses could not be compared."""
+    for cell in {cell.arm: cell for cell in cells}.values():
+        what = changes_of_test_set(cell.config.changes)
+        if what and _test_set(cell.config) != _test_set(stack_of(cell.config, ())):
+            raise ConfigError(
+                f"{cell.arm} is tested on other tokens than its baseline ({what}), so their losses "
+                "cannot be compared: keep eval.test_sequences x model.block_size and the corpus, "
+                "or change them outside the overlays, for a study of its own (study_name=NAME)"
+            )
+
+
+def _test_set(config: Config) -> str:
+    return test_set_sha256(config, ensure_corpora(config).main)
 
 
 def _warn_of_namesakes(cells: Sequence[PlannedCell]) -> None:

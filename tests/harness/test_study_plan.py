@@ -155,3 +155,37 @@ def test_a_sweep_that_can_only_end_undecided_is_told_before_it_trains(tiny, caps
     assert not warning(["baseline"], 1)
     assert "0 of the 3" in warning([*two, "no_dropout"], 1)
     assert not warning([*two, "[no_dropout,qkv_bias]"], 1)  # a screening design
+
+
+def with_overlay(tiny, folder, body: str) -> list[PlannedCell]:
+    """Return a cell of the demo's baseline and one of an overlay that no override contradicts."""
+    free = [item for item in tiny if "block_size" not in item and "test_sequences" not in item]
+    card = "interventions: {longer: {summary: s, source: t, declares: [eval]}}"
+    path = folder / "intervention" / "longer.yaml"
+    path.parent.mkdir(exist_ok=True)
+    path.write_text(f"# @package _global_\n{card}\n{body}\n")
+    arm = [f"hydra.searchpath=[file://{folder}]", "+intervention=longer"]
+    return [PlannedCell(load(free)), PlannedCell(load([*free, *arm]))]
+
+
+@pytest.mark.parametrize(
+    ("body", "words"),
+    [
+        ("model: {block_size: 32}", "(model.block_size 64 -> 32)"),
+        ("eval: {test_sequences: 3}", "(eval.test_sequences 320 -> 3)"),
+    ],
+)
+def test_an_arm_of_another_test_set_is_refused_before_anything_is_trained(
+    tiny, tmp_path, body: str, words: str
+) -> None:
+    cells = with_overlay(tiny, tmp_path, body)
+    with pytest.raises(ValueError, match="longer is tested on other tokens") as caught:
+        settle(cells, 2)
+    assert words in str(caught.value)
+    assert not (tmp_path / "runs").exists()
+
+
+def test_another_context_on_the_same_test_tokens_is_an_arm_like_any(tiny, tmp_path) -> None:
+    cells = with_overlay(tiny, tmp_path, "model: {block_size: 32}\neval: {test_sequences: 640}")
+    settle(cells, 2)
+    assert all(cell.frozen for cell in cells)
