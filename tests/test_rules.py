@@ -29,7 +29,7 @@ FORBIDDEN = {
 RECORDS = ("", ".cell", ".files", ".responses", ".study", ".versions")
 ALLOWED = {
     "analysis": {f"harness.records{part}" for part in RECORDS},
-    "interventions": {"harness.model", "harness.records.files"},
+    "interventions": {"harness.model", "harness.records.files", "harness.config.compose"},
 }
 LAZY_WANDB = "tables.py"
 """The one place where the analysis may ask W&B for runs, inside a function."""
