@@ -29,7 +29,10 @@ FORBIDDEN = {
 RECORDS = ("", ".cell", ".files", ".responses", ".study", ".terminal", ".versions")
 ALLOWED = {
     "analysis": {f"harness.records{part}" for part in RECORDS},
-    "interventions": {"harness.model", "harness.records.files", "harness.records.terminal"},
+    "interventions": {
+        *("harness.model", "harness.config.compose"),
+        *("harness.records.files", "harness.records.terminal"),
+    },
 }
 LAZY_WANDB = "tables.py"
 """The one place where the analysis may ask W&B for runs, inside a function."""
