@@ -6,7 +6,7 @@ BIN := $(VENV)/bin
 READY := $(VENV)/.ready
 TORCH := $(shell sed -n 's/^torch==/torch==/p' constraints.txt)
 
-.PHONY: help setup study report figure test test-fast test-ray check format bench gpu calibrate chaos clean
+.PHONY: help setup study report figure test test-fast test-ray check format bench gpu calibrate judge-demo chaos clean
 .DEFAULT_GOAL := help
 
 help: ## Show this help
@@ -71,6 +71,9 @@ gpu: ## Prove and measure on a GPU into docs/gpu.md, with the Python that sees i
 
 calibrate: $(READY) ## Simulate studies with known truth into docs/calibration.md (about 10 minutes)
 	$(BIN)/python -m benchmarks.calibrate
+
+judge-demo: $(READY) ## Fine-tune two demo arms on three seeds, and let a scripted judge compare them
+	$(BIN)/python -m benchmarks.judge_demo
 
 chaos: $(READY) ## Kill a study 25 times, compare with an undisturbed one (docs/chaos.md)
 	$(BIN)/python -m benchmarks.chaos --write

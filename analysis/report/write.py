@@ -26,6 +26,10 @@ ENDINGS = ("md", "csv", "tex")
 NAMES = (
     "verdicts",
     "speed",
+    "judged",
+    "judged_ranks",
+    "judges",
+    "measures",
     "components",
     "pairing",
     "evaluation",
