@@ -139,11 +139,16 @@ def test_seeds_and_options_change_what_they_should(cell: str, tmp_path: Path) ->
     other = tuned(cell, tmp_path, seed=1)
     assert other.record["val_losses"][0] == plain.record["val_losses"][0]
     assert other.record["final_weights"] != plain.record["final_weights"]
-    for option in ("masked=true", "dropout=off", "lr=2e-3"):
+    for option in ("dropout=off", "lr=2e-3"):
         changed = tuned(cell, tmp_path, option)
         assert changed.folder != plain.folder
         assert changed.record["final_weights"] != plain.record["final_weights"]
     assert tuned(cell, tmp_path, "dropout=model", "device=cpu").folder == plain.folder
+
+
+def test_masked_prompts_that_fill_the_context_are_refused(cell: str, tmp_path: Path) -> None:
+    with pytest.raises(ConfigError, match="54 of 54 prompts fill the 16 tokens"):
+        tuned(cell, tmp_path, "masked=true")
 
 
 def test_adapters_alone_are_trained(cell: str, tmp_path: Path) -> None:

@@ -69,6 +69,8 @@ def parse(arguments: Sequence[str]) -> TuneConfig:
     """Read KEY=VALUE settings; `ConfigError` for an unknown key or a value that is not one."""
     try:
         given = OmegaConf.from_dotlist(list(arguments))
+        if isinstance(switch := given.get("dropout"), bool):  # YAML reads on and off as such
+            given["dropout"] = (Dropout.on if switch else Dropout.off).value
         config = OmegaConf.to_object(OmegaConf.merge(OmegaConf.structured(TuneConfig), given))
     except OmegaConfBaseException as error:
         first = str(error).splitlines()[0]

@@ -229,9 +229,21 @@ def add_lora(model: nn.Module, config: TuneConfig, seed: int) -> None:
 def data_of(
     instructions: Instructions, encoding: tiktoken.Encoding, config: TuneConfig, context: int
 ) -> tuple[list[Tokens], list[Tokens]]:
-    """Return the training and the validation part as tokens."""
+    """Return the training and the validation part as tokens.
+
+    Where a prompt fills the context, its answer is never seen: said, and refused if the prompts
+    are masked, since nothing is left to learn from.
+    """
     longest = min(config.max_length, context)
     train, val = (
         encode(part, encoding, config, longest) for part in (instructions.train, instructions.val)
     )
+    if blind := sum(tokens.n_prompt > longest for tokens in (*train, *val)):
+        said = (
+            f"{blind} of {len(train) + len(val)} prompts fill the {longest} tokens of the context, "
+            "so that their answers are cut off: template=short makes prompts shorter"
+        )
+        if config.masked:
+            raise ConfigError(f"{said}, or leave out masked=true")
+        log.warning(said)
     return train, val
