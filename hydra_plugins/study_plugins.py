@@ -61,6 +61,7 @@ class StudySweeper(BasicSweeper):
     def jobs(self, config: DictConfig, arguments: list[str]) -> list[Job]:
         """Return the overrides of every cell: the plan's, times what is swept."""
         from harness.config import ConfigError
+        from harness.config.sweeps import names_arms
 
         config.study.arms = [_plain(arm) for arm in config.study.arms]
         parsed = OverridesParser.create().parse_overrides(
@@ -69,7 +70,9 @@ class StudySweeper(BasicSweeper):
         # overwriting is done once, when the cells are frozen: a job that a cluster queues again
         # must go on, not begin anew
         kept = [override for override in parsed if override.key_or_group != "overwrite"]
-        grid = self.split_arguments(kept, None)[0]
+        swept = names_arms(o.get_key_element() for o in kept if o.is_sweep_override())
+        named = (f"sweep=[{','.join(swept)}]",) if swept else ()
+        grid = [(*job, *named) for job in self.split_arguments(kept, None)[0]]
         if not config.study.arms and "study" not in config.hydra.runtime.choices:
             return [tuple(job) for job in grid]
         if config.study.arms and "baseline" not in config.study.arms:
@@ -104,7 +107,7 @@ class SequentialSweeper(StudySweeper):
         cells = settled(config, jobs, self.looks)
         study = cells[jobs[0]].study
         returns: list[Any] = []
-        arms, n_seeds, look = set(config.study.arms), self.looks[0], 0
+        arms, n_seeds, look = {cell.config.arm for cell in cells.values()}, self.looks[0], 0
         while n_seeds is not None:
             due = [
                 job

@@ -86,7 +86,7 @@ def request(config: DataConfig) -> dict[str, Any]:
     """Return the part of `config` that decides which tokens a corpus holds, as plain data."""
     given = {name: getattr(config, name) for name in USED[config.source]}
     wanted = {name: value for name, value in given.items() if value is not None}
-    if config.source is Source.text and config.text_column == DataConfig.text_column:
+    if config.source is Source.text and config.text_column == DataConfig().text_column:
         del wanted["text_column"]  # came later: corpora keep their folders
     wanted |= {"source": config.source.name, "tokenizer": config.tokenizer.name}
     if "path" in wanted:  # one corpus, however its path is spelt
