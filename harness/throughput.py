@@ -9,6 +9,7 @@ and memory over precision, compilation and micro-batch. Ends with hardware setti
 
 from __future__ import annotations
 
+import math
 import sys
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
@@ -125,14 +126,22 @@ def count_cells(config: Config) -> int:
     study = config.study
     baseline = study.baseline_seeds or study.seeds
     seeds = [baseline if arm == "baseline" else study.seeds for arm in study.arms]
-    return sum(seeds) or 1
+    return sum(seeds) + count_trials(config) or 1
+
+
+def count_trials(config: Config) -> int:
+    """Return how many of them only choose settings."""
+    study = config.study
+    n_tried = math.prod(map(len, study.tune.values())) if study.tune else 0
+    return len(study.arms) * n_tried * study.tune_seeds
 
 
 def cell_seconds(config: Config, trial: Trial) -> float:
     """Return the seconds that one cell trains and evaluates on one device."""
     evaluation = config.eval
-    n_sequences = evaluation.n_val * evaluation.val_sequences + evaluation.test_sequences
-    evaluating = n_sequences * config.model.block_size / trial.eval_tokens_per_second
+    n_tests = len(evaluation.data) + (evaluation.test_set is None)
+    n_sequences = evaluation.n_val * evaluation.val_sequences + n_tests * evaluation.test_sequences
+    evaluating = n_sequences * config.eval_block_size / trial.eval_tokens_per_second
     return config.train.tokens / trial.tokens_per_second + evaluating
 
 
@@ -146,6 +155,8 @@ def bill(config: Config, trial: Trial) -> str:
         f"{duration(n_cells * seconds)} of one device{price}"
         + ("" if rate is not None else " (set hardware.usd_per_hour for dollars)")
     ]
+    if n_trials := count_trials(config):
+        lines.append(f"  {n_trials} of them choose settings (study.tune), the others are judged")
     if config.study.arms:
         lines.append("  all arms taken as fast as this config: one in float32 may be far slower")
     lines += [f"  {name}: x {factor:.2g}" for name, factor in growth(config).items()]

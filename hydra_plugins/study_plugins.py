@@ -19,7 +19,7 @@ from hydra.core.utils import JobReturn, JobStatus
 from hydra.plugins.launcher import Launcher
 from hydra.plugins.search_path_plugin import SearchPathPlugin
 from hydra.types import HydraContext, TaskFunction
-from omegaconf import DictConfig
+from omegaconf import DictConfig, OmegaConf
 
 if TYPE_CHECKING:
     from harness.records.study import Study
@@ -47,21 +47,60 @@ class StudySweeper(BasicSweeper):
     def sweep(self, arguments: list[str]) -> Any:
         """Freeze every combination, then launch all of a study at once."""
         config, launcher = self._parts()
-        studies = [self.jobs(config, [*arguments, *size]) for size in _sizes(config)]
-        cells = [settled(config, jobs) for jobs in studies]  # all are checked before one is trained
+        studies = [[*arguments, *size] for size in _sizes(config)]
+        if config.study.tune:
+            return [done for study in studies for done in self._tuned(study)]
+        planned = [self.jobs(config, study) for study in studies]
+        cells = [settled(config, jobs) for jobs in planned]  # all are checked before one is trained
         return [
             done
-            for jobs, known in zip(studies, cells, strict=True)
+            for jobs, known in zip(planned, cells, strict=True)
             for done in _launch(launcher, jobs, known)
         ]
+
+    def _tuned(self, arguments: list[str]) -> Any:
+        """Launch one study's trials, then its cells with what each arm's trials chose."""
+        config, launcher = self._parts()
+        tuning = self.tune(arguments)
+        jobs = self.jobs(config, arguments, tuning)
+        return _launch(launcher, jobs, settled(config, jobs, tuning=tuning))
+
+    def tune(self, arguments: list[str]) -> dict[str, Any]:
+        """Launch the trials of every arm; return what the study's plan says of them."""
+        from harness.study import tuning
+
+        config, launcher = self._parts()
+        study: Any = OmegaConf.to_object(config.study)
+        given = [text.partition("=")[2] for text in arguments if text.startswith("study_name=")]
+        found: list[tuning.Candidate] = []
+        launches = []
+        for factors in tuning.combinations(study.tune):
+            trial = [*arguments, *tuning.overrides([config.study_name, *given][-1], factors)]
+            jobs = self.jobs(config, trial, seeds=tuning.seeds(study))
+            cells = settled(config, jobs)
+            found.append(tuning.Candidate(factors, list(cells.values())))
+            launches.append((jobs, cells))
+        for jobs, cells in launches:  # all are checked before one is trained
+            _launch(launcher, jobs, cells)
+        return tuning.summary(study, found)
 
     def _parts(self) -> tuple[DictConfig, Launcher]:
         return cast(DictConfig, self.config), cast(Launcher, self.launcher)
 
-    def jobs(self, config: DictConfig, arguments: list[str]) -> list[Job]:
-        """Return the overrides of every cell: the plan's, times what is swept."""
+    def jobs(
+        self,
+        config: DictConfig,
+        arguments: list[str],
+        tuning: dict[str, Any] | None = None,
+        seeds: Sequence[int] | None = None,
+    ) -> list[Job]:
+        """Return the overrides of every cell: the plan's, times what is swept.
+
+        `tuning` holds the factors that each arm trains with, `seeds` those of trials.
+        """
         from harness.config import ConfigError
-        from harness.config.sweeps import names_arms
+        from harness.config.typed import names_arms
+        from harness.study.tuning import tuned
 
         config.study.arms = [_plain(arm) for arm in config.study.arms]
         parsed = OverridesParser.create().parse_overrides(
@@ -79,8 +118,15 @@ class StudySweeper(BasicSweeper):
             raise ConfigError(
                 f"study.arms={list(config.study.arms)} has nothing to compare with: add baseline"
             )
-        planned = [(arm, seed) for arm in config.study.arms for seed in range(n_seeds(config, arm))]
-        return [(*job, *_overrides(arm, seed)) for arm, seed in planned for job in grid]
+        if swept and config.study.tune:
+            raise ConfigError(f"study.tune tunes the study's arms: do not sweep {swept[0]} as well")
+        own = {arm: (tuned(one["tuned"]),) for arm, one in (tuning or {"arms": {}})["arms"].items()}
+        return [
+            (*job, *_overrides(arm, seed), *own.get(_sorted(arm), ()))
+            for arm in config.study.arms
+            for seed in (seeds or range(n_seeds(config, arm)))
+            for job in grid
+        ]
 
 
 class SequentialSweeper(StudySweeper):
@@ -103,8 +149,9 @@ class SequentialSweeper(StudySweeper):
                 "hydra/sweeper=sequential decides one size: add 'study.scales=[]' scale=NAME"
             )
         config.study.seeds, config.study.baseline_seeds = self.looks[-1], None
-        jobs = self.jobs(config, [*arguments, f"study.seeds={self.looks[-1]}"])
-        cells = settled(config, jobs, self.looks)
+        tuning = self.tune(arguments) if config.study.tune else None
+        jobs = self.jobs(config, [*arguments, f"study.seeds={self.looks[-1]}"], tuning)
+        cells = settled(config, jobs, self.looks, tuning)
         study = cells[jobs[0]].study
         returns: list[Any] = []
         arms, n_seeds, look = {cell.config.arm for cell in cells.values()}, self.looks[0], 0
@@ -184,13 +231,16 @@ def n_seeds(config: DictConfig, arm: str) -> int:
 
 
 def settled(
-    config: DictConfig, jobs: Sequence[Job], looks: Sequence[int] = ()
+    config: DictConfig,
+    jobs: Sequence[Job],
+    looks: Sequence[int] = (),
+    tuning: dict[str, Any] | None = None,
 ) -> dict[Job, PlannedCell]:
     """Freeze every job and settle the plan, once all of them have been checked."""
     from harness.study.plan import settle
 
     cells = {job: _cell(config, job) for job in jobs}
-    settle(list(cells.values()), len(jobs), looks)
+    settle(list(cells.values()), len(jobs), looks, tuning)
     return cells
 
 
@@ -230,6 +280,11 @@ def _plain(arm: Any) -> str:
     """Return an arm's name; a stack may be written as a list, too, as in '+intervention=[a,b]'."""
     names = arm.strip("[]").split(",") if isinstance(arm, str) else arm
     return "+".join(str(name).strip() for name in names)
+
+
+def _sorted(arm: str) -> str:
+    """Return an arm's name as records have it."""
+    return "+".join(sorted(arm.split("+")))
 
 
 def _plain_arms(argument: str) -> str:

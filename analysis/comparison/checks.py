@@ -9,8 +9,10 @@ import pandas as pd
 from scipy import special
 
 from analysis.check import Check, Level
+from analysis.comparison.controls import control_checks
 from analysis.comparison.estimate import Obstacle, block_labels
 from analysis.comparison.run_checks import repeats, run_checks, warning, wrong_way
+from analysis.comparison.tuning import tuning_checks
 from analysis.comparison.verdict import Judgement, Kind
 from analysis.runs.frame import is_foreign, named
 from analysis.stats.baseline_noise import baseline_noise
@@ -52,10 +54,12 @@ def checks_of(judgement: Judgement, table: pd.DataFrame) -> list[Check]:
         *_noisy_baseline(judgement),
         *_alone(judgement, table),
         *run_checks(judgement),
+        *tuning_checks(judgement),
         *_step_down(judgement, table),
         *_own_noise(judgement, table),
         *_practical_size(judgement),
         *_overestimated(judgement, table),
+        *control_checks(judgement, table),
     ]
 
 

@@ -10,7 +10,8 @@ import pandas as pd
 
 from analysis.check import Check, Level
 from analysis.comparison.ranking import ranking
-from analysis.comparison.table import percent, readable
+from analysis.comparison.table import percent, readable, single_runs
+from analysis.comparison.tuning import tuning_note
 from analysis.comparison.verdict import Judgement, Kind
 from analysis.runs.frame import SEEDS, Runs
 from analysis.stats.linear import FEWEST_DF
@@ -88,14 +89,19 @@ class Comparison(Judgement):
 
     @property
     def rho(self) -> float | None:
-        """Correlation of same-seed runs, where the model estimates it."""
-        fit = self.estimate.fit
-        return fit.rho if fit and fit.method == "mixed" else None
+        """Correlation of same-seed runs, from the pairs alone, where the fit uses it."""
+        found = self.estimate.correlation
+        return found.estimate if found else None
 
     @property
     def warnings(self) -> tuple[str, ...]:
         """What a careful colleague would say."""
         return tuple(str(check) for check in self.checks if check.level is Level.WARNING)
+
+    @property
+    def confirmations(self) -> tuple[str, ...]:
+        """What was looked at and holds: A/A controls that the noise explains."""
+        return tuple(str(check) for check in self.checks if check.level is Level.OK)
 
     def to_table(self) -> Table:
         """Return the readable table, with everything that its page shows."""
@@ -105,7 +111,7 @@ class Comparison(Judgement):
         """Return the columns that a terminal and a paper have room for."""
         table = self.to_table()
         wanted = [label.format(ci=percent(self.alpha)) for label in SHORT]
-        if not _single_runs(self):
+        if not single_runs(self):
             wanted.remove("break-even sd")
         have = {column.label for column in table.columns}
         return table.select([label for label in wanted if label in have])
@@ -114,6 +120,7 @@ class Comparison(Judgement):
         """Return the report for a person: the table, the noise, the method, the ledger."""
         title = f"## {self.rules.metric} against {self.rules.baseline}"
         notes = _notes(self)
+        notes += [f"- **Holds:** {text}." for text in self.confirmations]
         notes += [f"- **Warning:** {warning}." for warning in self.warnings]
         notes += [f"- **Next:** {step}." for step in self.next_steps]
         parts = [prose(title), "", self.short_table().to_text(), "", *map(prose, notes)]
@@ -179,19 +186,22 @@ def _notes(result: Comparison) -> list[str]:
     if _adjusted(result):
         read += " Delta is adjusted for which seeds each arm has, so it is not mean minus mean."
     notes = [read, *_table(result.source)]
-    if _single_runs(result):
+    if single_runs(result):
         notes.append(
             "- **Break-even sd:** noise of one run below which the difference would count as real."
         )
     notes.append(f"- **Method:** {result.method}, because {result.why}.")
     if result.sd and result.estimate.obstacle is None:
-        rho = "" if result.rho is None else f", correlation of same-seed runs {result.rho:.2f}"
+        found = result.estimate.correlation
+        rho = f", correlation of same-seed runs {found}" if found else ""
         sd = f"{result.sd:.{digits(result.sd) + 1}f}"
         notes.append(f"- **Noise:** sd of one run {sd}{rho}.{_band(result)}")
     if (ranks := ranking(result)) is not None:
         notes.append(f"- **Best:** {ranks.sentence()}.")
     if result.rope is not None:
         notes.append(f"- **Practical size:** {result.rope:.3g} ({result.rope_source}).")
+    if tuned := tuning_note(result.source.plans):
+        notes.append(f"- **Tuning:** {tuned}.")
     return [*notes, f"- **Runs:** {result.ledger.sentence()}."]
 
 
@@ -204,12 +214,6 @@ def _table(source: Runs) -> list[str]:
     parts = [f"columns taken: {', '.join(guessed)}"] if guessed else []
     text = "; ".join([*parts, *source.notes])
     return [f"- **Table:** {text}."] if text else []
-
-
-def _single_runs(result: Comparison) -> bool:
-    """Tell whether every arm has a single run, so that all rests on the baseline's noise."""
-    fit = result.estimate.fit
-    return fit is None or bool((fit.n[1:] == 1).all() and len(fit.n) > 1)
 
 
 def _adjusted(result: Comparison) -> bool:

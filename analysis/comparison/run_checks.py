@@ -9,6 +9,7 @@ import numpy as np
 import pandas as pd
 
 from analysis.check import Check, Level
+from analysis.comparison.estimate import hardly_paired
 from analysis.comparison.rules import Rules
 from analysis.comparison.verdict import Judgement
 from analysis.runs.frame import SEEDS, SHARED_ENOUGH, is_foreign, named
@@ -113,9 +114,16 @@ def _equal_weights(judgement: Judgement) -> Iterator[Check]:
 
 
 def _unpaired(judgement: Judgement) -> Iterator[Check]:
-    """Point out arms that draw other initial weights than the baseline of the same seed."""
+    """Point out arms that are not paired with the baseline, though they have seeds of its."""
     done = judgement.done
-    if "init_shared" not in done or judgement.estimate.obstacle:
+    if judgement.estimate.obstacle:
+        return
+    if few := hardly_paired(done, judgement.rules.baseline):
+        yield warning(
+            f"{named(few)}: fewer than half of the initialisation seeds are the baseline's, so "
+            "these runs are not paired with it: run it with the same seeds"
+        )
+    if "init_shared" not in done:
         return
     share = pd.to_numeric(done["init_shared"]).groupby(done["arm"]).max()
     own = [arm for arm in judgement.arms[1:] if share.get(arm, np.nan) < SHARED_ENOUGH]

@@ -30,6 +30,7 @@ COLUMNS = [
     "ci_high",
     "p_raw",
     "p_adj",
+    "se_own",
     "p_own",
     "verdict",
     "breakeven_sd",
@@ -47,7 +48,10 @@ COLUMNS = [
     "warnings",
 ]
 TEXT = ("arm", "verdict", "method", "warnings")
-FIGURES = ("delta", "se", "df", "ci_low", "ci_high", "p_raw", "p_adj", "p_own", "power_at_rope")
+FIGURES = (
+    *("delta", "se", "df", "ci_low", "ci_high"),
+    *("p_raw", "p_adj", "se_own", "p_own", "power_at_rope"),
+)
 
 
 def build_table(judgement: Judgement) -> pd.DataFrame:
@@ -123,18 +127,25 @@ def _breakeven(judgement: Judgement, loss: pd.Series) -> np.ndarray:
     return breakeven_without_noise(means[1:] - means[0], n, judgement.alpha)
 
 
+def planning_design(judgement: Judgement) -> Design | None:
+    """Return what these runs say of a study like theirs; None: they show no noise."""
+    fit = judgement.estimate.fit
+    if fit is None or judgement.estimate.obstacle or not fit.sd_total > 0:
+        return None
+    spare = int(fit.n[0]) if fit.n[0] > fit.n[1:].max(initial=1) else None
+    n_arms, pooled = max(len(judgement.arms) - 1, 1), judgement.rules.variance == POOLED
+    return Design(
+        fit.sd_total, judgement.estimate.rho, n_arms, spare, judgement.alpha, pooled=pooled
+    )
+
+
 def _seeds(judgement: Judgement) -> float:
-    """Return the seeds per arm that would find the practical size with power 0.8."""
-    fit, rope = judgement.estimate.fit, judgement.practical.size
-    if fit is None or judgement.estimate.obstacle or not rope or not fit.sd_total > 0:
+    """Return the seeds per arm that would find the practical size with power 0.8, as `plan`."""
+    design, rope = planning_design(judgement), judgement.practical.size
+    if design is None or not rope:
         return np.nan
-    rho = min(fit.rho, 0.999) if fit.method == "mixed" else None
-    n_arms = max(len(judgement.arms) - 1, 1)
-    more = int(fit.n[0]) if fit.n[0] > fit.n[1:].max(initial=1) else None  # baselines to spare
-    pooled = judgement.rules.variance == POOLED
-    design = Design(fit.sd_total, rho, n_arms, more, judgement.alpha, pooled=pooled)
     try:
-        return float(design.seeds_needed(rope))
+        return float(design.fewest_seeds(rope))
     except AnalysisError:
         return np.inf
 
@@ -165,32 +176,30 @@ def columns(judgement: Judgement) -> list[Column]:
         Column("delta", help=f"arm - {rules.baseline}{nats}"),
         Column(percent(judgement.alpha), help="simultaneous over all arms; sorts by its lower end"),
         Column("p adj", help="adjusted for the number of arms"),
+        Column("own se", help="standard error by this difference's own spread over seeds"),
         Column("p own", help="by this difference's own noise alone: paired t or Welch's"),
+        Column("tokens", help="share of the baseline's tokens with which its last loss is reached"),
         Column("published", help="difference in the source that proposed it"),
         Column("break-even sd", help="noise of a run below which the interval would leave out 0"),
-        Column("power", help="to find a difference of the practical size with these runs"),
-        Column("tokens", help="share of the baseline's tokens with which its last loss is reached"),
         Column("seeds needed", help="per arm, to find a difference of the practical size"),
         Column("verdict", numeric=False),
     ]
 
 
 def readable(judgement: Judgement, frame: pd.DataFrame, note: str) -> Table:
-    """Return the table for a person; `published` is left out where nothing was."""
+    """Return the table for a person, without the columns in which nothing is known."""
     sd = judgement.estimate.fit.sd_total if judgement.estimate.fit else None
     rows = [_items(row, judgement, digits(sd)) for row in frame.to_dict("records")]
-    table = Table("verdicts", "Every arm against the baseline", columns(judgement), rows, (note,))
-    empty = {
-        label
-        for label, name in (("published", "published_delta"), ("tokens", "token_ratio"))
-        if frame[name].isna().all()
-    }
-    return table.select([c.label for c in table.columns if c.label not in empty])
+    title = "Every arm against the baseline"
+    return Table("verdicts", title, columns(judgement), rows, (note,)).known()
 
 
 def _items(row: dict[Any, Any], judgement: Judgement, decimals: int) -> list[Item]:
     verdict = judgement.verdicts[row["arm"]]
     base = verdict.kind is Kind.BASELINE
+    undecided = verdict.kind in (Kind.UNDECIDED, Kind.CONVERGED)
+    open_only = row if undecided else dict.fromkeys(row)  # what more runs would do
+    breakeven = open_only["breakeven_sd"] if single_runs(judgement) else None
     return [
         words(row["arm"]),
         count(row["n"]) if row["n"] else Item(DASH),
@@ -198,14 +207,20 @@ def _items(row: dict[Any, Any], judgement: Judgement, decimals: int) -> list[Ite
         Item(DASH, 0.0) if base else figure(row["delta"], decimals, sign=True),
         interval(row["ci_low"], row["ci_high"], decimals),
         p_item(row["p_adj"]),
+        figure(row["se_own"], decimals + 1),
         p_item(row["p_own"]),
-        figure(row["published_delta"], 3, sign=True),
-        figure(row["breakeven_sd"], decimals),
-        figure(row["power_at_rope"], 2),
         figure(row["token_ratio"], 2),
-        count(row["seeds_needed"]),
+        figure(row["published_delta"], 3, sign=True),
+        figure(breakeven, decimals),
+        count(open_only["seeds_needed"]),
         words("(baseline)" if base else verdict, verdict.kind.name.lower()),
     ]
+
+
+def single_runs(judgement: Judgement) -> bool:
+    """Tell whether every arm has a single run, so that all rests on the baseline's noise."""
+    fit = judgement.estimate.fit
+    return fit is None or bool((fit.n[1:] == 1).all() and len(fit.n) > 1)
 
 
 def percent(alpha: float) -> str:

@@ -14,7 +14,7 @@ import pandas as pd
 from analysis.comparison.estimate import Estimate
 from analysis.comparison.noise_band import NoiseBand
 from analysis.comparison.rules import Practical, Rules
-from analysis.runs.frame import Runs
+from analysis.runs.frame import TWIN, Runs
 from analysis.runs.ledger import Ledger
 from analysis.stats.dunnett import Array, critical_value
 from analysis.stats.linear import DF_ROUNDING, FEWEST_DF
@@ -98,6 +98,8 @@ class Judged:
     p_raw: Array
     p_adj: Array
     """Adjusted for the number of arms."""
+    se_own: Array
+    """By the difference's own variance alone."""
     p_own: Array
     """By the difference's own variance alone: paired t or Welch's."""
     equivalent: tuple[bool, ...]
@@ -196,7 +198,8 @@ def _with_counts(verdicts: dict[str, Verdict], judgement: Judgement) -> dict[str
         arm: replace(v, n=int(complete[arm]), n_diverged=int(states[arm].get("diverged", 0)))
         for arm, v in verdicts.items()
     }
-    for arm in sorted(set(states) - set(found)):
+    twins = {arm for arm, counts in states.items() if set(counts.index) == {TWIN}}
+    for arm in sorted(set(states) - set(found) - twins):
         why = ", ".join(f"{count} {status}" for status, count in states[arm].items())
         lost = int(states[arm].get("diverged", 0))
         found[arm] = Verdict(Kind.NO_RUN, n_diverged=lost, why=why)
@@ -224,6 +227,7 @@ def judge(model: Model, alpha: float, practical: Practical) -> Judged:
         ci_high=delta + shown,
         p_raw=found.p_raw,
         p_adj=found.p_adj,
+        se_own=found.se_own,
         p_own=found.p_own,
         equivalent=tuple(bool(x) for x in same),
         breakeven_sd=model.fit.sd_total * np.abs(delta) / half,
@@ -282,6 +286,7 @@ def _size(low: float, high: float, practical: Practical) -> Size:
 
 def _without_noise(delta: Array, se: Array, df: Array) -> Judged:
     nothing = np.full_like(delta, np.nan)
-    names = ("ci_low", "ci_high", "p_raw", "p_adj", "p_own", "breakeven_sd", "power_at_rope")
+    names: tuple[str, ...] = ("ci_low", "ci_high", "p_raw", "p_adj", "se_own", "p_own")
+    names += ("breakeven_sd", "power_at_rope")
     no_figures = dict.fromkeys(names, nothing)
     return Judged(delta=delta, se=se, df=df, equivalent=(False,) * len(delta), **no_figures)

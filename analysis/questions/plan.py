@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import Any
 
 import pandas as pd
 
 from analysis.comparison.compare import Source, compare
 from analysis.comparison.rules import Rules
+from analysis.comparison.table import planning_design
 from analysis.errors import AnalysisError
 from analysis.stats.planning.design import Design
 from analysis.stats.planning.power import upper_sd
@@ -37,6 +38,12 @@ class Pilot:
     source: str = "given"
     unit: str = " nats per token"
     """Of `sd`, with a space before it."""
+    n_baseline: int | None = None
+    """Baseline runs that there are, where they are more than an arm's."""
+    pooled: bool = False
+    """The study will take all arms to be equally noisy."""
+    rho_source: str = ""
+    """What `rho` was measured from, in words."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -93,12 +100,13 @@ class Plan:
     def to_markdown(self) -> str:
         """Return the plan for a person."""
         pilot = self.pilot
-        rho = f"correlation of same-seed runs {pilot.rho or 0:.2f}"
+        measured = f" ({pilot.rho_source})" if pilot.rho_source else ""
+        rho = f"correlation of same-seed runs {pilot.rho or 0:.2f}{measured}"
         rho = "seeds not shared" if pilot.rho is None else rho
         df = f", df {pilot.df:.3g}" if math.isfinite(pilot.df) else ""
         lines = [
             self.summary(),
-            f"Noise: sd {pilot.sd:.3g}{df}, {rho} (from {pilot.source}).",
+            f"Noise (from {pilot.source}): sd {pilot.sd:.3g}{df}, {rho}.",
             "Power is that of the default rule, which averages over equal and unequal noise.",
         ]
         if self.delta < pilot.sd * math.sqrt(1 - (pilot.rho or 0)):
@@ -127,25 +135,28 @@ def pilot_of(runs: Source, rules: Rules | None = None, **changes: Any) -> Pilot:
     3.0
     """
     result = compare(runs, rules, **changes)
-    fit = result.estimate.fit
-    if fit is None or result.estimate.obstacle or not fit.sd_total > 0:
+    fit, design = result.estimate.fit, planning_design(result)
+    if fit is None or design is None:
         raise AnalysisError(
             f"these runs show no noise to plan with ({result.why}): run the baseline with 4 "
             "initialisation seeds or more, or give --sd"
         )
-    rows = result.table[result.table["n"] > 0]
-    rho, df = None, fit.df_resid
+    rows, df = result.table[result.table["n"] > 0], fit.df_resid
+    measured = result.estimate.correlation
     if fit.method == "mixed" and fit.var_resid > 0:
         # Planning rests on the residual alone, sd^2 (1 - rho): its df are fewer than N - A.
-        rho, df = fit.rho, min(df, float(2 * fit.var_resid**2 / fit.W[-1, -1]))
+        df = min(df, float(2 * fit.var_resid**2 / fit.W[-1, -1]))
     return Pilot(
-        fit.sd_total,
+        design.sd,
         df,
-        rho,
+        design.rho,
         _mean(rows, "hours"),
         _mean(rows, "usd"),
         f"{int(rows['n'].sum())} runs of {len(rows)} arms",
         result.rules.unit(),
+        design.n_baseline,
+        design.pooled,
+        measured.origin if measured else "",
     )
 
 
@@ -187,53 +198,28 @@ def plan(
             raise AnalysisError(f"the {what} of one run are {cost:g}: they cannot be below 0")
     delta = abs(delta)
     cautious = upper_sd(pilot.sd, pilot.df) if math.isfinite(pilot.df) else pilot.sd
-    likely, wary = (Design(sd, pilot.rho, n_arms, None, alpha) for sd in (pilot.sd, cautious))
-    seeds, more = (_seeds(design, delta, power) for design in (likely, wary))
+    likely, wary = (
+        Design(sd, pilot.rho, n_arms, pilot.n_baseline, alpha, pooled=pilot.pooled)
+        for sd in (pilot.sd, cautious)
+    )
+    seeds, more = (design.fewest_seeds(delta, power) for design in (likely, wary))
     rows = []
     for n in sorted({2, 3, 4, 5, 6, 8, seeds, more, 2 * seeds}):
-        runs = n * n_arms + _baseline_runs(likely, n)
+        here = likely.allocated(n)
+        runs = n * n_arms + (here.n_baseline or n)
         rows.append(
             {
                 "seeds": n,
-                "power": _allocated(likely, n).power(delta, n),
-                "power_cautious": _allocated(wary, n).power(delta, n),
-                "detectable": _allocated(likely, n).detectable(n, power),
+                "power": here.power(delta, n),
+                "power_cautious": wary.allocated(n).power(delta, n),
+                "detectable": here.detectable(n, power),
                 "runs": runs,
                 "hours": runs * (pilot.hours or math.nan),
                 "usd": runs * (pilot.usd or math.nan),
             }
         )
-    K = _baseline_runs(likely, seeds)
+    K = likely.allocated(seeds).n_baseline or seeds
     return Plan(delta, n_arms, alpha, power, pilot, seeds, more, K, pd.DataFrame(rows))
-
-
-def allocate_baseline(n: int, n_arms: int) -> int:
-    """Return the baseline runs that T unpaired arms of n runs deserve: about ``n * sqrt(T)``.
-
-    Dunnett (1955): the variances of all differences share the baseline's mean.
-
-    Examples
-    --------
-    >>> allocate_baseline(3, 8)
-    8
-    """
-    return max(n, round(n * math.sqrt(n_arms)))
-
-
-def _baseline_runs(design: Design, n: int) -> int:
-    return n if design.rho else allocate_baseline(n, design.n_arms)
-
-
-def _allocated(design: Design, n: int) -> Design:
-    return replace(design, n_baseline=_baseline_runs(design, n))
-
-
-def _seeds(design: Design, delta: float, power: float) -> int:
-    n = design.seeds_needed(delta, power)
-    # A baseline of n * sqrt(T) runs serves all arms: fewer seeds each may do.
-    while not design.rho and n > 2 and _allocated(design, n - 1).power(delta, n - 1) >= power:
-        n -= 1
-    return n
 
 
 def _mean(table: pd.DataFrame, column: str) -> float | None:

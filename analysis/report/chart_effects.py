@@ -58,6 +58,7 @@ def effects_chart(result: Comparison) -> Chart:
     rows = [row for row in arm_rows(result) if row["ci_low"] is not None]
     datasets: dict[str, Rows] = {
         "effects": rows,
+        "pairs": _pair_rows(result, {row["arm"]: row["at"] for row in rows}),
         "zero": [{"x": 0.0}],
         "practical": _practical_size(result, 0.0),
         "published": [row for row in rows if row["published"] is not None],
@@ -74,6 +75,8 @@ def effects_chart(result: Comparison) -> Chart:
         zoomed = _effects_spec(result, datasets, (near[0] - middle, near[1] - middle))
         variants = {"near zero": zoomed, **variants}
     key = [f"Line: the simultaneous {100 * (1 - result.alpha):g}% interval.", *_rope_key(result)]
+    if datasets["pairs"]:
+        key.append("Small circle: one seed's run minus the baseline's of that seed.")
     if datasets["published"]:
         key.append("Grey tick: the published difference.")
     return Chart("effects", "Effects", summary, variants, datasets, (" ".join(key),))
@@ -125,6 +128,21 @@ def _run_rows(result: Comparison) -> Rows:
     ]
 
 
+def _pair_rows(result: Comparison, places: dict[str, int]) -> Rows:
+    """Return each run's difference from the baseline of its seed: an arm's own spread."""
+    done = result.done
+    if "init_seed" not in done:
+        return []
+    loss = done.dropna(subset=["init_seed"]).groupby(["arm", "init_seed"])["loss"].mean()
+    table = loss.unstack("arm")
+    base = result.rules.baseline
+    return [
+        {"arm": arm, "at": places[arm], "seed": str(seed), "difference": float(difference)}
+        for arm in places
+        for seed, difference in (table[arm] - table[base]).dropna().items()
+    ]
+
+
 def _bands(band: NoiseBand | None) -> Rows:
     """Return where one more baseline run falls, and as many at once as there are arms."""
     if band is None:
@@ -170,7 +188,7 @@ def axis_title(result: Comparison) -> str:
 
 def _noise_spec(result: Comparison, datasets: dict[str, Rows], near: Near) -> Spec:
     x, y = quantity("loss", axis_title(result), _ends(near)), arm_axis()
-    colour = {**verdict_looks()["color"], "legend": None}
+    colour = {**verdict_looks(datasets["arms"])["color"], "legend": None}
     band = mark("rect", color="$band", opacity=0.16)
     interval = mark("rule", strokeWidth=7, opacity=0.3)
     mean = mark("tick", color="$ink", thickness=2, size=18)
@@ -191,10 +209,12 @@ def _noise_spec(result: Comparison, datasets: dict[str, Rows], near: Near) -> Sp
 
 def _effects_spec(result: Comparison, datasets: dict[str, Rows], near: Near) -> Spec:
     title = f"difference from {result.rules.baseline}, {axis_title(result)}"
-    x, y, looks = quantity("delta", title, _ends(near)), arm_axis(), verdict_looks()
+    looks = verdict_looks(datasets["effects"])
+    x, y = quantity("delta", title, _ends(near)), arm_axis()
     zero = mark("rule", color="$ink", strokeDash=[4, 3])
     interval = mark("rule", strokeWidth=2.5)
     published = mark("tick", color="$muted", thickness=3, size=16)
+    pair = mark("point", color="$muted", size=26, strokeWidth=1.2, opacity=1)
     tooltip = [
         told("arm"),
         told("delta", "difference", "+.4f"),
@@ -207,6 +227,7 @@ def _effects_spec(result: Comparison, datasets: dict[str, Rows], near: Near) -> 
         datasets,
         layer("practical", PRACTICAL_SIZE, **span(x, "low", "high")),
         layer("zero", zero, x=on(x, "x")),
+        layer("pairs", pair, y=y, x=on(x, "difference"), tooltip=[told("arm"), told("seed")]),
         layer("effects", interval, y=y, color=looks["color"], **span(x, "ci_low", "ci_high")),
         layer("published", published, y=y, x=on(x, "published")),
         zoom(layer("effects", dot(size=110), y=y, x=x, tooltip=tooltip, **looks), "x"),

@@ -108,13 +108,15 @@ def category(column: str, domain: list[str], values: list[Any], **legend: Any) -
     }
 
 
-def verdict_looks() -> dict[str, Spec]:
-    """Return colour and shape by verdict, in one legend."""
-    kinds = [str(kind) for kind in JUDGED]
-    colours = [f"${css_class(kind)}" for kind in JUDGED]
+def verdict_looks(rows: Rows) -> dict[str, Spec]:
+    """Return colour and shape by the rows' ``verdict``, in one legend of those that are there."""
+    there = {row["verdict"] for row in rows}
+    kinds = [kind for kind in JUDGED if str(kind) in there]
+    names, shapes = [str(kind) for kind in kinds], [SHAPES[kind] for kind in kinds]
+    colours = [f"${css_class(kind)}" for kind in kinds]
     return {
-        "color": category("verdict", kinds, colours, columns=2),
-        "shape": category("verdict", kinds, [SHAPES[kind] for kind in JUDGED], columns=2),
+        "color": category("verdict", names, colours, columns=2),
+        "shape": category("verdict", names, shapes, columns=2),
     }
 
 

@@ -105,7 +105,7 @@ def _cost_spec(datasets: dict[str, Rows], cost: str, difference: str) -> Spec:
     return layered(
         datasets,
         layer("baseline", base, tooltip=tooltip, **where),
-        layer("arms", dot(), tooltip=tooltip, **where, **verdict_looks()),
+        layer("arms", dot(), tooltip=tooltip, **where, **verdict_looks(datasets["arms"])),
         {"name": "labels", **layer("arms", {**name, "dx": 8}, text=label, **where)},
         layer("baseline", {**name, "dx": -12, "dy": -10}, text=label, **where),
         height=280,

@@ -1,11 +1,12 @@
-"""Loss along training, one line an arm with the range of its seeds: read, thinned and drawn."""
+"""Losses and figures along training, one line an arm with the range of its seeds."""
 
 from __future__ import annotations
 
 import math
+import re
 from collections import defaultdict
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 from analysis.report.cells import Cell, read_lines
@@ -29,6 +30,17 @@ from analysis.runs.frame import named
 from harness.records import METRICS_FILE, Status
 
 METRICS = {"val_loss": "validation loss", "train_loss": "training loss"}
+FIGURE_NAMES = {
+    "lr": "learning rate",
+    "grad_norm": "gradient norm, before clipping",
+    "clipped_frac": "share of steps whose gradient was clipped",
+    "extra_loss": "what interventions add to the loss",
+}
+"""The loop's own figures; those of interventions have a slash in their names."""
+POINTS_A_FIGURE = 50
+MOST_CHARTS = 24
+"""Of figures, each `CHART_HEIGHT` pixels high."""
+CHART_HEIGHT = 150
 MOST_LINES = 8
 """Arms drawn at once: as many as there are colours and dash patterns."""
 MOST_POINTS = 30_000
@@ -69,6 +81,8 @@ class Curves:
     """What was thinned; empty where every logged point is shown."""
     diverged: frozenset[str] = frozenset()
     """Arms with a run that diverged."""
+    figures: dict[str, list[Curve]] = field(default_factory=dict)
+    """All else that was logged along training, by its name in the metrics."""
 
     def top(self, metric: str) -> float | None:
         """Return where the loss axis ends, lest diverged arms stretch it; None: anywhere."""
@@ -126,7 +140,26 @@ def read_curves(cells: Sequence[Cell]) -> Curves:
                 found.setdefault(metric, []).append(_curve(arm, len(runs), steps, limit))
                 thinned |= len(steps) > limit
     note = f"Curves are thinned to at most {limit} points an arm." if thinned else ""
-    return Curves(found, note, frozenset(diverged))
+    return Curves(found, note, frozenset(diverged), _figures(by_arm))
+
+
+def _figures(by_arm: dict[str, list[list[dict[str, Any]]]]) -> dict[str, list[Curve]]:
+    """Return the curves of what is no loss: the loop's own figures, then the interventions'."""
+    rows = [row for runs in by_arm.values() for rows in runs for row in rows]
+    theirs = sorted({name for row in rows for name in row if "/" in name}, key=_naturally)
+    found: dict[str, list[Curve]] = {}
+    for name in [*FIGURE_NAMES, *theirs]:
+        for arm, runs in by_arm.items():
+            steps = _by_step(runs, name)
+            if steps:
+                found.setdefault(name, []).append(_curve(arm, len(runs), steps, POINTS_A_FIGURE))
+    return found
+
+
+def _naturally(name: str) -> list[tuple[int, int | str]]:
+    """Sort layer 10 after layer 9."""
+    parts = re.split(r"(\d+)", name)
+    return [(0, int(part)) if part.isdecimal() else (1, part) for part in parts]
 
 
 @dataclass(slots=True)
@@ -137,9 +170,11 @@ class _Step:
 
 def _by_step(runs: list[list[dict[str, Any]]], metric: str) -> dict[int, _Step]:
     steps: defaultdict[int, _Step] = defaultdict(_Step)
-    for row in (row for rows in runs for row in rows if row.get(metric) is not None):
-        steps[row["step"]].tokens = row["tokens"]
-        steps[row["step"]].values.append(row[metric])
+    for row in (row for rows in runs for row in rows):
+        value = row.get(metric)
+        if isinstance(value, int | float) and math.isfinite(value):
+            steps[row["step"]].tokens = row["tokens"]
+            steps[row["step"]].values.append(value)
     return steps
 
 
@@ -181,16 +216,16 @@ def curves_chart(curves: Curves, metric: str = "") -> Chart:
     title, top = f"{METRICS.get(metric, 'loss')}, nats per token", curves.top(metric)
     end = {} if top is None else {"domainMax": top}
     variants = {
-        "linear": _lines(LINEAR, quantity("mean", title, LINEAR | end)),
-        "log loss": _lines(LINEAR, quantity("mean", title, LOG | end)),
-        "log tokens": _lines(LOG, quantity("mean", title, LINEAR | end)),
-        "log both": _lines(LOG, quantity("mean", title, LOG | end)),
+        "linear": lines(LINEAR, quantity("mean", title, LINEAR | end)),
+        "log loss": lines(LINEAR, quantity("mean", title, LOG | end)),
+        "log tokens": lines(LOG, quantity("mean", title, LINEAR | end)),
+        "log both": lines(LOG, quantity("mean", title, LOG | end)),
     }
     return Chart("curves", "Curves", "; ".join(ends), variants)
 
 
-def _lines(x_scale: Spec, y: Spec) -> Spec:
-    """Return loss curves over tokens with a band from the lowest to the highest seed."""
+def lines(x_scale: Spec, y: Spec, height: int = 340) -> Spec:
+    """Return curves over tokens with a band from the lowest to the highest seed."""
     axis = {"format": "~s", "labelFlush": True}
     x = quantity("tokens", "training tokens", x_scale, axis=axis)
     colour = by_slot([f"$series{i}" for i in range(MOST_LINES)])
@@ -199,9 +234,9 @@ def _lines(x_scale: Spec, y: Spec) -> Spec:
         told("arm"),
         told("tokens", form=",d"),
         told("step", form=",d"),
-        told("mean", form=".4f"),
-        told("low", "lowest seed", ".4f"),
-        told("high", "highest seed", ".4f"),
+        told("mean", form=".4~g"),
+        told("low", "lowest seed", ".4~g"),
+        told("high", "highest seed", ".4~g"),
         told("n", "seeds", "d"),
     ]
     # Not "color": its domain would differ from the dash's, and make a second legend.
@@ -213,7 +248,7 @@ def _lines(x_scale: Spec, y: Spec) -> Spec:
         zoom(layer("curves", line, x=x, y=y, **looks), "x", "y"),
         layer("curves", mark("area", opacity=0.18), **band),
         {"name": "hover", **layer("curves", point, x=x, y=y, tooltip=tooltip, **looks)},
-        height=340,
+        height=height,
     )
 
 
@@ -226,3 +261,53 @@ def by_slot(looks: list[Any]) -> Spec:
         "scale": {"range": looks},
         "legend": {"title": None, "orient": "top", "columns": 3, **STROKES},
     }
+
+
+def figure_charts(curves: Curves, arms: Sequence[str]) -> list[Chart]:
+    """Return a chart for each figure, a line an arm; of one with series, a chart for each arm.
+
+    ``INTERVENTION/figure`` is a figure, ``INTERVENTION/figure/series`` one of its series. Names are
+    data: they stand in titles and rows, never in a specification.
+    """
+    groups = list(_grouped(curves, arms).items())[:MOST_CHARTS]
+    return [_chart(at, title, found) for at, (title, found) in enumerate(groups)]
+
+
+def left_out(curves: Curves) -> str:
+    """Return how many figures have no chart, in a sentence; empty where all have one."""
+    more = len(_grouped(curves, ())) - MOST_CHARTS
+    return f"{more} more figures are in the cells' metrics.jsonl." if more > 0 else ""
+
+
+def _grouped(curves: Curves, arms: Sequence[str]) -> dict[str, list[Curve]]:
+    """Return a chart's title -> its lines, arms in the order given."""
+    place = {arm: at for at, arm in enumerate(arms)}
+    groups: dict[str, list[Curve]] = {}
+    for name, found in curves.figures.items():
+        figure, series = _parts(name)
+        title = FIGURE_NAMES.get(figure, figure)
+        for curve in sorted(found, key=lambda curve: place.get(curve.arm, len(place))):
+            line = replace(curve, arm=series) if series else curve
+            groups.setdefault(f"{title}, {curve.arm}" if series else title, []).append(line)
+    return groups
+
+
+def _parts(name: str) -> tuple[str, str]:
+    """Return a figure and its series, which may be none."""
+    intervention, _, rest = name.partition("/")
+    figure, _, series = rest.partition("/")
+    return (f"{intervention}/{figure}" if rest else intervention), series
+
+
+def _chart(at: int, title: str, found: list[Curve]) -> Chart:
+    shown, y = found[:MOST_LINES], quantity("mean", None, axis={"format": ".3~g"})
+    ends = "; ".join(f"{curve.arm} ends at {curve.mean[-1]:.4g}" for curve in shown)
+    key = f"The first {MOST_LINES} of {len(found)} lines." if len(found) > MOST_LINES else ""
+    return Chart(
+        name=f"figure_{at:02}_{re.sub('[^A-Za-z0-9]+', '_', title)[:60].strip('_').lower()}",
+        title=title[:1].upper() + title[1:],
+        summary=" ".join(part for part in (ends, key) if part),
+        variants={"linear": lines(LINEAR, y, CHART_HEIGHT)},
+        datasets={"curves": [row for slot, curve in enumerate(shown) for row in curve.rows(slot)]},
+        key=(key,) if key else (),
+    )

@@ -8,6 +8,7 @@ from dataclasses import dataclass, replace
 from typing import TypeVar
 
 from analysis.comparison.compare import compare
+from analysis.comparison.estimate import MODERATED
 from analysis.comparison.result import Comparison
 from analysis.comparison.rules import Rules
 from analysis.comparison.verdict import JUDGED, Kind
@@ -106,10 +107,7 @@ def gather(runs: Runs, rules: Rules) -> Evidence:
 def _plan(runs: Runs, rules: Rules, result: Comparison) -> Plan:
     pilot = pilot_of(runs, rules)
     n_arms = max(len(result.estimate.arms) - 1, 1)
-    # What can be found with a few seeds is worth planning for, not a practical size far below the
-    # noise: that one has its own line in the table of verdicts.
-    delta = max(result.rope or pilot.sd, pilot.sd)
-    return plan(delta, pilot, n_arms, alpha=result.alpha)
+    return plan(result.rope or pilot.sd, pilot, n_arms, alpha=result.alpha)
 
 
 def _title(runs: Runs) -> str:
@@ -155,9 +153,13 @@ def tiles(evidence: Evidence) -> list[Tile]:
 def _noise_tiles(result: Comparison) -> list[Tile]:
     found, decimals = [], digits(result.sd) + 1
     if result.sd is not None and result.estimate.obstacle is None:
-        rho = "" if result.rho is None else f"; same-seed runs correlate {result.rho:+.2f}"
+        found_rho = result.estimate.correlation
+        rho = f"; correlation of same-seed runs {found_rho}" if found_rho else ""
         sd = f"± {result.sd:.{decimals}f}"
         found.append(Tile("noise of one run", sd, f"sd, pooled over arms{rho}"))
+    if result.judged is not None and result.rules.variance == MODERATED:
+        what = "probability that all arms are equally noisy; verdicts average over both answers"
+        found.append(Tile("equal noise", f"{result.estimate.equal_noise:.2f}", what))
     if result.noise is not None:
         band = f"± {result.noise.half_width:.{decimals}f}"
         note = f"one more baseline run, K\u00a0=\u00a0{result.noise.K}"

@@ -95,7 +95,7 @@ def javascript() -> str:
 def _data(evidence: Evidence, parts: list[Section], shown: list[dict[str, Any]]) -> dict[str, Any]:
     curves = evidence.curves
     return {
-        "charts": {part.chart.name: asdict(part.chart) for part in parts if part.chart},
+        "charts": {chart.name: asdict(chart) for part in parts for chart in part.charts},
         "curves": {
             "metrics": METRICS,
             "by_metric": {

@@ -6,6 +6,8 @@ from dataclasses import dataclass, field, replace
 
 from analysis.comparison.ranking import ranking
 from analysis.comparison.result import Comparison
+from analysis.comparison.table import percent
+from analysis.comparison.tuning import tuning_table
 from analysis.questions.noise import band_text, pairing_text
 from analysis.report.cells import Cell, ledger_table
 from analysis.report.chart_compute import speed_chart
@@ -13,12 +15,16 @@ from analysis.report.chart_effects import effects_chart, noise_band_chart
 from analysis.report.chart_study import components_chart, power_chart
 from analysis.report.charts import Chart
 from analysis.report.cost import cost_chart, cost_table
-from analysis.report.curves import curves_chart
+from analysis.report.curves import curves_chart, figure_charts, left_out
 from analysis.report.evidence import Evidence
 from analysis.table import Table
 
 CHARTED = ("noise_band", "effects", "curves", "speed", "noise", "plan", "cost")
 """Sections with a chart, where the runs allow it."""
+
+
+FIRST = ("arm", "verdict", "delta", "{ci}", "p adj", "seeds needed", "tokens", "published")
+"""Columns of the verdicts that come first: the rest may lie outside a narrow screen."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -32,6 +38,13 @@ class Section:
     tables: list[Table] = field(default_factory=list)
     missing: str = ""
     """Why there is nothing to show."""
+    small: list[Chart] = field(default_factory=list)
+    """Charts side by side, each with its title."""
+
+    @property
+    def charts(self) -> list[Chart]:
+        """All charts."""
+        return [*([self.chart] if self.chart else []), *self.small]
 
 
 def sections(evidence: Evidence) -> list[Section]:
@@ -41,6 +54,7 @@ def sections(evidence: Evidence) -> list[Section]:
         _band(evidence),
         _effects(evidence),
         _curves(evidence),
+        _figures(evidence),
         Section(
             "samples",
             "Samples along training",
@@ -85,7 +99,7 @@ def _unrecorded(cells: list[Cell]) -> list[str]:
         )
     if any(record.provenance.git_dirty for record in records):
         found.append(
-            "Some cells ran from a working tree with uncommitted changes (see dirty.patch)."
+            "Some cells ran with uncommitted changes to the code: their provenance names the patch."
         )
     if records and all(r.seeds.init == r.seeds.data == r.seeds.loop for r in records):
         shuffled = any(r.fingerprints.data_shuffled is not False for r in records)
@@ -103,17 +117,21 @@ def _verdicts(evidence: Evidence) -> Section:
         why = evidence.reasons["verdicts"]
         return Section("verdicts", "Verdicts", missing=f"No comparison yet: {why}.")
     reasons = [f"The method, named under the table, was chosen because {result.why}"]
-    text = " ".join(_sentence(reason) for reason in [*reasons, *result.warnings])
+    text = " ".join(
+        _sentence(reason) for reason in [*reasons, *result.confirmations, *result.warnings]
+    )
     ranks = ranking(result)
     tables = [_verdict_table(result, evidence.cells), *([ranks.to_table()] if ranks else [])]
     return Section("verdicts", "Verdicts", text, tables=tables)
 
 
 def _verdict_table(result: Comparison, cells: list[Cell]) -> Table:
-    """Return the improvement table, the verdict next to the arm, whose name opens a cell of it."""
+    """Return the improvement table, what decides first; an arm's name opens a cell of it."""
     table = result.to_table()
-    first = ["arm", "verdict"]
-    table = table.select(first + [c.label for c in table.columns if c.label not in first])
+    labels = [column.label for column in table.columns]
+    wanted = [label.format(ci=percent(result.alpha)) for label in FIRST]
+    first = [label for label in wanted if label in labels]
+    table = table.select([*first, *(label for label in labels if label not in first)])
     opens: dict[str, str] = {}
     for cell in cells:
         opens.setdefault(cell.record.arm, cell.record.cell)
@@ -157,6 +175,15 @@ def _curves(evidence: Evidence) -> Section:
     return Section("curves", "Loss curves", said, curves_chart(curves))
 
 
+def _figures(evidence: Evidence) -> Section:
+    title, curves = "Figures along training", evidence.curves
+    if not curves.figures:
+        return Section("figures", title, missing="No cell has logged a figure beside its losses.")
+    text = "As the curves above: a line is a mean over seeds, its band their range."
+    said = " ".join(part for part in (text, left_out(curves)) if part)
+    return Section("figures", title, said, small=figure_charts(curves, evidence.arms))
+
+
 def _speed(evidence: Evidence) -> list[Section]:
     found = evidence.speed
     if found is None:
@@ -192,12 +219,6 @@ def _plan(evidence: Evidence) -> Section:
         f"{result.power:g} at family error {result.alpha:g}: {result.seeds} seeds per arm "
         f"({result.seeds_cautious} at the 80% upper limit of the noise)."
     )
-    rope = evidence.comparison.rope if evidence.comparison else None
-    if rope is not None and rope < result.delta:
-        text += (
-            f" Planned for one sd of a run; the practical size {rope:.3g} is smaller, and the "
-            "table of verdicts says what it would take."
-        )
     return Section("plan", title, text, power_chart(result, evidence.rules), result.tables())
 
 
@@ -209,7 +230,9 @@ def _cost(evidence: Evidence) -> Section:
     table, chart = cost_table(result), cost_chart(result)
     alike = "Every arm costs about the same a run, so there is no chart of it."
     text = " ".join(chart.key) if chart else alike
-    return Section("cost", "Cost", text if len(table.rows) > 1 else "", chart, [table])
+    tuning = tuning_table(evidence.runs.plans)
+    tables = [table, tuning] if tuning else [table]
+    return Section("cost", "Cost", text if len(table.rows) > 1 else "", chart, tables)
 
 
 def _why(evidence: Evidence, name: str) -> str:

@@ -127,7 +127,7 @@ def _write(file: Path, content: str | bytes) -> Path:
 
 def figure_specs(evidence: Evidence) -> dict[str, dict[str, Any]]:
     """Return name -> a whole specification, rows and colours included, in its first view."""
-    charts = [part.chart for part in sections(evidence) if part.chart]
+    charts = [chart for part in sections(evidence) for chart in part.charts]
     specs = {chart.name: _finished(chart) for chart in charts if chart.name != "curves"}
     for metric in evidence.curves.by_metric:
         specs[f"curves_{metric}"] = _finished(_chosen_curves(evidence, metric))

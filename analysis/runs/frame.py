@@ -15,7 +15,9 @@ A run is a row. Columns (only `arm` and a loss are needed):
 ``hours``          of training
 ``flops``          of training
 ``usd``            dollars
-``test_set``       hash of the test set: compared runs must agree
+``test_set``       hash of the test set: compared runs must agree; ``test_set.METRIC``: that of
+                   another metric's, such as ``test_loss.NAME``, the loss on the test set NAME, or
+                   ``bits_per_byte``, for which the text counts and not the tokens
 ``init_shared``    share of seed-dependent tensors equal to the baseline's of that seed, 0 to 1
 =================  =========================================================================
 """
@@ -46,7 +48,10 @@ COLUMNS = (
 """What the analysis reads; ``seed`` stands for all three seeds."""
 SUPERSEDED = "superseded"
 """Status of a run whose arm was edited since and asked for again: `harness.records.versions`."""
-STATUSES = (*(status.value for status in Status), SUPERSEDED)
+TWIN = "identical control"
+"""Status of a complete run of an A/A control that has the weights of the baseline of its seeds: it
+shows that runs repeat, and would make the noise look smaller."""
+STATUSES = (*(status.value for status in Status), SUPERSEDED, TWIN)
 MISSING = {"", "nan", "-nan", "na", "n/a", "#n/a", "<na>", "nat", "null", "none", "-"}
 """How tables write that a number, a seed or a status is not known, whatever the case."""
 SHARED_ENOUGH = 0.5

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 import pandas as pd
 
 from analysis.errors import AnalysisError
-from analysis.runs.frame import SUPERSEDED, Runs
+from analysis.runs.frame import SUPERSEDED, TWIN, Runs
 from harness.records import StudyPlan
 
 
@@ -34,7 +34,7 @@ class Ledger:
     def sentence(self) -> str:
         """Return the ledger as one line."""
         parts = [] if self.planned is None else [f"{self.planned} planned"]
-        order = ("complete", "running", "preempted", "failed", "diverged", SUPERSEDED)
+        order = ("complete", "running", "preempted", "failed", "diverged", SUPERSEDED, TWIN)
         parts += [
             f"{self.counts.get(status, 0)} {status}"
             for status in order

@@ -59,7 +59,7 @@ def prepare(runs: Runs, *, metric: str = "test_loss", allow_reruns: bool = False
     _check_status(frame)
     _check_finite(frame, metric)
     _check_duplicates(replace(runs, frame=frame), allow_reruns)
-    _check_test_set(frame)
+    _check_test_set(frame, metric)
     _check_one_recipe(frame)
     return replace(runs, frame=frame)
 
@@ -180,11 +180,13 @@ def _one_line_a_run(runs: pd.DataFrame) -> str:
     return f"; keep one line a run{why}"
 
 
-def _check_test_set(runs: pd.DataFrame) -> None:
-    if "test_set" not in runs:
+def _check_test_set(runs: pd.DataFrame, metric: str) -> None:
+    own = f"test_set.{metric}"
+    column = own if own in runs else "test_set"
+    if column not in runs:
         return
-    known = runs[(runs["status"] == "complete") & runs["test_set"].notna()]
-    groups = known.groupby("test_set")["run_id"]
+    known = runs[(runs["status"] == "complete") & runs[column].notna()]
+    groups = known.groupby(column)["run_id"]
     if groups.ngroups <= 1:
         return
     sets = "; ".join(f"{str(key)[:12]}: {named(ids)}" for key, ids in groups)

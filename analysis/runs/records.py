@@ -10,7 +10,7 @@ from typing import Any
 import pandas as pd
 
 from analysis.errors import AnalysisError
-from analysis.runs.frame import SEEDS, SUPERSEDED, Runs
+from analysis.runs.frame import SEEDS, SUPERSEDED, TWIN, Runs
 from analysis.runs.settings import difference
 from harness.records import (
     BASELINE,
@@ -51,10 +51,16 @@ def read_records(paths: list[Path]) -> Runs:
         records = [read_record(file) for file in files]
     except RecordError as error:
         raise AnalysisError(str(error)) from error
+    trials = {record.study for record in records if record.tuning}
+    judged = [pair for pair in zip(files, records, strict=True) if not pair[1].tuning]
+    if judged:  # else the trials that chose settings were asked for by name
+        files, records = (list(part) for part in zip(*judged, strict=True))
     rows = [_row(record, file.parent) for record, file in zip(records, files, strict=True)]
     tensors = [frozenset(map(hash, record.fingerprints.init.items())) for record in records]
     cards = {name: card for record in records for name, card in record.cards.items()}
     frame, plans = pd.DataFrame(rows), _plans(paths)
+    if judged:
+        plans = {name: plan for name, plan in plans.items() if name not in trials}
     homes = [_study_of(file) for file in files]
     commands = {home: Study(home).commands() for home in dict.fromkeys(homes)}
     asked = {home: last_asked(commands[home]) for home in commands}
@@ -65,6 +71,7 @@ def read_records(paths: list[Path]) -> Runs:
     ]
     frame["edit"] = _edits(records, files, superseded_by(ranked))
     frame.loc[frame["edit"].notna(), "status"] = SUPERSEDED
+    frame.loc[_twins(frame), "status"] = TWIN
     frame["batch_size"] = _batch_sizes([row["changes"] for row in rows])
     frame["init_shared"] = _init_shared(rows, tensors)
     _name(frame)
@@ -94,7 +101,7 @@ def _files(paths: list[Path]) -> list[Path]:
 
 def _row(record: RunRecord, folder: Path) -> dict[str, Any]:
     hours = record.cost.train_seconds / 3600 if record.cost.train_seconds else None
-    return {
+    return _tests(record) | {
         "run_id": f"{record.arm}/{record.cell}",
         "study": record.study,
         "arm": record.arm,
@@ -103,6 +110,7 @@ def _row(record: RunRecord, folder: Path) -> dict[str, Any]:
         "data_seed": record.seeds.data,
         "loop_seed": record.seeds.loop,
         "test_loss": record.losses.test,
+        "bits_per_byte": record.losses.bits_per_byte,
         "val_loss": record.losses.val,
         "train_loss": record.losses.train,
         "status": record.status.value,
@@ -120,11 +128,40 @@ def _row(record: RunRecord, folder: Path) -> dict[str, Any]:
         "version": record.version,
         "code": " ".join(map("=".join, sorted(record.provenance.sources.items()))),
         "recipe": record.recipe,
+        "control": _is_control(record),
         "started": record.started,
         "changes": record.changes,
         "folder": str(folder),
         "error": record.error,
     }
+
+
+def _is_control(record: RunRecord) -> bool:
+    """Tell whether an arm is made of A/A controls alone."""
+    cards = [record.cards.get(name, {}) for name in record.interventions]
+    return bool(cards) and all(card.get("control") for card in cards)
+
+
+def _twins(frame: pd.DataFrame) -> pd.Series:
+    """Tell which complete runs of controls have the baseline's weights at the same seeds."""
+    keys, done = [*SEEDS, "final_weights"], frame["status"] == "complete"
+    known = done & frame["final_weights"].notna()
+    base = frame.loc[known & (frame["arm"] == BASELINE), keys].drop_duplicates()
+    found = frame[keys].merge(base.assign(found=True), on=keys, how="left")["found"].notna()
+    return known & frame["control"] & found.set_axis(frame.index)
+
+
+def _tests(record: RunRecord) -> dict[str, Any]:
+    """Return the columns of the test sets by name: see `analysis.runs.frame`."""
+    columns: dict[str, Any] = {"test_set.bits_per_byte": record.provenance.test_text}
+    for name, found in record.losses.tests.items():
+        columns |= {
+            f"test_loss.{name}": found["loss"],
+            f"test_set.test_loss.{name}": found["test_set_sha256"],
+            f"bits_per_byte.{name}": found["bits_per_byte"],
+            f"test_set.bits_per_byte.{name}": found["text"],
+        }
+    return columns
 
 
 def _name(frame: pd.DataFrame) -> None:

@@ -6,7 +6,7 @@ import logging
 import os
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -104,8 +104,10 @@ def duration(seconds: float) -> str:
 class Progress:
     """Shows loss, tokens per second and time left."""
 
-    def __init__(self, arm: str, n_steps: int, done: int) -> None:
-        self.n_steps, self.first = n_steps, done
+    def __init__(
+        self, arm: str, n_steps: int, done: int, tokens_after: Callable[[int], int]
+    ) -> None:
+        self.n_steps, self.first, self.tokens_after = n_steps, done, tokens_after
         self.start = time.perf_counter()
         self.bar: Any = None
         if wants_bar():
@@ -133,7 +135,8 @@ class Progress:
         if self.bar is not None:
             self.bar.update(self.task, completed=metrics["step"], text=text)
         elapsed = time.perf_counter() - self.start
-        left = elapsed / (metrics["step"] - self.first) * (self.n_steps - metrics["step"])
+        first, now, last = map(self.tokens_after, (self.first, metrics["step"], self.n_steps))
+        left = elapsed * (last - now) / (now - first)
         minutes, seconds = divmod(round(left), 60)
         log.info(
             "step %d/%d  %s  %d:%02d left", metrics["step"], self.n_steps, text, minutes, seconds

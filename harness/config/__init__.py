@@ -10,7 +10,7 @@ from __future__ import annotations
 
 from collections.abc import Collection
 from copy import deepcopy
-from dataclasses import dataclass, field, fields
+from dataclasses import dataclass, field, fields, replace
 from enum import Enum
 from typing import Any
 
@@ -42,6 +42,7 @@ from harness.config.science import (
     Tokenizer,
     TrainConfig,
 )
+from harness.config.steps import Plan, Steps
 from harness.config.study import BudgetConfig, CardConfig, Event, StudyConfig
 from harness.records.files import flatten, plain
 
@@ -75,9 +76,11 @@ __all__ = [
     "TrackingConfig",
     "TrainConfig",
     "WandbMode",
+    "number_at",
     "recipe",
     "scientific",
     "stack_of",
+    "tune",
 ]
 
 Flat = dict[str, Any]
@@ -131,13 +134,45 @@ class Config:
 
     @property
     def tokens_per_step(self) -> int:
-        """Tokens of one optimiser step."""
+        """Tokens of one optimiser step, the largest where they differ."""
         return self.train.batch_size * self.model.block_size
+
+    @property
+    def steps(self) -> Steps:
+        """What each optimiser step reads."""
+        train = self.train
+        return Plan(
+            tokens=train.tokens,
+            block_size=self.model.block_size,
+            batch_size=train.batch_size,
+            round_up=train.round_up,
+            batch_stages=train.batch_stages,
+            length_stages=train.length_stages,
+        ).steps()
 
     @property
     def n_steps(self) -> int:
         """Optimiser steps that the token budget pays for."""
+        if self.train.round_up or self.train.batch_stages:
+            return self.steps.n_steps
         return self.train.tokens // self.tokens_per_step
+
+    def tokens_after(self, step: int) -> int:
+        """Return how many tokens the first `step` steps read."""
+        if not self.train.batch_stages:
+            return step * self.tokens_per_step
+        return self.steps.n_before(step) * self.model.block_size
+
+    @property
+    def eval_block_size(self) -> int:
+        """Tokens of a sequence in validation and test."""
+        return self.eval.block_size or self.model.block_size
+
+    @property
+    def test_data(self) -> dict[str, DataConfig]:
+        """Test set -> its corpus, tokenised as the training corpus is."""
+        tokenizer = self.data.tokenizer
+        return {name: replace(data, tokenizer=tokenizer) for name, data in self.eval.data.items()}
 
     @property
     def arm(self) -> str:
@@ -163,6 +198,12 @@ def scientific(config: Config, dataset_sha256: str) -> dict[str, Any]:
         "shuffle": config.data.shuffle,
         "test_sequences": config.eval.test_sequences,
     }
+    added = {
+        "pipeline": config.data.pipeline,
+        "eval_block_size": config.eval.block_size,
+        "test_set": config.eval.test_set,
+    }
+    kept |= {name: value for name, value in added.items() if value}
     result: dict[str, Any] = plain(kept)
     return result
 
@@ -213,6 +254,27 @@ def stack_of(config: Config, names: Collection[str]) -> Config:
         _set(smaller, key.split("."), kept[key][1] if key in kept else baselines)
     smaller.changes = kept
     return smaller
+
+
+def tune(config: Config) -> None:
+    """Multiply the settings of ``study.tuned``, as a part of what the arm changes."""
+    for key, factor in config.study.tuned.items():
+        own = number_at(config, key)
+        value = type(own)(round(own * factor) if isinstance(own, int) else own * factor)
+        baselines = config.changes.get(key, [own])[0]
+        if value != own:
+            config.changes[key] = [baselines, value]
+            _set(config, key.split("."), value)
+
+
+def number_at(config: Config, key: str) -> int | float:
+    """Return the number that stands at a dotted key; `ConfigError` if there is none."""
+    node: Any = config
+    for name in key.split("."):
+        node = node.get(name) if isinstance(node, dict) else getattr(node, name, None)
+    if isinstance(node, bool) or not isinstance(node, int | float):
+        raise ConfigError(f"study.tune: {key} is {node!r:.40}, not a number that factors multiply")
+    return node
 
 
 def _set(node: Any, path: list[str], value: Any) -> None:

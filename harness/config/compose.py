@@ -10,6 +10,7 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from functools import lru_cache
+from pathlib import Path
 from typing import Any
 
 from hydra import initialize_config_dir
@@ -23,11 +24,11 @@ from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 from yaml import YAMLError
 
-from harness.config import Config, ConfigError, Flat, doses
+from harness.config import Config, ConfigError, Flat, doses, tune
 from harness.config.frozen import SCHEMA
 from harness.config.messages import explain
 from harness.config.overlays import changes, check_agreement, check_effects
-from harness.config.sweeps import arm_label, of_science
+from harness.config.typed import arm_label, of_science
 from harness.config.typed import as_typed
 from harness.config.validate import validate
 from harness.records.files import CONF_DIR, flatten
@@ -41,7 +42,7 @@ SEED_KEYS = ("seed", "seeds.init", "seeds.data", "seeds.loop")
 
 _header_of = ConfigSource._get_header_dict
 # a byte order mark, as some editors write it, would hide an overlay's first line
-ConfigSource._get_header_dict = staticmethod(  # type: ignore[method-assign]
+ConfigSource._get_header_dict = staticmethod(  # type: ignore[method-assign, assignment]
     lambda text: _header_of(text.removeprefix("\ufeff"))
 )
 ConfigStore.instance().store(name="schema", node=Config)
@@ -73,6 +74,9 @@ def resolve(hydra_overrides: Sequence[str], overrides: Sequence[str]) -> Config:
         )
     if names:
         _compare(config, arm)
+    if config.study.tuned:
+        tune(config)
+        validate(config)
     if config.sweep:
         _name_by_sweep(config, arm)
     return config
@@ -114,8 +118,9 @@ def _composed(arm: _Arm) -> _Composed:
             CONFIG_NAME, [*arm.hydra, *arm.others, *overlays], RunMode.RUN
         )
         composed: dict[str, Any] = OmegaConf.to_container(whole, resolve=False)  # type: ignore[assignment]
-        choices = composed.pop("hydra")["runtime"]["choices"]
-        composed["scale_name"] = choices.get("scale", "")
+        runtime = composed.pop("hydra")["runtime"]
+        _refuse_namesakes(arm.overlays, runtime["config_sources"])
+        composed["scale_name"] = runtime["choices"].get("scale", "")
         tree: DictConfig = OmegaConf.merge(SCHEMA, composed)  # type: ignore[assignment]
         if arm.overlays:
             doses.supply(tree, composed, _flat(arm.but()))
@@ -123,6 +128,19 @@ def _composed(arm: _Arm) -> _Composed:
             raise ConfigError(f"no value for {', '.join(sorted(missing))}: set it")
     values = flatten(composed)
     return _Composed(tree, {key: values[key] for key in SEED_KEYS})
+
+
+def _refuse_namesakes(overlays: Sequence[str], sources: Sequence[dict[str, str]]) -> None:
+    """Refuse an overlay that two folders have: Hydra takes one of them without a word."""
+    folders = dict.fromkeys(source["path"] for source in sources if source["schema"] == "file")
+    for name in overlays:
+        files = [Path(folder, "intervention", f"{name}.yaml") for folder in folders]
+        found = [file for file in files if file.exists()]
+        if len(found) > 1:
+            raise ConfigError(
+                f"two interventions are called {name!r}: {found[0]} and {found[1]}; the first "
+                "would stand for both: rename yours, file and card"
+            )
 
 
 @lru_cache(maxsize=256)

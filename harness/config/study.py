@@ -13,6 +13,7 @@ class Event(Enum):
     """Where an intervention's function is called; see `harness.events`."""
 
     model_built = "model_built"
+    batch = "batch"
     loss = "loss"
     gradients_ready = "gradients_ready"
     step_done = "step_done"
@@ -43,7 +44,7 @@ class CardConfig:
     declares: list[str] = field(default_factory=list)
     """Groups among data, eval, seeds and hardware that this intervention has to touch."""
     control: bool = False
-    """An A/A control: changes nothing, on purpose."""
+    """An A/A control: what it trains equals the baseline, in truth or to the last bit."""
     changes: dict[str, Any] = field(default_factory=dict)
     """What it changes by itself, as `Config.changes`. Filled in by the harness."""
 
@@ -76,3 +77,12 @@ class StudyConfig:
     """Family-wise error of the study's verdicts."""
     rope: float | None = number(None, above=0)
     """Practically relevant difference, nats per token; None: one sd of the runs, labelled so."""
+    tune: dict[str, list[Any]] = field(default_factory=dict)
+    """Setting -> factors on each arm's own value, as ``optim.lr: [0.5, 1, 2]``: every arm is tried
+    with each of them first, and judged with that of its lowest validation loss."""
+    tune_seeds: int = number(1, above=0)
+    """Seeds of each trial; none of them is judged."""
+    tuned: dict[str, Any] = field(default_factory=dict)
+    """The factors that this cell trains with. Filled in by the harness."""
+    tuning: bool = False
+    """This cell is a trial. Filled in by the harness."""

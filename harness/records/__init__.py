@@ -38,6 +38,11 @@ REPORT_JOB = "study"
 """Job type of the run that carries a study's report to W&B, beside those of its cells."""
 
 
+def test_losses_file(name: str) -> str:
+    """Return the file of the losses on a test set that is not the main one."""
+    return f"test_losses.{name}.npy"
+
+
 class Status(StrEnum):
     """How far a cell has come. ``diverged`` is a result; ``failed`` is a crash to retry."""
 
@@ -71,6 +76,11 @@ class Losses:
     """Last validation loss during training."""
     test: float | None = None
     """Mean of ``test_losses.npy``: the figure that studies compare."""
+    bits_per_byte: float | None = None
+    """The same over the bytes of the text: comparable between tokenizers, on one text."""
+    tests: dict[str, dict[str, Any]] = field(default_factory=dict)
+    """Each further test set -> its loss and bits_per_byte, and what it is: test_set_sha256 of its
+    tokens, text of its corpus."""
 
 
 @dataclass(kw_only=True, slots=True)
@@ -111,7 +121,11 @@ class Provenance:
     git_error: str | None = None
     """Why git says nothing of the checkout, e.g. that another user owns it."""
     dirty_patch: str | None = None
-    """Name of the file beside the record with the code's uncommitted changes; None when clean."""
+    """File with what tracked code differed in, seen from the cell; None: in nothing."""
+    untracked: dict[str, str] = field(default_factory=dict)
+    """Code that git did not know: name -> sha256."""
+    code_sha256: str | None = None
+    """Of the installed packages' files, where there is no checkout."""
     sources: dict[str, str] = field(default_factory=dict)
     """Target outside the harness -> hash of its file, which is kept in ``sources/``."""
     config_sha256: str | None = None
@@ -119,6 +133,8 @@ class Provenance:
     """Of the whole prepared corpus (its manifest's token files)."""
     test_set_sha256: str | None = None
     """Of the tokens that the test loss is measured on: runs compare only where equal."""
+    test_text: str | None = None
+    """Of what the test set's corpus was asked to hold, whatever its tokenizer."""
     tokenizer: str | None = None
     packages: dict[str, str] = field(default_factory=dict)
     python: str | None = None
@@ -129,6 +145,12 @@ class Provenance:
     """Sequences per forward pass of one device, as it was in the end; moves dropout masks."""
     compile: bool = False
     command: list[str] = field(default_factory=list)
+    """Without the values of settings that name a secret."""
+
+    @property
+    def code(self) -> str | None:
+        """What tells one version of the code from another."""
+        return self.git_sha or self.code_sha256
 
 
 @dataclass(kw_only=True, slots=True)
@@ -141,7 +163,7 @@ class RunRecord:
     """Sorted intervention names joined with ``+``, or ``baseline``."""
     interventions: list[str]
     cards: dict[str, dict[str, Any]] = field(default_factory=dict)
-    """Intervention name -> its card: summary, source, published_delta, published_where."""
+    """Intervention name -> its card: summary, source, published_delta, published_where, control."""
     changes: dict[str, list[Any]] = field(default_factory=dict)
     """Dotted config key -> [baseline's value, this arm's value]."""
     cell: str
@@ -150,11 +172,15 @@ class RunRecord:
     """The same without the seeds: the cells of an arm that are to be averaged share it."""
     recipe: str | None = None
     """The same again without the arm's own part: what its interventions are applied to."""
+    tuning: bool = False
+    """Trained to choose its arm's settings: it is not judged."""
     seeds: Seeds
     status: Status = Status.RUNNING
     step: int = 0
     n_steps: int
     tokens: int = 0
+    n_tokens: int = 0
+    """Training tokens in the end; 0 in records of older versions."""
     n_params: int = 0
     skipped_steps: int = 0
     """Optimiser steps left out because a gradient was not finite."""
@@ -185,6 +211,9 @@ class StudyPlan:
     """Seeds per arm at each look of a sequential study; empty: one fixed design."""
     cells: list[dict[str, Any]] = field(default_factory=list)
     """Planned cells: ``{"arm": ..., "seeds": {...}, "cell": ...}``."""
+    tuning: dict[str, Any] = field(default_factory=dict)
+    """How settings were chosen, before any judged run: the ``settings`` with their factors, the
+    ``seeds``, the ``studies`` of the trials, and by arm what was ``tuned``, ``tried`` and spent."""
     code: list[str] = field(default_factory=list)
     """Commit and hash of the uncommitted changes when the plan was made."""
     created: str | None = None

@@ -35,8 +35,12 @@ def printable(text: str, keep: str = "") -> str:
     'red \\x1b[31m'
     """
     hidden = ("Cc", "Cf", "Zl", "Zp")  # controls, bidirectional and other formats, separators
-    shown = lambda c: c in keep or unicodedata.category(c) not in hidden  # noqa: E731
-    return "".join(c if shown(c) else c.encode("unicode_escape").decode() for c in text)
+    return "".join(
+        c
+        if c in keep or unicodedata.category(c) not in hidden
+        else c.encode("unicode_escape").decode()
+        for c in text
+    )
 
 
 def now(precision: str = "seconds") -> str:

@@ -18,7 +18,10 @@ from harness.records import (
     read_record,
 )
 from harness.records.files import append_json_lines, now, read_json_lines
+from harness.records.secrets import masked
 
+TRIAL = "_tune_"
+"""Stands in the name of a study of trials, between the judged study's and what is tried."""
 COMMANDS_FILE = "commands.jsonl"
 """What was asked for, one line a command."""
 
@@ -48,13 +51,20 @@ class Study:
         with suppress(OSError):
             earlier = self.commands()
             if not earlier or earlier[-1]["cells"] != cells:
-                line = {"time": now("milliseconds"), "command": sys.orig_argv, "cells": cells}
+                command = masked(sys.orig_argv)
+                line = {"time": now("milliseconds"), "command": command, "cells": cells}
                 append_json_lines(self.folder / COMMANDS_FILE, [line])
 
     def cells(self) -> list[Path]:
         """Return the folders of the cells that are frozen or have a record, sorted by path."""
         names = (CONFIG_FILE, RECORD_FILE)
         return sorted({file.parent for name in names for file in self.folder.glob(f"*/*/{name}")})
+
+    def with_tuning(self) -> list[Study]:
+        """Return the study and the trials that its settings were chosen by, or are being chosen."""
+        name = self.folder.name.split(TRIAL)[0]
+        trials = sorted(self.folder.parent.glob(f"{name}{TRIAL}*"))
+        return [Study(self.folder.parent / name), *map(Study, trials)]
 
     def records(self) -> dict[Path, RunRecord]:
         """Return the record of every cell by its folder; `RecordError` if one cannot be read."""

@@ -69,7 +69,7 @@ def over_budget(budget: BudgetConfig, study: Study) -> str | None:
     if not limits:
         return None
     try:
-        records = study.records().values()
+        records = [record for one in study.with_tuning() for record in one.records().values()]
     except RecordError as error:
         return f"what was spent is unknown: {error}"
     spent = {

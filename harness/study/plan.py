@@ -64,7 +64,12 @@ class PlannedCell(Cell):
         return slowdown * self.config.train.tokens * model.n_layer * model.n_embd**2
 
 
-def settle(cells: Sequence[PlannedCell], n_jobs: int, looks: Sequence[int] = ()) -> None:
+def settle(
+    cells: Sequence[PlannedCell],
+    n_jobs: int,
+    looks: Sequence[int] = (),
+    tuning: dict[str, Any] | None = None,
+) -> None:
     """Check the cells of a sweep together, then freeze them and, of a saved study, the plan.
 
     An arm's cells may still be planned anew, and a study while it has none but such arms, as long
@@ -77,18 +82,21 @@ def settle(cells: Sequence[PlannedCell], n_jobs: int, looks: Sequence[int] = ())
     _refuse_twins(cells, n_jobs)
     study = cells[0].study
     new = _plan(cells, looks) if cells[0].config.study.arms else None
+    if new and tuning:
+        new.tuning = tuning
     seen = _seen(study) if new else set()
     old = study.plan() if seen else None
     if old and new:
         _hold_against(old, new, seen)
-        new = replace(old, cells=new.cells)
+        new = replace(old, cells=new.cells, tuning=new.tuning)
     _refuse_namesakes(cells)
     for cell in cells:
         cell.freeze()
     if new and new != old:
         write_plan(study.folder, new)
     study.note_command([cell.entry for cell in cells])
-    _warn_of_no_verdict(study, planned=new is not None)
+    if not cells[0].config.study.tuning:
+        _warn_of_no_verdict(study, planned=new is not None)
 
 
 def _seen(study: Study) -> set[str]:
@@ -144,14 +152,14 @@ def _finished_before(cells: Sequence[PlannedCell]) -> list[PlannedCell]:
 
 def _plan(cells: Sequence[PlannedCell], looks: Sequence[int]) -> StudyPlan:
     config = cells[0].config
-    sha, patch = provenance.code_state()
+    code = provenance.code_state()
     return StudyPlan(
         study=config.study_name,
         alpha=config.study.alpha,
         rope=config.study.rope,
         looks=list(looks),
         cells=[cell.entry for cell in cells],
-        code=[sha or "", canonical_hash(patch)],
+        code=[code.sha or code.files_sha256 or "", code.changes],
         created=now(),
     )
 

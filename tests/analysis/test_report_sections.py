@@ -19,8 +19,8 @@ from harness.records import Status, read_record, write_record
 def test_every_section_is_there_or_says_why_not(evidence):
     parts = {part.name: part for part in sections(evidence)}
     assert list(parts) == [
-        "verdicts", "noise_band", "effects", "curves", "samples", "speed", "noise", "stacks",
-        "plan", "cost", "ledger",
+        "verdicts", "noise_band", "effects", "curves", "figures", "samples", "speed", "noise",
+        "stacks", "plan", "cost", "ledger",
     ]  # fmt: skip
     assert not any(part.missing for part in parts.values())
     assert parts["stacks"].tables[0].rows[0][0].text == "good+plain"

@@ -7,7 +7,7 @@ from harness.cell.build import all_changes
 from harness.cell.freeze import freeze, load_frozen, locate
 from harness.config import recipe, scientific
 from harness.config.compose import load
-from harness.config.sweeps import arm_label
+from harness.config.typed import arm_label
 from harness.config.typed import as_typed
 from tests.harness.test_sweeps import sweeper
 

@@ -1,9 +1,10 @@
 """Every overlay is walked: a new one needs no test of its own."""
 
+import io
 import random
 import subprocess
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from functools import cache
 from itertools import combinations
@@ -16,19 +17,26 @@ from hydra import initialize_config_dir
 from hydra.core.global_hydra import GlobalHydra
 from torch import Tensor
 
-from harness.cell.build import build_training
+from harness.cell.build import build_batches, build_training
 from harness.cell.recorder import evenly_spaced
 from harness.config import Config, ConfigError, recipe
 from harness.config.compose import resolve
-from harness.engine.batches import Batches
 from harness.engine.distributed import World
-from harness.loop import evaluated_weights, train_step
+from harness.loop import Training, evaluated_weights, train_step
 from interventions.card import OVERLAYS, read_card, read_cards
 from tests.conftest import TINY
 
 NAMES = sorted(path.stem for path in OVERLAYS.glob("*.yaml") if path.stem != "baseline")
-NEEDS = {"no_amp": ("precision=amp_bf16",), "gradient_clipping": ("train.batch_size=1",)}
-"""Something to switch off, and gradients long enough to be clipped."""
+NEEDS = {
+    "no_amp": ("precision=amp_bf16",),
+    "gradient_clipping": ("train.batch_size=1",),
+    "shuffled_order": ("data=fineweb_tokens",),
+    "data_edu": ("data=fineweb", "+data@eval.data.fineweb=fineweb", "eval.test_set=fineweb"),
+}
+"""Something to switch off, gradients long enough to be clipped, an order to be shuffled, one test
+for all."""
+TWIN = "control_same"
+"""The one overlay that ends as the baseline does."""
 DEEPER = ["model.n_layer=4", "model.n_embd=32", "train.tokens=10240"]
 SIZE = [item for item in TINY if "n_head" not in item] + DEEPER
 """Four layers, for what acts between layers; the scale's four heads, which overlays may change;
@@ -36,6 +44,8 @@ SIZE = [item for item in TINY if "n_head" not in item] + DEEPER
 STEPS = (0, 27, 38, 39)
 """Early, late and last of the 40: some ideas begin late, or act every so many steps."""
 TOKENS = np.random.default_rng(0).integers(257, size=4097).astype(np.uint16)
+TOKENS[::100] = 256
+STARTS = np.append(0, np.flatnonzero(TOKENS == 256) + 1)
 
 
 @pytest.fixture(autouse=True, scope="module")
@@ -51,21 +61,34 @@ def _one_thread() -> Iterator[None]:
 def composed(names: tuple[str, ...], needs: tuple[str, ...] = ()) -> Config:
     GlobalHydra.instance().clear()
     with initialize_config_dir(str(OVERLAYS.parent), version_base="1.3"):
-        return resolve((), [*SIZE, *needs, f"+intervention=[{','.join(names)}]"])
+        size = [item for item in SIZE if "block_size" not in item or "context_3072" not in names]
+        return resolve((), [*size, *needs, f"+intervention=[{','.join(names)}]"])
+
+
+def started(config: Config) -> Training:
+    batches = build_batches(config, TOKENS, STARTS)
+    training = build_training(config, batches, torch.device("cpu"), World())
+    training.model.train()
+    return training
+
+
+def take(training: Training, steps: Sequence[int]) -> None:
+    for step in steps:
+        training.step = step
+        assert train_step(training, step).loss.isfinite()
+
+
+def evaluated(training: Training) -> dict[str, Tensor]:
+    with evaluated_weights(training) as model:
+        return {name: p.detach().clone() for name, p in model.named_parameters()}
 
 
 @cache
 def trained(names: tuple[str, ...], needs: tuple[str, ...] = ()) -> dict[str, Tensor]:
     """Take the `STEPS` and return the weights that are evaluated."""
-    config = composed(names or ("baseline",), needs)
-    batches = Batches(TOKENS, config.model.block_size, config.train.batch_size, seed=0)
-    training = build_training(config, batches, torch.device("cpu"), World())
-    training.model.train()
-    for step in STEPS:
-        training.step = step
-        assert train_step(training, step).loss.isfinite()
-    with evaluated_weights(training) as model:
-        return {name: p.detach().clone() for name, p in model.named_parameters()}
+    training = started(composed(names or ("baseline",), needs))
+    take(training, STEPS)
+    return evaluated(training)
 
 
 def same(ours: dict[str, Tensor], theirs: dict[str, Tensor]) -> bool:
@@ -79,7 +102,7 @@ def test_every_overlay_has_a_card_and_changes_the_config(name: str) -> None:
     assert (card.published_delta is None) == (card.published_where is None)
     assert f"+intervention={name}\n" in (OVERLAYS / f"{name}.yaml").read_text()
     config = composed((name,), NEEDS.get(name, ()))
-    assert config.changes or config.interventions[name].fn
+    assert config.changes or config.interventions[name].fn or card.control
 
 
 @pytest.mark.parametrize("name", NAMES)
@@ -95,11 +118,42 @@ def test_every_overlay_is_applied_to_the_baselines_recipe(name: str) -> None:
 def test_every_overlay_trains_finite_steps_that_differ_from_the_baselines(name: str) -> None:
     needs = NEEDS.get(name, ())
     weights, baselines = trained((name,), needs), trained((), needs)
-    assert not torch.equal(weights["tok_emb.weight"], baselines["tok_emb.weight"])
+    assert torch.equal(weights["tok_emb.weight"], baselines["tok_emb.weight"]) == (name == TWIN)
     assert all(weight.isfinite().all() for weight in weights.values())
 
 
-PAIRS = random.Random(0).sample(list(combinations(sorted(set(NAMES) - set(NEEDS)), 2)), 20)
+def keeps_state(name: str) -> bool:
+    card = composed((name,), NEEDS.get(name, ()))
+    touched = ("optim.optimizer", "optim.schedules", "precision.convert")
+    return bool(card.interventions[name].fn) or any(key.startswith(touched) for key in card.changes)
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_every_optimiser_and_event_goes_on_from_a_saved_state_to_the_bit(name: str) -> None:
+    if not keeps_state(name):
+        return
+    config, file = composed((name,)), io.BytesIO()
+    before, after = started(config), started(config)
+    take(before, STEPS[:3])
+    torch.save(before.state_dict(), file)
+    file.seek(0)
+    after.load_state_dict(torch.load(file, weights_only=True))
+    take(after, STEPS[3:])
+    assert same(evaluated(after), trained((name,)))
+
+
+def test_late_untying_trains_as_tied_weights_do_until_then() -> None:
+    late, tied = (started(composed((name,))) for name in ("untie_late", "weight_tying"))
+    for training in (late, tied):
+        take(training, (0, 10, 26))
+    assert torch.equal(late.model.tok_emb.weight, tied.model.tok_emb.weight)
+    assert torch.equal(late.model.head.weight, tied.model.head.weight)
+    take(late, (27,))
+    assert not torch.equal(late.model.tok_emb.weight, late.model.head.weight)
+
+
+PAIRED = sorted(set(NAMES) - set(NEEDS) - {TWIN})
+PAIRS = random.Random(0).sample(list(combinations(PAIRED, 2)), 20)
 
 
 @pytest.mark.parametrize("pair", PAIRS, ids="+".join)
@@ -124,6 +178,7 @@ def test_the_published_table_is_in_the_cards() -> None:
         "weight_decay_gpt2": -0.049,
         "no_dropout": -0.051,
         "scheduled_lr": -0.090,
+        "scheduled_lr_exact": -0.090,
         "batch_size_small": 0.252,
     }
 

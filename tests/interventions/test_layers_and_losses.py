@@ -9,6 +9,7 @@ from harness.config import ModelConfig
 from harness.engine.randomness import initialise
 from harness.model import GPT, MLP, Context, build, build_part
 from harness.modules import CausalSelfAttention
+from interventions import control_heads
 from interventions.canon import Canon, CanonAttention, CanonMLP
 from interventions.deep_supervision import deep_supervision
 from interventions.dynamic_dense import DepthAggregate
@@ -270,3 +271,14 @@ def test_a_window_grows_to_the_whole_context(progress: float, seen: int) -> None
     fixed = build_part(slot | {"window_frac": seen / 16}, CONFIG, 0)
     fixed.load_state_dict(growing.state_dict())
     torch.testing.assert_close(growing(X, context(progress)), fixed(X, context()))
+
+
+@pytest.mark.parametrize("options", [{}, {"n_kv_head": 1}], ids=str)
+def test_heads_in_another_order_compute_the_same(options: dict) -> None:
+    slot = {"_target_": "harness.model.CausalSelfAttention", **options}
+    ours, plain = (model_with(attention=slot, qkv_bias=True) for _ in range(2))
+    control_heads.reverse_heads(ours)
+    assert not torch.equal(ours.blocks[0].attn.qkv.weight, plain.blocks[0].attn.qkv.weight)
+    torch.testing.assert_close(ours(IDS), plain(IDS))
+    control_heads.reverse_heads(ours)
+    assert torch.equal(ours.blocks[0].attn.proj.weight, plain.blocks[0].attn.proj.weight)

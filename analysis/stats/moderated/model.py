@@ -100,6 +100,11 @@ class Differences:
         return self._averaged.each(self._z)
 
     @property
+    def se_own(self) -> Array:
+        """(M,) standard errors by the own variance alone; NaN where it is unknown."""
+        return np.where(self.own.df > 0, self.found.se * np.sqrt(self.own.ratio), np.nan)
+
+    @property
     def p_own(self) -> Array:
         """(M,) p by the own variance alone: paired t or Welch's; NaN where it is unknown."""
         known = self.own.df > 0

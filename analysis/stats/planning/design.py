@@ -11,7 +11,8 @@ Shapes: S typical studies, T arms.
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
+from collections.abc import Callable
+from dataclasses import dataclass, replace
 from functools import lru_cache
 
 import numpy as np
@@ -102,8 +103,25 @@ class Design:
             No number of seeds up to 100,000 does, or a figure is out of range.
         """
         _check(delta, self.sd, self.rho, power, self.alpha)
+        return self._smallest(lambda n: self.power(delta, n) >= power, delta, power)
+
+    def fewest_seeds(self, delta: float, power: float = 0.8) -> int:
+        """Return the same where the baseline gets the runs that it deserves (`allocated`)."""
+        _check(delta, self.sd, self.rho, power, self.alpha)
+        return self._smallest(lambda n: self.allocated(n).power(delta, n) >= power, delta, power)
+
+    def allocated(self, n: int) -> Design:
+        """Return the design with the baseline's runs for n seeds of every arm.
+
+        Where seeds are shared as many as an arm's, else about ``n * sqrt(T)``; at least those that
+        there are.
+        """
+        wanted = n if self.rho else allocate_baseline(n, self.n_arms)
+        return replace(self, n_baseline=max(wanted, self.n_baseline or 0))
+
+    def _smallest(self, enough: Callable[[int], bool], delta: float, power: float) -> int:
         high = 2
-        while self.power(delta, high) < power:
+        while not enough(high):
             high *= 2
             if high > MOST_SEEDS:
                 raise AnalysisError(
@@ -114,7 +132,7 @@ class Design:
         low = max(high // 2, 1)
         while high - low > 1:
             middle = (low + high) // 2
-            low, high = (low, middle) if self.power(delta, middle) >= power else (middle, high)
+            low, high = (low, middle) if enough(middle) else (middle, high)
         return high
 
     def detectable(self, n: int, power: float = 0.8) -> float:
@@ -138,6 +156,19 @@ class Design:
             return np.array([critical]), np.ones(1)
         layout = Layout(self.n_arms, n, K, bool(self.rho))
         return _moderated_critical(layout, self.rho or 0.0, noise, self.alpha)
+
+
+def allocate_baseline(n: int, n_arms: int) -> int:
+    """Return the baseline runs that T unpaired arms of n runs deserve: about ``n * sqrt(T)``.
+
+    Dunnett (1955): the variances of all differences share the baseline's mean.
+
+    Examples
+    --------
+    >>> allocate_baseline(3, 8)
+    8
+    """
+    return max(n, round(n * math.sqrt(n_arms)))
 
 
 def seeds_needed(

@@ -1,0 +1,1 @@
+"""An LLM scores all models' responses to an instruction together."""
