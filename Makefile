@@ -76,6 +76,7 @@ catalogue: $(READY) ## Train every intervention at the demo's scale (about an ho
 	$(BIN)/python -m harness +study=catalogue
 	$(BIN)/python -m analysis runs/catalogue
 	$(BIN)/python -m interventions publish runs/catalogue
+
 judge-demo: $(READY) ## Fine-tune two demo arms on three seeds, and let a scripted judge compare them
 	$(BIN)/python -m benchmarks.judge_demo
 

@@ -16,7 +16,7 @@ from harness.cell import provenance
 from harness.cell.freeze import test_set_sha256, version
 from harness.cell.lock import Lock, NoLock
 from harness.cell.sources import source_hashes
-from harness.config import Config, ConfigError, Slot, recipe, stack_of
+from harness.config import Config, ConfigError, Slot, all_changes, recipe, stack_of
 from harness.data.corpus import Corpus
 from harness.engine.batches import Batches, Pipeline
 from harness.engine.compiler import compiled
@@ -154,7 +154,7 @@ def new_record(folder: Path, config: Config, corpus: Corpus, device: torch.devic
         arm=config.arm,
         interventions=sorted(config.interventions),
         cards={name: _card(config, name) for name in sorted(config.interventions)},
-        changes=config.changes,
+        changes=all_changes(config),
         cell=folder.name,
         seeds=Seeds(**asdict(config.seeds)),
         tuning=config.study.tuning,
