@@ -26,7 +26,7 @@ FORBIDDEN = {
     "interventions": {"harness", "analysis", "hydra", "wandb"},
     "harness": {"analysis", "interventions", "hydra_plugins"},
 }
-RECORDS = ("", ".cell", ".files", ".study", ".versions")
+RECORDS = ("", ".cell", ".evaluation", ".files", ".study", ".versions")
 ALLOWED = {
     "analysis": {f"harness.records{part}" for part in RECORDS},
     "interventions": {"harness.model", "harness.records.files"},

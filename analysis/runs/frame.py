@@ -64,6 +64,8 @@ class Runs:
     """Columns of the tables that were read, under their own names."""
     taken_from: dict[str, str] = field(default_factory=dict)
     """Our column -> the table's name for it, where it was guessed."""
+    references: tuple[tuple[str, float], ...] = ()
+    """Names and test losses of models that the studies did not train, on the same test set."""
     home: Path | None = None
     """Folder beside which results are written."""
     stem: str = "results"
@@ -80,6 +82,7 @@ def join(parts: Sequence[Runs]) -> Runs:
         not_started=tuple(cell for part in parts for cell in part.not_started),
         given=tuple(dict.fromkeys(name for part in parts for name in part.given)),
         taken_from={ours: name for part in parts for ours, name in part.taken_from.items()},
+        references=tuple(pair for part in parts for pair in part.references),
         home=parts[0].home,
         stem=parts[0].stem,
     )
