@@ -26,7 +26,10 @@ FORBIDDEN = {
     "interventions": {"harness", "analysis", "hydra", "wandb"},
     "harness": {"analysis", "interventions", "hydra_plugins"},
 }
-RECORDS = ("", ".cell", ".files", ".responses", ".study", ".terminal", ".versions")
+RECORDS = (
+    *("", ".cell", ".evaluation", ".files", ".responses"),
+    *(".study", ".terminal", ".versions"),
+)
 ALLOWED = {
     "analysis": {f"harness.records{part}" for part in RECORDS},
     "interventions": {

@@ -83,6 +83,8 @@ class Runs:
     """The runs had no names of their own, so that `run_id` is a row's place."""
     summary: bool = False
     """Figures behind the rows are means, sds and numbers of runs; no run itself is known."""
+    references: tuple[tuple[str, float], ...] = ()
+    """Names and test losses of models that the studies did not train, on the same test set."""
     home: Path | None = None
     """Folder beside which results are written."""
     stem: str = "results"
@@ -102,6 +104,7 @@ def join(parts: Sequence[Runs]) -> Runs:
         notes=tuple(dict.fromkeys(note for part in parts for note in part.notes)),
         names_made_up=all(part.names_made_up for part in parts),
         summary=any(part.summary for part in parts),
+        references=tuple(pair for part in parts for pair in part.references),
         home=parts[0].home,
         stem=parts[0].stem,
     )
