@@ -39,10 +39,13 @@ def main(arguments: list[str] | None = None) -> int:
 
 
 def _finetune_all(models: list[str], config: TuneConfig) -> None:
+    from harness.config import HardwareConfig
+    from harness.engine.devices import settle_process
     from harness.evals.instructions.data import read_instructions
     from harness.evals.instructions.finetune import finetune
     from harness.hub.weights import find_weights
 
+    settle_process(HardwareConfig(threads=config.threads))
     data = read_instructions(config)
     named = [find_weights(model) for model in models]
     for weights in named:

@@ -80,4 +80,5 @@ def crossed_mean(y_IS: Array) -> CrossedMean:
         parts += [(ms_s, n_s - 1), (ms_e, (n_i - 1) * (n_s - 1))]
     spread = sum(ms**2 / df for ms, df in parts)
     df = (variance * n_i * n_s) ** 2 / spread if spread > 0 else float(n_i - 1)
+    df = max(df, min(n_i, n_s) - 1.0)  # the difference of mean squares may bring it below both
     return CrossedMean(mean, variance, df, var_seed, n_i, n_s)

@@ -58,10 +58,12 @@ class TuneConfig:
     answer_tokens: int = 256
     """Longest answer; one that is cut there is marked truncated."""
     device: str = "auto"
+    threads: int = 1
+    """On a CPU; more than its free cores make it many times slower."""
     out: str = "finetuned"
 
 
-NOT_SCIENCE = ("seeds", "device", "out")
+NOT_SCIENCE = ("seeds", "device", "threads", "out")
 """Settings that change no number of a fine-tuning with a given seed."""
 
 
@@ -84,7 +86,15 @@ def parse(arguments: Sequence[str]) -> TuneConfig:
 def _check(config: TuneConfig) -> None:
     if not config.seeds or len(set(config.seeds)) < len(config.seeds):
         raise ConfigError(f"seeds={config.seeds}: name at least one, and each once")
-    for name in ("lr", "batch_size", "max_epochs", "max_length", "answer_tokens", "lora_alpha"):
+    for name in (
+        "lr",
+        "batch_size",
+        "max_epochs",
+        "max_length",
+        "answer_tokens",
+        "lora_alpha",
+        "threads",
+    ):
         if not getattr(config, name) > 0:
             raise ConfigError(f"{name}={getattr(config, name)}: allowed is above 0")
     for name in ("weight_decay", "lora_rank"):
