@@ -28,8 +28,7 @@ from harness.config import Config, ConfigError, Flat, doses, tune
 from harness.config.frozen import SCHEMA
 from harness.config.messages import explain
 from harness.config.overlays import changes, check_agreement, check_effects
-from harness.config.typed import arm_label, of_science
-from harness.config.typed import as_typed
+from harness.config.typed import arm_label, as_typed, of_science
 from harness.config.validate import validate
 from harness.records.files import CONF_DIR, flatten
 

@@ -7,8 +7,7 @@ from harness.cell.build import all_changes
 from harness.cell.freeze import freeze, load_frozen, locate
 from harness.config import recipe, scientific
 from harness.config.compose import load
-from harness.config.typed import arm_label
-from harness.config.typed import as_typed
+from harness.config.typed import arm_label, as_typed
 from tests.harness.test_sweeps import sweeper
 
 NOTHING_PLANNED = OmegaConf.create({"study": {"arms": []}, "hydra": {"runtime": {"choices": {}}}})
