@@ -17,6 +17,7 @@ from harness.evals.models import load
 from harness.hub.gpt2 import is_gpt2
 from harness.model import build
 from harness.records.files import CONF_DIR
+from tests.harness.hub_server import HubServer
 
 transformers = pytest.importorskip("transformers")
 ARMS = sorted(
@@ -51,6 +52,11 @@ def arms_by_model(tiny: list[str]) -> dict[str, Config]:
     return {config.arm: config for config in found.values()}
 
 
+@pytest.fixture(autouse=True)
+def _quiet() -> None:
+    transformers.utils.logging.disable_progress_bar()
+
+
 @pytest.mark.slow
 def test_logits_are_equal_for_every_model_of_the_catalogue(
     tiny: list[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
@@ -66,13 +72,9 @@ def test_logits_are_equal_for_every_model_of_the_catalogue(
             tmp_path / "out" / arm, trust_remote_code=not standard
         ).eval()
         with torch.no_grad():
-            torch.testing.assert_close(
-                theirs(ids).logits,
-                loaded.model(ids),
-                rtol=0,
-                atol=1e-5,
-                msg=lambda m, a=arm: f"{a}: {m}",
-            )
+            ours, found = loaded.model(ids), theirs(ids).logits
+        # a tied head at PyTorch's initial scale has logits of +-40, whose rounding is larger
+        assert (ours - found).abs().max() <= 1e-5 * max(1.0, float(ours.std())), arm
     assert kinds == {True, False}
 
 
@@ -102,3 +104,23 @@ def test_the_byte_level_tokenizer_travels(tiny: list[str], tmp_path: Path) -> No
     assert tokenizer(text)["input_ids"] == loaded.encoding.encode_ordinary(text)
     assert tokenizer.decode(tokenizer(text)["input_ids"]) == text
     assert tokenizer.eos_token_id == 256
+
+
+def test_a_model_is_pushed_to_the_hub_and_loaded_from_there(
+    command, tiny: list[str], tmp_path: Path
+) -> None:
+    cell = saved(load_config(tiny), tmp_path / "runs" / "s" / "baseline" / "c")
+    with HubServer({}, home=tmp_path / "hub") as hub:
+        online = {"HF_ENDPOINT": hub.url, "HF_HOME": str(tmp_path / "hf"), "HF_TOKEN": "hf_secret"}
+        done = command(
+            "harness.export", str(cell), "--to", "out", "--push", "someone/tiny", **online
+        )
+        assert done.returncode == 0, done.stderr
+        model = "hf:someone/tiny"
+        sampled = command("harness.sample", model, "--tokens", "2", **online)
+        assert sampled.returncode == 0, sampled.stderr
+        assert hub.tokens_seen == {"Bearer hf_secret"}
+    again = command("harness.sample", model, "--tokens", "2", **online, HF_HUB_OFFLINE="1")
+    assert again.stdout == sampled.stdout  # from the cache
+    files = [path for path in tmp_path.rglob("*") if path.is_file()]
+    assert not [path for path in files if b"hf_secret" in path.read_bytes()]
