@@ -24,8 +24,8 @@ from harness.cell.console import (
     same_command,
     say,
 )
-from harness.cell.start import start_cell
-from harness.config import ConfigError
+from harness.cell.start import one_of_several, start_cell
+from harness.config import Config, ConfigError
 from harness.config.compose import CONFIG_NAME, resolve
 from harness.config.messages import explain
 from harness.config.typed import as_typed
@@ -33,9 +33,13 @@ from harness.records import Status
 from harness.records.cell import describe
 from harness.records.files import CONF_DIR
 from harness.records.terminal import open_streams, printing
+from harness.study import process
 from harness.study.outcome import over_budget, written_since
 from harness.study.plan import PlannedCell
 from harness.study.slots import plan_slots
+
+LONG_TOKENS = 10_000_000
+"""A single cell with fewer training tokens meets its errors soon enough without a rehearsal."""
 
 
 @hydra.main(config_path=str(CONF_DIR), config_name=CONFIG_NAME, version_base="1.3")
@@ -61,10 +65,21 @@ def run_one(_: DictConfig) -> None:
     if done is not None:
         say(f"nothing to do, already {describe(done, cell.folder)}")
         return
+    if not in_sweep and (code := _rehearsed(cell, config)):
+        sys.exit(code)
     code = start_cell(cell.folder, config.hardware.n_devices)
     if code and not in_sweep:  # a sweep looks at the records of all its cells
         record = written_since(cell)
         sys.exit(_stopped() if record and record.status is Status.PREEMPTED else code)
+
+
+def _rehearsed(cell: PlannedCell, config: Config) -> int:
+    """Take a first cheap step of a long cell that has not begun; 0, or 1 if it fails."""
+    record = cell.record()
+    begun = record and record.status is not Status.FAILED
+    if begun or one_of_several() or config.train.tokens < LONG_TOKENS:
+        return 0
+    return process.rehearse_alone(cell.folder)
 
 
 def main() -> None:

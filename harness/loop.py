@@ -221,7 +221,7 @@ def evaluated_weights(t: Training) -> Iterator[GPT]:
 
 def evaluate(t: Training, tokens: np.ndarray, n_sequences: int) -> np.ndarray:
     """Return the loss of each of the first sequences of `tokens`, shared out over the processes."""
-    share, block_size = t.world.share(n_sequences), t.config.model.block_size
+    share, block_size = t.world.share(n_sequences), t.config.eval_block_size
     losses = np.zeros(n_sequences, dtype=np.float32)
     with evaluated_weights(t) as model:
         losses[share] = sequence_losses(

@@ -114,7 +114,7 @@ def _sources(made: Mapping[str, Any]) -> str:
     if count := made["n_json_lines"]:
         field = made["text_column"]
         parts.append(f"{count:,} read as JSON lines: the field {field!r} of each line")
-    return f"{', '.join(parts)}\n"
+    return f"{', '.join(parts)}\n" if parts != ["1 file"] else ""
 
 
 def main(arguments: list[str] | None = None) -> int:

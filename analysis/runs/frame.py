@@ -15,7 +15,10 @@ A run is a row. Columns (only `arm` and a loss are needed):
 ``hours``          of training
 ``flops``          of training
 ``usd``            dollars
-``test_set``       hash of the test set: only runs that were measured on the baseline's count
+``test_set``       hash of the test set: only runs that were measured on the baseline's count;
+                   ``test_set.METRIC``: that of another metric's, such as ``test_loss.NAME``, the
+                   loss on the test set NAME, or ``bits_per_byte``, for which the text counts and
+                   not the tokens
 ``init_shared``    share of seed-dependent tensors equal to the baseline's of that seed, 0 to 1
 =================  =========================================================================
 """

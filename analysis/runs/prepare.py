@@ -69,7 +69,7 @@ def prepare(
     _check_status(frame)
     _check_finite(frame, metric)
     _check_duplicates(replace(runs, frame=frame), allow_reruns)
-    _leave_out_other_tests(frame, baseline)
+    _leave_out_other_tests(frame, metric, baseline)
     _check_one_recipe(frame)
     return replace(runs, frame=frame)
 
@@ -190,17 +190,18 @@ def _one_line_a_run(runs: pd.DataFrame) -> str:
     return f"; keep one line a run{why}"
 
 
-def _leave_out_other_tests(runs: pd.DataFrame, baseline: str) -> None:
+def _leave_out_other_tests(runs: pd.DataFrame, metric: str, baseline: str) -> None:
     """Mark complete runs that were measured on another test set than the baseline's."""
-    if "test_set" not in runs:
+    own = f"test_set.{metric}"
+    column = own if own in runs else "test_set"
+    if column not in runs:
         return
-    known = runs[(runs["status"] == "complete") & runs["test_set"].notna()]
-    theirs = known.loc[known["arm"] == baseline, "test_set"].unique()
+    known = runs[(runs["status"] == "complete") & runs[column].notna()]
+    theirs = known.loc[known["arm"] == baseline, column].unique()
     if len(theirs) == 1:
-        others = known.index[known["test_set"] != theirs[0]]
-        runs.loc[others, "status"] = OTHER_TEST
+        runs.loc[known.index[known[column] != theirs[0]], "status"] = OTHER_TEST
         return
-    groups = known.groupby("test_set")["run_id"]
+    groups = known.groupby(column)["run_id"]
     if groups.ngroups <= 1:
         return
     sets = "; ".join(f"{str(key)[:12]}: {named(ids)}" for key, ids in groups)

@@ -101,7 +101,7 @@ def _files(paths: list[Path]) -> list[Path]:
 
 def _row(record: RunRecord, folder: Path) -> dict[str, Any]:
     hours = record.cost.train_seconds / 3600 if record.cost.train_seconds else None
-    return {
+    return _tests(record) | {
         "run_id": f"{record.arm}/{record.cell}",
         "study": record.study,
         "arm": record.arm,
@@ -110,6 +110,7 @@ def _row(record: RunRecord, folder: Path) -> dict[str, Any]:
         "data_seed": record.seeds.data,
         "loop_seed": record.seeds.loop,
         "test_loss": record.losses.test,
+        "bits_per_byte": record.losses.bits_per_byte,
         "val_loss": record.losses.val,
         "train_loss": record.losses.train,
         "status": record.status.value,
@@ -148,6 +149,19 @@ def _twins(frame: pd.DataFrame) -> pd.Series:
     base = frame.loc[known & (frame["arm"] == BASELINE), keys].drop_duplicates()
     found = frame[keys].merge(base.assign(found=True), on=keys, how="left")["found"].notna()
     return known & frame["control"] & found.set_axis(frame.index)
+
+
+def _tests(record: RunRecord) -> dict[str, Any]:
+    """Return the columns of the test sets by name: see `analysis.runs.frame`."""
+    columns: dict[str, Any] = {"test_set.bits_per_byte": record.provenance.test_text}
+    for name, found in record.losses.tests.items():
+        columns |= {
+            f"test_loss.{name}": found["loss"],
+            f"test_set.test_loss.{name}": found["test_set_sha256"],
+            f"bits_per_byte.{name}": found["bits_per_byte"],
+            f"test_set.bits_per_byte.{name}": found["text"],
+        }
+    return columns
 
 
 def _name(frame: pd.DataFrame) -> None:

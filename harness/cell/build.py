@@ -13,7 +13,7 @@ import torch
 from torch import nn
 
 from harness.cell import provenance
-from harness.cell.freeze import hash_of_test_set, version
+from harness.cell.freeze import test_set_sha256, version
 from harness.cell.lock import Lock, NoLock
 from harness.cell.sources import source_hashes
 from harness.config import Config, ConfigError, Slot, recipe, stack_of
@@ -168,7 +168,8 @@ def new_record(folder: Path, config: Config, corpus: Corpus, device: torch.devic
     record.version = version(config, corpus, sources)
     record.recipe = canonical_hash(recipe(config, corpus.dataset_sha256))
     record.provenance.dataset_sha256 = corpus.dataset_sha256
-    record.provenance.test_set_sha256 = hash_of_test_set(config, corpus)
+    record.provenance.test_set_sha256 = test_set_sha256(config, corpus.main)
+    record.provenance.test_text = corpus.main.text_hash
     record.provenance.n_devices = config.hardware.n_devices
     record.provenance.compile = config.hardware.compile
     record.provenance.tokenizer = config.data.tokenizer.name

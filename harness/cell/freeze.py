@@ -10,7 +10,7 @@ from harness.cell.lock import living_owner
 from harness.cell.sources import keep_sources, source_hashes
 from harness.config import Config, ConfigError, scientific
 from harness.config.frozen import read_config, to_yaml
-from harness.data.corpus import Corpus, ensure_prepared
+from harness.data.corpus import Corpus, ensure_corpora
 from harness.records import (
     CONFIG_FILE,
     FINISHED,
@@ -20,6 +20,7 @@ from harness.records import (
     TEST_DOCUMENTS_FILE,
     TEST_LOSSES_FILE,
     Status,
+    test_losses_file,
 )
 from harness.records.cell import Cell
 from harness.records.files import canonical_hash, write_atomic
@@ -33,7 +34,7 @@ def locate(config: Config) -> Path:
     small, or a cell to overwrite is being run; `DataError` where the corpus is missing or damaged.
     """
     sources = source_hashes(config)
-    corpus = ensure_prepared(config.data, Path(config.data_dir))
+    corpus = ensure_corpora(config)
     check_fits(config, corpus)
     folder = Path(config.runs_dir).absolute() / config.study_name / config.arm
     folder /= _name(config, corpus, sources)
@@ -74,6 +75,8 @@ def version(config: Config, corpus: Corpus, sources: dict[str, str]) -> str:
 
 def _identity(config: Config, corpus: Corpus, sources: dict[str, str]) -> dict[str, Any]:
     identity = scientific(config, corpus.dataset_sha256)
+    if corpus.tests:
+        identity["tests"] = {name: test.dataset_sha256 for name, test in corpus.tests.items()}
     return identity | {"sources": sources} if sources else identity
 
 
@@ -116,25 +119,27 @@ def write_config(folder: Path, config: Config) -> None:
 
 def check_fits(config: Config, corpus: Corpus) -> None:
     """Refuse a context or an evaluation that is longer than the corpus."""
-    block_size = config.model.block_size
-    needed = {
-        "train": ("model.block_size", 1),
-        "val": ("eval.val_sequences", config.eval.val_sequences),
-        "test": ("eval.test_sequences", config.eval.test_sequences),
-    }
-    for split, (key, n_sequences) in needed.items():
-        available = corpus.manifest.splits[split].n_tokens - 1
-        if n_sequences * block_size > available:
-            raise ConfigError(
-                f"{key}: {n_sequences} x {block_size} tokens asked of the {split} split of "
-                f"{config.data.name}, which has {available + 1}: at most "
-                f"{available // block_size} sequences of {block_size}"
-            )
+    n_test, block_size = config.eval.test_sequences, config.eval_block_size
+    _check_fits(corpus, "train", "model.block_size", (1, config.model.block_size))
+    _check_fits(corpus.main, "val", "eval.val_sequences", (config.eval.val_sequences, block_size))
+    for test in {id(test): test for test in (corpus.main, *corpus.tests.values())}.values():
+        _check_fits(test, "test", "eval.test_sequences", (n_test, block_size))
 
 
-def hash_of_test_set(config: Config, corpus: Corpus) -> str:
-    """Return the sha256 of the tokens that the cell is tested on."""
-    n_tokens = config.eval.test_sequences * config.model.block_size + 1
+def _check_fits(corpus: Corpus, split: str, key: str, wanted: tuple[int, int]) -> None:
+    n_sequences, block_size = wanted
+    available = corpus.manifest.splits[split].n_tokens - 1
+    if n_sequences * block_size > available:
+        raise ConfigError(
+            f"{key}: {n_sequences} x {block_size} tokens asked of the {split} split of "
+            f"{corpus.manifest.name}, which has {available + 1}: at most "
+            f"{available // block_size} sequences of {block_size}"
+        )
+
+
+def test_set_sha256(config: Config, corpus: Corpus) -> str:
+    """Return the hash of the tokens that a test on a corpus reads."""
+    n_tokens = config.eval.test_sequences * config.eval_block_size + 1
     return hashlib.sha256(corpus.tokens("test")[:n_tokens].tobytes()).hexdigest()
 
 
@@ -145,7 +150,7 @@ def load_frozen(folder: Path) -> Config:
 
 def _forget(folder: Path) -> None:
     """Drop what an earlier training of the cell left, its result last."""
-    tested = (TEST_LOSSES_FILE, TEST_DOCUMENTS_FILE)
+    tested = (test_losses_file("*"), TEST_LOSSES_FILE, TEST_DOCUMENTS_FILE)
     names = ("checkpoints/*", METRICS_FILE, SAMPLES_FILE, *tested, RECORD_FILE)
     for path in [path for name in (CONFIG_FILE, *names) for path in folder.glob(name)]:
         path.unlink()

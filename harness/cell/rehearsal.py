@@ -23,7 +23,7 @@ from harness.cell.freeze import check_identity, load_frozen
 from harness.cell.lock import NO_LOCK, CellBusy, locked
 from harness.cell.sources import use_kept_sources
 from harness.config import Config, ConfigError, stack_of
-from harness.data.corpus import open_corpus
+from harness.data.corpus import open_corpora
 from harness.engine import checkpoint
 from harness.engine.devices import choose_device, settle_process
 from harness.engine.distributed import World
@@ -46,7 +46,7 @@ def rehearse(folder: Path, n_cells: int) -> int:
     try:
         device = choose_device(config.hardware.device)
         settle_process(config.hardware)
-        corpus = open_corpus(config.data, Path(config.data_dir))
+        corpus = open_corpora(config)
         check_identity(config, corpus, folder)
         use_kept_sources(folder)
         record = new_record(folder, config, corpus, device)

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 from collections.abc import Collection
 from copy import deepcopy
-from dataclasses import dataclass, field, fields
+from dataclasses import dataclass, field, fields, replace
 from enum import Enum
 from typing import Any
 
@@ -157,6 +157,17 @@ class Config:
         return self.steps.n_before(step) * self.model.block_size
 
     @property
+    def eval_block_size(self) -> int:
+        """Tokens of a sequence in validation and test."""
+        return self.eval.block_size or self.model.block_size
+
+    @property
+    def test_data(self) -> dict[str, DataConfig]:
+        """Test set -> its corpus, tokenised as the training corpus is."""
+        tokenizer = self.data.tokenizer
+        return {name: replace(data, tokenizer=tokenizer) for name, data in self.eval.data.items()}
+
+    @property
     def arm(self) -> str:
         """Sorted intervention names joined with ``+``, or ``baseline``."""
         return "+".join(sorted(self.interventions)) or "baseline"
@@ -178,8 +189,12 @@ def scientific(config: Config, dataset_sha256: str) -> dict[str, Any]:
         "shuffle": config.data.shuffle,
         "test_sequences": config.eval.test_sequences,
     }
-    if config.data.pipeline:
-        kept["pipeline"] = config.data.pipeline
+    added = {
+        "pipeline": config.data.pipeline,
+        "eval_block_size": config.eval.block_size,
+        "test_set": config.eval.test_set,
+    }
+    kept |= {name: value for name, value in added.items() if value}
     result: dict[str, Any] = plain(kept)
     return result
 

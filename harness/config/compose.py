@@ -10,6 +10,7 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from functools import lru_cache
+from pathlib import Path
 from typing import Any
 
 from hydra import initialize_config_dir
@@ -111,8 +112,9 @@ def _composed(arm: _Arm) -> _Composed:
             CONFIG_NAME, [*arm.hydra, *arm.others, *overlays], RunMode.RUN
         )
         composed: dict[str, Any] = OmegaConf.to_container(whole, resolve=False)  # type: ignore[assignment]
-        choices = composed.pop("hydra")["runtime"]["choices"]
-        composed["scale_name"] = choices.get("scale", "")
+        runtime = composed.pop("hydra")["runtime"]
+        _refuse_namesakes(arm.overlays, runtime["config_sources"])
+        composed["scale_name"] = runtime["choices"].get("scale", "")
         tree: DictConfig = OmegaConf.merge(SCHEMA, composed)  # type: ignore[assignment]
         if arm.overlays:
             doses.supply(tree, composed, _flat(arm.but()))
@@ -120,6 +122,19 @@ def _composed(arm: _Arm) -> _Composed:
             raise ConfigError(f"no value for {', '.join(sorted(missing))}: set it")
     values = flatten(composed)
     return _Composed(tree, {key: values[key] for key in SEED_KEYS})
+
+
+def _refuse_namesakes(overlays: Sequence[str], sources: Sequence[dict[str, str]]) -> None:
+    """Refuse an overlay that two folders have: Hydra takes one of them without a word."""
+    folders = dict.fromkeys(source["path"] for source in sources if source["schema"] == "file")
+    for name in overlays:
+        files = [Path(folder, "intervention", f"{name}.yaml") for folder in folders]
+        found = [file for file in files if file.exists()]
+        if len(found) > 1:
+            raise ConfigError(
+                f"two interventions are called {name!r}: {found[0]} and {found[1]}; the first "
+                "would stand for both: rename yours, file and card"
+            )
 
 
 @lru_cache(maxsize=256)

@@ -29,6 +29,7 @@ def validate(config: Config) -> None:
     _check_tuning(config)
     if isinstance(shared := config.hardware.cells_per_gpu, str) and shared != "auto":
         raise ConfigError(f"hardware.cells_per_gpu={shared}: a number, or auto")
+    _check_tests(config)
     betas = config.optim.betas
     if len(betas) != 2 or not all(0 <= beta < 1 for beta in betas):
         raise ConfigError(f"optim.betas={betas}: two numbers in [0, 1), e.g. [0.9,0.999]")
@@ -110,6 +111,22 @@ def _check_steps(config: Config) -> None:
                 f"train.batch_size={stage.batch_size} cannot be shared out over "
                 f"hardware.n_devices={n_devices}: choose a divisor"
             )
+
+
+def _check_tests(config: Config) -> None:
+    evaluation, block_size = config.eval, config.model.block_size
+    names = sorted(evaluation.data)
+    if evaluation.test_set is not None and evaluation.test_set not in names:
+        raise ConfigError(
+            f"eval.test_set={evaluation.test_set}: no such corpus in eval.data, which has "
+            f"{', '.join(names) or 'none'}: add it with '+data@eval.data.{evaluation.test_set}=...'"
+        )
+    if wrong := [name for name in names if not SAFE_NAME.fullmatch(name)]:
+        raise ConfigError(f"eval.data.{wrong[0]}: letters, digits, '.', '_' and '-' only")
+    if config.eval_block_size > block_size:
+        raise ConfigError(
+            f"eval.block_size={evaluation.block_size}: at most model.block_size={block_size}"
+        )
 
 
 def _check_stages(config: Config) -> None:

@@ -38,6 +38,11 @@ REPORT_JOB = "study"
 """Job type of the run that carries a study's report to W&B, beside those of its cells."""
 
 
+def test_losses_file(name: str) -> str:
+    """Return the file of the losses on a test set that is not the main one."""
+    return f"test_losses.{name}.npy"
+
+
 class Status(StrEnum):
     """How far a cell has come. ``diverged`` is a result; ``failed`` is a crash to retry."""
 
@@ -71,6 +76,11 @@ class Losses:
     """Last validation loss during training."""
     test: float | None = None
     """Mean of ``test_losses.npy``: the figure that studies compare."""
+    bits_per_byte: float | None = None
+    """The same over the bytes of the text: comparable between tokenizers, on one text."""
+    tests: dict[str, dict[str, Any]] = field(default_factory=dict)
+    """Each further test set -> its loss and bits_per_byte, and what it is: test_set_sha256 of its
+    tokens, text of its corpus."""
 
 
 @dataclass(kw_only=True, slots=True)
@@ -123,6 +133,8 @@ class Provenance:
     """Of the whole prepared corpus (its manifest's token files)."""
     test_set_sha256: str | None = None
     """Of the tokens that the test loss is measured on: runs compare only where equal."""
+    test_text: str | None = None
+    """Of what the test set's corpus was asked to hold, whatever its tokenizer."""
     tokenizer: str | None = None
     packages: dict[str, str] = field(default_factory=dict)
     python: str | None = None

@@ -27,6 +27,8 @@ CONF_DIR = Path(__file__).resolve().parents[2] / "conf"
 def printable(text: str, keep: str = "") -> str:
     r"""Return the text with what would steer a terminal, or turn a line around, spelt out.
 
+    Characters of `keep` stay, e.g. a line break where there may be several lines.
+
     Examples
     --------
     >>> printable("red \x1b[31m")

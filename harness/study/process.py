@@ -71,6 +71,20 @@ def rehearse_in_slot(folder: Path, slot: Slot, command: list[str], n_slots: int)
     sys.exit(rehearse(folder, n_slots))
 
 
+def rehearse_alone(folder: Path) -> int:
+    """Rehearse a cell that is no part of a sweep, in a process of its own; return its exit code."""
+    child = start(_rehearse, folder, sys.orig_argv)
+    child.join()
+    return int(child.exitcode or 0)
+
+
+def _rehearse(folder: Path, command: list[str]) -> None:
+    sys.orig_argv = command
+    from harness.cell.rehearsal import rehearse
+
+    sys.exit(rehearse(folder, 1))
+
+
 def _enter(folder: Path, slot: Slot, command: list[str]) -> None:
     try:
         log = os.open(folder / LOG_FILE, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o666)

@@ -30,9 +30,11 @@ NAMES = sorted(path.stem for path in OVERLAYS.glob("*.yaml") if path.stem != "ba
 NEEDS = {
     "no_amp": ("precision=amp_bf16",),
     "gradient_clipping": ("train.batch_size=1",),
-    "shuffled_order": ("data.shuffle=false",),
+    "shuffled_order": ("data=fineweb_tokens",),
+    "data_edu": ("data=fineweb", "+data@eval.data.fineweb=fineweb", "eval.test_set=fineweb"),
 }
-"""Something to switch off, gradients long enough to be clipped, an order to be shuffled."""
+"""Something to switch off, gradients long enough to be clipped, an order to be shuffled, one test
+for all."""
 TWIN = "control_same"
 """The one overlay that ends as the baseline does."""
 DEEPER = ["model.n_layer=4", "model.n_embd=32", "train.tokens=10240"]
@@ -59,7 +61,8 @@ def _one_thread() -> Iterator[None]:
 def composed(names: tuple[str, ...], needs: tuple[str, ...] = ()) -> Config:
     GlobalHydra.instance().clear()
     with initialize_config_dir(str(OVERLAYS.parent), version_base="1.3"):
-        return resolve((), [*SIZE, *needs, f"+intervention=[{','.join(names)}]"])
+        size = [item for item in SIZE if "block_size" not in item or "context_3072" not in names]
+        return resolve((), [*size, *needs, f"+intervention=[{','.join(names)}]"])
 
 
 def started(config: Config) -> Training:
@@ -175,6 +178,7 @@ def test_the_published_table_is_in_the_cards() -> None:
         "weight_decay_gpt2": -0.049,
         "no_dropout": -0.051,
         "scheduled_lr": -0.090,
+        "scheduled_lr_exact": -0.090,
         "batch_size_small": 0.252,
     }
 
