@@ -1,58 +1,99 @@
-"""Print the catalogue: ``python -m interventions [FOLDER]``, FOLDER being your own overlays."""
+"""The catalogue of interventions.
+
+python -m interventions [FOLDER]           list all cards, the project's or those of your folder
+python -m interventions show NAME [KEY=VALUE ...]
+                                           a card, its diff to the baseline, what it did here
+python -m interventions new NAME           start one of your own (--help says how)
+python -m interventions publish RUNS       keep a study's results in docs/results
+python -m interventions page               write docs/interventions.md
+"""
 
 from __future__ import annotations
 
 import sys
-import textwrap
 from pathlib import Path
 
 from omegaconf import OmegaConf
 
-from harness.records.files import printable
+from harness.records.files import printable, write_atomic
 from harness.records.terminal import printing
 from interventions.card import OVERLAYS, Card, read_cards
+from interventions.catalogue.show import describe, differences, measurements
 
 
-def main() -> None:
-    """Print every card of the folder named, or of the project's own."""
-    if sys.argv[1:] in (["-h"], ["--help"]):
+def main(arguments: list[str] | None = None) -> int:
+    """Run the command that is named first, or list the catalogue; return the exit code."""
+    given = sys.argv[1:] if arguments is None else arguments
+    if given in (["-h"], ["--help"]):
         print(__doc__)
-        return
-    folder = Path(sys.argv[1]) if len(sys.argv) > 1 else OVERLAYS
+        return 0
+    commands = {"show": show, "new": new, "publish": publish, "page": page}
+    command = commands.get(given[0], listing) if given else listing
+    try:
+        command(given if command is listing else given[1:])
+    except ValueError as error:  # ConfigError, too
+        print(f"error: {printable(str(error))}", file=sys.stderr)
+        return 2
+    return 0
+
+
+def listing(given: list[str]) -> None:
+    """Print every card of the folder named, or of the project's own."""
+    folder = Path(given[0]) if given else OVERLAYS
     if (folder / OVERLAYS.name).is_dir():  # a folder for hydra.searchpath
         folder /= OVERLAYS.name
-    try:
-        cards = read_cards(folder)
-    except ValueError as error:
-        sys.exit(_refuse(str(error)))
+    cards = read_cards(folder)
     if not cards:
-        sys.exit(_refuse(f"no overlays (*.yaml) in {folder}: name a folder of interventions"))
+        raise ValueError(f"no overlays (*.yaml) in {folder}: name a folder of interventions")
     with printing():
-        print(printable("\n\n".join(_describe(card) for card in cards), keep="\n"))
+        cards_text = "\n\n".join(describe(card, _settings(card)) for card in cards)
+        print(printable(cards_text, keep="\n"))
 
 
-def _describe(card: Card) -> str:
-    sets = OmegaConf.to_yaml(OmegaConf.create(card.sets)).strip().replace("\n", "\n  ")
-    lines = [card.name, *textwrap.wrap(card.summary, 92), sets]
-    if card.published_delta is not None:
-        lines += _wrap(
-            f"published: {card.published_delta:+.3f} nats/token ({card.published_where})"
-        )
-    if card.claim:
-        lines += _wrap(f"claim{' (in part negative)' * card.claimed_negative}: {card.claim}")
-    if card.extra_cost:
-        lines += _wrap(f"cost: {card.extra_cost}")
-    return "\n  ".join([*lines, *_wrap(f"source: {card.source}")])
+def _settings(card: Card) -> str:
+    return OmegaConf.to_yaml(OmegaConf.create(card.sets))
 
 
-def _wrap(text: str) -> list[str]:
-    return textwrap.wrap(text, 92, subsequent_indent="  ")
+def show(given: list[str]) -> None:
+    """Print one card, what it changes at the scale that the overrides choose, and its results."""
+    from harness.config.compose import load
+    from interventions.catalogue.measured import read_measured
+
+    if not given:
+        raise ValueError("show needs a name: python -m interventions show NAME [KEY=VALUE ...]")
+    name, overrides = given[0], given[1:]
+    config = load([*overrides, f"+intervention={name}"])
+    card = Card.of(name, config.interventions[name])
+    changes = f"against the baseline (scale={config.scale_name}):\n  {differences(config.changes)}"
+    print(describe(card, changes.replace("\n", "\n  ")))
+    print(f"\n{measurements(read_measured().get(name, []))}")
 
 
-def _refuse(message: str) -> int:
-    print(f"error: {printable(message)}", file=sys.stderr)
-    return 2
+def new(given: list[str]) -> None:
+    """Write an overlay, its module and its test from a few answers."""
+    from interventions.catalogue.new import create
+
+    create(given)
+
+
+def publish(given: list[str]) -> None:
+    """Keep the main figures of studies, and renew the page."""
+    from interventions.catalogue.measured import publish as keep
+
+    if not given:
+        raise ValueError("publish needs a study: python -m interventions publish runs/NAME")
+    for study in given:
+        print(f"Written: {keep(Path(study))}")
+    page([])
+
+
+def page(_: list[str]) -> None:
+    """Write docs/interventions.md."""
+    from interventions.catalogue.page import PAGE, render
+
+    write_atomic(PAGE, render())
+    print(f"Written: {PAGE}")
 
 
 if __name__ == "__main__":
-    main()
+    sys.exit(main())

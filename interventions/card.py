@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from pathlib import Path
-from typing import Any
+from typing import Any, Self
 
 from omegaconf import OmegaConf
 
@@ -33,6 +33,14 @@ class Card:
     """An A/A control."""
     sets: dict[str, Any]
     """What the overlay sets, apart from its card's words."""
+
+    @classmethod
+    def of(cls, name: str, card: Any, **sets: Any) -> Self:
+        """Return a card from anything that has its fields."""
+        words = {
+            f.name: getattr(card, f.name) for f in fields(cls) if f.name not in ("name", "sets")
+        }
+        return cls(name=name, sets=sets, **words)
 
 
 def read_card(path: Path) -> Card:

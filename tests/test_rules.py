@@ -26,10 +26,16 @@ FORBIDDEN = {
     "interventions": {"harness", "analysis", "hydra", "wandb"},
     "harness": {"analysis", "interventions", "hydra_plugins"},
 }
-RECORDS = ("", ".cell", ".files", ".responses", ".study", ".terminal", ".versions")
+RECORDS = (
+    *("", ".cell", ".evaluation", ".files", ".responses"),
+    *(".study", ".terminal", ".versions"),
+)
 ALLOWED = {
     "analysis": {f"harness.records{part}" for part in RECORDS},
-    "interventions": {"harness.model", "harness.records.files", "harness.records.terminal"},
+    "interventions": {
+        *("harness.model", "harness.config.compose"),
+        *("harness.records.files", "harness.records.terminal"),
+    },
 }
 LAZY_WANDB = "tables.py"
 """The one place where the analysis may ask W&B for runs, inside a function."""

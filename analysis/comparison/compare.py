@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -130,6 +131,9 @@ def as_runs(source: Source, metric: str = "test_loss") -> Runs:
 
 def _compare(runs: Runs, rules: Rules) -> Comparison:
     refuse_other_rules(rules, runs.plans)
+    if rules.metric == "test_loss":
+        shown = dict(runs.references) | dict(rules.references)
+        rules = dataclasses.replace(rules, references=tuple(shown.items()))
     done = require_baseline(runs.frame, complete(runs.frame), rules.baseline)
     fitted = estimate(done, rules.baseline, rules.variance)
     alpha = agreed(rules.alpha, runs.plans, "alpha") or 0.05

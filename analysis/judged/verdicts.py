@@ -20,7 +20,7 @@ from analysis.stats.prediction_powered import Corrected, corrected_mean
 from harness.records import BASELINE
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True)
 class JudgedRules:
     """How judged arms are compared."""
 

@@ -61,6 +61,7 @@ def sections(evidence: Evidence) -> list[Section]:
             "How text becomes coherent: two arms side by side, at any two steps of training.",
         ),
         *_speed(evidence),
+        *_judged(evidence),
         _noise(evidence),
         _stacks(evidence),
         _plan(evidence),
@@ -190,6 +191,17 @@ def _speed(evidence: Evidence) -> list[Section]:
         return []
     table, title = found.to_table(), "Tokens to the baseline's loss"
     return [Section("speed", title, " ".join(found.notes()), speed_chart(found), [table])]
+
+
+def _judged(evidence: Evidence) -> list[Section]:
+    title, found = "Judged responses", evidence.judged
+    if found is None:
+        why = evidence.reasons.get("judged")
+        return [Section("judged", title, missing=_sentence(why))] if why else []
+    text = " ".join(_sentence(str(check)) for check in found.checks())
+    beside = evidence.measures()
+    tables = [*found.tables(), *([beside] if beside else [])]
+    return [Section("judged", title, text, tables=tables)]
 
 
 def _noise(evidence: Evidence) -> Section:

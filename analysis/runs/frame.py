@@ -17,8 +17,7 @@ A run is a row. Columns (only `arm` and a loss are needed):
 ``usd``            dollars
 ``test_set``       hash of the test set: only runs that were measured on the baseline's count;
                    ``test_set.METRIC``: that of another metric's, such as ``test_loss.NAME``, the
-                   loss on the test set NAME, or ``bits_per_byte``, for which the text counts and
-                   not the tokens
+                   loss on the test set NAME, or ``bits_per_byte``, for which the text counts
 ``init_shared``    share of seed-dependent tensors equal to the baseline's of that seed, 0 to 1
 =================  =========================================================================
 """
@@ -84,6 +83,8 @@ class Runs:
     """The runs had no names of their own, so that `run_id` is a row's place."""
     summary: bool = False
     """Figures behind the rows are means, sds and numbers of runs; no run itself is known."""
+    references: tuple[tuple[str, float], ...] = ()
+    """Names and test losses of models that the studies did not train, on the same test set."""
     home: Path | None = None
     """Folder beside which results are written."""
     stem: str = "results"
@@ -103,6 +104,7 @@ def join(parts: Sequence[Runs]) -> Runs:
         notes=tuple(dict.fromkeys(note for part in parts for note in part.notes)),
         names_made_up=all(part.names_made_up for part in parts),
         summary=any(part.summary for part in parts),
+        references=tuple(pair for part in parts for pair in part.references),
         home=parts[0].home,
         stem=parts[0].stem,
     )

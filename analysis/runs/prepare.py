@@ -199,7 +199,8 @@ def _leave_out_other_tests(runs: pd.DataFrame, metric: str, baseline: str) -> No
     known = runs[(runs["status"] == "complete") & runs[column].notna()]
     theirs = known.loc[known["arm"] == baseline, column].unique()
     if len(theirs) == 1:
-        runs.loc[known.index[known[column] != theirs[0]], "status"] = OTHER_TEST
+        others = known.index[known[column] != theirs[0]]
+        runs.loc[others, "status"] = OTHER_TEST
         return
     groups = known.groupby(column)["run_id"]
     if groups.ngroups <= 1:

@@ -23,6 +23,7 @@ from harness.records import (
     read_plan,
     read_record,
 )
+from harness.records.evaluation import read_evaluations
 from harness.records.study import Study
 from harness.records.versions import last_asked, rank, superseded_by
 
@@ -83,6 +84,7 @@ def read_records(paths: list[Path]) -> Runs:
         frame,
         plans,
         not_started=tuple(waiting),
+        references=_references(list(commands), set(frame["test_set"].dropna())),
         home=paths[0] if paths[0].is_dir() else paths[0].parent,
     )
 
@@ -173,6 +175,19 @@ def _name(frame: pd.DataFrame) -> None:
 def _study_of(file: Path) -> Path:
     """Return the study's folder of a record, which may have been named from within its cell."""
     return Path(os.path.abspath(file)).parents[:3][-1]  # noqa: PTH100 - resolve takes a second
+
+
+def _references(homes: list[Path], test_sets: set[str]) -> tuple[tuple[str, float], ...]:
+    """Return the models that were evaluated on the studies' one test set, and are no arm."""
+    try:
+        found = [item for home in homes for item in read_evaluations(home).values()]
+    except RecordError as error:
+        raise AnalysisError(str(error)) from error
+    return tuple(
+        (item.label, item.loss)
+        for item in found
+        if not item.in_study and {item.test_set_sha256} == test_sets
+    )
 
 
 def _edits(

@@ -16,7 +16,7 @@ from harness.cell import provenance
 from harness.cell.freeze import test_set_sha256, version
 from harness.cell.lock import Lock, NoLock
 from harness.cell.sources import source_hashes
-from harness.config import Config, ConfigError, Slot, recipe, stack_of
+from harness.config import Config, ConfigError, Slot, all_changes, recipe, stack_of
 from harness.data.corpus import Corpus
 from harness.engine.batches import Batches, Pipeline
 from harness.engine.compiler import compiled
@@ -24,6 +24,7 @@ from harness.engine.distributed import World
 from harness.engine.precision import Precision
 from harness.engine.randomness import initialise, parameter_hashes
 from harness.events import Events
+from harness.hub.warm_start import load_parent
 from harness.loop import Training, largest_micro_batch
 from harness.model import build, count_parameters, slot_factory
 from harness.optim import Schedules, build_optimizer
@@ -84,6 +85,7 @@ def build_training(
     """Build the model with its initial weights, its optimiser and all else that the loop needs."""
     model, hardware = build(config.model), config.hardware
     initialise(model, config.seeds.init)
+    load_parent(model, config)
     events = Events(config.interventions)
     events.model_built(model, config.seeds.init)
     model.keeps_ctx = events.reads_ctx
@@ -152,7 +154,7 @@ def new_record(folder: Path, config: Config, corpus: Corpus, device: torch.devic
         arm=config.arm,
         interventions=sorted(config.interventions),
         cards={name: _card(config, name) for name in sorted(config.interventions)},
-        changes=config.changes,
+        changes=all_changes(config),
         cell=folder.name,
         seeds=Seeds(**asdict(config.seeds)),
         tuning=config.study.tuning,
@@ -172,6 +174,8 @@ def new_record(folder: Path, config: Config, corpus: Corpus, device: torch.devic
     record.provenance.test_text = corpus.main.text_hash
     record.provenance.n_devices = config.hardware.n_devices
     record.provenance.compile = config.hardware.compile
+    record.provenance.init_from = config.train.init_from
+    record.provenance.init_sha256 = config.train.init_sha256
     record.provenance.tokenizer = config.data.tokenizer.name
     return record
 

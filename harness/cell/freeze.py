@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
@@ -19,6 +20,7 @@ from harness.records import (
     SAMPLES_FILE,
     TEST_DOCUMENTS_FILE,
     TEST_LOSSES_FILE,
+    Seeds,
     Status,
     test_losses_file,
 )
@@ -34,6 +36,7 @@ def locate(config: Config) -> Path:
     small, or a cell to overwrite is being run; `DataError` where the corpus is missing or damaged.
     """
     sources = source_hashes(config)
+    note_parent(config)
     corpus = ensure_corpora(config)
     check_fits(config, corpus)
     folder = Path(config.runs_dir).absolute() / config.study_name / config.arm
@@ -41,6 +44,17 @@ def locate(config: Config) -> Path:
     if config.overwrite and (owner := living_owner(folder)):
         raise ConfigError(f"overwrite: {folder} is being run by {owner}: stop that first")
     return folder
+
+
+def note_parent(config: Config) -> None:
+    """Note which weights the cell begins with: their file by its hash, their place for good."""
+    if config.train.init_from is None:
+        return
+    from harness.hub.weights import find_weights  # imports torch
+
+    found = find_weights(config.train.init_from, Seeds(**asdict(config.seeds)))
+    config.train.init_sha256 = found.sha256
+    config.train.init_from = found.place
 
 
 def freeze(config: Config, folder: Path | None = None) -> Path:

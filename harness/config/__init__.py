@@ -122,6 +122,13 @@ class Config:
     changes: dict[str, Any] = field(default_factory=dict)
     """What the interventions change: dotted key -> [baseline's value, this arm's]. Filled in by
     the harness."""
+    sweep: list[str] = field(default_factory=list)
+    """Settings whose values name arms, where they are not the baseline's: those that a sweep
+    varies. Filled in by the sweep."""
+    swept: dict[str, Any] = field(default_factory=dict)
+    """Setting of `sweep` -> how its value stands in the arm's name. Filled in by the harness."""
+    swept_changes: dict[str, Any] = field(default_factory=dict)
+    """What the swept settings change, as `changes`. Filled in by the harness."""
     study: StudyConfig = field(default_factory=StudyConfig)
     budget: BudgetConfig = field(default_factory=BudgetConfig)
 
@@ -169,8 +176,10 @@ class Config:
 
     @property
     def arm(self) -> str:
-        """Sorted intervention names joined with ``+``, or ``baseline``."""
-        return "+".join(sorted(self.interventions)) or "baseline"
+        """Sorted intervention names joined with ``+``, or ``baseline``; then what is swept."""
+        names = "+".join(sorted(self.interventions)) or "baseline"
+        values = ",".join(f"{key}={value}" for key, value in sorted(self.swept.items()))
+        return f"{names}[{values}]" if values else names
 
 
 _HASHED = ("seeds", "model", "train", "optim", "schedule", "precision")
@@ -195,6 +204,7 @@ def scientific(config: Config, dataset_sha256: str) -> dict[str, Any]:
         "test_set": config.eval.test_set,
     }
     kept |= {name: value for name, value in added.items() if value}
+    kept["train"].pop("init_from", None)  # where the weights lay; their hash is there
     result: dict[str, Any] = plain(kept)
     return result
 
@@ -217,13 +227,23 @@ def recipe(config: Config, dataset_sha256: str) -> Flat:
     Cells of one arm that share it differ in seeds or in the arm itself. Seeds are left out, and so
     is what is None: that stands for a setting of the arm alone, too.
     """
-    science = scientific(stack_of(config, ()), dataset_sha256)
+    bare = stack_of(config, ())
+    for key, (baselines, _) in config.swept_changes.items():
+        _set(bare, key.split("."), baselines)
+    science = scientific(bare, dataset_sha256)
     groups = science.keys() - {"seeds", "interventions"}
     return {
         key: value
         for key, value in flatten(science).items()
         if key.split(".")[0] in groups and value is not None
     }
+
+
+def all_changes(config: Config) -> dict[str, list[Any]]:
+    """Return what an arm changes, by its interventions and by what is swept."""
+    both = config.swept_changes | config.changes
+    baselines = {key: pair[0] for key, pair in (config.changes | config.swept_changes).items()}
+    return {key: [baselines[key], both[key][1]] for key in sorted(both)}
 
 
 def stack_of(config: Config, names: Collection[str]) -> Config:

@@ -28,12 +28,15 @@ from harness.config import Config, ConfigError, Flat, doses, tune
 from harness.config.frozen import SCHEMA
 from harness.config.messages import explain
 from harness.config.overlays import changes, check_agreement, check_effects
-from harness.config.typed import as_typed
+from harness.config.typed import arm_label, as_typed, of_science
 from harness.config.validate import validate
 from harness.records.files import CONF_DIR, flatten
 
 CONFIG_NAME = "config"
-NOT_COMPARED = ("interventions", "changes", "study", "study_name")
+NOT_COMPARED = (
+    *("interventions", "changes", "study", "study_name"),
+    *("sweep", "swept", "swept_changes"),
+)
 SEED_KEYS = ("seed", "seeds.init", "seeds.data", "seeds.loop")
 
 _header_of = ConfigSource._get_header_dict
@@ -73,6 +76,8 @@ def resolve(hydra_overrides: Sequence[str], overrides: Sequence[str]) -> Config:
     if config.study.tuned:
         tune(config)
         validate(config)
+    if config.sweep:
+        _name_by_sweep(config, arm)
     return config
 
 
@@ -153,6 +158,19 @@ def _compare(config: Config, arm: _Arm) -> None:
     check_effects(config)
     check_agreement(config, baseline, [_flat(arm), _flat(arm.but(*arm.overlays[::-1]))])
     config.changes = changes(baseline, _flat(arm))
+
+
+def _name_by_sweep(config: Config, arm: _Arm) -> None:
+    """Note which swept settings differ from the baseline's, and so name the arm."""
+    given = {item.lstrip("+~").partition("=")[0]: item for item in arm.others}
+    swept = {key: given[key] for key in config.sweep if key in given}
+    plain = replace(arm.but(), others=tuple(o for o in arm.others if o not in swept.values()))
+    baseline = _flat(plain)
+    config.swept_changes = of_science(changes(baseline, _flat(arm.but())))
+    for key, override in swept.items():
+        alone = _flat(replace(plain, others=(*plain.others, override)))
+        if of_science(changes(baseline, alone)):
+            config.swept[key] = arm_label(alone.get(key, override.partition("=")[2]))
 
 
 @contextmanager

@@ -143,6 +143,12 @@ class TrainConfig:
     shorter, and as many tokens."""
     max_skipped_steps: int = number(50, above=0)
     """This many non-finite steps in a row: the run is recorded as diverged."""
+    init_from: str | None = later(lambda: None)
+    """Begin with these trained weights: a cell's folder, an arm's (its cell with the same seeds),
+    either ``@STEP``, or ``hf:NAME``; what they do not hold starts as always."""
+    init_sha256: str | None = later(lambda: None)
+    """Hash of their file, noted when the cell is frozen: it, not their place, is in the cell's
+    identity."""
 
 
 @dataclass(kw_only=True, slots=True)

@@ -53,6 +53,11 @@ class Weights:
     step: int | None = None
 
     @property
+    def place(self) -> str:
+        """What `find_weights` finds them by from anywhere."""
+        return self.name if self.cell is None else f"{self.cell}@{self.step}"
+
+    @property
     def sha256(self) -> str:
         """Hash of the file."""
         status = self.file.stat()
@@ -82,7 +87,7 @@ def find_weights(text: str, seeds: Seeds | None = None) -> Weights:
     name, _, step = text.rpartition("@") if re.search(r"@\d+$", text) else (text, "", "")
     path = Path(name).expanduser()
     if (path / HUB_CONFIG).exists():
-        return _folder_weights(path, text)
+        return _folder_weights(path, f"{HUB}{path.absolute()}")
     return _cell_weights(_cell_folder(path, seeds), int(step) if step else None)
 
 
@@ -137,10 +142,10 @@ def _listed(values: Collection[int]) -> str:
 def _hub_weights(name: str) -> Weights:
     local = Path(name).expanduser()
     if (local / HUB_CONFIG).exists():
-        return _folder_weights(local, f"{HUB}{name}")
+        return _folder_weights(local, f"{HUB}{local.absolute()}")
     repo, _, revision = name.partition("@")
     folder = fetch(repo, revision or None)
-    return _folder_weights(folder, f"{HUB}{repo}@{folder.name[:12]}")
+    return _folder_weights(folder, f"{HUB}{repo}@{folder.name}")
 
 
 def _folder_weights(folder: Path, name: str) -> Weights:

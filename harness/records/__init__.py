@@ -135,6 +135,9 @@ class Provenance:
     """Of the tokens that the test loss is measured on: runs compare only where equal."""
     test_text: str | None = None
     """Of what the test set's corpus was asked to hold, whatever its tokenizer."""
+    init_from: str | None = None
+    """The trained weights that it began with, and the hash of their file; None: drawn ones."""
+    init_sha256: str | None = None
     tokenizer: str | None = None
     packages: dict[str, str] = field(default_factory=dict)
     python: str | None = None

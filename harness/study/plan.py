@@ -92,7 +92,7 @@ def settle(
     if old and new:
         _hold_against(old, new, seen)
         new = replace(old, cells=new.cells, tuning=new.tuning)
-    _warn_of_namesakes(cells)
+    _refuse_namesakes(cells)
     for cell in cells:
         cell.freeze()
     if new and new != old:
@@ -140,8 +140,8 @@ def _tested_alike(arm: Config, baseline: Config) -> bool:
     return arm.data.tokenizer != baseline.data.tokenizer and ours.text_hash == theirs.text_hash
 
 
-def _warn_of_namesakes(cells: Sequence[PlannedCell]) -> None:
-    """Point out cells of equal arm and seeds that differ in a setting, which names no arm."""
+def _refuse_namesakes(cells: Sequence[PlannedCell]) -> None:
+    """Refuse cells of equal arm and seeds that differ in a setting: no table tells them apart."""
     named: dict[str, list[Flat]] = {}
     for cell in [*cells, *_finished_before(cells)]:
         settings = recipe(cell.config, canonical_hash(plain(asdict(cell.config.data))))
@@ -152,10 +152,10 @@ def _warn_of_namesakes(cells: Sequence[PlannedCell]) -> None:
     every = sorted({key for settings in same for key in settings})
     keys = [key for key in every if len({str(settings.get(key)) for settings in same}) > 1]
     if len(same) > 1:
-        say(
-            f"warning: {len(same)} cells of study {cells[0].config.study_name} are all {name} and "
-            f"differ in {', '.join(keys)}: the table compares arms; study_name=NAME keeps settings "
-            "apart, an overlay in conf/intervention makes an arm of each"
+        raise ConfigError(
+            f"{len(same)} cells of study {cells[0].config.study_name} are all {name} and differ in "
+            f"{', '.join(keys)}, so no table could tell them apart: sweep it (-m {keys[0]}=A,B "
+            "makes an arm of each value), or keep settings apart with study_name=NAME"
         )
 
 

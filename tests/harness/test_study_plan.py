@@ -7,6 +7,7 @@ import pytest
 from analysis import compare
 from harness.cell import train as cell
 from harness.cell.freeze import locate
+from harness.config import ConfigError
 from harness.config.compose import load
 from harness.records import FEWEST_DF, RunRecord, Seeds, Status, write_record
 from harness.study.plan import PlannedCell, degrees_of_freedom, seeds_for_verdicts, settle
@@ -88,21 +89,19 @@ def test_a_result_that_logged_no_loss_holds_the_plan_too(tiny, end: Status, open
     assert (arm.study.plan().alpha == 0.01) == open_
 
 
-def test_cells_that_one_arm_and_seed_name_alike_are_pointed_out(tiny, capsys) -> None:
+def test_cells_that_one_arm_and_seed_name_alike_are_refused(tiny, capsys) -> None:
     configs = [load([*tiny, f"train.batch_size={size}"]) for size in (8, 16)]
-    settle([PlannedCell(config) for config in configs], 2)
-    err = capsys.readouterr().err
-    words = (
-        "warning: 2 cells of study adhoc are all baseline seed 0 and differ in train.batch_size: "
-    )
-    assert err.startswith(words)
-    assert err.count("\n") == 1
+    words = "2 cells of study adhoc are all baseline seed 0 and differ in train.batch_size, so no"
+    with pytest.raises(ConfigError, match=words):
+        settle([PlannedCell(config) for config in configs], 2)
+    assert not locate(configs[0]).exists()
+    settle([PlannedCell(configs[0])], 1)
     settle([PlannedCell(c) for c in (load(tiny), load([*tiny, "seed=1"]))], 2)
     assert not capsys.readouterr().err
     cell.run(locate(configs[0]))
     capsys.readouterr()
-    settle([PlannedCell(configs[1])], 1)
-    assert capsys.readouterr().err.startswith(words)
+    with pytest.raises(ConfigError, match=words):
+        settle([PlannedCell(configs[1])], 1)
     (locate(configs[0]) / "config.yaml").write_text("of_another_version: 1\n")
     settle([PlannedCell(configs[1])], 1)
     elsewhere = load([*tiny, "train.batch_size=16", "study_name=other"])

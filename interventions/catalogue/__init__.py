@@ -1,0 +1,1 @@
+"""The commands of the catalogue: list, show, new, publish, page."""
