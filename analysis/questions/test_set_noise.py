@@ -119,9 +119,11 @@ def _pairs(runs: pd.DataFrame, baseline: str) -> dict[str, list[tuple[Row, Row]]
 def _compare(mine: Row, theirs: Row, clusters: Path | None) -> PairedDifference | None:
     folders = [Path(str(row["folder"])) for row in (mine, theirs)]
     files = [folder / TEST_LOSSES_FILE for folder in folders]
-    if not all(file.exists() for file in files) or _context(mine) != _context(theirs):
+    if not all(file.exists() for file in files):
         return None
     x, y = (_load(file) for file in files)
+    if len(x) != len(y) and _context(mine) != _context(theirs):
+        return None
     beside = folders[1] / TEST_DOCUMENTS_FILE
     chosen = clusters or (beside if beside.exists() else None)
     try:

@@ -124,16 +124,20 @@ def _refuse_other_tests(cells: Sequence[PlannedCell]) -> None:
     """Refuse an arm whose test set is not its baseline's: their losses could not be compared."""
     for cell in {cell.arm: cell for cell in cells}.values():
         what = changes_of_test_set(cell.config.changes)
-        if what and _test_set(cell.config) != _test_set(stack_of(cell.config, ())):
+        if what and not _tested_alike(cell.config, stack_of(cell.config, ())):
             raise ConfigError(
                 f"{cell.arm} is tested on other tokens than its baseline ({what}), so their losses "
-                "cannot be compared: keep eval.test_sequences x model.block_size and the corpus, "
-                "or change them outside the overlays, for a study of its own (study_name=NAME)"
+                "cannot be compared: eval.block_size and eval.test_set keep the baseline's test; "
+                "or make the changes outside the overlays, in a study of its own (study_name=NAME)"
             )
 
 
-def _test_set(config: Config) -> str:
-    return test_set_sha256(config, ensure_corpora(config).main)
+def _tested_alike(arm: Config, baseline: Config) -> bool:
+    """Tell whether two cells are tested on the same tokens, or on one text, in bits per byte."""
+    ours, theirs = (ensure_corpora(config).main for config in (arm, baseline))
+    if test_set_sha256(arm, ours) == test_set_sha256(baseline, theirs):
+        return True
+    return arm.data.tokenizer != baseline.data.tokenizer and ours.text_hash == theirs.text_hash
 
 
 def _refuse_namesakes(cells: Sequence[PlannedCell]) -> None:
