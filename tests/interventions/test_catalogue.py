@@ -32,9 +32,10 @@ NEEDS = {
     "gradient_clipping": ("train.batch_size=1",),
     "shuffled_order": ("data=fineweb_tokens",),
     "data_edu": ("data=fineweb", "+data@eval.data.fineweb=fineweb", "eval.test_set=fineweb"),
+    "context_3072": ("scale=demo",),
 }
 """Something to switch off, gradients long enough to be clipped, an order to be shuffled, one test
-for all."""
+for all, the context of the scale."""
 TWIN = "control_same"
 """The one overlay that ends as the baseline does."""
 DEEPER = ["model.n_layer=4", "model.n_embd=32", "train.tokens=10240"]
@@ -43,9 +44,6 @@ SIZE = [item for item in TINY if "n_head" not in item] + DEEPER
 40 steps, for schedules."""
 STEPS = (0, 27, 38, 39)
 """Early, late and last of the 40: some ideas begin late, or act every so many steps."""
-TOKENS = np.random.default_rng(0).integers(257, size=4097).astype(np.uint16)
-TOKENS[::100] = 256
-STARTS = np.append(0, np.flatnonzero(TOKENS == 256) + 1)
 
 
 @pytest.fixture(autouse=True, scope="module")
@@ -61,12 +59,15 @@ def _one_thread() -> Iterator[None]:
 def composed(names: tuple[str, ...], needs: tuple[str, ...] = ()) -> Config:
     GlobalHydra.instance().clear()
     with initialize_config_dir(str(OVERLAYS.parent), version_base="1.3"):
-        size = [item for item in SIZE if "block_size" not in item or "context_3072" not in names]
+        size = [item for item in SIZE if "block_size" not in item or "scale=demo" not in needs]
         return resolve((), [*size, *needs, f"+intervention=[{','.join(names)}]"])
 
 
 def started(config: Config) -> Training:
-    batches = build_batches(config, TOKENS, STARTS)
+    tokens = np.random.default_rng(len(config.data.name)).integers(257, size=4097)
+    tokens[::100] = 256  # ends a document
+    starts = np.append(0, np.flatnonzero(tokens == 256) + 1)
+    batches = build_batches(config, tokens.astype(np.uint16), starts)
     training = build_training(config, batches, torch.device("cpu"), World())
     training.model.train()
     return training
