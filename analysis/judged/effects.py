@@ -10,7 +10,7 @@ import pandas as pd
 from scipy import special
 
 from analysis.judged.scores import Scores
-from analysis.stats.crossed import t_tail
+from analysis.stats.judging.crossed import t_tail
 from analysis.stats.linear import Array
 from harness.records.responses import Kind
 

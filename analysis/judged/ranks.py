@@ -8,7 +8,7 @@ import numpy as np
 import pandas as pd
 
 from analysis.judged.scores import Scores
-from analysis.stats.bradley_terry import bradley_terry, ranks
+from analysis.stats.judging.bradley_terry import bradley_terry, ranks
 from analysis.stats.linear import Array
 from harness.records.responses import Kind
 

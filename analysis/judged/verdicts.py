@@ -13,10 +13,10 @@ from analysis.errors import AnalysisError
 from analysis.judged.effects import Slope, length_effect
 from analysis.judged.gold import Gold
 from analysis.judged.scores import Scores, square
-from analysis.stats.crossed import CrossedMean, crossed_mean, t_tail
 from analysis.stats.holm import holm
+from analysis.stats.judging.crossed import CrossedMean, crossed_mean, t_tail
+from analysis.stats.judging.prediction_powered import Corrected, corrected_mean
 from analysis.stats.linear import FEWEST_DF
-from analysis.stats.prediction_powered import Corrected, corrected_mean
 from harness.records import BASELINE
 
 

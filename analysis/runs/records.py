@@ -48,10 +48,7 @@ def read_records(paths: list[Path]) -> Runs:
         A path without records, a record that cannot be read.
     """
     files = _files(paths)
-    try:
-        records = [read_record(file) for file in files]
-    except RecordError as error:
-        raise AnalysisError(str(error)) from error
+    records = [_read(file) for file in files]
     trials = {record.study for record in records if record.tuning}
     judged = [pair for pair in zip(files, records, strict=True) if not pair[1].tuning]
     if judged:  # else the trials that chose settings were asked for by name
@@ -87,6 +84,13 @@ def read_records(paths: list[Path]) -> Runs:
         references=_references(list(commands), set(frame["test_set"].dropna())),
         home=paths[0] if paths[0].is_dir() else paths[0].parent,
     )
+
+
+def _read(file: Path) -> RunRecord:
+    try:
+        return read_record(file)
+    except RecordError as error:
+        raise AnalysisError(str(error)) from error
 
 
 def _files(paths: list[Path]) -> list[Path]:

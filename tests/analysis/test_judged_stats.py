@@ -10,9 +10,9 @@ import statsmodels.formula.api as smf
 from scipy.stats import kendalltau
 
 from analysis.judged.measures import Effect, Measure, exchange, kendall
-from analysis.stats.bradley_terry import bradley_terry
-from analysis.stats.crossed import crossed_mean
-from analysis.stats.prediction_powered import corrected_mean
+from analysis.stats.judging.bradley_terry import bradley_terry
+from analysis.stats.judging.crossed import crossed_mean
+from analysis.stats.judging.prediction_powered import corrected_mean
 
 
 def test_the_crossed_mean_is_that_of_a_mixed_model_by_reml() -> None:

@@ -118,7 +118,7 @@ def test_the_time_of_the_compiler_is_paid_but_is_no_speed(tiny, monkeypatch, com
 
     monkeypatch.setattr(loop, "accumulate_gradients", step)
     monkeypatch.setattr(recorder.time, "perf_counter", lambda: clock[0])
-    monkeypatch.setattr(torch, "compile", lambda model: model)
+    monkeypatch.setattr(torch, "compile", lambda model, **_: model)
     hardware = [f"hardware.compile={compiled}", "hardware.usd_per_hour=3600",
                 "hardware.peak_flops=1e6"]  # fmt: skip
     folder, record = run([*tiny, *hardware])

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
@@ -201,26 +202,14 @@ def test_the_command_tunes_every_model_with_every_seed(
     assert capsys.readouterr().out.count("responses.jsonl") == 2
 
 
-@pytest.mark.filterwarnings("ignore::FutureWarning", "ignore::UserWarning")
-def test_losses_are_those_of_trl_on_the_same_batches(tmp_path: Path) -> None:
+def losses_of_trl(model: Any, tokens: list[Any], folder: Path) -> list[float]:
+    """Train by trl on the same tokens in the same order; return the loss of every step."""
     from datasets import Dataset
     from tokenizers import Tokenizer as RawTokenizer
     from tokenizers.models import WordLevel
     from torch.utils.data import SequentialSampler
-    from transformers import GPT2Config, GPT2LMHeadModel, PreTrainedTokenizerFast
+    from transformers import PreTrainedTokenizerFast
     from trl import SFTConfig, SFTTrainer
-
-    from harness.evals.models import load
-
-    torch.manual_seed(0)
-    shape = {"n_layer": 1, "n_head": 2, "n_embd": 16, "n_positions": 64, "vocab_size": 257}
-    drop = dict.fromkeys(("resid_pdrop", "embd_pdrop", "attn_pdrop"), 0.0)
-    theirs = GPT2LMHeadModel(GPT2Config(**shape, **drop, bos_token_id=256, eos_token_id=256))
-    theirs.save_pretrained(tmp_path / "model")
-    ours = load(str(tmp_path / "model"), "cpu").model.train()
-    examples = [Example(str(i), "a" * i, "", "b" * (12 - i)) for i in range(12)]
-    config = TuneConfig(template=Template.short)
-    tokens = encode(examples, get_tokenizer(Tokenizer.bytes), config, longest=64)
 
     class InOrder(SFTTrainer):
         def _get_train_sampler(self, *_: object) -> SequentialSampler:
@@ -239,18 +228,37 @@ def test_losses_are_those_of_trl_on_the_same_batches(tmp_path: Path) -> None:
         eos_token="<|endoftext|>", pad_token="<|endoftext|>",
     )  # fmt: skip
     trainer = InOrder(
-        model=theirs,
+        model=model,
         processing_class=words,
         train_dataset=Dataset.from_list(rows),
         args=SFTConfig(
-            output_dir=str(tmp_path / "trl"), per_device_train_batch_size=4, learning_rate=1e-2,
+            output_dir=str(folder), per_device_train_batch_size=4, learning_rate=1e-2,
             lr_scheduler_type="constant", weight_decay=0.0, max_grad_norm=0.0, num_train_epochs=1,
             logging_steps=1, report_to="none", save_strategy="no", use_cpu=True, bf16=False,
             max_length=65, completion_only_loss=True, disable_tqdm=True,
         ),
     )  # fmt: skip
     trainer.train()
-    expected = [line["loss"] for line in trainer.state.log_history if "loss" in line]
+    return [line["loss"] for line in trainer.state.log_history if "loss" in line]
+
+
+@pytest.mark.filterwarnings("ignore::FutureWarning", "ignore::UserWarning")
+def test_losses_are_those_of_trl_on_the_same_batches(tmp_path: Path) -> None:
+    from transformers import GPT2Config, GPT2LMHeadModel
+
+    from harness.evals.models import load
+
+    torch.manual_seed(0)
+    shape = {"n_layer": 1, "n_head": 2, "n_embd": 16, "n_positions": 64, "vocab_size": 257}
+    drop = dict.fromkeys(("resid_pdrop", "embd_pdrop", "attn_pdrop"), 0.0)
+    theirs = GPT2LMHeadModel(GPT2Config(**shape, **drop, bos_token_id=256, eos_token_id=256))
+    theirs.save_pretrained(tmp_path / "model")
+    ours = load(str(tmp_path / "model"), "cpu").model.train()
+    examples = [Example(str(i), "a" * i, "", "b" * (12 - i)) for i in range(12)]
+    config = TuneConfig(template=Template.short)
+    tokens = encode(examples, get_tokenizer(Tokenizer.bytes), config, longest=64)
+
+    expected = losses_of_trl(theirs, tokens, tmp_path / "trl")
     optimizer = torch.optim.AdamW(ours.parameters(), lr=1e-2, weight_decay=0.0)
     found = []
     for first in range(0, 12, 4):

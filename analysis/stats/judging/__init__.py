@@ -1,0 +1,1 @@
+"""The mathematics of judged responses: crossed means, ranks of pairs, corrected judges."""
