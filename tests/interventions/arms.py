@@ -1,0 +1,74 @@
+"""Arms of the catalogue, composed and trained a few steps, each once for all tests of a module."""
+
+from collections.abc import Sequence
+from functools import cache
+
+import numpy as np
+import torch
+from hydra import initialize_config_dir
+from hydra.core.global_hydra import GlobalHydra
+from torch import Tensor
+
+from harness.cell.build import build_training
+from harness.config import Config
+from harness.config.compose import resolve
+from harness.engine.batches import Batches
+from harness.engine.distributed import World
+from harness.loop import Training, evaluated_weights, train_step
+from interventions.card import OVERLAYS
+from tests.conftest import TINY
+
+NAMES = sorted(path.stem for path in OVERLAYS.glob("*.yaml") if path.stem != "baseline")
+NEEDS = {"no_amp": ("precision=amp_bf16",), "gradient_clipping": ("train.batch_size=1",)}
+"""Something to switch off, and gradients long enough to be clipped."""
+TWIN = "control_same"
+"""The one overlay that ends as the baseline does."""
+DEEPER = ["model.n_layer=4", "model.n_embd=32", "train.tokens=10240"]
+SIZE = [item for item in TINY if "n_head" not in item] + DEEPER
+"""Four layers, for what acts between layers; the scale's four heads, which overlays may change;
+40 steps, for schedules."""
+TOKENS = np.random.default_rng(0).integers(257, size=4097).astype(np.uint16)
+
+
+@cache
+def composed(names: tuple[str, ...], needs: tuple[str, ...] = ()) -> Config:
+    GlobalHydra.instance().clear()
+    with initialize_config_dir(str(OVERLAYS.parent), version_base="1.3"):
+        return resolve((), [*SIZE, *needs, f"+intervention=[{','.join(names)}]"])
+
+
+def steps(config: Config) -> tuple[int, ...]:
+    """Return an early step, a late one and the last two: some ideas begin late, or act now and then."""
+    n = config.n_steps
+    return 0, 27 * n // 40, n - 2, n - 1
+
+
+def started(config: Config) -> Training:
+    batches = Batches(TOKENS, config.model.block_size, config.train.batch_size, seed=0)
+    training = build_training(config, batches, torch.device("cpu"), World())
+    training.model.train()
+    return training
+
+
+def take(training: Training, numbers: Sequence[int]) -> None:
+    for step in numbers:
+        training.step = step
+        assert train_step(training, step).loss.isfinite()
+
+
+def evaluated(training: Training) -> dict[str, Tensor]:
+    with evaluated_weights(training) as model:
+        return {name: p.detach().clone() for name, p in model.named_parameters()}
+
+
+@cache
+def trained(names: tuple[str, ...], needs: tuple[str, ...] = ()) -> dict[str, Tensor]:
+    """Take its `steps` and return the weights that are evaluated."""
+    config = composed(names or ("baseline",), needs)
+    training = started(config)
+    take(training, steps(config))
+    return evaluated(training)
+
+
+def same(ours: dict[str, Tensor], theirs: dict[str, Tensor]) -> bool:
+    return ours.keys() == theirs.keys() and all(torch.equal(ours[n], theirs[n]) for n in ours)
