@@ -6,11 +6,11 @@ BIN := $(VENV)/bin
 READY := $(VENV)/.ready
 TORCH := $(shell sed -n 's/^torch==/torch==/p' constraints.txt)
 
-.PHONY: help setup study report figure test test-fast test-ray check format bench gpu calibrate catalogue chaos clean
+.PHONY: help setup study report figure test test-fast test-ray check format bench gpu calibrate catalogue judge-demo chaos clean
 .DEFAULT_GOAL := help
 
 help: ## Show this help
-	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-10s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-11s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
 
 setup: $(READY) ## Make .venv with pinned versions (done by the others when needed)
 
@@ -76,6 +76,9 @@ catalogue: $(READY) ## Train every intervention at the demo's scale (about an ho
 	$(BIN)/python -m harness +study=catalogue
 	$(BIN)/python -m analysis runs/catalogue
 	$(BIN)/python -m interventions publish runs/catalogue
+
+judge-demo: $(READY) ## Fine-tune two demo arms on three seeds, and let a scripted judge compare them
+	$(BIN)/python -m benchmarks.judge_demo
 
 chaos: $(READY) ## Kill a study 25 times, compare with an undisturbed one (docs/chaos.md)
 	$(BIN)/python -m benchmarks.chaos --write

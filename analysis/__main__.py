@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import argparse
-import os
 import sys
 from difflib import get_close_matches
 from importlib import import_module
@@ -12,6 +11,8 @@ from typing import NoReturn
 
 from analysis.cli import COMMANDS
 from analysis.errors import AnalysisError
+from harness.records.files import printable
+from harness.records.terminal import printing
 
 DEFAULT = "table"
 
@@ -39,15 +40,18 @@ def main(arguments: list[str] | None = None) -> int:
         parser.print_help()
         return 2
     options = parser.parse_args(given)
+    code = []
+    with printing():
+        code.append(_run(options))
+    return code[0] if code else 0
+
+
+def _run(options: argparse.Namespace) -> int:
     try:
         command = import_module(f"analysis.cli.{options.command.replace('-', '_')}")
         code: int = command.run(options)
-        sys.stdout.flush()
-    except BrokenPipeError:  # the reader, such as head, has seen enough
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        return 0
     except AnalysisError as error:
-        print(f"error: {error}", file=sys.stderr)
+        print(f"error: {printable(str(error))}", file=sys.stderr)
         return 2
     return code
 

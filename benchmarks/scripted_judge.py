@@ -14,7 +14,7 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Any, Self
 
 Score = Callable[[str, list[str]], list[float]]
-"""The instruction and the answers in slot order -> their scores, 0 to 100."""
+"""The instruction with its input, and the answers in slot order -> their scores, 0 to 100."""
 VERSION = "scripted-2026-01-01"
 
 
@@ -50,7 +50,8 @@ class ScriptedJudge:
     def answer(self, request: dict[str, Any]) -> str:
         """Return what the judge says."""
         asked, candidates = read_data(request)
-        scores = self.score(asked["instruction"], list(candidates.values()))
+        question = asked["instruction"] + asked.get("input", "")
+        scores = self.score(question, list(candidates.values()))
         rounded = [round(min(100.0, max(0.0, score))) for score in scores]
         return json.dumps(dict(zip(candidates, rounded, strict=True)))
 

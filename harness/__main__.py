@@ -6,10 +6,10 @@ import os
 import sys
 import warnings
 from argparse import ArgumentParser
-from contextlib import suppress
 from typing import NoReturn
 
 import hydra
+from hydra._internal.utils import get_args_parser
 from hydra.core.hydra_config import HydraConfig
 from hydra.errors import HydraException
 from hydra.types import RunMode
@@ -21,20 +21,25 @@ from harness.cell.console import (
     EXIT_REFUSED,
     EXIT_STOPPED,
     StudyFailed,
-    open_streams,
     same_command,
     say,
 )
-from harness.cell.start import start_cell
-from harness.config import ConfigError
+from harness.cell.start import one_of_several, start_cell
+from harness.config import Config, ConfigError
 from harness.config.compose import CONFIG_NAME, resolve
 from harness.config.messages import explain
+from harness.config.typed import as_typed
 from harness.records import Status
 from harness.records.cell import describe
 from harness.records.files import CONF_DIR
+from harness.records.terminal import open_streams, printing
+from harness.study import process
 from harness.study.outcome import over_budget, written_since
 from harness.study.plan import PlannedCell
 from harness.study.slots import plan_slots
+
+LONG_TOKENS = 10_000_000
+"""A single cell with fewer training tokens meets its errors soon enough without a rehearsal."""
 
 
 @hydra.main(config_path=str(CONF_DIR), config_name=CONFIG_NAME, version_base="1.3")
@@ -60,10 +65,21 @@ def run_one(_: DictConfig) -> None:
     if done is not None:
         say(f"nothing to do, already {describe(done, cell.folder)}")
         return
+    if not in_sweep and (code := _rehearsed(cell, config)):
+        sys.exit(code)
     code = start_cell(cell.folder, config.hardware.n_devices)
     if code and not in_sweep:  # a sweep looks at the records of all its cells
         record = written_since(cell)
         sys.exit(_stopped() if record and record.status is Status.PREEMPTED else code)
+
+
+def _rehearsed(cell: PlannedCell, config: Config) -> int:
+    """Take a first cheap step of a long cell that has not begun; 0, or 1 if it fails."""
+    record = cell.record()
+    begun = record and record.status is not Status.FAILED
+    if begun or one_of_several() or config.train.tokens < LONG_TOKENS:
+        return 0
+    return process.rehearse_alone(cell.folder)
 
 
 def main() -> None:
@@ -74,7 +90,8 @@ def main() -> None:
     # Hydra's parser prints its whole usage
     ArgumentParser.error = _refuse_flag  # type: ignore[assignment, method-assign]
     # Hydra's parser takes no overrides on both sides of a flag
-    sys.argv[1:] = sorted(sys.argv[1:], key=lambda word: word not in ("-m", "--multirun"))
+    overrides = get_args_parser().parse_intermixed_args().overrides
+    sys.argv[1:] = as_typed(sorted(sys.argv[1:], key=overrides.__contains__))
     os.environ["HYDRA_FULL_ERROR"] = "1"  # exceptions reach us instead of Hydra's own printer
     warnings.filterwarnings("error", "provider=.* is not available")  # a hydra.searchpath
     try:
@@ -97,11 +114,8 @@ def _print_help() -> int:
         text = help_text([word for word in sys.argv[1:] if not word.startswith("-")])
     except ConfigError as error:
         return _refuse(str(error))
-    with suppress(BrokenPipeError):  # head has seen enough
+    with printing():
         sys.stdout.write(text)
-        sys.stdout.flush()
-        return 0
-    os.dup2(os.open(os.devnull, os.O_WRONLY), 1)  # for what is flushed at the end
     return 0
 
 

@@ -30,7 +30,7 @@ def sequence_losses(
     """
     device = next(model.parameters()).device
     losses = np.empty(n_sequences, dtype=np.float32)
-    with _evaluating(model):
+    with evaluating(model):
         for start in range(0, n_sequences, batch_size):
             chosen = np.arange(start, min(start + batch_size, n_sequences))
             x_BT, y_BT = (t.to(device) for t in gather(tokens, chosen, block_size))
@@ -40,7 +40,8 @@ def sequence_losses(
 
 
 @contextmanager
-def _evaluating(model: nn.Module) -> Iterator[None]:
+def evaluating(model: nn.Module) -> Iterator[None]:
+    """Hold the model in evaluation mode, and matrix products in full float32."""
     was_training, precision = model.training, torch.get_float32_matmul_precision()
     model.eval()
     torch.set_float32_matmul_precision("highest")

@@ -4,6 +4,8 @@
 event              called with                 when
 =================  ==========================  ==================================================
 model_built        (model)                     after initialisation, before the optimiser exists
+batch              (x_BT, y_BT, step)          returns a step's tokens, changed; on the CPU, the
+                                               same for all devices, draws keyed by data seed, step
 loss               (loss, logits_BTV, y_BT,    returns the loss to differentiate; y_BT are the
                    model)                      next tokens, ``loss`` their cross-entropy
 gradients_ready    (model, step)               gradients accumulated and unscaled, before the clip
@@ -109,6 +111,19 @@ class Events:
             seed_global(init_seed, "model_built", hook.name)
             hook.function(model)
 
+    def batch(self, x_BT: Tensor, y_BT: Tensor, data_seed: int, step: int) -> tuple[Tensor, Tensor]:
+        """Return a step's x_BT and y_BT as interventions change them."""
+        for hook in self._by_event[Event.batch]:
+            seed_global(data_seed, "batch", hook.name, step)
+            before = x_BT  # apart: both show the same tokens, one place moved
+            x_BT, y_BT = self._call(hook, x_BT.clone(), y_BT.clone(), step)
+            if not all(_is_like(before, tokens) for tokens in (x_BT, y_BT)):
+                raise ConfigError(
+                    f"interventions.{hook.name}.fn: a function of the event batch returns x_BT and "
+                    f"y_BT as it got them, int64 {[*before.shape]}"
+                )
+        return x_BT, y_BT
+
     @property
     def reads_logits(self) -> bool:
         """Whether an intervention wants the logits; without one they are never held whole."""
@@ -209,6 +224,11 @@ def _moved(value: Any, device: torch.device) -> Any:
     if isinstance(value, dict):
         return {key: _moved(item, device) for key, item in value.items()}
     return [_moved(item, device) for item in value] if isinstance(value, list) else value
+
+
+def _is_like(one: Tensor, other: object) -> bool:
+    """Tell whether the other is a tensor of the same shape and type."""
+    return isinstance(other, Tensor) and other.shape == one.shape and other.dtype == one.dtype
 
 
 def _is_short(tensor: Tensor) -> bool:

@@ -23,7 +23,7 @@ from harness.evals.judging.run import (
     unpaid,
 )
 from harness.records.files import printable
-from harness.records.responses import read_responses
+from harness.records.responses import JUDGEMENTS_FILE, read_responses
 
 
 def main(arguments: list[str] | None = None) -> int:
@@ -116,7 +116,12 @@ def _parser() -> argparse.ArgumentParser:
         "--judge", required=True, metavar="MODEL", help="model name, with its version if it has one"
     )
     add("--base-url", metavar="URL", help="any compatible endpoint (default: OPENAI_BASE_URL)")
-    add("--out", type=Path, default=Path("judgements.jsonl"), help="default: %(default)s")
+    add(
+        "--out",
+        type=Path,
+        default=Path(JUDGEMENTS_FILE),
+        help="default: %(default)s; the report of a study shows what lies in its folder",
+    )
     add("--yes", action="store_true", help="ask; without it only the price is said")
     add("--price", nargs=2, type=float, metavar=("IN", "OUT"), help="dollars per million tokens")
     add("--orders", type=int, default=2, help="orders an instruction is shown in (%(default)s)")

@@ -183,9 +183,7 @@ def _not_finite(t: Training) -> str:
 def accumulate_gradients(t: Training, step: int) -> Tensor:
     """Back-propagate this process's share of a global batch; return its mean cross-entropy."""
     set_progress(t.model, step / t.config.n_steps)
-    share = t.world.share(t.config.train.batch_size)
-    x_BT, y_BT = (to_device(whole[share], t.device) for whole in t.batches(step))
-    micro_batches = list(zip(x_BT.split(t.micro_batch), y_BT.split(t.micro_batch), strict=True))  # type: ignore[no-untyped-call]
+    micro_batches = share_of_batch(t, step)
     total, t.extra_loss = torch.zeros((), device=t.device), None
     for micro, (x_bT, y_bT) in enumerate(micro_batches):
         seed_global(t.config.seeds.loop, "dropout", step, micro, t.world.rank)
@@ -200,6 +198,19 @@ def accumulate_gradients(t: Training, step: int) -> Tensor:
     return total
 
 
+def share_of_batch(t: Training, step: int) -> list[tuple[Tensor, Tensor]]:
+    """Return x_bT and y_bT of this process's micro-batches of a global batch.
+
+    Interventions see the whole batch, so that what they do to it depends on no hardware.
+    """
+    x_BT, y_BT = t.events.batch(*t.batches(step), t.config.seeds.data, step)
+    share = t.world.share(len(x_BT))
+    x_BT, y_BT = (to_device(whole[share], t.device) for whole in (x_BT, y_BT))
+    pieces = t.batches.steps.stage(step).pieces
+    size = largest_micro_batch(len(x_BT), t.micro_batch * pieces)
+    return list(zip(x_BT.split(size), y_BT.split(size), strict=True))  # type: ignore[no-untyped-call]
+
+
 @contextmanager
 def evaluated_weights(t: Training) -> Iterator[GPT]:
     """Yield the model with the weights that are tested, sampled from, saved and hashed."""
@@ -210,7 +221,7 @@ def evaluated_weights(t: Training) -> Iterator[GPT]:
 
 def evaluate(t: Training, tokens: np.ndarray, n_sequences: int) -> np.ndarray:
     """Return the loss of each of the first sequences of `tokens`, shared out over the processes."""
-    share, block_size = t.world.share(n_sequences), t.config.model.block_size
+    share, block_size = t.world.share(n_sequences), t.config.eval_block_size
     losses = np.zeros(n_sequences, dtype=np.float32)
     with evaluated_weights(t) as model:
         losses[share] = sequence_losses(

@@ -29,8 +29,6 @@ class Context:
     """Token ids, int64."""
     progress: Tensor
     """Fraction of all steps that were taken, a scalar on the model's device."""
-    documents_BT: Tensor | None = None
-    """Number of the document that each token belongs to, where the data tells."""
     x0_BTC: Tensor | None = None
     """What the first block reads."""
     first_values_BGTD: Tensor | None = None
@@ -44,6 +42,13 @@ class Context:
     def positions(self) -> Tensor:
         """Position of each token in its sequence, int64 [T]."""
         return torch.arange(self.ids_BT.shape[1], device=self.ids_BT.device)
+
+    def documents(self, end_of_text: int) -> Tensor:
+        """Return the number of the document that each token belongs to, int64 [B, T].
+
+        The token that ends a document belongs to the next one, which is predicted from it.
+        """
+        return (self.ids_BT == end_of_text).cumsum(dim=1)
 
 
 class Linear(nn.Linear):
@@ -142,6 +147,8 @@ class AttentionOptions:
     """Short (S) and long (L) layers, repeated over the depth; the last layer is always long."""
     window_grows: bool = False
     """Short layers look back on more and more tokens, in the end on the whole context."""
+    end_of_text: int | None = None
+    """A token id that nothing after it looks back beyond: no attention across documents."""
     sink: bool = False
     """A learned score per head for attending to nothing, 0 at first (GPT-OSS)."""
     softcap: float | None = None
@@ -204,7 +211,8 @@ class CausalSelfAttention(nn.Module):
 
         self.rotary = Rotary(config, o.rope, o.rope_frac) if o.rope is not None else None
         window = o.window(config, layer)
-        plain = window is None and not (o.alibi or o.sink or o.softcap)
+        whole = window is None and o.end_of_text is None
+        plain = whole and not (o.alibi or o.sink or o.softcap)
         self.score_bias = None if plain else ScoreBias(config, window, o)
         self.value_residual = ValueResidual() if o.value_residual and layer > 0 else None
         looks_up = o.value_embedding and layer % 2 == (config.n_layer - 1) % 2
@@ -223,7 +231,7 @@ class CausalSelfAttention(nn.Module):
             q_BHTD, k_BGTD = (F.rms_norm(z, z.shape[-1:]) for z in (q_BHTD, k_BGTD))
         if self.rotary is not None:
             q_BHTD, k_BGTD = self.rotary(q_BHTD), self.rotary(k_BGTD)
-        out_BHTD = self._attend(q_BHTD, k_BGTD, v_BGTD, ctx.progress)
+        out_BHTD = self._attend(q_BHTD, k_BGTD, v_BGTD, ctx)
         if self.options.exclusive:
             out_BHTD = without_own_value(out_BHTD, self._for_every_head(v_BGTD))
         if self.gate is not None:
@@ -240,7 +248,7 @@ class CausalSelfAttention(nn.Module):
             v_BGTD = v_BGTD + self.value_embedding(x_BTC, ctx.ids_BT)
         return v_BGTD
 
-    def _attend(self, q_BHTD: Tensor, k_BGTD: Tensor, v_BGTD: Tensor, progress: Tensor) -> Tensor:
+    def _attend(self, q_BHTD: Tensor, k_BGTD: Tensor, v_BGTD: Tensor, ctx: Context) -> Tensor:
         dropout_p, cap = self.dropout if self.training else 0.0, self.options.softcap
         if self.score_bias is None:
             if self.n_kv_head == self.n_head:
@@ -251,12 +259,12 @@ class CausalSelfAttention(nn.Module):
         k_BHSD, v_BHSD = self._for_every_head(k_BGTD), self._for_every_head(v_BGTD)
         if self.options.sink:  # a key and value of zeros: its score is the bias alone
             k_BHSD, v_BHSD = F.pad(k_BHSD, (0, 0, 0, 1)), F.pad(v_BHSD, (0, 0, 0, 1))
-        bias_HTS = self.score_bias(q_BHTD, progress)
+        bias = self.score_bias(q_BHTD, ctx)
         if cap is not None:
-            weights_BHTS = capped_weights(q_BHTD, k_BHSD, bias_HTS, cap)
+            weights_BHTS = capped_weights(q_BHTD, k_BHSD, bias, cap)
             return F.dropout(weights_BHTS, dropout_p) @ v_BHSD
         return F.scaled_dot_product_attention(
-            q_BHTD, k_BHSD, v_BHSD, attn_mask=bias_HTS, dropout_p=dropout_p
+            q_BHTD, k_BHSD, v_BHSD, attn_mask=bias, dropout_p=dropout_p
         )
 
     def _for_every_head(self, z_BGTD: Tensor) -> Tensor:
@@ -294,7 +302,7 @@ class ScoreBias(nn.Module):
 
     def __init__(self, config: ModelConfig, window: int | None, options: AttentionOptions) -> None:
         super().__init__()
-        self.window = window
+        self.window, self.end_of_text = window, options.end_of_text
         self.growth = config.block_size - (window or 0) if options.window_grows else 0
         slopes_H = alibi_slopes(config.n_head) if options.alibi else None
         self.register_buffer("slopes_H", slopes_H, persistent=False)
@@ -305,14 +313,14 @@ class ScoreBias(nn.Module):
         if self.sink_H is not None:
             nn.init.zeros_(self.sink_H)
 
-    def forward(self, q_BHTD: Tensor, progress: Tensor) -> Tensor:
-        """Return the queries' bias, [H or 1, T, T], or [H, T, T + 1] with a sink."""
+    def forward(self, q_BHTD: Tensor, ctx: Context) -> Tensor:
+        """Return the queries' bias, [H or 1, T, S], or one for each sequence, [B, H or 1, T, S]."""
         T = q_BHTD.shape[2]
         position_T = torch.arange(T, device=q_BHTD.device)
         distance_TT = position_T[:, None] - position_T
         unseen_TT = distance_TT < 0
         if self.window is not None:
-            unseen_TT = unseen_TT | (distance_TT >= self.window + self.growth * progress)
+            unseen_TT = unseen_TT | (distance_TT >= self.window + self.growth * ctx.progress)
         bias_HTS = torch.zeros_like(distance_TT[None], dtype=torch.float32)
         bias_HTS = bias_HTS.masked_fill(unseen_TT, -math.inf)
         if self.slopes_H is not None:
@@ -320,7 +328,12 @@ class ScoreBias(nn.Module):
         if self.sink_H is not None:
             sink_HT1 = self.sink_H[:, None, None].expand(-1, T, 1)
             bias_HTS = torch.cat((bias_HTS.expand(len(sink_HT1), -1, -1), sink_HT1), dim=-1)
-        return bias_HTS.to(q_BHTD.dtype)
+        if self.end_of_text is None:
+            return bias_HTS.to(q_BHTD.dtype)
+        documents_BT = ctx.documents(self.end_of_text)
+        other_BTT = documents_BT[:, :, None] != documents_BT[:, None]
+        other_BTS = F.pad(other_BTT, (0, bias_HTS.shape[-1] - T))
+        return bias_HTS.masked_fill(other_BTS[:, None], -math.inf).to(q_BHTD.dtype)
 
 
 def alibi_slopes(n_head: int) -> Tensor:

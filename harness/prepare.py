@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import sys
 import time
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from harness.config import ConfigError
 from harness.data.corpus import Corpus, prepare
@@ -94,7 +96,25 @@ def summary(corpus: Corpus) -> str:
             f"{2 * least:,} bytes: fewer than {ENOUGH_FILES} files could leave a split empty "
             "(data.document_separator cuts elsewhere)\n"
         )
-    return f"{cut}{corpus.manifest.name}: {'; '.join(sizes)}: {corpus.folder}"
+    return f"{_sources(made)}{cut}{corpus.manifest.name}: {'; '.join(sizes)}: {corpus.folder}"
+
+
+def _sources(made: Mapping[str, Any]) -> str:
+    """Return the line on the files that a corpus of text was made of, with what is odd in them."""
+    if "linked_folders" not in made:  # no text, or prepared by an earlier version
+        return ""
+    n_files, links, ours = made["n_files"], made["linked_folders"], made["left_out"]
+    parts = [f"{n_files:,} file{'s' * (n_files != 1)}"]
+    if links:
+        parts.append(f"{len(links)} linked folder{'s' * (len(links) != 1)} followed")
+    if ours:
+        parts.append(f"left out, as written by this program: {', '.join(ours)}")
+    if count := made.get("n_without_separator"):
+        parts.append(f"data.document_separator does not occur in {count:,} of them")
+    if count := made["n_json_lines"]:
+        field = made["text_column"]
+        parts.append(f"{count:,} read as JSON lines: the field {field!r} of each line")
+    return f"{', '.join(parts)}\n" if parts != ["1 file"] else ""
 
 
 def main(arguments: list[str] | None = None) -> int:

@@ -10,7 +10,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from harness.records import RecordError
+from harness.records.files import printable
 from harness.records.study import Study
+from harness.records.terminal import printing
 from harness.study.display import counts, summary, table
 from harness.study.states import CellState, cell_states, shown
 
@@ -25,9 +27,10 @@ def main() -> None:
     parser.add_argument("--watch", action="store_true", help="refresh every two seconds")
     arguments = parser.parse_args()
     try:
-        _show(arguments.study, watch=arguments.watch)
+        with printing():
+            _show(arguments.study, watch=arguments.watch)
     except RecordError as error:
-        print(f"error: {error}", file=sys.stderr)
+        print(f"error: {printable(str(error))}", file=sys.stderr)
         sys.exit(2)
     except KeyboardInterrupt:
         pass

@@ -139,8 +139,9 @@ def count_trials(config: Config) -> int:
 def cell_seconds(config: Config, trial: Trial) -> float:
     """Return the seconds that one cell trains and evaluates on one device."""
     evaluation = config.eval
-    n_sequences = evaluation.n_val * evaluation.val_sequences + evaluation.test_sequences
-    evaluating = n_sequences * config.model.block_size / trial.eval_tokens_per_second
+    n_tests = len(evaluation.data) + (evaluation.test_set is None)
+    n_sequences = evaluation.n_val * evaluation.val_sequences + n_tests * evaluation.test_sequences
+    evaluating = n_sequences * config.eval_block_size / trial.eval_tokens_per_second
     return config.train.tokens / trial.tokens_per_second + evaluating
 
 

@@ -99,6 +99,7 @@ class StudySweeper(BasicSweeper):
         `tuning` holds the factors that each arm trains with, `seeds` those of trials.
         """
         from harness.config import ConfigError
+        from harness.config.typed import names_arms
         from harness.study.tuning import tuned
 
         config.study.arms = [_plain(arm) for arm in config.study.arms]
@@ -108,13 +109,17 @@ class StudySweeper(BasicSweeper):
         # overwriting is done once, when the cells are frozen: a job that a cluster queues again
         # must go on, not begin anew
         kept = [override for override in parsed if override.key_or_group != "overwrite"]
-        grid = self.split_arguments(kept, None)[0]
+        swept = names_arms(o.get_key_element() for o in kept if o.is_sweep_override())
+        named = (f"sweep=[{','.join(swept)}]",) if swept else ()
+        grid = [(*job, *named) for job in self.split_arguments(kept, None)[0]]
         if not config.study.arms and "study" not in config.hydra.runtime.choices:
             return [tuple(job) for job in grid]
         if config.study.arms and "baseline" not in config.study.arms:
             raise ConfigError(
                 f"study.arms={list(config.study.arms)} has nothing to compare with: add baseline"
             )
+        if swept and config.study.tune:
+            raise ConfigError(f"study.tune tunes the study's arms: do not sweep {swept[0]} as well")
         own = {arm: (tuned(one["tuned"]),) for arm, one in (tuning or {"arms": {}})["arms"].items()}
         return [
             (*job, *_overrides(arm, seed), *own.get(_sorted(arm), ()))
@@ -149,7 +154,7 @@ class SequentialSweeper(StudySweeper):
         cells = settled(config, jobs, self.looks, tuning)
         study = cells[jobs[0]].study
         returns: list[Any] = []
-        arms, n_seeds, look = set(config.study.arms), self.looks[0], 0
+        arms, n_seeds, look = {cell.config.arm for cell in cells.values()}, self.looks[0], 0
         while n_seeds is not None:
             due = [
                 job

@@ -15,7 +15,8 @@ from pathlib import Path
 
 from omegaconf import OmegaConf
 
-from harness.records.files import write_atomic
+from harness.records.files import printable, write_atomic
+from harness.records.terminal import printing
 from interventions.card import OVERLAYS, Card, read_cards
 from interventions.catalogue.show import describe, differences, measurements
 
@@ -31,7 +32,7 @@ def main(arguments: list[str] | None = None) -> int:
     try:
         command(given if command is listing else given[1:])
     except ValueError as error:  # ConfigError, too
-        print(f"error: {error}", file=sys.stderr)
+        print(f"error: {printable(str(error))}", file=sys.stderr)
         return 2
     return 0
 
@@ -44,7 +45,9 @@ def listing(given: list[str]) -> None:
     cards = read_cards(folder)
     if not cards:
         raise ValueError(f"no overlays (*.yaml) in {folder}: name a folder of interventions")
-    print("\n\n".join(describe(card, _settings(card)) for card in cards))
+    with printing():
+        cards_text = "\n\n".join(describe(card, _settings(card)) for card in cards)
+        print(printable(cards_text, keep="\n"))
 
 
 def _settings(card: Card) -> str:

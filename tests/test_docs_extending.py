@@ -49,11 +49,11 @@ def test_a_page_s_example_trains_two_steps(page: Path, own_folder: Path, tiny: l
     assert overlay.parent == Path("conf/intervention")
     if "python" in parts:
         assert written(parts["python"]) == Path(f"my_{overlay.stem}.py")
-    command = next(line for line in parts["sh"].splitlines() if line.startswith(COMMAND))
-    overrides = shlex.split(command.removeprefix(COMMAND))
+    commands = [line for line in parts["sh"].splitlines() if line.startswith(COMMAND)]
+    for command in commands:
+        overrides = shlex.split(command.removeprefix(COMMAND))
+        record = cell.run(freeze(load([*tiny, "train.tokens=512", *overrides])))
     assert f"+intervention={overlay.stem}" in overrides
-
-    record = cell.run(freeze(load([*tiny, "train.tokens=512", *overrides])))
     assert (record.arm, record.status, record.step) == (overlay.stem, Status.COMPLETE, 2)
 
 

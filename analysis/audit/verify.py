@@ -129,7 +129,7 @@ def _problems(home: Path, record: RunRecord) -> Iterable[str]:
     elif not same(_mean(losses), record.losses.test):
         yield f"the mean of {TEST_LOSSES_FILE} is not the recorded test loss"
     patch = record.provenance.dirty_patch
-    if record.provenance.git_dirty and not (patch and (home / patch).exists()):
+    if patch and not (home / patch).exists():
         yield "the code had uncommitted changes and the patch is missing"
     if record.step != record.n_steps:
         yield "called complete before its last step"
@@ -141,13 +141,15 @@ def _same_everywhere(done: list[RunRecord]) -> Iterable[Check]:
         ("test set", Level.FAIL, "test_set_sha256"),
         ("corpus", Level.FAIL, "dataset_sha256"),
         ("tokenizer", Level.FAIL, "tokenizer"),
-        ("code version", Level.NOTE, "git_sha"),
+        ("code version", Level.NOTE, "code"),
         ("set of package versions", Level.NOTE, "packages"),
         ("device", Level.NOTE, "device"),
     )
     for what, level, name in kinds:
         counts = Counter(_text(getattr(record.provenance, name)) for record in done)
-        if len(counts) == 1:
+        if set(counts) == {str(None)}:
+            yield Check(Level.NOTE, f"no {what} is known")
+        elif len(counts) == 1:
             yield Check(Level.OK, f"one {what}", _cut(next(iter(counts)), 60))
         elif counts:
             yield Check(level, f"{len(counts)} different values of {what}", _seen(counts))

@@ -16,6 +16,7 @@ COMMANDS = (
     "batch-size",
     "speed",
     "scale",
+    "judged",
     "verify",
     "plot",
     "report",

@@ -68,6 +68,8 @@ def run(options: argparse.Namespace) -> int:
         pilot = Pilot(options.sd, math.inf, None, unit=rules.unit())
     given = {name: getattr(options, name) for name in ("sd", "rho", "hours", "usd")}
     pilot = replace(pilot, **{name: value for name, value in given.items() if value is not None})
+    if options.rho is not None:
+        pilot = replace(pilot, rho_source="")
     if options.sd is not None:
         pilot = replace(pilot, df=math.inf, source="the command line")
     result = plan(options.delta, pilot, options.arms, alpha=options.alpha, power=options.power)

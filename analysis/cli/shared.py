@@ -48,6 +48,13 @@ OPTIONS: dict[str, dict[str, Any]] = {
         "metavar": "COLUMN",
         "help": "what to compare (default: %(default)s)",
     },
+    "--test-set": {
+        "dest": "metric",
+        "type": lambda name: f"test_loss.{name}",
+        "default": argparse.SUPPRESS,
+        "metavar": "NAME",
+        "help": "compare on this test set of eval.data instead of the study's main one",
+    },
     "--higher-is-better": {
         "action": "store_true",
         "help": "the metric is an accuracy, not a loss",
@@ -85,6 +92,7 @@ READING = (
     "--wide",
     "--baseline",
     "--metric",
+    "--test-set",
     "--higher-is-better",
     "--allow-reruns",
 )

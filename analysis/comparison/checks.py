@@ -12,6 +12,7 @@ from analysis.check import Check, Level
 from analysis.comparison.controls import control_checks
 from analysis.comparison.estimate import Obstacle, block_labels
 from analysis.comparison.run_checks import repeats, run_checks, warning, wrong_way
+from analysis.comparison.tuning import tuning_checks
 from analysis.comparison.verdict import Judgement, Kind
 from analysis.runs.frame import is_foreign, named
 from analysis.stats.baseline_noise import baseline_noise
@@ -53,6 +54,7 @@ def checks_of(judgement: Judgement, table: pd.DataFrame) -> list[Check]:
         *_noisy_baseline(judgement),
         *_alone(judgement, table),
         *run_checks(judgement),
+        *tuning_checks(judgement),
         *_step_down(judgement, table),
         *_own_noise(judgement, table),
         *_practical_size(judgement),

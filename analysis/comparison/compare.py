@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -107,7 +108,10 @@ def decide(runs: Source, plan: StudyPlan, rules: Rules | None = None, **changes:
 def read(source: Source, rules: Rules) -> Runs:
     """Return the runs in the analysis's shape; refuse what is refused."""
     runs = prepare(
-        as_runs(source, rules.metric), metric=rules.metric, allow_reruns=rules.allow_reruns
+        as_runs(source, rules.metric),
+        metric=rules.metric,
+        baseline=rules.baseline,
+        allow_reruns=rules.allow_reruns,
     )
     if not is_foreign(runs.frame) and (rules.baseline, rules.metric) != (BASELINE, "test_loss"):
         runs.frame["published_delta"] = np.nan  # a card's figure is a test loss minus baseline's
@@ -127,6 +131,9 @@ def as_runs(source: Source, metric: str = "test_loss") -> Runs:
 
 def _compare(runs: Runs, rules: Rules) -> Comparison:
     refuse_other_rules(rules, runs.plans)
+    if rules.metric == "test_loss":
+        shown = dict(runs.references) | dict(rules.references)
+        rules = dataclasses.replace(rules, references=tuple(shown.items()))
     done = require_baseline(runs.frame, complete(runs.frame), rules.baseline)
     fitted = estimate(done, rules.baseline, rules.variance)
     alpha = agreed(rules.alpha, runs.plans, "alpha") or 0.05

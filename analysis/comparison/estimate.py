@@ -14,10 +14,17 @@ from analysis.runs.frame import SHARED_ENOUGH
 from analysis.stats.linear import FEWEST_DF, Fit, Index, fit_pooled
 from analysis.stats.mixed import fit_mixed, seed_index
 from analysis.stats.moderated.model import Model, moderate
-from analysis.stats.seed_correlation import pairing_df
+from analysis.stats.seed_correlation import (
+    Correlation,
+    pair_correlation,
+    paired_arms,
+    pairing_df,
+)
 
 MODERATED, POOLED = "moderated", "pooled"
 VARIANCES = (MODERATED, POOLED)
+MOST_ALIKE = 0.999
+"""Correlation of same-seed runs to plan with, at most."""
 
 
 class Obstacle(StrEnum):
@@ -41,6 +48,8 @@ class Estimate:
     why: str
     obstacle: Obstacle | None = None
     """Why no verdict may be given."""
+    correlation: Correlation | None = None
+    """Of same-seed runs, measured from the pairs alone, where the fit uses it and it can be."""
     pairing_lost: bool = False
     """Arms share seeds, but too few to estimate how alike same-seed runs are."""
 
@@ -53,6 +62,15 @@ class Estimate:
     def equal_noise(self) -> float:
         """Probability that all arms are equally noisy; 1 where that is taken for granted."""
         return float(self.model.posterior.equal) if self.model else 1.0
+
+    @property
+    def rho(self) -> float | None:
+        """Correlation of same-seed runs to plan with; None: the fit does not use it."""
+        fit = self.fit
+        if fit is None or fit.method != "mixed" or not fit.var_resid > 0:
+            return None
+        found = self.correlation.estimate if self.correlation else fit.rho
+        return min(max(found, 0.0), MOST_ALIKE)
 
 
 def estimate(runs: pd.DataFrame, baseline: str, variance: str = MODERATED) -> Estimate:
@@ -114,7 +132,9 @@ class _Losses:
         if not pooled:
             method += ", moderated by each difference's own variance"
             method += f" (equal noise: {float(model.posterior.equal):.2f})"
-        return Estimate(self.arms, model, self.n_shared, method, why)
+        mixed = fit.method == "mixed"
+        correlation = pair_correlation(self.loss, self.index, seed) if mixed else None
+        return Estimate(self.arms, model, self.n_shared, method, why, correlation=correlation)
 
 
 def _fitted(runs: pd.DataFrame, given: _Losses) -> Estimate:
@@ -161,6 +181,8 @@ def _lacking(arm: Index, seed: Index) -> str:
 def _why_pooled(runs: pd.DataFrame) -> str:
     if "init_seed" not in runs or runs["init_seed"].isna().all():
         return "no init_seed is given, so every run counts as its own seed"
+    if runs["init_seed"].dropna().duplicated().any():
+        return "no arm shares at least half of its initialisation seeds with the baseline"
     return "no two runs share an initialisation seed"
 
 
@@ -212,16 +234,40 @@ def _distinct_inits(runs: pd.DataFrame, index: np.ndarray, arm: int) -> int:
 
 
 def block_labels(runs: pd.DataFrame, baseline: str, *, pair: bool = True) -> list[object]:
-    """Return each run's block: its seed, or a label of its own where nothing is shared."""
+    """Return each run's block: its seed, or a label of its own where nothing is shared.
+
+    An arm is paired with the baseline where that has at least half of its seeds.
+    """
+    labels, arms = _seed_labels(runs), list(runs["arm"])
+    paired = {baseline, *(_paired_with(labels, arms, baseline) if pair else ())}
+    return [
+        label if arm in paired else (arm, label) for arm, label in zip(arms, labels, strict=True)
+    ]
+
+
+def hardly_paired(runs: pd.DataFrame, baseline: str) -> list[str]:
+    """Return the arms that share seeds with the baseline, but fewer than half of their own."""
+    labels, arms = _seed_labels(runs), list(runs["arm"])
+    pairs = list(zip(labels, arms, strict=True))
+    base = {label for label, arm in pairs if arm == baseline}
+    sharing = {arm for label, arm in pairs if label in base}
+    return sorted(sharing - _paired_with(labels, arms, baseline))
+
+
+def _seed_labels(runs: pd.DataFrame) -> list[object]:
+    """Return each run's seed; where it is not known, or draws other weights, its own label."""
     if "init_seed" not in runs:
         return list(range(len(runs)))
-    seeds, arms, paired = list(runs["init_seed"]), list(runs["arm"]), _paired(runs)
-    known = runs["init_seed"].notna().to_numpy()
+    rows = zip(
+        runs["arm"], runs["init_seed"], runs["init_seed"].notna(), _paired(runs), strict=True
+    )
     return [
-        ("run", i)
-        if not known[i]
-        else ("seed", str(seeds[i]))
-        if arms[i] == baseline or (pair and paired[i])
-        else ("arm", arms[i], str(seeds[i]))
-        for i in range(len(runs))
+        ("run", i) if not known else ("seed", str(seed)) if shared else (arm, str(seed))
+        for i, (arm, seed, known, shared) in enumerate(rows)
     ]
+
+
+def _paired_with(labels: list[object], arms: list[str], baseline: str) -> set[str]:
+    codes = {arm: i for i, arm in enumerate([baseline, *sorted(set(arms) - {baseline})])}
+    paired = paired_arms(np.array([codes[arm] for arm in arms]), seed_index(labels))
+    return {arm for arm, code in codes.items() if paired[code]}

@@ -11,6 +11,7 @@ import pandas as pd
 from analysis.check import Check, Level
 from analysis.comparison.ranking import ranking
 from analysis.comparison.table import percent, readable, single_runs
+from analysis.comparison.tuning import tuning_note
 from analysis.comparison.verdict import Judgement, Kind
 from analysis.runs.frame import SEEDS, Runs
 from analysis.stats.linear import FEWEST_DF
@@ -88,9 +89,9 @@ class Comparison(Judgement):
 
     @property
     def rho(self) -> float | None:
-        """Correlation of same-seed runs, where the model estimates it."""
-        fit = self.estimate.fit
-        return fit.rho if fit and fit.method == "mixed" else None
+        """Correlation of same-seed runs, from the pairs alone, where the fit uses it."""
+        found = self.estimate.correlation
+        return found.estimate if found else None
 
     @property
     def warnings(self) -> tuple[str, ...]:
@@ -191,13 +192,16 @@ def _notes(result: Comparison) -> list[str]:
         )
     notes.append(f"- **Method:** {result.method}, because {result.why}.")
     if result.sd and result.estimate.obstacle is None:
-        rho = "" if result.rho is None else f", correlation of same-seed runs {result.rho:.2f}"
+        found = result.estimate.correlation
+        rho = f", correlation of same-seed runs {found}" if found else ""
         sd = f"{result.sd:.{digits(result.sd) + 1}f}"
         notes.append(f"- **Noise:** sd of one run {sd}{rho}.{_band(result)}")
     if (ranks := ranking(result)) is not None:
         notes.append(f"- **Best:** {ranks.sentence()}.")
     if result.rope is not None:
         notes.append(f"- **Practical size:** {result.rope:.3g} ({result.rope_source}).")
+    if tuned := tuning_note(result.source.plans):
+        notes.append(f"- **Tuning:** {tuned}.")
     return [*notes, f"- **Runs:** {result.ledger.sentence()}."]
 
 

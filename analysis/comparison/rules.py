@@ -24,7 +24,8 @@ class Rules:
     metric: str = "test_loss"
     """Column to compare, in nats per token by default."""
     alpha: float | None = None
-    """Family error of all verdicts together; None: the plan's, else 0.05."""
+    """Probability of at least one wrong `better` or `worse` among the arms, at most; equivalence
+    has the same error for itself. None: the plan's, else 0.05."""
     rope: float | None = None
     """Practically relevant difference in the metric's unit; None: the plan's, else one sd."""
     variance: str = MODERATED

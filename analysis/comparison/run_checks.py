@@ -9,9 +9,17 @@ import numpy as np
 import pandas as pd
 
 from analysis.check import Check, Level
+from analysis.comparison.estimate import hardly_paired
 from analysis.comparison.rules import Rules
 from analysis.comparison.verdict import Judgement
-from analysis.runs.frame import SEEDS, SHARED_ENOUGH, is_foreign, named
+from analysis.runs.frame import (
+    SEEDS,
+    SHARED_ENOUGH,
+    is_foreign,
+    named,
+    possible_copies,
+    times_exported,
+)
 from analysis.runs.prepare import differences, differing
 
 HIGHER = re.compile(
@@ -44,8 +52,24 @@ def warning(what: str, arms: tuple[str, ...] = (), mark: str = "") -> Check:
 
 
 def repeats(judgement: Judgement) -> Iterator[Check]:
-    """Say how many complete runs do not count, since they repeat another."""
-    count = int((judgement.runs["status"] == "complete").sum()) - len(judgement.done)
+    """Say how many complete runs do not count, since they repeat another, and which may."""
+    all_done = judgement.runs[judgement.runs["status"] == "complete"]
+    if (times := times_exported(all_done)) > 1:
+        yield warning(
+            f"every run stands {times} times in the table, equal in all figures: each counts "
+            "once. If they are different runs, a column seed tells them apart"
+        )
+        return
+    equal = possible_copies(judgement.done)
+    if len(equal):
+        yield warning(
+            f"{named(equal['run_id'])}: equal figures in one arm, and no seed tells the runs "
+            "apart. Copies of a run would make the noise look smaller: keep one line a run, or add "
+            "a column seed",
+            tuple(str(arm) for arm in equal["arm"].unique()),
+            "runs of equal figures",
+        )
+    count = len(all_done) - len(judgement.done)
     if count:
         yield warning(
             f"{count} rerun(s) repeat a run to the last digit, which says nothing new: it counts "
@@ -113,9 +137,16 @@ def _equal_weights(judgement: Judgement) -> Iterator[Check]:
 
 
 def _unpaired(judgement: Judgement) -> Iterator[Check]:
-    """Point out arms that draw other initial weights than the baseline of the same seed."""
+    """Point out arms that are not paired with the baseline, though they have seeds of its."""
     done = judgement.done
-    if "init_shared" not in done or judgement.estimate.obstacle:
+    if judgement.estimate.obstacle:
+        return
+    if few := hardly_paired(done, judgement.rules.baseline):
+        yield warning(
+            f"{named(few)}: fewer than half of the initialisation seeds are the baseline's, so "
+            "these runs are not paired with it: run it with the same seeds"
+        )
+    if "init_shared" not in done:
         return
     share = pd.to_numeric(done["init_shared"]).groupby(done["arm"]).max()
     own = [arm for arm in judgement.arms[1:] if share.get(arm, np.nan) < SHARED_ENOUGH]
@@ -188,6 +219,12 @@ def _ledger(judgement: Judgement) -> Iterator[Check]:
         yield warning(f"diverged: {named(ledger.diverged)}")
     if ledger.failed:
         yield warning(f"failed: {named(ledger.failed)}{again}")
+    if ledger.other_tests:
+        yield warning(
+            f"left out: {named(ledger.other_tests)}: measured on another test set than the "
+            "baseline's, so the losses say nothing of each other; compare it in a study of its own "
+            "whose baseline has these settings"
+        )
     if ledger.superseded:
         yield warning(
             f"left out: {named(ledger.superseded)}. Edited since: {named(ledger.edits)}. The "

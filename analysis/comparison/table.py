@@ -16,8 +16,6 @@ from analysis.stats.planning.design import Design
 from analysis.table import Column, Item, Table, count, figure, interval, p_item, words
 from analysis.text import DASH, digits
 
-MOST_ALIKE = 0.999
-"""Correlation of same-seed runs that is planned with: a little noise of their own is left."""
 COSTS = ("tokens", "hours", "usd")
 COLUMNS = [
     "arm",
@@ -134,10 +132,11 @@ def planning_design(judgement: Judgement) -> Design | None:
     fit = judgement.estimate.fit
     if fit is None or judgement.estimate.obstacle or not fit.sd_total > 0:
         return None
-    rho = min(fit.rho, MOST_ALIKE) if fit.method == "mixed" and fit.var_resid > 0 else None
     spare = int(fit.n[0]) if fit.n[0] > fit.n[1:].max(initial=1) else None
     n_arms, pooled = max(len(judgement.arms) - 1, 1), judgement.rules.variance == POOLED
-    return Design(fit.sd_total, rho, n_arms, spare, judgement.alpha, pooled=pooled)
+    return Design(
+        fit.sd_total, judgement.estimate.rho, n_arms, spare, judgement.alpha, pooled=pooled
+    )
 
 
 def _seeds(judgement: Judgement) -> float:

@@ -18,7 +18,7 @@ from analysis.questions.test_set_noise import evaluation_sampling
 from analysis.runs.frame import complete
 from analysis.stats.components import TOTAL, Components, variance_components
 from analysis.stats.mixed import seed_index
-from analysis.stats.seed_correlation import Correlation, arm_correlations, seed_correlation
+from analysis.stats.seed_correlation import Correlation, arm_correlations, pair_correlation
 from analysis.table import Item, Table, columns, count, document, figure, interval, words
 from analysis.text import DASH, p_value
 
@@ -38,7 +38,7 @@ class NoiseReport:
     of: str
     """Whose runs `components` split: the baseline's, or all arms'."""
     correlation: Correlation | None
-    """Of runs that share a seed, over all arms."""
+    """Of runs that share a seed, over the arms that are paired with the baseline."""
     by_arm: pd.DataFrame
     """Each arm's correlation with the baseline; see `stats.seed_correlation.arm_correlations`."""
     evaluation: pd.DataFrame
@@ -100,11 +100,12 @@ def noise(
     except AnalysisError as error:
         notes.append(str(error))
     seeds = seed_index(block_labels(done, baseline))
+    codes = done["arm"].map({arm: i for i, arm in enumerate(fitted.arms)})
     return NoiseReport(
         noise_band(done, fitted),
         components,
         baseline if only_base else "all arms",
-        seed_correlation(done["loss"], pd.factorize(done["arm"])[0], seeds),
+        pair_correlation(done["loss"], codes, seeds),
         arm_correlations(done, baseline),
         evaluation_sampling(done, baseline, clusters),
         tuple(notes),
@@ -140,7 +141,7 @@ def pairing_text(correlation: Correlation | None) -> str:
             "seed, or nothing is left over for the noise."
         )
     return (
-        f"Correlation of runs of one initialisation seed: {correlation.estimate:.2f}, 95% CI "
+        f"Correlation of runs of one initialisation seed: {correlation}, 95% CI "
         f"[{correlation.ci_low:.2f}, {correlation.ci_high:.2f}] (F = {correlation.F:.2f}, "
         f"p {p_value(correlation.p)}; {correlation.n_seeds} seeds, {correlation.n_runs} runs)."
     )

@@ -42,6 +42,8 @@ class Pilot:
     """Baseline runs that there are, where they are more than an arm's."""
     pooled: bool = False
     """The study will take all arms to be equally noisy."""
+    rho_source: str = ""
+    """What `rho` was measured from, in words."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -98,12 +100,13 @@ class Plan:
     def to_markdown(self) -> str:
         """Return the plan for a person."""
         pilot = self.pilot
-        rho = f"correlation of same-seed runs {pilot.rho or 0:.2f}"
+        measured = f" ({pilot.rho_source})" if pilot.rho_source else ""
+        rho = f"correlation of same-seed runs {pilot.rho or 0:.2f}{measured}"
         rho = "seeds not shared" if pilot.rho is None else rho
         df = f", df {pilot.df:.3g}" if math.isfinite(pilot.df) else ""
         lines = [
             self.summary(),
-            f"Noise: sd {pilot.sd:.3g}{df}, {rho} (from {pilot.source}).",
+            f"Noise (from {pilot.source}): sd {pilot.sd:.3g}{df}, {rho}.",
             "Power is that of the default rule, which averages over equal and unequal noise.",
         ]
         if self.delta < pilot.sd * math.sqrt(1 - (pilot.rho or 0)):
@@ -139,6 +142,7 @@ def pilot_of(runs: Source, rules: Rules | None = None, **changes: Any) -> Pilot:
             "initialisation seeds or more, or give --sd"
         )
     rows, df = result.table[result.table["n"] > 0], fit.df_resid
+    measured = result.estimate.correlation
     if fit.method == "mixed" and fit.var_resid > 0:
         # Planning rests on the residual alone, sd^2 (1 - rho): its df are fewer than N - A.
         df = min(df, float(2 * fit.var_resid**2 / fit.W[-1, -1]))
@@ -152,6 +156,7 @@ def pilot_of(runs: Source, rules: Rules | None = None, **changes: Any) -> Pilot:
         result.rules.unit(),
         design.n_baseline,
         design.pooled,
+        measured.origin if measured else "",
     )
 
 

@@ -112,7 +112,7 @@ def stack(runs: Source | Comparison, **changes: Any) -> Stacking:
     """
     result = runs if isinstance(runs, Comparison) else compare(runs, **changes)
     arms = result.estimate.arms
-    stacks = {arm: arm.split("+") for arm in arms[1:] if "+" in arm}
+    stacks = {arm: arm.split("+") for arm in arms[1:] if "+" in arm and "[" not in arm}
     if not stacks:
         raise AnalysisError(
             f"no stack among the complete arms {', '.join(arms)}: run one, e.g. "

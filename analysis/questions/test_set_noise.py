@@ -77,7 +77,8 @@ def evaluation_sampling(
 ) -> pd.DataFrame:
     """Compare complete runs with the baseline's run of the same seed, sequence by sequence.
 
-    The baseline's own runs are compared with each other. `clusters` is a ``.npy`` file of document
+    The baseline's own runs are compared with each other; an arm of another context is left out.
+    `clusters` is a ``.npy`` file of document
     ids, one a test sequence; by default the one beside the losses.
 
     Returns
@@ -121,12 +122,20 @@ def _compare(mine: Row, theirs: Row, clusters: Path | None) -> PairedDifference 
     if not all(file.exists() for file in files):
         return None
     x, y = (_load(file) for file in files)
+    if len(x) != len(y) and _context(mine) != _context(theirs):
+        return None
     beside = folders[1] / TEST_DOCUMENTS_FILE
     chosen = clusters or (beside if beside.exists() else None)
     try:
         return paired_difference(x, y, None if chosen is None else _load(chosen))
     except AnalysisError as error:
         raise AnalysisError(f"{mine['run_id']} and {theirs['run_id']}: {error}") from error
+
+
+def _context(run: Row) -> object:
+    """Return the context that an arm sets: sequences of another length are no pairs."""
+    changes = run.get("changes")
+    return changes.get("model.block_size") if isinstance(changes, dict) else None
 
 
 def _load(file: Path) -> NDArray[np.float64]:

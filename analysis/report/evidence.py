@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Callable
 from dataclasses import dataclass, replace
+from pathlib import Path
 from typing import TypeVar
 
 from analysis.comparison.compare import compare
@@ -13,6 +14,10 @@ from analysis.comparison.result import Comparison
 from analysis.comparison.rules import Rules
 from analysis.comparison.verdict import JUDGED, Kind
 from analysis.errors import AnalysisError
+from analysis.judged.measures import judged_measure, loss_measure, side_by_side
+from analysis.judged.scores import read_scores
+from analysis.judged.tables import JudgedReport, report_judged
+from analysis.judged.verdicts import JudgedRules, judged_differences
 from analysis.questions.noise import NoiseReport, noise
 from analysis.questions.plan import Plan, pilot_of, plan
 from analysis.questions.stack import Stacking, stack
@@ -22,8 +27,10 @@ from analysis.report.chart_effects import arm_order
 from analysis.report.curves import Curves, read_curves
 from analysis.runs.frame import Runs, with_names
 from analysis.runs.ledger import Ledger, take_stock
+from analysis.table import Table
 from analysis.text import digits
 from harness.records import BASELINE
+from harness.records.responses import JUDGEMENTS_FILE
 
 T = TypeVar("T")
 SAID = {Kind.SAME: "with no practical difference"}
@@ -45,8 +52,17 @@ class Evidence:
     cells: list[Cell]
     curves: Curves
     speed: Speed | None
+    judged: JudgedReport | None
+    """What a judge says of the arms' responses, where there are judgements."""
     reasons: dict[str, str]
     """Section -> why it is empty."""
+
+    def measures(self) -> Table | None:
+        """Return loss and judged score side by side, where there are both."""
+        if self.judged is None or self.comparison is None:
+            return None
+        measures = [loss_measure(self.comparison), judged_measure(self.judged.judged)]
+        return side_by_side(measures)
 
     @property
     def arms(self) -> list[str]:
@@ -87,6 +103,7 @@ def gather(runs: Runs, rules: Rules) -> Evidence:
         report = attempt("noise", lambda: noise(runs, baseline=rules.baseline, metric=rules.metric))
         stacking = attempt("stacks", lambda: stack(result))
         plan_ = attempt("plan", lambda: _plan(runs, rules, result))
+    judged = attempt("judged", lambda: _judged(runs, rules))
     cells = read_cells(runs.frame)
     return Evidence(
         title=_title(runs),
@@ -100,8 +117,17 @@ def gather(runs: Runs, rules: Rules) -> Evidence:
         cells=cells,
         curves=read_curves(current(cells)),
         speed=found,
+        judged=judged,
         reasons=reasons,
     )
+
+
+def _judged(runs: Runs, rules: Rules) -> JudgedReport | None:
+    file = (runs.home or Path()) / JUDGEMENTS_FILE
+    if runs.home is None or not file.exists():
+        return None
+    decided = JudgedRules(baseline=rules.baseline, alpha=rules.alpha or JudgedRules.alpha)
+    return report_judged(judged_differences(read_scores([file]), decided))
 
 
 def _plan(runs: Runs, rules: Rules, result: Comparison) -> Plan:
@@ -153,7 +179,8 @@ def tiles(evidence: Evidence) -> list[Tile]:
 def _noise_tiles(result: Comparison) -> list[Tile]:
     found, decimals = [], digits(result.sd) + 1
     if result.sd is not None and result.estimate.obstacle is None:
-        rho = "" if result.rho is None else f"; same-seed runs correlate {result.rho:+.2f}"
+        found_rho = result.estimate.correlation
+        rho = f"; correlation of same-seed runs {found_rho}" if found_rho else ""
         sd = f"± {result.sd:.{decimals}f}"
         found.append(Tile("noise of one run", sd, f"sd, pooled over arms{rho}"))
     if result.judged is not None and result.rules.variance == MODERATED:

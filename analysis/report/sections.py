@@ -7,6 +7,7 @@ from dataclasses import dataclass, field, replace
 from analysis.comparison.ranking import ranking
 from analysis.comparison.result import Comparison
 from analysis.comparison.table import percent
+from analysis.comparison.tuning import tuning_table
 from analysis.questions.noise import band_text, pairing_text
 from analysis.report.cells import Cell, ledger_table
 from analysis.report.chart_compute import speed_chart
@@ -60,6 +61,7 @@ def sections(evidence: Evidence) -> list[Section]:
             "How text becomes coherent: two arms side by side, at any two steps of training.",
         ),
         *_speed(evidence),
+        *_judged(evidence),
         _noise(evidence),
         _stacks(evidence),
         _plan(evidence),
@@ -98,7 +100,7 @@ def _unrecorded(cells: list[Cell]) -> list[str]:
         )
     if any(record.provenance.git_dirty for record in records):
         found.append(
-            "Some cells ran from a working tree with uncommitted changes (see dirty.patch)."
+            "Some cells ran with uncommitted changes to the code: their provenance names the patch."
         )
     if records and all(r.seeds.init == r.seeds.data == r.seeds.loop for r in records):
         shuffled = any(r.fingerprints.data_shuffled is not False for r in records)
@@ -191,6 +193,17 @@ def _speed(evidence: Evidence) -> list[Section]:
     return [Section("speed", title, " ".join(found.notes()), speed_chart(found), [table])]
 
 
+def _judged(evidence: Evidence) -> list[Section]:
+    title, found = "Judged responses", evidence.judged
+    if found is None:
+        why = evidence.reasons.get("judged")
+        return [Section("judged", title, missing=_sentence(why))] if why else []
+    text = " ".join(_sentence(str(check)) for check in found.checks())
+    beside = evidence.measures()
+    tables = [*found.tables(), *([beside] if beside else [])]
+    return [Section("judged", title, text, tables=tables)]
+
+
 def _noise(evidence: Evidence) -> Section:
     title, report = "Sources of noise", evidence.noise
     if report is None:
@@ -229,7 +242,9 @@ def _cost(evidence: Evidence) -> Section:
     table, chart = cost_table(result), cost_chart(result)
     alike = "Every arm costs about the same a run, so there is no chart of it."
     text = " ".join(chart.key) if chart else alike
-    return Section("cost", "Cost", text if len(table.rows) > 1 else "", chart, [table])
+    tuning = tuning_table(evidence.runs.plans)
+    tables = [table, tuning] if tuning else [table]
+    return Section("cost", "Cost", text if len(table.rows) > 1 else "", chart, tables)
 
 
 def _why(evidence: Evidence, name: str) -> str:

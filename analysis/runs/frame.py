@@ -10,12 +10,14 @@ A run is a row. Columns (only `arm` and a loss are needed):
 ``data_seed``      order of the training sequences
 ``loop_seed``      dropout and whatever else the loop draws
 ``test_loss``      nats per token; also ``val_loss``, ``train_loss`` or any metric of yours
-``status``         complete, diverged, failed, running, preempted or superseded
+``status``         complete, diverged, failed, running, preempted, superseded, other test set
 ``tokens``         training tokens
 ``hours``          of training
 ``flops``          of training
 ``usd``            dollars
-``test_set``       hash of the test set: compared runs must agree
+``test_set``       hash of the test set: only runs that were measured on the baseline's count;
+                   ``test_set.METRIC``: that of another metric's, such as ``test_loss.NAME``, the
+                   loss on the test set NAME, or ``bits_per_byte``, for which the text counts
 ``init_shared``    share of seed-dependent tensors equal to the baseline's of that seed, 0 to 1
 =================  =========================================================================
 """
@@ -24,6 +26,7 @@ from __future__ import annotations
 
 import ast
 import json
+import math
 import re
 from collections.abc import Iterable, Sequence
 from contextlib import suppress
@@ -44,12 +47,15 @@ COLUMNS = (
     *("n_steps", "step", "test_set", "init_shared", "batch_size", "published_delta"),
 )
 """What the analysis reads; ``seed`` stands for all three seeds."""
+FIGURES = ("test_loss", "val_loss", "train_loss", "tokens", "hours", "flops", "usd")
 SUPERSEDED = "superseded"
 """Status of a run whose arm was edited since and asked for again: `harness.records.versions`."""
+OTHER_TEST = "other test set"
+"""Status of a complete run that was measured on another test set than the baseline's."""
 TWIN = "identical control"
 """Status of a complete run of an A/A control that has the weights of the baseline of its seeds: it
 shows that runs repeat, and would make the noise look smaller."""
-STATUSES = (*(status.value for status in Status), SUPERSEDED, TWIN)
+STATUSES = (*(status.value for status in Status), SUPERSEDED, OTHER_TEST, TWIN)
 MISSING = {"", "nan", "-nan", "na", "n/a", "#n/a", "<na>", "nat", "null", "none", "-"}
 """How tables write that a number, a seed or a status is not known, whatever the case."""
 SHARED_ENOUGH = 0.5
@@ -77,6 +83,8 @@ class Runs:
     """The runs had no names of their own, so that `run_id` is a row's place."""
     summary: bool = False
     """Figures behind the rows are means, sds and numbers of runs; no run itself is known."""
+    references: tuple[tuple[str, float], ...] = ()
+    """Names and test losses of models that the studies did not train, on the same test set."""
     home: Path | None = None
     """Folder beside which results are written."""
     stem: str = "results"
@@ -96,6 +104,7 @@ def join(parts: Sequence[Runs]) -> Runs:
         notes=tuple(dict.fromkeys(note for part in parts for note in part.notes)),
         names_made_up=all(part.names_made_up for part in parts),
         summary=any(part.summary for part in parts),
+        references=tuple(pair for part in parts for pair in part.references),
         home=parts[0].home,
         stem=parts[0].stem,
     )
@@ -115,14 +124,54 @@ def with_names(runs: pd.DataFrame) -> pd.DataFrame:
 def complete(runs: pd.DataFrame) -> pd.DataFrame:
     """Return the complete runs, in an order that does not depend on the input's.
 
-    Runs equal in arm, seeds and loss are one: a trainer that repeats itself says nothing new.
+    Runs equal in arm, seeds and loss are one: a trainer that repeats itself says nothing new. So
+    are those of a table that holds all its runs several times, where no seed tells them apart.
     """
     keys = ["arm", *(seed for seed in SEEDS if seed in runs), "loss"]
     done = runs[runs["status"] == "complete"]
     if len(keys) > 2:
         done = done[~done.duplicated(keys) | done[keys].isna().any(axis=1)]
+    if (copies := times_exported(done)) > 1:
+        equal = done.groupby(_figures(done), dropna=False)
+        done = done[equal.cumcount() < equal["loss"].transform("size") / copies]
     order = lambda c: c if c.name == "loss" else c.astype(str)  # noqa: E731
     return done.sort_values(keys, key=order, kind="stable").reset_index(drop=True)
+
+
+def possible_copies(done: pd.DataFrame) -> pd.DataFrame:
+    """Return runs that equal another of their arm in every figure, which no seed tells apart.
+
+    An arm whose runs all have one loss is another matter: a trainer without noise.
+    """
+    plain = _unseeded(done)
+    varied = plain.groupby("arm")["loss"].transform("nunique") > 1
+    return plain[plain.duplicated(_figures(plain), keep=False) & varied]
+
+
+def times_exported(done: pd.DataFrame) -> int:
+    """Return how often a table without seeds holds every one of its runs; 1: they differ.
+
+    Examples
+    --------
+    >>> frame = pd.DataFrame({"arm": ["a", "a", "b", "b"] * 2, "loss": [3.1, 3.2, 3.3, 3.4] * 2})
+    >>> times_exported(frame), times_exported(frame.iloc[:7])
+    (2, 1)
+    """
+    if not len(done) or len(_unseeded(done)) < len(done):
+        return 1
+    if len(possible_copies(done)) == 0:
+        return 1
+    return math.gcd(*done.groupby(_figures(done), dropna=False).size())
+
+
+def _unseeded(done: pd.DataFrame) -> pd.DataFrame:
+    seeds = [seed for seed in SEEDS if seed in done]
+    return done[done[seeds].isna().any(axis=1)] if seeds else done
+
+
+def _figures(runs: pd.DataFrame) -> list[str]:
+    """Return the columns that the copies of a run share: its arm and every figure."""
+    return ["arm", "loss", *(name for name in FIGURES if name in runs)]
 
 
 def arm_name(interventions: object, separators: str = "+,") -> str:

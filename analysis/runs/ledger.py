@@ -7,8 +7,9 @@ from dataclasses import dataclass
 import pandas as pd
 
 from analysis.errors import AnalysisError
-from analysis.runs.frame import SUPERSEDED, TWIN, Runs
+from analysis.runs.frame import OTHER_TEST, SUPERSEDED, TWIN, Runs
 from harness.records import StudyPlan
+from harness.records.versions import changes_of_test_set
 
 
 @dataclass(frozen=True, slots=True)
@@ -30,11 +31,14 @@ class Ledger:
     """Runs of an arm that was edited since; they stand in no figure."""
     edits: tuple[str, ...]
     """What was edited, arm by arm."""
+    other_tests: tuple[str, ...]
+    """Arms measured on another test set than the baseline's, with what they change in it."""
 
     def sentence(self) -> str:
         """Return the ledger as one line."""
         parts = [] if self.planned is None else [f"{self.planned} planned"]
-        order = ("complete", "running", "preempted", "failed", "diverged", SUPERSEDED, TWIN)
+        order = ["complete", "running", "preempted", "failed", "diverged"]
+        order += [SUPERSEDED, OTHER_TEST, TWIN]
         parts += [
             f"{self.counts.get(status, 0)} {status}"
             for status in order
@@ -68,7 +72,14 @@ def take_stock(given: Runs) -> Ledger:
         unfinished=tuple(runs.loc[status.isin(["running", "preempted"]), "run_id"]),
         superseded=tuple(runs.loc[status == SUPERSEDED, "run_id"]),
         edits=_edits(runs[status == SUPERSEDED]),
+        other_tests=_other_tests(runs[status == OTHER_TEST]),
     )
+
+
+def _other_tests(runs: pd.DataFrame) -> tuple[str, ...]:
+    rows = runs.to_dict("records")
+    arms = {str(row["arm"]): changes_of_test_set(row.get("changes")) for row in rows}
+    return tuple(f"{arm} ({what})" if what else arm for arm, what in arms.items())
 
 
 def _edits(superseded: pd.DataFrame) -> tuple[str, ...]:

@@ -12,6 +12,7 @@ import pandas as pd
 from analysis.errors import AnalysisError
 from analysis.runs.frame import (
     COLUMNS,
+    OTHER_TEST,
     SEEDS,
     STATUSES,
     Runs,
@@ -21,12 +22,19 @@ from analysis.runs.frame import (
     with_names,
 )
 from analysis.runs.reading import is_unknown, to_number
+from harness.records import BASELINE
 
 STEPS = ("step", "_step", "global_step", "iteration", "iter", "epoch")
 """Columns of tables that have one line a step instead of one a run."""
 
 
-def prepare(runs: Runs, *, metric: str = "test_loss", allow_reruns: bool = False) -> Runs:
+def prepare(
+    runs: Runs,
+    *,
+    metric: str = "test_loss",
+    baseline: str = BASELINE,
+    allow_reruns: bool = False,
+) -> Runs:
     """Return the runs with every column that the analysis reads, or refuse them.
 
     Parameters
@@ -35,6 +43,8 @@ def prepare(runs: Runs, *, metric: str = "test_loss", allow_reruns: bool = False
         As read; `arm` (or `interventions`) and `metric` are needed.
     metric
         Column of the loss.
+    baseline
+        The arm whose test set counts.
     allow_reruns
         Accept several runs of one arm with equal seeds as declared repeats.
 
@@ -59,7 +69,7 @@ def prepare(runs: Runs, *, metric: str = "test_loss", allow_reruns: bool = False
     _check_status(frame)
     _check_finite(frame, metric)
     _check_duplicates(replace(runs, frame=frame), allow_reruns)
-    _check_test_set(frame)
+    _leave_out_other_tests(frame, metric, baseline)
     _check_one_recipe(frame)
     return replace(runs, frame=frame)
 
@@ -180,11 +190,19 @@ def _one_line_a_run(runs: pd.DataFrame) -> str:
     return f"; keep one line a run{why}"
 
 
-def _check_test_set(runs: pd.DataFrame) -> None:
-    if "test_set" not in runs:
+def _leave_out_other_tests(runs: pd.DataFrame, metric: str, baseline: str) -> None:
+    """Mark complete runs that were measured on another test set than the baseline's."""
+    own = f"test_set.{metric}"
+    column = own if own in runs else "test_set"
+    if column not in runs:
         return
-    known = runs[(runs["status"] == "complete") & runs["test_set"].notna()]
-    groups = known.groupby("test_set")["run_id"]
+    known = runs[(runs["status"] == "complete") & runs[column].notna()]
+    theirs = known.loc[known["arm"] == baseline, column].unique()
+    if len(theirs) == 1:
+        others = known.index[known[column] != theirs[0]]
+        runs.loc[others, "status"] = OTHER_TEST
+        return
+    groups = known.groupby(column)["run_id"]
     if groups.ngroups <= 1:
         return
     sets = "; ".join(f"{str(key)[:12]}: {named(ids)}" for key, ids in groups)

@@ -23,6 +23,7 @@ from harness.records import (
     read_plan,
     read_record,
 )
+from harness.records.evaluation import read_evaluations
 from harness.records.study import Study
 from harness.records.versions import last_asked, rank, superseded_by
 
@@ -51,10 +52,16 @@ def read_records(paths: list[Path]) -> Runs:
         records = [read_record(file) for file in files]
     except RecordError as error:
         raise AnalysisError(str(error)) from error
+    trials = {record.study for record in records if record.tuning}
+    judged = [pair for pair in zip(files, records, strict=True) if not pair[1].tuning]
+    if judged:  # else the trials that chose settings were asked for by name
+        files, records = (list(part) for part in zip(*judged, strict=True))
     rows = [_row(record, file.parent) for record, file in zip(records, files, strict=True)]
     tensors = [frozenset(map(hash, record.fingerprints.init.items())) for record in records]
     cards = {name: card for record in records for name, card in record.cards.items()}
     frame, plans = pd.DataFrame(rows), _plans(paths)
+    if judged:
+        plans = {name: plan for name, plan in plans.items() if name not in trials}
     homes = [_study_of(file) for file in files]
     commands = {home: Study(home).commands() for home in dict.fromkeys(homes)}
     asked = {home: last_asked(commands[home]) for home in commands}
@@ -77,6 +84,7 @@ def read_records(paths: list[Path]) -> Runs:
         frame,
         plans,
         not_started=tuple(waiting),
+        references=_references(list(commands), set(frame["test_set"].dropna())),
         home=paths[0] if paths[0].is_dir() else paths[0].parent,
     )
 
@@ -95,7 +103,7 @@ def _files(paths: list[Path]) -> list[Path]:
 
 def _row(record: RunRecord, folder: Path) -> dict[str, Any]:
     hours = record.cost.train_seconds / 3600 if record.cost.train_seconds else None
-    return {
+    return _tests(record) | {
         "run_id": f"{record.arm}/{record.cell}",
         "study": record.study,
         "arm": record.arm,
@@ -104,6 +112,7 @@ def _row(record: RunRecord, folder: Path) -> dict[str, Any]:
         "data_seed": record.seeds.data,
         "loop_seed": record.seeds.loop,
         "test_loss": record.losses.test,
+        "bits_per_byte": record.losses.bits_per_byte,
         "val_loss": record.losses.val,
         "train_loss": record.losses.train,
         "status": record.status.value,
@@ -144,6 +153,19 @@ def _twins(frame: pd.DataFrame) -> pd.Series:
     return known & frame["control"] & found.set_axis(frame.index)
 
 
+def _tests(record: RunRecord) -> dict[str, Any]:
+    """Return the columns of the test sets by name: see `analysis.runs.frame`."""
+    columns: dict[str, Any] = {"test_set.bits_per_byte": record.provenance.test_text}
+    for name, found in record.losses.tests.items():
+        columns |= {
+            f"test_loss.{name}": found["loss"],
+            f"test_set.test_loss.{name}": found["test_set_sha256"],
+            f"bits_per_byte.{name}": found["bits_per_byte"],
+            f"test_set.bits_per_byte.{name}": found["text"],
+        }
+    return columns
+
+
 def _name(frame: pd.DataFrame) -> None:
     """Put the study before the name wherever one name is used in several studies."""
     if frame["study"].nunique() > 1:
@@ -153,6 +175,19 @@ def _name(frame: pd.DataFrame) -> None:
 def _study_of(file: Path) -> Path:
     """Return the study's folder of a record, which may have been named from within its cell."""
     return Path(os.path.abspath(file)).parents[:3][-1]  # noqa: PTH100 - resolve takes a second
+
+
+def _references(homes: list[Path], test_sets: set[str]) -> tuple[tuple[str, float], ...]:
+    """Return the models that were evaluated on the studies' one test set, and are no arm."""
+    try:
+        found = [item for home in homes for item in read_evaluations(home).values()]
+    except RecordError as error:
+        raise AnalysisError(str(error)) from error
+    return tuple(
+        (item.label, item.loss)
+        for item in found
+        if not item.in_study and {item.test_set_sha256} == test_sets
+    )
 
 
 def _edits(

@@ -13,7 +13,7 @@ from harness.records.files import flatten
 
 SCIENCE = (
     *("model.", "train.", "optim.", "schedule.", "precision.", "data.", "interventions."),
-    "eval.test_sequences",
+    *("eval.test_sequences", "eval.block_size", "eval.test_set", "eval.data."),
 )
 """Keys that can change a cell's numbers begin so; its seeds' apart."""
 HOOKS = {"event", "fn"}

@@ -33,6 +33,14 @@ class Correlation:
     n_pairs: int
     """Runs of other arms whose seed the baseline has too."""
 
+    @property
+    def origin(self) -> str:
+        """What it was measured from, in words."""
+        return f"from {self.n_pairs} pairs" if self.n_pairs else "from reruns of a seed, no pairs"
+
+    def __str__(self) -> str:
+        return f"{self.estimate:.2f} ({self.origin})"
+
 
 def pairing_df(arm: Index, seed: Index) -> int:
     """Return what is left of N runs beyond the arms and the seeds: N - rank[X Z].
@@ -78,7 +86,7 @@ def pair_correlation(
     """Return `seed_correlation` of the paired runs alone, with the number of pairs.
 
     Unpaired arms say nothing of pairing, but where they are noisier than the paired ones their
-    spread would pass for the seeds'.
+    spread would pass for the seeds'. Without a pair, runs of one arm and seed are measured.
     """
     y, arms = np.asarray(loss, dtype=float), np.asarray(arm, dtype=np.intp)
     seeds = np.asarray(seed, dtype=np.intp)
@@ -86,7 +94,7 @@ def pair_correlation(
     in_pair = joined & np.isin(seeds, seeds[arms == 0])
     in_pair &= np.isin(seeds, seeds[in_pair & (arms > 0)])
     if not in_pair.any():
-        return None
+        seeds, in_pair = arms * (seeds.max() + 1) + seeds, np.ones(len(y), dtype=bool)
     arms, seeds = (np.unique(x[in_pair], return_inverse=True)[1] for x in (arms, seeds))
     return seed_correlation(y[in_pair], arms, seeds, confidence)
 

@@ -5,23 +5,26 @@ from __future__ import annotations
 import hashlib
 import logging
 from dataclasses import asdict, dataclass
+from inspect import signature
 from pathlib import Path
 
+import numpy as np
 import torch
 from torch import nn
 
 from harness.cell import provenance
-from harness.cell.freeze import version
+from harness.cell.freeze import test_set_sha256, version
 from harness.cell.lock import Lock, NoLock
 from harness.cell.sources import source_hashes
-from harness.config import Config, ConfigError, Slot, recipe, stack_of
+from harness.config import Config, ConfigError, Slot, all_changes, recipe, stack_of
 from harness.data.corpus import Corpus
-from harness.engine.batches import Batches
+from harness.engine.batches import Batches, Pipeline
 from harness.engine.compiler import compiled
 from harness.engine.distributed import World
 from harness.engine.precision import Precision
 from harness.engine.randomness import initialise, parameter_hashes
 from harness.events import Events
+from harness.hub.warm_start import load_parent
 from harness.loop import Training, largest_micro_batch
 from harness.model import build, count_parameters, slot_factory
 from harness.optim import Schedules, build_optimizer
@@ -46,9 +49,34 @@ class Setup:
 
 def corpus_batches(config: Config, corpus: Corpus) -> Batches:
     """Return the training batches that the cell's data seed draws from its corpus."""
+    return build_batches(config, corpus.tokens("train"), corpus.document_starts("train"))
+
+
+def build_batches(config: Config, tokens: np.ndarray, document_starts: np.ndarray) -> Batches:
+    """Return the training batches of a token stream, uint16, and its documents, int64."""
     seed = config.seeds.data if config.data.shuffle else None
-    tokens = corpus.tokens("train")
-    return Batches(tokens, config.model.block_size, config.train.batch_size, seed)
+    pipeline = build_pipeline(config, tokens, document_starts) if config.data.pipeline else None
+    return Batches(tokens, config.model.block_size, config.steps, seed, pipeline)
+
+
+def build_pipeline(config: Config, tokens: np.ndarray, document_starts: np.ndarray) -> Pipeline:
+    """Return what cuts the token stream into sequences, as ``data.pipeline`` says."""
+    slot = config.data.pipeline
+    known = {
+        "tokens": tokens,
+        "document_starts": document_starts,
+        "block_size": config.model.block_size,
+        "seed": config.seeds.data,
+    }
+    factory = slot_factory(slot)
+    wanted = signature(factory).parameters
+    pipeline: Pipeline = factory(**{name: known[name] for name in known if name in wanted})
+    if pipeline.n_sequences < 1:
+        raise ConfigError(
+            f"data.pipeline={slot['_target_']} makes no sequence of model.block_size="
+            f"{config.model.block_size} of {config.data.name}: take a larger corpus"
+        )
+    return pipeline
 
 
 def build_training(
@@ -57,6 +85,7 @@ def build_training(
     """Build the model with its initial weights, its optimiser and all else that the loop needs."""
     model, hardware = build(config.model), config.hardware
     initialise(model, config.seeds.init)
+    load_parent(model, config)
     events = Events(config.interventions)
     events.model_built(model, config.seeds.init)
     model.keeps_ctx = events.reads_ctx
@@ -125,26 +154,28 @@ def new_record(folder: Path, config: Config, corpus: Corpus, device: torch.devic
         arm=config.arm,
         interventions=sorted(config.interventions),
         cards={name: _card(config, name) for name in sorted(config.interventions)},
-        changes=config.changes,
+        changes=all_changes(config),
         cell=folder.name,
         seeds=Seeds(**asdict(config.seeds)),
         tuning=config.study.tuning,
         n_steps=config.n_steps,
+        n_tokens=config.tokens_after(config.n_steps),
         started=now(),
         provenance=provenance.collect(folder, device=name, config_sha256=config_sha256(folder)),
     )
     if on_gpu:
         cudnn = torch.backends.cudnn.version()  # type: ignore[no-untyped-call]
         record.provenance.packages |= {"cuda": str(torch.version.cuda), "cudnn": str(cudnn)}
-    n_test_tokens = config.eval.test_sequences * config.model.block_size + 1
-    test_tokens = corpus.tokens("test")[:n_test_tokens]
     sources = record.provenance.sources = source_hashes(config, folder)
     record.version = version(config, corpus, sources)
     record.recipe = canonical_hash(recipe(config, corpus.dataset_sha256))
     record.provenance.dataset_sha256 = corpus.dataset_sha256
-    record.provenance.test_set_sha256 = hashlib.sha256(test_tokens.tobytes()).hexdigest()
+    record.provenance.test_set_sha256 = test_set_sha256(config, corpus.main)
+    record.provenance.test_text = corpus.main.text_hash
     record.provenance.n_devices = config.hardware.n_devices
     record.provenance.compile = config.hardware.compile
+    record.provenance.init_from = config.train.init_from
+    record.provenance.init_sha256 = config.train.init_sha256
     record.provenance.tokenizer = config.data.tokenizer.name
     return record
 

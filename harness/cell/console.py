@@ -6,12 +6,13 @@ import logging
 import os
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 from harness.records import LOG_FILE
+from harness.records.files import printable
 
 EXIT_REFUSED = 2
 """What was asked for cannot be done; one line on stderr says why."""
@@ -42,24 +43,10 @@ class _Plain(logging.Formatter):
         return prefix + super().format(record)
 
 
-def open_streams() -> None:
-    """Give a process that was started without stdin, stdout or stderr an empty one.
-
-    Else the next file to be opened would take the place, and receive what is said.
-    """
-    for number in range(3):
-        try:
-            os.fstat(number)
-        except OSError:
-            os.open(os.devnull, os.O_RDWR)  # the lowest free number
-    sys.stdout = sys.stdout or open(1, "w", encoding="utf-8")  # noqa: SIM115
-    sys.stderr = sys.stderr or open(2, "w", encoding="utf-8")  # noqa: SIM115
-
-
 def say(text: str) -> None:
     """Print a line on stderr; from when nobody listens any more, into nothing."""
     try:
-        print(text, file=sys.stderr, flush=True)
+        print(printable(text, keep="\n\t"), file=sys.stderr, flush=True)
     except OSError:  # a closed pipe or terminal
         os.dup2(os.open(os.devnull, os.O_WRONLY), 2)
 
@@ -117,8 +104,10 @@ def duration(seconds: float) -> str:
 class Progress:
     """Shows loss, tokens per second and time left."""
 
-    def __init__(self, arm: str, n_steps: int, done: int) -> None:
-        self.n_steps, self.first = n_steps, done
+    def __init__(
+        self, arm: str, n_steps: int, done: int, tokens_after: Callable[[int], int]
+    ) -> None:
+        self.n_steps, self.first, self.tokens_after = n_steps, done, tokens_after
         self.start = time.perf_counter()
         self.bar: Any = None
         if wants_bar():
@@ -146,7 +135,8 @@ class Progress:
         if self.bar is not None:
             self.bar.update(self.task, completed=metrics["step"], text=text)
         elapsed = time.perf_counter() - self.start
-        left = elapsed / (metrics["step"] - self.first) * (self.n_steps - metrics["step"])
+        first, now, last = map(self.tokens_after, (self.first, metrics["step"], self.n_steps))
+        left = elapsed * (last - now) / (now - first)
         minutes, seconds = divmod(round(left), 60)
         log.info(
             "step %d/%d  %s  %d:%02d left", metrics["step"], self.n_steps, text, minutes, seconds

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import hashlib
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
@@ -9,7 +11,7 @@ from harness.cell.lock import living_owner
 from harness.cell.sources import keep_sources, source_hashes
 from harness.config import Config, ConfigError, scientific
 from harness.config.frozen import read_config, to_yaml
-from harness.data.corpus import Corpus, ensure_prepared
+from harness.data.corpus import Corpus, ensure_corpora
 from harness.records import (
     CONFIG_FILE,
     FINISHED,
@@ -18,7 +20,9 @@ from harness.records import (
     SAMPLES_FILE,
     TEST_DOCUMENTS_FILE,
     TEST_LOSSES_FILE,
+    Seeds,
     Status,
+    test_losses_file,
 )
 from harness.records.cell import Cell
 from harness.records.files import canonical_hash, write_atomic
@@ -32,13 +36,25 @@ def locate(config: Config) -> Path:
     small, or a cell to overwrite is being run; `DataError` where the corpus is missing or damaged.
     """
     sources = source_hashes(config)
-    corpus = ensure_prepared(config.data, Path(config.data_dir))
+    note_parent(config)
+    corpus = ensure_corpora(config)
     check_fits(config, corpus)
     folder = Path(config.runs_dir).absolute() / config.study_name / config.arm
     folder /= _name(config, corpus, sources)
     if config.overwrite and (owner := living_owner(folder)):
         raise ConfigError(f"overwrite: {folder} is being run by {owner}: stop that first")
     return folder
+
+
+def note_parent(config: Config) -> None:
+    """Note which weights the cell begins with: their file by its hash, their place for good."""
+    if config.train.init_from is None:
+        return
+    from harness.hub.weights import find_weights  # imports torch
+
+    found = find_weights(config.train.init_from, Seeds(**asdict(config.seeds)))
+    config.train.init_sha256 = found.sha256
+    config.train.init_from = found.place
 
 
 def freeze(config: Config, folder: Path | None = None) -> Path:
@@ -73,6 +89,8 @@ def version(config: Config, corpus: Corpus, sources: dict[str, str]) -> str:
 
 def _identity(config: Config, corpus: Corpus, sources: dict[str, str]) -> dict[str, Any]:
     identity = scientific(config, corpus.dataset_sha256)
+    if corpus.tests:
+        identity["tests"] = {name: test.dataset_sha256 for name, test in corpus.tests.items()}
     return identity | {"sources": sources} if sources else identity
 
 
@@ -115,20 +133,28 @@ def write_config(folder: Path, config: Config) -> None:
 
 def check_fits(config: Config, corpus: Corpus) -> None:
     """Refuse a context or an evaluation that is longer than the corpus."""
-    block_size = config.model.block_size
-    needed = {
-        "train": ("model.block_size", 1),
-        "val": ("eval.val_sequences", config.eval.val_sequences),
-        "test": ("eval.test_sequences", config.eval.test_sequences),
-    }
-    for split, (key, n_sequences) in needed.items():
-        available = corpus.manifest.splits[split].n_tokens - 1
-        if n_sequences * block_size > available:
-            raise ConfigError(
-                f"{key}: {n_sequences} x {block_size} tokens asked of the {split} split of "
-                f"{config.data.name}, which has {available + 1}: at most "
-                f"{available // block_size} sequences of {block_size}"
-            )
+    n_test, block_size = config.eval.test_sequences, config.eval_block_size
+    _check_fits(corpus, "train", "model.block_size", (1, config.model.block_size))
+    _check_fits(corpus.main, "val", "eval.val_sequences", (config.eval.val_sequences, block_size))
+    for test in {id(test): test for test in (corpus.main, *corpus.tests.values())}.values():
+        _check_fits(test, "test", "eval.test_sequences", (n_test, block_size))
+
+
+def _check_fits(corpus: Corpus, split: str, key: str, wanted: tuple[int, int]) -> None:
+    n_sequences, block_size = wanted
+    available = corpus.manifest.splits[split].n_tokens - 1
+    if n_sequences * block_size > available:
+        raise ConfigError(
+            f"{key}: {n_sequences} x {block_size} tokens asked of the {split} split of "
+            f"{corpus.manifest.name}, which has {available + 1}: at most "
+            f"{available // block_size} sequences of {block_size}"
+        )
+
+
+def test_set_sha256(config: Config, corpus: Corpus) -> str:
+    """Return the hash of the tokens that a test on a corpus reads."""
+    n_tokens = config.eval.test_sequences * config.eval_block_size + 1
+    return hashlib.sha256(corpus.tokens("test")[:n_tokens].tobytes()).hexdigest()
 
 
 def load_frozen(folder: Path) -> Config:
@@ -138,7 +164,7 @@ def load_frozen(folder: Path) -> Config:
 
 def _forget(folder: Path) -> None:
     """Drop what an earlier training of the cell left, its result last."""
-    tested = (TEST_LOSSES_FILE, TEST_DOCUMENTS_FILE)
+    tested = (test_losses_file("*"), TEST_LOSSES_FILE, TEST_DOCUMENTS_FILE)
     names = ("checkpoints/*", METRICS_FILE, SAMPLES_FILE, *tested, RECORD_FILE)
     for path in [path for name in (CONFIG_FILE, *names) for path in folder.glob(name)]:
         path.unlink()

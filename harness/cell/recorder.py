@@ -94,7 +94,7 @@ class Recorder:
         self.speed_since = (0.0, 0)
         """Seconds and step from which on the speed is measured."""
         if self.is_main:
-            self.progress = Progress(self.record.arm, n_steps, training.step)
+            self.progress = Progress(self.record.arm, n_steps, training.step, config.tokens_after)
             self.tracker = Tracker(config, self.record, self.folder)
             self._truncate(METRICS_FILE)
             self._truncate(SAMPLES_FILE)
@@ -149,7 +149,7 @@ class Recorder:
     def update_record(self) -> None:
         """Write how far the cell has come, and at what cost."""
         t, record = self.training, self.record
-        record.step, record.tokens = t.step, t.step * t.config.tokens_per_step
+        record.step, record.tokens = t.step, t.config.tokens_after(t.step)
         t.count_skipped()
         record.skipped_steps = t.skipped_steps
         record.cost.train_seconds = round(self.clock.seconds, 3)
@@ -184,7 +184,7 @@ class Recorder:
         """Return the speed, without the step that compiled unless there is no other."""
         t, seconds = self.training, self.clock.seconds
         since = self.speed_since if t.step > self.speed_since[1] else (0.0, 0)
-        tokens = (t.step - since[1]) * t.config.tokens_per_step
+        tokens = t.config.tokens_after(t.step) - t.config.tokens_after(since[1])
         return round(tokens / max(seconds - since[0], 1e-9), 1)
 
     def _log(self, grad_norm: Tensor, lr: float) -> None:
@@ -213,10 +213,9 @@ class Recorder:
         self.pending.clear()
         averages = self._over_processes(means | t.events.metrics(t.model))
         self.record.losses.train = averages["train_loss"]
-        done = t.step * t.config.tokens_per_step
         return {
             "step": t.step,
-            "tokens": done,
+            "tokens": t.config.tokens_after(t.step),
             **averages,
             "lr": lr,
             "grad_norm": finite(grad_norm.item()),
@@ -242,7 +241,7 @@ class Recorder:
         t, config = self.training, self.training.config
         with self.clock.paused(), evaluated_weights(t) as model:
             rows = []
-            tokens = t.step * config.tokens_per_step
+            tokens = config.tokens_after(t.step)
             for i, prompt in enumerate(config.sample.prompts):
                 stream = generator(config.seeds.loop, "sample", t.step, i)
                 text = complete(model, self.encoding, prompt, config.sample, stream)

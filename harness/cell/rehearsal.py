@@ -23,7 +23,7 @@ from harness.cell.freeze import check_identity, load_frozen
 from harness.cell.lock import NO_LOCK, CellBusy, locked
 from harness.cell.sources import use_kept_sources
 from harness.config import Config, ConfigError, stack_of
-from harness.data.corpus import open_corpus
+from harness.data.corpus import open_corpora
 from harness.engine import checkpoint
 from harness.engine.devices import choose_device, settle_process
 from harness.engine.distributed import World
@@ -46,11 +46,11 @@ def rehearse(folder: Path, n_cells: int) -> int:
     try:
         device = choose_device(config.hardware.device)
         settle_process(config.hardware)
-        corpus = open_corpus(config.data, Path(config.data_dir))
+        corpus = open_corpora(config)
         check_identity(config, corpus, folder)
         use_kept_sources(folder)
         record = new_record(folder, config, corpus, device)
-        config.train.batch_size, config.train.tokens = 1, config.model.block_size
+        _shorten(config, 1)
         config.train.max_skipped_steps = 2
         config.hardware.compile = False  # for one sequence: minutes for nothing
     except ValueError as error:  # ConfigError and DataError
@@ -136,7 +136,12 @@ def _shortened(config: Config) -> Config:
 
     Whether a gradient is long enough to be clipped says little so early, in a batch so small.
     """
-    config.train.batch_size = 1
-    config.train.tokens = N_STEPS * config.model.block_size
+    _shorten(config, N_STEPS)
     config.optim.grad_clip = None
     return config
+
+
+def _shorten(config: Config, n_steps: int) -> None:
+    """Leave so many steps of one sequence; what its length is in the first stage, stays."""
+    config.train.batch_size, config.train.batch_stages = 1, []
+    config.train.tokens = n_steps * config.model.block_size

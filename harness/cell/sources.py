@@ -98,7 +98,7 @@ class _Kept:
 def _targets(config: Config) -> set[str]:
     cards = [card.fn for card in config.interventions.values()]
     groups = [asdict(group) for group in (config.model, config.optim, config.precision)]
-    parts = [*groups, config.schedule, cards]
+    parts = [*groups, config.schedule, config.data.pipeline, cards]
     return set(_walk(parts))
 
 

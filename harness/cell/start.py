@@ -10,6 +10,7 @@ import threading
 from pathlib import Path
 
 from harness.records.cell import Cell
+from harness.records.secrets import masked
 
 UNCHECKED = "--unchecked"
 """Train a cell that another version froze, as its second run by the analysis may be."""
@@ -22,6 +23,7 @@ def one_of_several() -> bool:
 
 def start_cell(folder: Path, n_devices: int, *, checked: bool = True) -> int:
     """Train the frozen cell on so many devices of this machine; return its exit code."""
+    sys.argv[:] = masked(sys.argv)  # W&B's client writes them down
     if n_devices > 1 and not one_of_several():
         return _torchrun(folder, n_devices, checked=checked)
     from harness.cell.train import train_cell  # imports torch

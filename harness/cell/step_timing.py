@@ -102,8 +102,9 @@ def _measure(config: Config, device: torch.device, meet: Callable[[], object]) -
 
 
 def synthetic_training(config: Config, device: torch.device, batch_size: int) -> Training:
-    """Return the config's training with `batch_size` random sequences a step."""
-    config = replace(config, train=replace(config.train, batch_size=batch_size))
+    """Return the config's training with `batch_size` random sequences a step, of full length."""
+    train = replace(config.train, batch_size=batch_size, batch_stages=[], length_stages=[])
+    config = replace(config, train=train)
     block_size = config.model.block_size
     n_tokens = batch_size * block_size + 1
     tokens = np.random.default_rng(0).integers(config.model.vocab_size, size=n_tokens)

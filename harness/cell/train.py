@@ -5,6 +5,7 @@ from __future__ import annotations
 import gc
 import io
 import logging
+import math
 import sys
 from contextlib import closing, nullcontext
 from pathlib import Path
@@ -12,19 +13,26 @@ from pathlib import Path
 import numpy as np
 import torch
 
-from harness.cell.build import Setup, config_sha256, new_record, start_training
+from harness.cell.build import (
+    Setup,
+    config_sha256,
+    new_record,
+    start_training,
+)
 from harness.cell.console import EXIT_BUSY, EXIT_REFUSED, logging_to, wants_bar
 from harness.cell.errors import enter_failure
 from harness.cell.freeze import (
     check_identity,
     load_frozen,
+    test_set_sha256,
     write_config,
 )
 from harness.cell.lock import NO_LOCK, CellBusy, LockLost, locked
 from harness.cell.recorder import Preempted, Recorder, finite, graceful_stop
 from harness.cell.sources import use_kept_sources
 from harness.config import ConfigError
-from harness.data.corpus import open_corpus
+from harness.data.corpus import Corpus, open_corpora
+from harness.data.tokens import token_bytes
 from harness.engine import checkpoint
 from harness.engine.compiler import renew_cache, use_cache
 from harness.engine.devices import choose_device, settle_process
@@ -38,6 +46,7 @@ from harness.records import (
     TEST_LOSSES_FILE,
     RunRecord,
     Status,
+    test_losses_file,
     write_record,
 )
 from harness.records.cell import Cell, describe
@@ -83,7 +92,7 @@ def run(folder: Path, *, checked: bool = True) -> RunRecord:
         settle_process(config.hardware)
         if config.hardware.compile:
             use_cache(Cell(folder).study.folder)
-        corpus = open_corpus(config.data, Path(config.data_dir))
+        corpus = open_corpora(config)
         if checked:
             check_identity(config, corpus, folder)
         world.start(device)
@@ -189,21 +198,41 @@ def _train_and_test(setup: Setup) -> None:
 
 def _test(training: Training, setup: Setup) -> None:
     """Measure the test loss of every sequence, with the document it begins in, and the weights."""
-    record = setup.record
-    n_sequences = training.config.eval.test_sequences
-    losses = evaluate(training, setup.corpus.tokens("test"), n_sequences)
+    record, corpus, config = setup.record, setup.corpus, training.config
+    main = _test_on(corpus.main, TEST_LOSSES_FILE, training, setup)
+    record.losses.test, record.losses.bits_per_byte = main["loss"], main["bits_per_byte"]
+    for name, test in corpus.tests.items():
+        others = test_losses_file(name)
+        found = main if test is corpus.main else _test_on(test, others, training, setup)
+        hashes = {"test_set_sha256": test_set_sha256(config, test), "text": test.text_hash}
+        record.losses.tests[name] = {**found, **hashes}
     if setup.world.is_main:
-        setup.lock.check()
-        _save_array(setup.folder / TEST_LOSSES_FILE, losses)
-        firsts = np.arange(n_sequences) * training.config.model.block_size
-        starts = setup.corpus.document_starts("test")
+        firsts = np.arange(config.eval.test_sequences) * config.eval_block_size
+        starts = corpus.document_starts("test")
         documents = np.searchsorted(starts, firsts, side="right") - 1
         _save_array(setup.folder / TEST_DOCUMENTS_FILE, documents)
-    record.losses.test = finite(float(losses.mean(dtype=np.float64)))
     with evaluated_weights(training) as model:
         record.fingerprints.final_weights = weights_hash(model)
     if record.losses.test is None:
         raise Diverged("the test loss is not finite")
+
+
+def _test_on(
+    corpus: Corpus, file: str, training: Training, setup: Setup
+) -> dict[str, float | None]:
+    """Write the loss of each test sequence of a corpus; return their mean, also by bytes of text.
+
+    The token that ends a document is no byte of it.
+    """
+    config, tokens = training.config, corpus.tokens("test")
+    losses = evaluate(training, tokens, config.eval.test_sequences)
+    if setup.world.is_main:
+        setup.lock.check()
+        _save_array(setup.folder / file, losses)
+    mean, n_tokens = float(losses.mean(dtype=np.float64)), len(losses) * config.eval_block_size
+    n_bytes = int(token_bytes(config.data.tokenizer)[tokens[1 : n_tokens + 1]].sum())
+    bits = mean * n_tokens / n_bytes / math.log(2)
+    return {"loss": finite(mean), "bits_per_byte": finite(bits)}
 
 
 def _save_array(path: Path, values: np.ndarray) -> None:

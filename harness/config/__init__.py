@@ -10,7 +10,7 @@ from __future__ import annotations
 
 from collections.abc import Collection
 from copy import deepcopy
-from dataclasses import dataclass, field, fields
+from dataclasses import dataclass, field, fields, replace
 from enum import Enum
 from typing import Any
 
@@ -42,6 +42,7 @@ from harness.config.science import (
     Tokenizer,
     TrainConfig,
 )
+from harness.config.steps import Plan, Steps
 from harness.config.study import BudgetConfig, CardConfig, Event, StudyConfig
 from harness.records.files import flatten, plain
 
@@ -121,23 +122,64 @@ class Config:
     changes: dict[str, Any] = field(default_factory=dict)
     """What the interventions change: dotted key -> [baseline's value, this arm's]. Filled in by
     the harness."""
+    sweep: list[str] = field(default_factory=list)
+    """Settings whose values name arms, where they are not the baseline's: those that a sweep
+    varies. Filled in by the sweep."""
+    swept: dict[str, Any] = field(default_factory=dict)
+    """Setting of `sweep` -> how its value stands in the arm's name. Filled in by the harness."""
+    swept_changes: dict[str, Any] = field(default_factory=dict)
+    """What the swept settings change, as `changes`. Filled in by the harness."""
     study: StudyConfig = field(default_factory=StudyConfig)
     budget: BudgetConfig = field(default_factory=BudgetConfig)
 
     @property
     def tokens_per_step(self) -> int:
-        """Tokens of one optimiser step."""
+        """Tokens of one optimiser step, the largest where they differ."""
         return self.train.batch_size * self.model.block_size
+
+    @property
+    def steps(self) -> Steps:
+        """What each optimiser step reads."""
+        train = self.train
+        return Plan(
+            tokens=train.tokens,
+            block_size=self.model.block_size,
+            batch_size=train.batch_size,
+            round_up=train.round_up,
+            batch_stages=train.batch_stages,
+            length_stages=train.length_stages,
+        ).steps()
 
     @property
     def n_steps(self) -> int:
         """Optimiser steps that the token budget pays for."""
+        if self.train.round_up or self.train.batch_stages:
+            return self.steps.n_steps
         return self.train.tokens // self.tokens_per_step
+
+    def tokens_after(self, step: int) -> int:
+        """Return how many tokens the first `step` steps read."""
+        if not self.train.batch_stages:
+            return step * self.tokens_per_step
+        return self.steps.n_before(step) * self.model.block_size
+
+    @property
+    def eval_block_size(self) -> int:
+        """Tokens of a sequence in validation and test."""
+        return self.eval.block_size or self.model.block_size
+
+    @property
+    def test_data(self) -> dict[str, DataConfig]:
+        """Test set -> its corpus, tokenised as the training corpus is."""
+        tokenizer = self.data.tokenizer
+        return {name: replace(data, tokenizer=tokenizer) for name, data in self.eval.data.items()}
 
     @property
     def arm(self) -> str:
-        """Sorted intervention names joined with ``+``, or ``baseline``."""
-        return "+".join(sorted(self.interventions)) or "baseline"
+        """Sorted intervention names joined with ``+``, or ``baseline``; then what is swept."""
+        names = "+".join(sorted(self.interventions)) or "baseline"
+        values = ",".join(f"{key}={value}" for key, value in sorted(self.swept.items()))
+        return f"{names}[{values}]" if values else names
 
 
 _HASHED = ("seeds", "model", "train", "optim", "schedule", "precision")
@@ -156,6 +198,13 @@ def scientific(config: Config, dataset_sha256: str) -> dict[str, Any]:
         "shuffle": config.data.shuffle,
         "test_sequences": config.eval.test_sequences,
     }
+    added = {
+        "pipeline": config.data.pipeline,
+        "eval_block_size": config.eval.block_size,
+        "test_set": config.eval.test_set,
+    }
+    kept |= {name: value for name, value in added.items() if value}
+    kept["train"].pop("init_from", None)  # where the weights lay; their hash is there
     result: dict[str, Any] = plain(kept)
     return result
 
@@ -178,13 +227,23 @@ def recipe(config: Config, dataset_sha256: str) -> Flat:
     Cells of one arm that share it differ in seeds or in the arm itself. Seeds are left out, and so
     is what is None: that stands for a setting of the arm alone, too.
     """
-    science = scientific(stack_of(config, ()), dataset_sha256)
+    bare = stack_of(config, ())
+    for key, (baselines, _) in config.swept_changes.items():
+        _set(bare, key.split("."), baselines)
+    science = scientific(bare, dataset_sha256)
     groups = science.keys() - {"seeds", "interventions"}
     return {
         key: value
         for key, value in flatten(science).items()
         if key.split(".")[0] in groups and value is not None
     }
+
+
+def all_changes(config: Config) -> dict[str, list[Any]]:
+    """Return what an arm changes, by its interventions and by what is swept."""
+    both = config.swept_changes | config.changes
+    baselines = {key: pair[0] for key, pair in (config.changes | config.swept_changes).items()}
+    return {key: [baselines[key], both[key][1]] for key in sorted(both)}
 
 
 def stack_of(config: Config, names: Collection[str]) -> Config:
@@ -203,8 +262,10 @@ def tune(config: Config) -> None:
     for key, factor in config.study.tuned.items():
         own = number_at(config, key)
         value = type(own)(round(own * factor) if isinstance(own, int) else own * factor)
-        config.changes[key] = [config.changes.get(key, [own])[0], value]
-        _set(config, key.split("."), value)
+        baselines = config.changes.get(key, [own])[0]
+        if value != own:
+            config.changes[key] = [baselines, value]
+            _set(config, key.split("."), value)
 
 
 def number_at(config: Config, key: str) -> int | float:

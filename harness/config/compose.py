@@ -10,6 +10,7 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from functools import lru_cache
+from pathlib import Path
 from typing import Any
 
 from hydra import initialize_config_dir
@@ -17,6 +18,7 @@ from hydra.core.config_store import ConfigStore
 from hydra.core.global_hydra import GlobalHydra
 from hydra.core.override_parser.overrides_parser import OverridesParser
 from hydra.errors import HydraException
+from hydra.plugins.config_source import ConfigSource
 from hydra.types import RunMode
 from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
@@ -26,13 +28,22 @@ from harness.config import Config, ConfigError, Flat, doses, tune
 from harness.config.frozen import SCHEMA
 from harness.config.messages import explain
 from harness.config.overlays import changes, check_agreement, check_effects
+from harness.config.typed import arm_label, as_typed, of_science
 from harness.config.validate import validate
 from harness.records.files import CONF_DIR, flatten
 
 CONFIG_NAME = "config"
-NOT_COMPARED = ("interventions", "changes", "study", "study_name")
+NOT_COMPARED = (
+    *("interventions", "changes", "study", "study_name"),
+    *("sweep", "swept", "swept_changes"),
+)
 SEED_KEYS = ("seed", "seeds.init", "seeds.data", "seeds.loop")
 
+_header_of = ConfigSource._get_header_dict
+# a byte order mark, as some editors write it, would hide an overlay's first line
+ConfigSource._get_header_dict = staticmethod(  # type: ignore[method-assign, assignment]
+    lambda text: _header_of(text.removeprefix("\ufeff"))
+)
 ConfigStore.instance().store(name="schema", node=Config)
 doses.register()
 
@@ -43,7 +54,7 @@ def load(overrides: Sequence[str] = ()) -> Config:
     _composed.cache_clear()
     _flat.cache_clear()
     with initialize_config_dir(str(CONF_DIR), version_base="1.3", job_name="harness"):
-        return resolve((), overrides)
+        return resolve((), as_typed(overrides))
 
 
 def resolve(hydra_overrides: Sequence[str], overrides: Sequence[str]) -> Config:
@@ -65,6 +76,8 @@ def resolve(hydra_overrides: Sequence[str], overrides: Sequence[str]) -> Config:
     if config.study.tuned:
         tune(config)
         validate(config)
+    if config.sweep:
+        _name_by_sweep(config, arm)
     return config
 
 
@@ -104,8 +117,9 @@ def _composed(arm: _Arm) -> _Composed:
             CONFIG_NAME, [*arm.hydra, *arm.others, *overlays], RunMode.RUN
         )
         composed: dict[str, Any] = OmegaConf.to_container(whole, resolve=False)  # type: ignore[assignment]
-        choices = composed.pop("hydra")["runtime"]["choices"]
-        composed["scale_name"] = choices.get("scale", "")
+        runtime = composed.pop("hydra")["runtime"]
+        _refuse_namesakes(arm.overlays, runtime["config_sources"])
+        composed["scale_name"] = runtime["choices"].get("scale", "")
         tree: DictConfig = OmegaConf.merge(SCHEMA, composed)  # type: ignore[assignment]
         if arm.overlays:
             doses.supply(tree, composed, _flat(arm.but()))
@@ -113,6 +127,19 @@ def _composed(arm: _Arm) -> _Composed:
             raise ConfigError(f"no value for {', '.join(sorted(missing))}: set it")
     values = flatten(composed)
     return _Composed(tree, {key: values[key] for key in SEED_KEYS})
+
+
+def _refuse_namesakes(overlays: Sequence[str], sources: Sequence[dict[str, str]]) -> None:
+    """Refuse an overlay that two folders have: Hydra takes one of them without a word."""
+    folders = dict.fromkeys(source["path"] for source in sources if source["schema"] == "file")
+    for name in overlays:
+        files = [Path(folder, "intervention", f"{name}.yaml") for folder in folders]
+        found = [file for file in files if file.exists()]
+        if len(found) > 1:
+            raise ConfigError(
+                f"two interventions are called {name!r}: {found[0]} and {found[1]}; the first "
+                "would stand for both: rename yours, file and card"
+            )
 
 
 @lru_cache(maxsize=256)
@@ -131,6 +158,19 @@ def _compare(config: Config, arm: _Arm) -> None:
     check_effects(config)
     check_agreement(config, baseline, [_flat(arm), _flat(arm.but(*arm.overlays[::-1]))])
     config.changes = changes(baseline, _flat(arm))
+
+
+def _name_by_sweep(config: Config, arm: _Arm) -> None:
+    """Note which swept settings differ from the baseline's, and so name the arm."""
+    given = {item.lstrip("+~").partition("=")[0]: item for item in arm.others}
+    swept = {key: given[key] for key in config.sweep if key in given}
+    plain = replace(arm.but(), others=tuple(o for o in arm.others if o not in swept.values()))
+    baseline = _flat(plain)
+    config.swept_changes = of_science(changes(baseline, _flat(arm.but())))
+    for key, override in swept.items():
+        alone = _flat(replace(plain, others=(*plain.others, override)))
+        if of_science(changes(baseline, alone)):
+            config.swept[key] = arm_label(alone.get(key, override.partition("=")[2]))
 
 
 @contextmanager

@@ -4,6 +4,7 @@ An overlay says in its own file how large its change is, whatever the scale::
 
     optim: {lr: "${times:3.5}"}                                  # 3.5 times the baseline's
     optim: {grad_clip: "${per_scale:{gpt2_small: 3.5, default: 1.0}}"}  # one for each scale
+    eval: {block_size: "${baseline:model.block_size}"}     # what another key is in the baseline
 
 A scale is the name of its file in ``conf/scale``; without a ``default``, a scale that is not named
 is refused.
@@ -12,6 +13,7 @@ is refused.
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Callable, Mapping
 from decimal import Decimal
 from typing import Any
@@ -22,6 +24,7 @@ from harness.config import VOCAB_SIZE, ConfigError, Flat, Tokenizer
 from harness.records.files import flatten
 
 _FACTOR = "${times:"
+_OTHERS = re.compile(r"\$\{baseline:([\w.]+)\}")
 
 
 def supply(tree: DictConfig, composed: dict[str, Any], baseline: Flat) -> None:
@@ -33,6 +36,8 @@ def supply(tree: DictConfig, composed: dict[str, Any], baseline: Flat) -> None:
         if isinstance(value, str) and _FACTOR in value:
             theirs = json.dumps(baseline.get(key))
             OmegaConf.update(tree, key, value.replace(_FACTOR, f"{_FACTOR}{theirs},"))
+        elif isinstance(value, str) and (named := _OTHERS.fullmatch(value)):
+            OmegaConf.update(tree, key, baseline.get(named[1]))
 
 
 def times(*numbers: Any) -> float:
@@ -64,12 +69,18 @@ def per_scale(doses: Mapping[str, Any], *, _root_: DictConfig) -> Any:
     return doses[scale if scale in doses else "default"]
 
 
+def _refuse(what: str) -> None:
+    raise ConfigError(f"${{{what}}} stands for a baseline's value, for overlays alone")
+
+
 def register() -> None:
     """Make the resolvers known to OmegaConf."""
     resolvers: dict[str, Callable[..., Any]] = {
         "times": times,
+        "baseline": lambda key: _refuse(f"baseline:{key}"),
         "per_scale": per_scale,
         "vocab_size": lambda tokenizer: VOCAB_SIZE[Tokenizer(tokenizer).name],
+        "end_of_text": lambda tokenizer: VOCAB_SIZE[Tokenizer(tokenizer).name] - 1,
     }
     for name, resolver in resolvers.items():
         OmegaConf.register_new_resolver(name, resolver, replace=True)

@@ -9,7 +9,7 @@ from pathlib import Path
 
 from hydra.errors import MissingConfigException, OverrideParseException
 from omegaconf import DictConfig, OmegaConf
-from omegaconf.errors import OmegaConfBaseException
+from omegaconf.errors import OmegaConfBaseException, ValidationError
 from yaml import YAMLError
 
 from harness.config import CardConfig, Config, ConfigError
@@ -75,6 +75,9 @@ def _of_omegaconf(error: Exception) -> str:
     siblings = f"; {_siblings(name)}" if " not in '" in text else ""
     if name == "intervention":
         siblings = "; the first line of an overlay must be: # @package _global_"
+    value = getattr(error, "value", None)
+    if isinstance(value, float) and value.is_integer() and isinstance(error, ValidationError):
+        siblings += f"; a whole number is written without an exponent: {name}={int(value)}"
     return f"{text} (at {name}){siblings}"
 
 

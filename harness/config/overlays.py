@@ -42,11 +42,27 @@ def check_effects(config: Config) -> None:
                 "values already; leave it out"
             )
         _check_protected(name, card)
+        _check_one_test(config, name, card)
 
 
 def _all_in(card: CardConfig, others: list[CardConfig]) -> bool:
     rest = [item for other in others for item in other.changes.items()]
     return all(item in rest for item in card.changes.items())
+
+
+CORPUS = ("name", "source", "path", "repo", "revision", "config", "split", "text_column")
+"""The fields of ``data`` that say which texts are read."""
+
+
+def _check_one_test(config: Config, name: str, card: CardConfig) -> None:
+    """Refuse an arm that trains on another corpus and would therefore be tested on another."""
+    moved = [key for key in card.changes if key.split(".")[0] == "data" and key[5:] in CORPUS]
+    if moved and config.eval.test_set is None:
+        raise ConfigError(
+            f"intervention {name!r} sets {moved[0]} and would be tested on that corpus, the "
+            "baseline on another: give all arms one test set, e.g. "
+            "'+data@eval.data.fineweb=fineweb' eval.test_set=fineweb"
+        )
 
 
 def _check_protected(name: str, card: CardConfig) -> None:

@@ -6,6 +6,7 @@ from dataclasses import dataclass, field
 from enum import Enum
 
 from harness.config.metadata import number
+from harness.config.science import DataConfig
 
 
 class Backend(Enum):
@@ -29,7 +30,15 @@ class EvalConfig:
     """Validation along training and the final test."""
 
     test_sequences: int = number(19_200, above=0)
-    """Sequences of block_size tokens from the start of the test split."""
+    """Sequences of block_size tokens from the start of each test set."""
+    block_size: int | None = number(None, above=0)
+    """Tokens of a sequence in validation and test; None: ``model.block_size``."""
+    data: dict[str, DataConfig] = field(default_factory=dict)
+    """Corpora to test on, by name: their test splits, tokenised as ``data`` is. A prepared one is
+    added by ``'+data@eval.data.NAME=fineweb'``."""
+    test_set: str | None = None
+    """The main test set, a name in `data`: validation and test losses, which studies compare, are
+    measured on that corpus; None: on the training corpus'."""
     val_sequences: int = number(192, above=0)
     n_val: int = number(20, at_least=0)
     """Validations along training, evenly spaced."""
@@ -64,8 +73,9 @@ class CheckpointConfig:
     """0: none along the way."""
     keep: int = number(2, above=0)
     """The newest states kept while the cell runs; older ones are deleted."""
-    n_weights: int = number(0, at_least=0)
-    """Weights alone, kept for good at so many evenly spaced steps, as ``weights/*.safetensors``."""
+    n_weights: int = number(1, at_least=0)
+    """Weights alone, kept for good at so many evenly spaced steps, as ``weights/*.safetensors``;
+    1: the last ones, which can be sampled from, exported and tuned."""
 
 
 class CompileMode(Enum):

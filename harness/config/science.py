@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 from enum import Enum
+from typing import Any
 
 from omegaconf import II
 
@@ -18,7 +19,7 @@ class Tokenizer(Enum):
 
 
 VOCAB_SIZE = {"bytes": 257, "gpt2": 50257}
-"""Both include one end-of-text token."""
+"""Both include one end-of-text token, the last id."""
 
 
 class Source(Enum):
@@ -107,6 +108,8 @@ class DataConfig:
     split: str = "train"
     """source=hub: the dataset's split to read."""
     text_column: str = "text"
+    """source=hub: the column that holds the text; source=text: that field of .jsonl files, of which
+    each line is a document."""
     max_tokens: int | None = None
     """At most this many tokens over all splits, in whole documents (source=hub_tokens: training
     tokens); None: the whole source."""
@@ -118,6 +121,8 @@ class DataConfig:
     """Visit the training sequences in an order drawn from the data seed; false: as stored."""
     test_start_token: int | None = None
     """source=hub_tokens: the test set begins here in the published validation tokens."""
+    pipeline: Slot = later(dict)
+    """What cuts the training tokens into sequences; none: at every ``model.block_size`` tokens."""
 
 
 @dataclass(kw_only=True, slots=True)
@@ -128,8 +133,22 @@ class TrainConfig:
     """Sequences per optimiser step, over all devices and accumulation steps."""
     tokens: int = 3_260_190_720
     """Token budget; the number of steps is this over the tokens per step, rounded down."""
+    round_up: bool = later(bool)
+    """Round the number of steps up instead."""
+    batch_stages: list[Any] = later(list)
+    """Pairs [fraction of the token budget, fraction of `batch_size`]: from the one on, steps have
+    the other, e.g. [[0, 0.25], [0.1, 1]]; none: all steps are alike."""
+    length_stages: list[Any] = later(list)
+    """Likewise with fractions of ``model.block_size``: a step then holds more sequences that are
+    shorter, and as many tokens."""
     max_skipped_steps: int = number(50, above=0)
     """This many non-finite steps in a row: the run is recorded as diverged."""
+    init_from: str | None = later(lambda: None)
+    """Begin with these trained weights: a cell's folder, an arm's (its cell with the same seeds),
+    either ``@STEP``, or ``hf:NAME``; what they do not hold starts as always."""
+    init_sha256: str | None = later(lambda: None)
+    """Hash of their file, noted when the cell is frozen: it, not their place, is in the cell's
+    identity."""
 
 
 @dataclass(kw_only=True, slots=True)

@@ -13,6 +13,7 @@ class Event(Enum):
     """Where an intervention's function is called; see `harness.events`."""
 
     model_built = "model_built"
+    batch = "batch"
     loss = "loss"
     gradients_ready = "gradients_ready"
     step_done = "step_done"

@@ -12,6 +12,7 @@ from dataclasses import asdict, fields, is_dataclass
 from typing import Any
 
 from harness.config import VOCAB_SIZE, Config, ConfigError, ModelConfig, number_at
+from harness.config.steps import refusal
 from harness.records.files import flatten
 
 SAFE_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,199}")
@@ -25,8 +26,10 @@ def validate(config: Config) -> None:
     _check_bounds(config)
     _check_heads(config.model)
     _check_steps(config)
+    _check_tuning(config)
     if isinstance(shared := config.hardware.cells_per_gpu, str) and shared != "auto":
         raise ConfigError(f"hardware.cells_per_gpu={shared}: a number, or auto")
+    _check_tests(config)
     betas = config.optim.betas
     if len(betas) != 2 or not all(0 <= beta < 1 for beta in betas):
         raise ConfigError(f"optim.betas={betas}: two numbers in [0, 1), e.g. [0.9,0.999]")
@@ -95,14 +98,45 @@ def _check_heads(model: ModelConfig) -> None:
 
 def _check_steps(config: Config) -> None:
     train, n_devices = config.train, config.hardware.n_devices
+    _check_stages(config)
     if config.n_steps < 1:
         raise ConfigError(
             f"train.tokens={train.tokens} pays for no step of {config.tokens_per_step} tokens "
             f"(train.batch_size={train.batch_size} x model.block_size={config.model.block_size}): "
             "raise it"
         )
-    if train.batch_size % n_devices:
+    for stage in config.steps.stages:
+        if stage.batch_size % n_devices:
+            raise ConfigError(
+                f"train.batch_size={stage.batch_size} cannot be shared out over "
+                f"hardware.n_devices={n_devices}: choose a divisor"
+            )
+
+
+def _check_tests(config: Config) -> None:
+    evaluation, block_size = config.eval, config.model.block_size
+    names = sorted(evaluation.data)
+    if evaluation.test_set is not None and evaluation.test_set not in names:
         raise ConfigError(
-            f"train.batch_size={train.batch_size} cannot be shared out over "
-            f"hardware.n_devices={n_devices}: choose a divisor"
+            f"eval.test_set={evaluation.test_set}: no such corpus in eval.data, which has "
+            f"{', '.join(names) or 'none'}: add it with '+data@eval.data.{evaluation.test_set}=...'"
         )
+    if wrong := [name for name in names if not SAFE_NAME.fullmatch(name)]:
+        raise ConfigError(f"eval.data.{wrong[0]}: letters, digits, '.', '_' and '-' only")
+    if config.eval_block_size > block_size:
+        raise ConfigError(
+            f"eval.block_size={evaluation.block_size}: at most model.block_size={block_size}"
+        )
+
+
+def _check_stages(config: Config) -> None:
+    train, block_size = config.train, config.model.block_size
+    wrong = {
+        "batch_stages": refusal(train.batch_stages, train.batch_size, divides=False),
+        "length_stages": refusal(train.length_stages, block_size, divides=True),
+    }
+    for key, reason in wrong.items():
+        if reason:
+            raise ConfigError(
+                f"train.{key}={getattr(train, key)}: {reason}; e.g. [[0, 0.25], [0.1, 1]]"
+            )

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import re
 import shlex
-from dataclasses import dataclass, fields
+from collections.abc import Callable
+from dataclasses import dataclass, field, fields, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import yaml
 
-from harness.config import DataConfig, Source
+from harness.config import Config, DataConfig, Source
 from harness.config.validate import SAFE_NAME
 from harness.data import text
 from harness.data.manifest import (
@@ -25,43 +26,70 @@ from harness.data.manifest import (
     request,
     verify_files,
 )
-from harness.records.files import CONF_DIR, flocked, plain
+from harness.records.files import CONF_DIR, canonical_hash, flocked, plain
 
 if TYPE_CHECKING:
     import numpy as np
 
     from harness.data.build import Progress
 
+OF_TRAINING = ("shuffle", "pipeline")
+"""The fields of `DataConfig` that say how a corpus is read, whatever it is."""
 UNQUOTED = re.compile(r"[\w/.+%@|-]+")
 """What Hydra reads without quotes, and a little less."""
 
 
 @dataclass(frozen=True, slots=True)
 class Corpus:
-    """A prepared corpus on disk."""
+    """A prepared corpus on disk, and those that are tested on beside it."""
 
     manifest: Manifest
     folder: Path
+    tests: dict[str, Corpus] = field(default_factory=dict)
+    test_set: str | None = None
+    """Of `tests`, whose validation and test splits stand in the place of its own."""
 
     def tokens(self, split: str) -> np.ndarray:
         """Return the tokens of ``train``, ``val`` or ``test``: uint16 memmap [n_tokens]."""
         import numpy as np
 
-        entry = self._entry(split)
-        path = self.folder / entry.file  # an absolute `entry.file` stands for itself
+        owner = self._owner(split)
+        entry = owner._entry(split)
+        path = owner.folder / entry.file  # an absolute `entry.file` stands for itself
         return np.memmap(path, "<u2", "r", entry.offset_bytes, shape=(entry.n_tokens,))
 
     def document_starts(self, split: str) -> np.ndarray:
         """Return where each document of the split begins: int64 memmap [n_documents]."""
         import numpy as np
 
-        entry = self._entry(split)
-        return np.memmap(self.folder / entry.documents_file, "<i8", "r", shape=(entry.n_documents,))
+        owner = self._owner(split)
+        entry = owner._entry(split)
+        return np.memmap(
+            owner.folder / entry.documents_file, "<i8", "r", shape=(entry.n_documents,)
+        )
 
     @property
     def dataset_sha256(self) -> str:
         """Hash of all tokens and document boundaries, and of what the ids mean."""
         return self.manifest.dataset_sha256
+
+    @property
+    def text_hash(self) -> str:
+        """Hash of what the corpus was asked to hold, whatever its tokenizer."""
+        wanted = {k: v for k, v in self.manifest.request.items() if k != "tokenizer"}
+        return canonical_hash(wanted)
+
+    def n_tokens(self, split: str) -> int:
+        """Return the size of a split."""
+        return self._owner(split)._entry(split).n_tokens
+
+    @property
+    def main(self) -> Corpus:
+        """The corpus that validation and the main test are of."""
+        return self if self.test_set is None else self.tests[self.test_set]
+
+    def _owner(self, split: str) -> Corpus:
+        return self if split == "train" else self.main
 
     def _entry(self, split: str) -> SplitFile:
         if split not in self.manifest.splits:
@@ -75,6 +103,23 @@ def open_corpus(config: DataConfig, data_dir: Path) -> Corpus:
     manifest = read_manifest(folder)
     verify_files(folder, manifest)
     return Corpus(manifest, folder)
+
+
+def open_corpora(config: Config) -> Corpus:
+    """Open the corpus of a config's training, and those of its tests."""
+    return _with_tests(config, open_corpus)
+
+
+def ensure_corpora(config: Config) -> Corpus:
+    """Open them as `ensure_prepared` does."""
+    return _with_tests(config, ensure_prepared)
+
+
+def _with_tests(config: Config, opened: Callable[[DataConfig, Path], Corpus]) -> Corpus:
+    data_dir = Path(config.data_dir)
+    tests = {name: opened(data, data_dir) for name, data in config.test_data.items()}
+    corpus = opened(config.data, data_dir)
+    return replace(corpus, tests=tests, test_set=config.eval.test_set)
 
 
 def ensure_prepared(config: DataConfig, data_dir: Path) -> Corpus:
@@ -122,7 +167,7 @@ def prepare_command(config: DataConfig, data_dir: Path) -> str:
     for item in fields(config):
         value = plain(getattr(config, item.name))
         default = able[group].get(item.name, plain(item.default))
-        if item.name != "shuffle" and value != default:
+        if item.name not in OF_TRAINING and value != default:
             options.append(f"data.{item.name}={_quoted(value)}")
     if data_dir != Path("data"):
         options.append(f"data_dir={_quoted(data_dir)}")
@@ -174,12 +219,12 @@ def _refuse_changed_text(config: DataConfig, folder: Path) -> None:
 def _validate(config: DataConfig) -> None:
     if not SAFE_NAME.fullmatch(config.name):
         raise DataError(f"data.name={config.name!r}: letters, digits, '.', '_' and '-' only")
-    used = (*USED[config.source], "name", "source", "tokenizer", "shuffle")
-    for field in fields(config):
-        value = getattr(config, field.name)
-        if field.name not in used and value != field.default:
+    used = (*USED[config.source], "name", "source", "tokenizer", *OF_TRAINING)
+    for item in fields(config):
+        value = getattr(config, item.name)
+        if item.name not in used and value != item.default:
             raise DataError(
-                f"data.{field.name}={value} has no effect with data.source={config.source.name}: "
+                f"data.{item.name}={value} has no effect with data.source={config.source.name}: "
                 f"leave it out; that source reads {', '.join(USED[config.source])}"
             )
     val, test = config.val_frac, config.test_frac

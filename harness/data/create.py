@@ -13,6 +13,7 @@ import numpy as np
 from harness.config import VOCAB_SIZE, DataConfig, Source
 from harness.data import stdlib_docs, text
 from harness.data.build import STATE_FILE, EmptySplitError, Progress, build
+from harness.data.json_lines import is_json_lines
 from harness.data.manifest import (
     MANIFEST_FILE,
     Manifest,
@@ -58,10 +59,14 @@ def _run_source(
         splits, bookmark = build(partial, config, functools.partial(hub.batches, config), progress)
         return splits, made | {"revision": bookmark["revision"], "datasets": version("datasets")}
     if config.source is Source.text:
-        files = text.text_files(config)
+        found = text.find_files(config)
+        files, separator = found.files, config.document_separator
         made |= {"n_files": len(files), "text_sha256": text.fingerprint(files)}
-        made |= {"piece_bytes": text.piece_bytes(files, config.document_separator)}
-        documents = text.documents(files, config.document_separator)
+        made |= {"linked_folders": found.links, "left_out": found.ours}
+        made |= {"piece_bytes": text.piece_bytes(files, separator)}
+        made |= {"n_without_separator": text.files_without(files, separator)} if separator else {}
+        made |= {"n_json_lines": sum(map(is_json_lines, files)), "text_column": config.text_column}
+        documents = text.documents(files, separator, config.text_column)
     else:
         documents = stdlib_docs.documents()
     splits, _ = build(partial, config, lambda _: batched(documents), progress)

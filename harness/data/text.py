@@ -6,12 +6,14 @@ some: a single long text simply works.
 
 from __future__ import annotations
 
-import glob
 import mmap
+import re
 from collections.abc import Iterator
 from pathlib import Path
 
 from harness.config import DataConfig
+from harness.data.find import Found, find
+from harness.data.json_lines import is_json_lines, json_documents
 from harness.data.manifest import DataError, sha256_of
 from harness.records.files import canonical_hash
 
@@ -27,45 +29,82 @@ _BYTE_ORDER_MARK = "\ufeff"
 
 def text_files(config: DataConfig) -> list[Path]:
     """Return the files that ``data.path`` names, sorted; hidden ones in a folder are left out."""
+    return find_files(config).files
+
+
+def find_files(config: DataConfig) -> Found:
+    """Find the files that ``data.path`` names, through links, and not among what we wrote."""
     if config.path is None:
         raise DataError("data.path is not set: name a file, a folder or a glob of UTF-8 text")
-    path = Path(config.path).expanduser()
-    if path.is_file():
-        return [path]
-    if path.is_dir():
-        candidates = (found for found in path.rglob("*") if not _hidden(found, path))
-    else:
-        candidates = (Path(found) for found in glob.glob(str(path), recursive=True))  # noqa: PTH207
-    files = sorted(found for found in candidates if found.is_file())
-    if not files:
+    found = find(config.path)
+    if not found.files:
+        ours = f"; left out, as written by this program: {', '.join(found.ours)}"
         raise DataError(
             f"data.path={config.path} names no file (seen from {Path.cwd()}): "
             "give a file, a folder or a quoted glob such as 'books/**/*.txt'"
+            + ours
+            * bool(found.ours)
         )
-    return files
+    return found
 
 
 def piece_bytes(files: list[Path], separator: str | None) -> int | None:
     """Return the least length of the pieces that the files are cut into, None: they are not."""
-    if separator or len(files) >= ENOUGH_FILES:
+    plain = [file for file in files if not is_json_lines(file)]
+    if separator or len(files) >= ENOUGH_FILES or not plain:
         return None
     least, most = _PIECE_BYTES
-    return min(max(sum(file.stat().st_size for file in files) // _MOST_PIECES, least), most)
+    return min(max(sum(file.stat().st_size for file in plain) // _MOST_PIECES, least), most)
 
 
-def documents(files: list[Path], separator: str | None) -> Iterator[tuple[str, float]]:
+def documents(
+    files: list[Path], separator: str | None, text_column: str = "text"
+) -> Iterator[tuple[str, float]]:
     r"""Yield each document and the fraction of all bytes read with it, in constant memory.
 
-    The separator ends a document within a file; in it, ``\n`` written out is a line break.
+    The separator ends a document within a file; in it, ``\n`` written out is a line break, in the
+    file's own way. Each line of JSON lines is a document.
     """
     total = sum(file.stat().st_size for file in files) or 1
-    mark = separator.replace("\\n", "\n").encode() if separator else b""
+    mark = _mark(separator)
     least = piece_bytes(files, separator)
     before = 0
     for file in files:
-        for text, end in _in_file(file, mark, least):
+        parts = (
+            json_documents(file, text_column)
+            if is_json_lines(file)
+            else _in_file(file, mark, least)
+        )
+        for text, end in parts:
             yield text, (before + end) / total
         before += file.stat().st_size
+
+
+def files_without(files: list[Path], separator: str) -> int:
+    """Count the files in which a separator does not occur; refuse one that occurs in none."""
+    plain = [file for file in files if not is_json_lines(file)]
+    without = sum(not _occurs(file, _mark(separator)) for file in plain)
+    if plain and without == len(plain):
+        raise DataError(
+            f"data.document_separator={separator!r} does not occur in any of the {len(plain)} "
+            "file(s): look at it in the text, or leave it out"
+        )
+    return without
+
+
+def _mark(separator: str | None) -> re.Pattern[bytes] | None:
+    r"""Return what ends a document; a line break may be ``\r\n`` as well."""
+    if not separator:
+        return None
+    lines = separator.replace("\\n", "\n").replace("\r\n", "\n").split("\n")
+    return re.compile(rb"\r?\n".join(re.escape(line.encode()) for line in lines))
+
+
+def _occurs(file: Path, mark: re.Pattern[bytes] | None) -> bool:
+    if mark is None or file.stat().st_size == 0:
+        return False
+    with file.open("rb") as opened, mmap.mmap(opened.fileno(), 0, access=mmap.ACCESS_READ) as view:
+        return mark.search(view) is not None
 
 
 def is_here(config: DataConfig) -> bool:
@@ -81,20 +120,19 @@ def fingerprint(files: list[Path]) -> str:
     return canonical_hash([[file.name, sha256_of(file)] for file in files], length=64)
 
 
-def _in_file(file: Path, mark: bytes, least: int | None) -> Iterator[tuple[str, int]]:
+def _in_file(
+    file: Path, mark: re.Pattern[bytes] | None, least: int | None
+) -> Iterator[tuple[str, int]]:
     if file.stat().st_size == 0:
         return
     with file.open("rb") as opened, mmap.mmap(opened.fileno(), 0, access=mmap.ACCESS_READ) as view:
         start = 0
         while start < len(view):
-            end = _piece_end(view, start, least) if least else _marked_end(view, start, mark)
+            end = after = _piece_end(view, start, least) if least else len(view)
+            if mark is not None and (found := mark.search(view, start)):
+                end, after = found.span()
             yield _decoded(view[start:end], file, start), end
-            start = end + len(mark)
-
-
-def _marked_end(view: mmap.mmap, start: int, mark: bytes) -> int:
-    found = view.find(mark, start) if mark else -1
-    return len(view) if found < 0 else found
+            start = after
 
 
 def _piece_end(view: mmap.mmap, start: int, least: int) -> int:
@@ -119,7 +157,3 @@ def _decoded(raw: bytes, file: Path, offset: int) -> str:
             f"{offset + error.start}; convert it (iconv -t UTF-8) or leave it out with a glob "
             "such as data.path='FOLDER/**/*.txt'"
         ) from error
-
-
-def _hidden(file: Path, root: Path) -> bool:
-    return any(part.startswith(".") for part in file.relative_to(root).parts)

@@ -13,6 +13,7 @@ from collections import deque
 from collections.abc import Callable, Generator, Iterable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
+from functools import cache
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -163,6 +164,17 @@ def get_tokenizer(name: Tokenizer) -> tiktoken.Encoding:
             "TIKTOKEN_CACHE_DIR to a folder that holds tiktoken's cached gpt2 files, "
             "or use data.tokenizer=bytes"
         ) from error
+
+
+@cache
+def token_bytes(name: Tokenizer) -> np.ndarray:
+    """Return the bytes of text that each token stands for, int64 [n_vocab]; a special one: none."""
+    encoding = get_tokenizer(name)
+    sizes = np.zeros(encoding.n_vocab, dtype=np.int64)
+    for token in range(encoding.n_vocab):
+        if not encoding.is_special_token(token):
+            sizes[token] = len(encoding.decode_single_token_bytes(token))
+    return sizes
 
 
 def private_copy(encoding: tiktoken.Encoding) -> tiktoken.Encoding:

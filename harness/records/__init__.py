@@ -38,6 +38,11 @@ REPORT_JOB = "study"
 """Job type of the run that carries a study's report to W&B, beside those of its cells."""
 
 
+def test_losses_file(name: str) -> str:
+    """Return the file of the losses on a test set that is not the main one."""
+    return f"test_losses.{name}.npy"
+
+
 class Status(StrEnum):
     """How far a cell has come. ``diverged`` is a result; ``failed`` is a crash to retry."""
 
@@ -71,6 +76,11 @@ class Losses:
     """Last validation loss during training."""
     test: float | None = None
     """Mean of ``test_losses.npy``: the figure that studies compare."""
+    bits_per_byte: float | None = None
+    """The same over the bytes of the text: comparable between tokenizers, on one text."""
+    tests: dict[str, dict[str, Any]] = field(default_factory=dict)
+    """Each further test set -> its loss and bits_per_byte, and what it is: test_set_sha256 of its
+    tokens, text of its corpus."""
 
 
 @dataclass(kw_only=True, slots=True)
@@ -108,8 +118,14 @@ class Provenance:
 
     git_sha: str | None = None
     git_dirty: bool | None = None
+    git_error: str | None = None
+    """Why git says nothing of the checkout, e.g. that another user owns it."""
     dirty_patch: str | None = None
-    """Name of the file beside the record with the code's uncommitted changes; None when clean."""
+    """File with what tracked code differed in, seen from the cell; None: in nothing."""
+    untracked: dict[str, str] = field(default_factory=dict)
+    """Code that git did not know: name -> sha256."""
+    code_sha256: str | None = None
+    """Of the installed packages' files, where there is no checkout."""
     sources: dict[str, str] = field(default_factory=dict)
     """Target outside the harness -> hash of its file, which is kept in ``sources/``."""
     config_sha256: str | None = None
@@ -117,6 +133,11 @@ class Provenance:
     """Of the whole prepared corpus (its manifest's token files)."""
     test_set_sha256: str | None = None
     """Of the tokens that the test loss is measured on: runs compare only where equal."""
+    test_text: str | None = None
+    """Of what the test set's corpus was asked to hold, whatever its tokenizer."""
+    init_from: str | None = None
+    """The trained weights that it began with, and the hash of their file; None: drawn ones."""
+    init_sha256: str | None = None
     tokenizer: str | None = None
     packages: dict[str, str] = field(default_factory=dict)
     python: str | None = None
@@ -127,6 +148,12 @@ class Provenance:
     """Sequences per forward pass of one device, as it was in the end; moves dropout masks."""
     compile: bool = False
     command: list[str] = field(default_factory=list)
+    """Without the values of settings that name a secret."""
+
+    @property
+    def code(self) -> str | None:
+        """What tells one version of the code from another."""
+        return self.git_sha or self.code_sha256
 
 
 @dataclass(kw_only=True, slots=True)
@@ -155,6 +182,8 @@ class RunRecord:
     step: int = 0
     n_steps: int
     tokens: int = 0
+    n_tokens: int = 0
+    """Training tokens in the end; 0 in records of older versions."""
     n_params: int = 0
     skipped_steps: int = 0
     """Optimiser steps left out because a gradient was not finite."""

@@ -24,8 +24,10 @@ CONF_DIR = Path(__file__).resolve().parents[2] / "conf"
 """Every setting's file, one folder a config group. No package, since people have a `conf` too."""
 
 
-def printable(text: str) -> str:
+def printable(text: str, keep: str = "") -> str:
     r"""Return the text with what would steer a terminal, or turn a line around, spelt out.
+
+    Characters of `keep` stay, e.g. a line break where there may be several lines.
 
     Examples
     --------
@@ -34,7 +36,9 @@ def printable(text: str) -> str:
     """
     hidden = ("Cc", "Cf", "Zl", "Zp")  # controls, bidirectional and other formats, separators
     return "".join(
-        c if unicodedata.category(c) not in hidden else c.encode("unicode_escape").decode()
+        c
+        if c in keep or unicodedata.category(c) not in hidden
+        else c.encode("unicode_escape").decode()
         for c in text
     )
 

@@ -15,6 +15,8 @@ from harness.records.files import RecordError, append_json_lines, read_json_line
 
 RESPONSES_VERSION = 1
 JUDGEMENTS_VERSION = 1
+JUDGEMENTS_FILE = "judgements.jsonl"
+"""In a study's folder, where its report looks for them."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

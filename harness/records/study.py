@@ -18,6 +18,7 @@ from harness.records import (
     read_record,
 )
 from harness.records.files import append_json_lines, now, read_json_lines
+from harness.records.secrets import masked
 
 TRIAL = "_tune_"
 """Stands in the name of a study of trials, between the judged study's and what is tried."""
@@ -50,7 +51,8 @@ class Study:
         with suppress(OSError):
             earlier = self.commands()
             if not earlier or earlier[-1]["cells"] != cells:
-                line = {"time": now("milliseconds"), "command": sys.orig_argv, "cells": cells}
+                command = masked(sys.orig_argv)
+                line = {"time": now("milliseconds"), "command": command, "cells": cells}
                 append_json_lines(self.folder / COMMANDS_FILE, [line])
 
     def cells(self) -> list[Path]:

@@ -1,4 +1,4 @@
-"""Which cell counts where an arm was edited and trained again with the same seeds.
+"""Which cell counts where an arm was edited and trained again, and whose losses compare.
 
 One rule for the analysis and for `harness.status`: of a study's cells that share arm, seeds and
 recipe, and so differ in the arm's overlay or code alone, the planned one counts, else the one asked
@@ -14,8 +14,17 @@ from typing import Any
 
 from harness.records import RunRecord
 
+TEST_SET = ("data.", "eval.", "model.block_size")
+"""How the names of settings begin that can change which tokens are tested."""
 Rank = tuple[bool, str]
 """Planned or not, and when it was last asked for."""
+
+
+def changes_of_test_set(changes: object) -> str:
+    """Return in words what an arm's `RunRecord.changes` may change of its test set."""
+    pairs = changes.items() if isinstance(changes, dict) else ()
+    of_test = [(key, *pair) for key, pair in pairs if key.startswith(TEST_SET)]
+    return ", ".join(f"{key} {before} -> {after}" for key, before, after in of_test)
 
 
 def last_asked(commands: Iterable[dict[str, Any]]) -> dict[str, str]:

@@ -15,8 +15,9 @@ from yaml import YAMLError
 
 from harness.cell import provenance
 from harness.cell.console import say
-from harness.cell.freeze import freeze, load_frozen, locate
-from harness.config import Autocast, Config, ConfigError, Flat, Matmul, recipe
+from harness.cell.freeze import freeze, load_frozen, locate, test_set_sha256
+from harness.config import Autocast, Config, ConfigError, Flat, Matmul, recipe, stack_of
+from harness.data.corpus import ensure_corpora
 from harness.records import (
     BASELINE,
     FEWEST_DF,
@@ -26,6 +27,7 @@ from harness.records import (
 from harness.records.cell import Cell
 from harness.records.files import canonical_hash, now, plain
 from harness.records.study import Study
+from harness.records.versions import changes_of_test_set
 from harness.study.outcome import result
 from harness.study.states import cell_states, seed_text, shown
 
@@ -80,6 +82,7 @@ def settle(
     if not cells:
         raise ConfigError("an empty sweep: name at least one arm and one seed")
     _refuse_twins(cells, n_jobs)
+    _refuse_other_tests(cells)
     study = cells[0].study
     new = _plan(cells, looks) if cells[0].config.study.arms else None
     if new and tuning:
@@ -89,7 +92,7 @@ def settle(
     if old and new:
         _hold_against(old, new, seen)
         new = replace(old, cells=new.cells, tuning=new.tuning)
-    _warn_of_namesakes(cells)
+    _refuse_namesakes(cells)
     for cell in cells:
         cell.freeze()
     if new and new != old:
@@ -117,8 +120,28 @@ def _refuse_twins(cells: Sequence[PlannedCell], n_jobs: int) -> None:
         raise ConfigError(f"two cells of this sweep are the same one ({cell.name}): {advice}")
 
 
-def _warn_of_namesakes(cells: Sequence[PlannedCell]) -> None:
-    """Point out cells of equal arm and seeds that differ in a setting, which names no arm."""
+def _refuse_other_tests(cells: Sequence[PlannedCell]) -> None:
+    """Refuse an arm whose test set is not its baseline's: their losses could not be compared."""
+    for cell in {cell.arm: cell for cell in cells}.values():
+        what = changes_of_test_set(cell.config.changes)
+        if what and not _tested_alike(cell.config, stack_of(cell.config, ())):
+            raise ConfigError(
+                f"{cell.arm} is tested on other tokens than its baseline ({what}), so their losses "
+                "cannot be compared: eval.block_size and eval.test_set keep the baseline's test; "
+                "or make the changes outside the overlays, in a study of its own (study_name=NAME)"
+            )
+
+
+def _tested_alike(arm: Config, baseline: Config) -> bool:
+    """Tell whether two cells are tested on the same tokens, or on one text, in bits per byte."""
+    ours, theirs = (ensure_corpora(config).main for config in (arm, baseline))
+    if test_set_sha256(arm, ours) == test_set_sha256(baseline, theirs):
+        return True
+    return arm.data.tokenizer != baseline.data.tokenizer and ours.text_hash == theirs.text_hash
+
+
+def _refuse_namesakes(cells: Sequence[PlannedCell]) -> None:
+    """Refuse cells of equal arm and seeds that differ in a setting: no table tells them apart."""
     named: dict[str, list[Flat]] = {}
     for cell in [*cells, *_finished_before(cells)]:
         settings = recipe(cell.config, canonical_hash(plain(asdict(cell.config.data))))
@@ -129,10 +152,10 @@ def _warn_of_namesakes(cells: Sequence[PlannedCell]) -> None:
     every = sorted({key for settings in same for key in settings})
     keys = [key for key in every if len({str(settings.get(key)) for settings in same}) > 1]
     if len(same) > 1:
-        say(
-            f"warning: {len(same)} cells of study {cells[0].config.study_name} are all {name} and "
-            f"differ in {', '.join(keys)}: the table compares arms; study_name=NAME keeps settings "
-            "apart, an overlay in conf/intervention makes an arm of each"
+        raise ConfigError(
+            f"{len(same)} cells of study {cells[0].config.study_name} are all {name} and differ in "
+            f"{', '.join(keys)}, so no table could tell them apart: sweep it (-m {keys[0]}=A,B "
+            "makes an arm of each value), or keep settings apart with study_name=NAME"
         )
 
 
@@ -152,14 +175,14 @@ def _finished_before(cells: Sequence[PlannedCell]) -> list[PlannedCell]:
 
 def _plan(cells: Sequence[PlannedCell], looks: Sequence[int]) -> StudyPlan:
     config = cells[0].config
-    sha, patch = provenance.code_state()
+    code = provenance.code_state()
     return StudyPlan(
         study=config.study_name,
         alpha=config.study.alpha,
         rope=config.study.rope,
         looks=list(looks),
         cells=[cell.entry for cell in cells],
-        code=[sha or "", canonical_hash(patch)],
+        code=[code.sha or code.files_sha256 or "", code.changes],
         created=now(),
     )
 

@@ -6,10 +6,12 @@ import multiprocessing
 import os
 import signal
 import sys
+import tempfile
 import threading
 import time
 from collections.abc import Callable, Sequence
 from contextlib import suppress
+from multiprocessing import util
 from multiprocessing.process import BaseProcess
 from pathlib import Path
 from typing import Any
@@ -20,13 +22,24 @@ from harness.study.slots import Slot
 
 STOP_SIGNALS = (signal.SIGTERM, signal.SIGHUP)
 """Asked to stop, closed the terminal: what the launcher passes on to its cells."""
+LONGEST_TMPDIR_BYTES = 60
 _FORKS = multiprocessing.get_context("forkserver")
 
 
 def prepare(modules: Sequence[str], threads: int) -> None:
     """Have the process that all others fork from import these modules first."""
     os.environ.setdefault("OMP_NUM_THREADS", str(threads))
+    _shorten_socket_paths()
     _FORKS.set_forkserver_preload(list(modules))
+
+
+def _shorten_socket_paths() -> None:
+    """Keep the fork server's sockets out of a long TMPDIR: their paths hold about 100 bytes."""
+    chosen = tempfile.gettempdir()
+    if len(os.fsencode(chosen)) > LONGEST_TMPDIR_BYTES:
+        tempfile.tempdir = "/tmp"  # noqa: S108 - a folder of its own is made in it
+        util.get_temp_dir()
+        tempfile.tempdir = chosen
 
 
 def start(function: Callable[..., None], *arguments: Any) -> BaseProcess:
@@ -56,6 +69,20 @@ def rehearse_in_slot(folder: Path, slot: Slot, command: list[str], n_slots: int)
     from harness.cell.rehearsal import rehearse
 
     sys.exit(rehearse(folder, n_slots))
+
+
+def rehearse_alone(folder: Path) -> int:
+    """Rehearse a cell that is no part of a sweep, in a process of its own; return its exit code."""
+    child = start(_rehearse, folder, sys.orig_argv)
+    child.join()
+    return int(child.exitcode or 0)
+
+
+def _rehearse(folder: Path, command: list[str]) -> None:
+    sys.orig_argv = command
+    from harness.cell.rehearsal import rehearse
+
+    sys.exit(rehearse(folder, 1))
 
 
 def _enter(folder: Path, slot: Slot, command: list[str]) -> None:

@@ -91,7 +91,8 @@ def _describe(cell: Cell, record: RunRecord) -> tuple[str, str]:
     if not metrics:
         return "running", "starting"
     done = metrics[-1]
-    left = done["train_seconds"] / done["step"] * (record.n_steps - done["step"])
+    n_tokens = record.n_tokens or done["tokens"] * record.n_steps / done["step"]
+    left = done["train_seconds"] / done["tokens"] * (n_tokens - done["tokens"])
     loss = "not finite" if done["train_loss"] is None else f"{done['train_loss']:.3f}"
     percent = 100 * done["step"] // record.n_steps
     speed = f"{done['tokens_per_second'] / 1000:.1f}k tok/s"

@@ -33,11 +33,42 @@ def test_duplicates_are_refused_unless_declared():
     assert row(compare(twice, allow_reruns=True), BASELINE).n == 4
 
 
-def test_mixed_test_sets_are_refused_naming_both_sides():
+def test_a_table_exported_twice_without_seeds_counts_once():
+    frame = study({"a": -0.012, "b": 0.0}, n=4)[["arm", "test_loss"]]
+    once = compare(frame)
+    both = [frame.assign(run_id=[f"{name}{i}" for i in frame.index]) for name in ("x", "y")]
+    twice = compare(pd.concat(both, ignore_index=True))
+    assert twice.to_csv() == once.to_csv()
+    assert any(w.startswith("every run stands 2 times") for w in twice.warnings)
+    assert not any("counts once" in w or "equal figures" in w for w in once.warnings)
+
+
+def test_copies_of_some_runs_are_pointed_out_where_no_seed_tells_them_apart():
+    frame = study({"a": -0.012}, n=4)[["arm", "test_loss"]]
+    result = compare(pd.concat([frame, frame.iloc[[5, 6]]], ignore_index=True))
+    assert row(result, "a").n == 6
+    assert row(result, "a").warnings == "runs of equal figures"
+    other = frame.iloc[[5, 6]].assign(val_loss=3.0)
+    different = compare(pd.concat([frame.assign(val_loss=3.1), other], ignore_index=True))
+    assert row(different, "a").warnings == ""
+
+
+def test_a_baseline_of_two_test_sets_is_refused_naming_both_sides():
     frame = study({"a": 0.0})
-    frame["test_set"] = ["x" * 64] * 3 + ["y" * 64] * 3
+    frame["test_set"] = ["x" * 64] * 2 + ["y" * 64] * 4
     with pytest.raises(AnalysisError, match=r"2 different test sets \(xxxxxxxxxxxx: row 1"):
         compare(frame)
+
+
+def test_an_arm_of_another_test_set_is_left_out_and_the_others_are_judged_as_without_it():
+    frame = study({"a": -0.02, "b": 0.0})
+    frame["test_set"] = ["x" * 64] * 6 + ["y" * 64] * 3
+    result, without = compare(frame), compare(frame.iloc[:6])
+    left_out = row(result, "b")
+    assert (left_out.n, left_out.verdict) == (0, "no complete run (3 other test set)")
+    assert result.to_csv().splitlines()[:-1] == without.to_csv().splitlines()
+    assert any(w.startswith("left out: b: measured on another test set") for w in result.warnings)
+    assert "3 other test set" in result.ledger.sentence()
 
 
 @pytest.mark.parametrize(
@@ -134,11 +165,14 @@ def test_published_deltas_stand_beside_single_interventions_only(tmp_path):
         assert "published" not in result.to_markdown()
 
 
-def test_records_of_two_test_sets_are_refused(tmp_path):
+def test_a_record_of_another_test_set_is_left_out_with_its_reason(tmp_path):
     folder = on_disk(tmp_path / "runs", study({"a": 0.0}, n=2), plan=False)
-    put(folder, record("b", 0, 3.6, provenance=Provenance(test_set_sha256="u" * 64)))
-    with pytest.raises(AnalysisError, match=r"different test sets.*b/"):
-        compare(folder)
+    changes = {"model.block_size": [64, 128], "optim.lr": [0.1, 0.2]}
+    other = Provenance(test_set_sha256="u" * 64)
+    put(folder, record("b", 0, 3.6, provenance=other, changes=changes))
+    result = compare(folder)
+    assert any("left out: b (model.block_size 64 -> 128): " in w for w in result.warnings)
+    assert row(result, "a").n == 2
 
 
 def test_references_stand_in_the_table_and_change_nothing_else():

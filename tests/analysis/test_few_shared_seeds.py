@@ -31,10 +31,16 @@ def test_one_shared_seed_does_not_hide_a_difference_of_ten_sd():
         for found in (result, compare(frame.drop(columns="init_seed")))
     )
     assert one.verdict == "better"
-    assert "1 initialisation seed(s) shared between arms leave 0 degree(s)" in result.why
+    assert result.why.startswith("no arm shares at least half of its initialisation seeds")
+    assert any("a: fewer than half of the initialisation seeds" in w for w in result.warnings)
     for name in ("delta", "se", "df", "ci_low", "ci_high", "p_raw", "p_adj"):
         assert one[name] == plain[name]
     assert one.df == pytest.approx(6, abs=0.4)
+
+
+def test_pairs_without_a_degree_of_freedom_are_not_used():
+    result = compare(frame_of([[0, 1, 2, 3], [2, 3, 4, 5]], BASE + ARM))
+    assert "2 initialisation seed(s) shared between arms leave 1 degree(s)" in result.why
 
 
 def test_what_is_left_beyond_arms_and_seeds_is_a_rank():

@@ -1,11 +1,13 @@
 """A Hugging Face hub of one's own on 127.0.0.1: enough of it for the real client libraries.
 
-Serves folders as dataset repositories: ``HubServer({"someone/texts": folder})``. Point the real
+Serves folders as dataset and model repositories: ``HubServer({"someone/texts": folder})``; new
+ones that are pushed lie below `home`. Point the real
 clients at it with ``HF_ENDPOINT=server.url`` in the environment of a new process.
 """
 
 from __future__ import annotations
 
+import base64
 import hashlib
 import json
 import time
@@ -21,7 +23,9 @@ from tests.harness.local_server import Handler, LocalServer
 class HubServer(LocalServer):
     """The repositories; `requests` lists what was asked, e.g. ``GET /api/…``."""
 
-    def __init__(self, repos: Mapping[str, Path]) -> None:
+    def __init__(self, repos: Mapping[str, Path], home: Path = Path()) -> None:
+        self.home = home
+        self.tokens_seen: set[str] = set()
         self.repos = {name: Repo(name, folder) for name, folder in repos.items()}
         self.requests: list[str] = []
         self.seconds_per_mb = 0.0
@@ -115,12 +119,45 @@ class _Handler(Handler):
         url = urlsplit(self.path)
         parts = unquote(url.path).strip("/").split("/")
         query = parse_qs(url.query)
-        if parts[:2] == ["api", "datasets"]:
+        if token := self.headers.get("Authorization"):
+            self.hub.tokens_seen.add(token)
+        if parts[:2] == ["api", "models"] and len(parts) > 4 and self.command == "POST":
+            self._push(parts[2:], body)
+        elif parts == ["api", "repos", "create"]:
+            self._create(json.loads(body))
+        elif parts == ["api", "validate-yaml"]:
+            self.json({})
+        elif parts[0] == "api" and parts[1] in ("datasets", "models"):
             self._api(parts[2:], query, body)
         elif parts[0] == "datasets" and len(parts) > 5 and parts[3] == "resolve":
             self._resolve(parts[1:3], parts[4], "/".join(parts[5:]))
+        elif len(parts) > 4 and parts[2] == "resolve":
+            self._resolve(parts[:2], parts[3], "/".join(parts[4:]))
         else:
             self._missing("EntryNotFound")
+
+    def _create(self, asked: dict[str, Any]) -> None:
+        name = "/".join(filter(None, (asked.get("organization"), asked["name"])))
+        folder = self.hub.home / name
+        folder.mkdir(parents=True, exist_ok=True)
+        self.hub.repos[name] = Repo(name, folder)
+        self.json({"url": f"{self.hub.url}/{name}", "id": name, "name": name})
+
+    def _push(self, parts: list[str], body: bytes) -> None:
+        repo = self.hub.repos["/".join(parts[:2])]
+        if parts[2] == "preupload":
+            files = [
+                {"path": file["path"], "uploadMode": "regular", "shouldIgnore": False}
+                for file in json.loads(body)["files"]
+            ]
+            self.json({"files": files})
+            return
+        for line in map(json.loads, body.splitlines()):
+            if line["key"] == "file":
+                path = repo.folder / line["value"]["path"]
+                path.write_bytes(base64.b64decode(line["value"]["content"]))
+        url = f"{self.hub.url}/{repo.name}/commit/{repo.sha}"
+        self.json({"commitUrl": url, "commitOid": repo.sha, "success": True})
 
     def _api(self, parts: list[str], query: dict[str, list[str]], body: bytes) -> None:
         repo = self.hub.repos.get("/".join(parts[:2]))

@@ -1,12 +1,14 @@
 """A cell's own code: found without being run, part of its identity, kept with it."""
 
 import importlib
+import os
 import shutil
 import subprocess
 import sys
 
 import pytest
 
+from harness.cell import provenance
 from harness.cell import train as cell
 from harness.cell.freeze import freeze
 from harness.config.compose import load
@@ -15,8 +17,6 @@ from tests.harness.cells import run
 
 
 def test_uncommitted_changes_are_kept_as_a_patch(tmp_path, monkeypatch) -> None:
-    from harness.cell import provenance
-
     repository = tmp_path / "repository"
     repository.mkdir()
     git = ["git", "-C", str(repository), "-c", "user.name=a", "-c", "user.email=b"]
@@ -27,9 +27,12 @@ def test_uncommitted_changes_are_kept_as_a_patch(tmp_path, monkeypatch) -> None:
     monkeypatch.setattr(provenance, "_SOURCE", repository)
     monkeypatch.setattr(provenance, "__file__", str(repository / "a.py"))
 
+    cell_folder = tmp_path / "study" / "arm" / "cell"
+    cell_folder.mkdir(parents=True)
+
     def collect() -> provenance.Provenance:
         provenance.code_state.cache_clear()
-        return provenance.collect(tmp_path, device="cpu", config_sha256="")
+        return provenance.collect(cell_folder, device="cpu", config_sha256="")
 
     clean = collect()
     assert (clean.git_dirty, clean.dirty_patch) == (False, None)
@@ -41,11 +44,56 @@ def test_uncommitted_changes_are_kept_as_a_patch(tmp_path, monkeypatch) -> None:
     (repository / "results" / "run" / "config.yaml").write_text("z: 4\n")
     dirty = collect()
     assert dirty.git_dirty
-    patch = (tmp_path / dirty.dirty_patch).read_text()
+    patch = (cell_folder / dirty.dirty_patch).read_text()
     assert "+x = 2" in patch
-    assert "+y: 3" in patch
-    assert "+z: 4" not in patch  # runs of whatever folder
+    assert "y: 3" not in patch  # what git does not know is named and hashed, whatever it holds
+    assert list(dirty.untracked) == ["conf/idée.yaml"]
+    assert collect().dirty_patch == dirty.dirty_patch
+    assert len(list((tmp_path / "study" / "patches").iterdir())) == 1
+    monkeypatch.setattr(provenance, "MOST_BYTES", 10)
+    assert collect().dirty_patch is None
     provenance.code_state.cache_clear()
+
+
+def test_without_a_checkout_the_files_are_the_version(tmp_path, monkeypatch) -> None:
+    monkeypatch.setattr(provenance, "_SOURCE", tmp_path)
+    (tmp_path / "harness").mkdir()
+    (tmp_path / "harness" / "loop.py").write_text("x = 1\n")
+    found = []
+    for text in ("x = 1\n", "x = 1\n", "x = 2\n"):
+        (tmp_path / "harness" / "loop.py").write_text(text)
+        provenance.code_state.cache_clear()
+        found.append(provenance.collect(tmp_path, device="cpu", config_sha256="").code)
+    provenance.code_state.cache_clear()
+    assert found[0] == found[1] != found[2]
+    assert None not in found
+
+
+@pytest.mark.parametrize("git", ["exec sleep 60", "echo fatal: dubious ownership >&2; exit 128"])
+def test_a_git_that_hangs_or_refuses_is_a_field_of_the_record(git, tmp_path, monkeypatch) -> None:
+    program = tmp_path / "git"
+    program.write_text(f"#!/bin/sh\n{git}\n")
+    program.chmod(0o755)
+    monkeypatch.setenv("PATH", f"{tmp_path}:{os.environ['PATH']}")
+    monkeypatch.setattr(provenance, "GIT_SECONDS", 0.2)
+    provenance.code_state.cache_clear()
+    found = provenance.collect(tmp_path, device="cpu", config_sha256="")
+    provenance.code_state.cache_clear()
+    assert found.git_error
+    assert found.code == found.code_sha256
+
+
+@pytest.mark.slow
+def test_a_secret_on_the_command_line_is_written_nowhere(tiny, command, tmp_path) -> None:
+    secret = "hunter2hunter2"
+    given = [f"+hydra.job.env_set.SOME_NAME={secret}1", "tracking=wandb", "tracking.mode=offline"]
+    for more in (["seed=0"], ["-m", "seed=1"]):
+        done = command("harness", *tiny, *given, *more, WANDB_API_KEY=f"{secret}2")
+        assert done.returncode == 0, done.stderr
+        assert secret not in done.stdout + done.stderr
+    files = [path for path in tmp_path.rglob("*") if path.is_file()]
+    assert [path for path in files if secret.encode() in path.read_bytes()] == []
+    assert any(b"SOME_NAME=***" in path.read_bytes() for path in files)
 
 
 def test_editing_an_interventions_own_code_makes_another_cell(tiny, own_idea) -> None:

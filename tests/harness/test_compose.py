@@ -342,3 +342,15 @@ def test_an_intervention_given_twice_is_told_of_stacks() -> None:
     assert explain(hydras) == (
         "intervention is given twice; a stack is one value: '+intervention=[a,b]'"
     )
+
+
+def test_an_overlay_of_ones_own_with_the_name_of_one_of_ours_is_refused(tmp_path) -> None:
+    own = tmp_path / "intervention" / "swiglu.yaml"
+    own.parent.mkdir()
+    own.write_text(
+        "# @package _global_\ninterventions: {swiglu: {summary: s, source: t}}\n"
+        "model: {dropout: 0.3}\n"
+    )
+    with pytest.raises(ConfigError, match=r"two interventions are called 'swiglu': .*rename yours"):
+        load([f"hydra.searchpath=[file://{tmp_path}]", "+intervention=swiglu"])
+    assert load([f"hydra.searchpath=[file://{tmp_path}]", "+intervention=geglu"]).changes

@@ -199,7 +199,7 @@ def test_a_part_that_asks_for_the_context_gets_that_of_the_pass() -> None:
     assert torch.equal(ctx.x0_BTC, model.tok_emb(X_BT))
     assert ctx.positions.tolist() == list(range(16))
     assert ctx.progress == 0.25
-    assert ctx.documents_BT is None
+    assert torch.equal(ctx.documents(7), (X_BT == 7).cumsum(1))
     assert ctx.first_values_BGTD.shape == (3, 4, 16, 8)
 
 

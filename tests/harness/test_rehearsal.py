@@ -6,6 +6,7 @@ from pathlib import Path
 import pytest
 
 from harness.records import read_record
+from tests.harness.studies import overlay
 
 IDEAS = """\
 from torch import nn
@@ -90,3 +91,18 @@ def test_a_stack_whose_parts_all_count_or_cannot_be_told_yet_is_trained(
     assert done.returncode == 0, done.stderr
     (record,) = (read_record(file.parent) for file in tmp_path.rglob("record.json"))
     assert record.status == "complete"
+
+
+def test_a_long_single_cell_is_rehearsed_before_its_hours_are_spent(
+    command, tmp_path, tiny
+) -> None:
+    (tmp_path / "late.py").write_text(
+        "def fail(model):\n    raise RuntimeError('only at the end')\n"
+    )
+    search = overlay(tmp_path, "late", "after_eval", "late.fail")
+    arguments = [*tiny, search, "+intervention=late", "train.tokens=100000000", "eval.n_val=0"]
+    done = command("harness", *arguments, PYTHONPATH=str(tmp_path))
+    assert done.returncode == 1
+    assert "only at the end" in done.stderr
+    (path,) = tmp_path.rglob("record.json")
+    assert read_record(path).step == 0

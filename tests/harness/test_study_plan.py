@@ -7,6 +7,7 @@ import pytest
 from analysis import compare
 from harness.cell import train as cell
 from harness.cell.freeze import locate
+from harness.config import ConfigError
 from harness.config.compose import load
 from harness.records import FEWEST_DF, RunRecord, Seeds, Status, write_record
 from harness.study.plan import PlannedCell, degrees_of_freedom, seeds_for_verdicts, settle
@@ -88,21 +89,19 @@ def test_a_result_that_logged_no_loss_holds_the_plan_too(tiny, end: Status, open
     assert (arm.study.plan().alpha == 0.01) == open_
 
 
-def test_cells_that_one_arm_and_seed_name_alike_are_pointed_out(tiny, capsys) -> None:
+def test_cells_that_one_arm_and_seed_name_alike_are_refused(tiny, capsys) -> None:
     configs = [load([*tiny, f"train.batch_size={size}"]) for size in (8, 16)]
-    settle([PlannedCell(config) for config in configs], 2)
-    err = capsys.readouterr().err
-    words = (
-        "warning: 2 cells of study adhoc are all baseline seed 0 and differ in train.batch_size: "
-    )
-    assert err.startswith(words)
-    assert err.count("\n") == 1
+    words = "2 cells of study adhoc are all baseline seed 0 and differ in train.batch_size, so no"
+    with pytest.raises(ConfigError, match=words):
+        settle([PlannedCell(config) for config in configs], 2)
+    assert not locate(configs[0]).exists()
+    settle([PlannedCell(configs[0])], 1)
     settle([PlannedCell(c) for c in (load(tiny), load([*tiny, "seed=1"]))], 2)
     assert not capsys.readouterr().err
     cell.run(locate(configs[0]))
     capsys.readouterr()
-    settle([PlannedCell(configs[1])], 1)
-    assert capsys.readouterr().err.startswith(words)
+    with pytest.raises(ConfigError, match=words):
+        settle([PlannedCell(configs[1])], 1)
     (locate(configs[0]) / "config.yaml").write_text("of_another_version: 1\n")
     settle([PlannedCell(configs[1])], 1)
     elsewhere = load([*tiny, "train.batch_size=16", "study_name=other"])
@@ -155,3 +154,44 @@ def test_a_sweep_that_can_only_end_undecided_is_told_before_it_trains(tiny, caps
     assert not warning(["baseline"], 1)
     assert "0 of the 3" in warning([*two, "no_dropout"], 1)
     assert not warning([*two, "[no_dropout,qkv_bias]"], 1)  # a screening design
+
+
+def with_overlay(tiny, folder, body: str) -> list[PlannedCell]:
+    """Return a cell of the demo's baseline and one of an overlay that no override contradicts."""
+    free = [item for item in tiny if "block_size" not in item and "test_sequences" not in item]
+    card = "interventions: {longer: {summary: s, source: t, declares: [eval]}}"
+    path = folder / "intervention" / "longer.yaml"
+    path.parent.mkdir(exist_ok=True)
+    path.write_text(f"# @package _global_\n{card}\n{body}\n")
+    arm = [f"hydra.searchpath=[file://{folder}]", "+intervention=longer"]
+    return [PlannedCell(load(free)), PlannedCell(load([*free, *arm]))]
+
+
+@pytest.mark.parametrize(
+    ("body", "words"),
+    [
+        ("model: {block_size: 32}", "(model.block_size 64 -> 32)"),
+        ("eval: {test_sequences: 3}", "(eval.test_sequences 320 -> 3)"),
+    ],
+)
+def test_an_arm_of_another_test_set_is_refused_before_anything_is_trained(
+    tiny, tmp_path, body: str, words: str
+) -> None:
+    cells = with_overlay(tiny, tmp_path, body)
+    with pytest.raises(ValueError, match="longer is tested on other tokens") as caught:
+        settle(cells, 2)
+    assert words in str(caught.value)
+    assert not (tmp_path / "runs").exists()
+
+
+@pytest.mark.parametrize(
+    "body",
+    ["model: {block_size: 32}\neval: {test_sequences: 640}",
+     "model: {block_size: 128}\neval: {block_size: 64}"],
+)  # fmt: skip
+def test_another_context_on_the_same_test_tokens_is_an_arm_like_any(
+    tiny, tmp_path, body: str
+) -> None:
+    cells = with_overlay(tiny, tmp_path, body)
+    settle(cells, 2)
+    assert all(cell.frozen for cell in cells)

@@ -9,32 +9,38 @@ from hydra import initialize_config_dir
 from hydra.core.global_hydra import GlobalHydra
 from torch import Tensor
 
-from harness.cell.build import build_training
+from harness.cell.build import build_batches, build_training
 from harness.config import Config
 from harness.config.compose import resolve
-from harness.engine.batches import Batches
 from harness.engine.distributed import World
 from harness.loop import Training, evaluated_weights, train_step
 from interventions.card import OVERLAYS
 from tests.conftest import TINY
 
 NAMES = sorted(path.stem for path in OVERLAYS.glob("*.yaml") if path.stem != "baseline")
-NEEDS = {"no_amp": ("precision=amp_bf16",), "gradient_clipping": ("train.batch_size=1",)}
-"""Something to switch off, and gradients long enough to be clipped."""
+NEEDS = {
+    "no_amp": ("precision=amp_bf16",),
+    "gradient_clipping": ("train.batch_size=1",),
+    "shuffled_order": ("data=fineweb_tokens",),
+    "data_edu": ("data=fineweb", "+data@eval.data.fineweb=fineweb", "eval.test_set=fineweb"),
+    "context_3072": ("scale=demo",),
+}
+"""Something to switch off, gradients long enough to be clipped, an order to be shuffled, one test
+for all, the context of the scale."""
 TWIN = "control_same"
 """The one overlay that ends as the baseline does."""
 DEEPER = ["model.n_layer=4", "model.n_embd=32", "train.tokens=10240"]
 SIZE = [item for item in TINY if "n_head" not in item] + DEEPER
 """Four layers, for what acts between layers; the scale's four heads, which overlays may change;
 40 steps, for schedules."""
-TOKENS = np.random.default_rng(0).integers(257, size=4097).astype(np.uint16)
 
 
 @cache
 def composed(names: tuple[str, ...], needs: tuple[str, ...] = ()) -> Config:
     GlobalHydra.instance().clear()
     with initialize_config_dir(str(OVERLAYS.parent), version_base="1.3"):
-        return resolve((), [*SIZE, *needs, f"+intervention=[{','.join(names)}]"])
+        size = [item for item in SIZE if "block_size" not in item or "scale=demo" not in needs]
+        return resolve((), [*size, *needs, f"+intervention=[{','.join(names)}]"])
 
 
 def steps(config: Config) -> tuple[int, ...]:
@@ -44,7 +50,10 @@ def steps(config: Config) -> tuple[int, ...]:
 
 
 def started(config: Config) -> Training:
-    batches = Batches(TOKENS, config.model.block_size, config.train.batch_size, seed=0)
+    tokens = np.random.default_rng(len(config.data.name)).integers(257, size=4097)
+    tokens[::100] = 256  # ends a document
+    starts = np.append(0, np.flatnonzero(tokens == 256) + 1)
+    batches = build_batches(config, tokens.astype(np.uint16), starts)
     training = build_training(config, batches, torch.device("cpu"), World())
     training.model.train()
     return training

@@ -1,0 +1,158 @@
+"""Several measures of one study side by side, and what a lower loss was worth in each."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from itertools import combinations
+
+import numpy as np
+from scipy import special
+
+from analysis.comparison.result import Comparison
+from analysis.judged.verdicts import Judged
+from analysis.table import Column, Item, Table, figure, interval, words
+
+LOSS_STEP = 0.05
+"""Nats per token that an exchange rate is said for."""
+FEWEST_ARMS = 3
+"""Arms besides the baseline below which a line through them says nothing."""
+
+
+@dataclass(frozen=True, slots=True)
+class Effect:
+    """An arm's difference to the baseline in one measure, with its simultaneous interval."""
+
+    delta: float
+    low: float
+    high: float
+    verdict: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Measure:
+    """One way to say how good an arm is."""
+
+    name: str
+    unit: str
+    higher_is_better: bool
+    effects: dict[str, Effect]
+    """By arm, the baseline left out."""
+    digits: int
+
+
+@dataclass(frozen=True, slots=True)
+class Exchange:
+    """What a lower loss was worth in another measure, over the arms of this study."""
+
+    measure: Measure
+    gain: float
+    """In the measure's unit for a loss lower by `LOSS_STEP`."""
+    low: float
+    high: float
+    """95% interval; NaN with too few arms."""
+    tau: float
+    """Kendall's rank correlation of the two measures over the arms, 1: the same order."""
+    n_arms: int
+
+    def sentence(self) -> str:
+        """Return it in words."""
+        said = f"{LOSS_STEP:g} nats were worth {self.gain:+.{self.measure.digits}f}"
+        if np.isfinite(self.low):
+            digits = self.measure.digits
+            said += f" [{self.low:+.{digits}f}, {self.high:+.{digits}f}]"
+        else:
+            said += f" (from {self.n_arms} arms: no interval)"
+        tau = f"; rank agreement (Kendall's tau) {self.tau:+.2f}" if np.isfinite(self.tau) else ""
+        return f"{said} {self.measure.unit} in this study, over {self.n_arms} arms{tau}."
+
+
+def loss_measure(comparison: Comparison) -> Measure:
+    """Return the test loss as a measure."""
+    rows = comparison.table.to_dict("records")
+    effects = {
+        str(row["arm"]): Effect(
+            row["delta"], row["ci_low"], row["ci_high"], str(comparison.verdicts[row["arm"]])
+        )
+        for row in rows
+        if row["arm"] != comparison.rules.baseline and np.isfinite(row["delta"])
+    }
+    return Measure("test loss", "nats per token", comparison.rules.higher_is_better, effects, 4)
+
+
+def judged_measure(judged: Judged) -> Measure:
+    """Return the judged score as a measure."""
+    effects = {
+        d.arm: Effect(
+            d.estimate, d.estimate - d.half_width, d.estimate + d.half_width, str(d.verdict)
+        )
+        for d in judged.differences
+    }
+    return Measure("judged score", "points", True, effects, 1)
+
+
+def exchange(loss: Measure, other: Measure) -> Exchange:
+    """Fit the other measure's difference to the loss's by a line through the baseline.
+
+    Plain least squares: the losses of a study are far surer than what they are compared with. Its
+    interval is by the arms' scatter around the line.
+    """
+    arms = [arm for arm in loss.effects if arm in other.effects]
+    x = np.array([loss.effects[arm].delta for arm in arms])
+    y = np.array([other.effects[arm].delta for arm in arms])
+    gained = -LOSS_STEP if not loss.higher_is_better else LOSS_STEP
+    square = float(x @ x)
+    slope = float(x @ y) / square if square > 0 else float("nan")
+    low = high = float("nan")
+    if len(arms) >= FEWEST_ARMS and square > 0:
+        df = len(arms) - 1
+        se = float(np.sqrt(((y - slope * x) ** 2).sum() / df / square))
+        half = float(special.stdtrit(df, 0.975)) * se * LOSS_STEP
+        low, high = slope * gained - half, slope * gained + half
+    sign = (1 if loss.higher_is_better else -1) * (1 if other.higher_is_better else -1)
+    tau = sign * kendall(np.append(x, 0.0), np.append(y, 0.0))
+    return Exchange(other, slope * gained, low, high, tau, len(arms))
+
+
+def kendall(x: Sequence[float] | np.ndarray, y: Sequence[float] | np.ndarray) -> float:
+    """Return Kendall's tau-b; NaN where one of the two does not vary, or there are two points."""
+    signs = [
+        (np.sign(x[i] - x[j]), np.sign(y[i] - y[j])) for i, j in combinations(range(len(x)), 2)
+    ]
+    of_x, of_y = np.array(signs).T
+    norm = float(np.sqrt((of_x**2).sum() * (of_y**2).sum()))
+    return float(of_x @ of_y) / norm if norm > 0 and len(x) > 2 else float("nan")
+
+
+def side_by_side(measures: Sequence[Measure]) -> Table:
+    """Return one row an arm: each measure's difference, interval and verdict.
+
+    The notes say what a lower loss was worth, where the first measure is one.
+    """
+    loss, *others = measures
+    arms = sorted(loss.effects, key=lambda arm: loss.effects[arm].delta)
+    arms += [arm for other in others for arm in other.effects if arm not in arms]
+    columns = [Column("arm", numeric=False)]
+    for measure in measures:
+        columns += [
+            Column(measure.name),
+            Column(f"{measure.name} CI"),
+            Column(f"by {measure.name}", numeric=False),
+        ]
+    rows = [
+        [words(arm), *(item for m in measures for item in _items(m, m.effects.get(arm)))]
+        for arm in dict.fromkeys(arms)
+    ]
+    notes = tuple(exchange(loss, other).sentence() for other in others)
+    caption = "Measures side by side, each against the baseline"
+    return Table("measures", caption, columns, rows, notes)
+
+
+def _items(measure: Measure, effect: Effect | None) -> list[Item]:
+    if effect is None:
+        return [figure(None, 1), interval(None, None, 1), words("–")]
+    return [
+        figure(effect.delta, measure.digits, sign=True),
+        interval(effect.low, effect.high, measure.digits),
+        words(effect.verdict),
+    ]

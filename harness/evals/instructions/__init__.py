@@ -1,0 +1,1 @@
+"""Fine-tuning on instructions, and the responses that a judge scores."""

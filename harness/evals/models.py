@@ -1,0 +1,142 @@
+"""Load a model in whatever form it is named, ready to evaluate, sample from, tune or export."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import torch
+
+from harness.cell.sources import use_kept_sources
+from harness.config import VOCAB_SIZE, Config, ConfigError, Tokenizer
+from harness.config.frozen import read_config
+from harness.data.tokens import END_OF_TEXT, get_tokenizer
+from harness.engine.devices import choose_device
+from harness.events import Events
+from harness.hub.weights import TOKENIZER_FILES, Weights, find_weights
+from harness.model import GPT, build, count_parameters, set_progress
+from harness.records import CONFIG_FILE, RunRecord
+from harness.records.cell import Cell
+
+if TYPE_CHECKING:
+    import tiktoken
+
+__all__ = ["LoadedModel", "load", "load_weights"]
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class LoadedModel:
+    """A trained model in evaluation mode, float32, with all that is needed to use it."""
+
+    name: str
+    """``ARM/CELL@STEP`` or ``hf:NAME@COMMIT``."""
+    model: GPT
+    encoding: tiktoken.Encoding
+    weights: Weights
+    config: Config | None = None
+    """The cell's frozen config; None: not of a cell."""
+    record: RunRecord | None = None
+    """The cell's record."""
+
+    @property
+    def block_size(self) -> int:
+        """Context length in tokens."""
+        return self.model.config.block_size
+
+    @property
+    def device(self) -> torch.device:
+        """Where the model lies."""
+        return next(self.model.parameters()).device
+
+    def provenance(self) -> dict[str, Any]:
+        """Say as plain data which weights these are."""
+        return {
+            "model": self.name,
+            "weights_sha256": self.weights.sha256,
+            "n_params": count_parameters(self.model),
+            "block_size": self.block_size,
+            "tokenizer": self.encoding.name,
+            "cell": self.record.cell if self.record else None,
+            "arm": self.record.arm if self.record else None,
+            "step": self.weights.step,
+        }
+
+
+def load(text: str, device: str = "auto") -> LoadedModel:
+    """Load a model by the name that `harness.hub.weights` explains.
+
+    Parameters
+    ----------
+    text
+        A cell (folder or id), ``CELL@STEP``, ``hf:NAME[@REVISION]`` or a local folder.
+    device
+        As ``hardware.device``.
+
+    Raises
+    ------
+    ConfigError
+        Where there is no such model, or it does not fit; the message says what to do.
+    """
+    return load_weights(find_weights(text), device)
+
+
+def load_weights(weights: Weights, device: str = "auto") -> LoadedModel:
+    """Build the model that weights were trained in, and put them in."""
+    config = record = None
+    if weights.cell is not None:
+        use_kept_sources(weights.cell)
+        config = read_config(weights.cell / CONFIG_FILE)
+        record = Cell(weights.cell).record()
+    model = build(weights.config)
+    if config is not None:
+        Events(config.interventions).model_built(model, config.seeds.init)
+        set_progress(model, (weights.step or 0) / config.n_steps)
+    _put_in(model, weights)
+    encoding = get_tokenizer(config.data.tokenizer) if config else _hub_encoding(weights)
+    model.requires_grad_(True).to(choose_device(device)).eval()
+    return LoadedModel(
+        name=weights.name, model=model, encoding=encoding, weights=weights, config=config,
+        record=record,
+    )  # fmt: skip
+
+
+@torch.no_grad()
+def _put_in(model: GPT, weights: Weights) -> None:
+    found = weights.tensors()
+    for name, parameter in model.named_parameters():
+        if name not in found or found[name].shape != parameter.shape:
+            have = [*found[name].shape] if name in found else "missing"
+            raise ConfigError(
+                f"{weights.file} does not fit the model: {name} is {have}, the model has "
+                f"{[*parameter.shape]}"
+            )
+        parameter.data = found[name].clone()
+
+
+def _hub_encoding(weights: Weights) -> tiktoken.Encoding:
+    """Return the tokenizer of a hub model: its own files, or the one of that vocabulary's size."""
+    vocabulary, merges = (weights.file.parent / name for name in TOKENIZER_FILES)
+    if vocabulary.exists() and merges.exists():
+        return _bpe(vocabulary, merges)
+    names = {size: name for name, size in VOCAB_SIZE.items()}
+    if weights.config.vocab_size not in names:
+        raise ConfigError(
+            f"{weights.name} has {weights.config.vocab_size} tokens and no "
+            f"{' and '.join(TOKENIZER_FILES)} beside its weights: put them there"
+        )
+    return get_tokenizer(Tokenizer(names[weights.config.vocab_size]))
+
+
+def _bpe(vocabulary: Path, merges: Path) -> tiktoken.Encoding:
+    import json
+
+    import tiktoken
+    from tiktoken.load import data_gym_to_mergeable_bpe_ranks
+
+    ranks = data_gym_to_mergeable_bpe_ranks(str(merges), str(vocabulary))
+    special = json.loads(vocabulary.read_text(encoding="utf-8")).get(END_OF_TEXT, len(ranks))
+    pattern = r"'(?:[sdmt]|ll|ve|re)| ?\p{L}++| ?\p{N}++| ?[^\s\p{L}\p{N}]++|\s++$|\s+(?!\S)|\s"
+    return tiktoken.Encoding(
+        "gpt2", pat_str=pattern, mergeable_ranks=ranks, special_tokens={END_OF_TEXT: special}
+    )

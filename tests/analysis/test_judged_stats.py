@@ -1,0 +1,119 @@
+"""The statistics behind judged verdicts, against other programs and by simulation."""
+
+from __future__ import annotations
+
+import evalica
+import numpy as np
+import pandas as pd
+import pytest
+import statsmodels.formula.api as smf
+from scipy.stats import kendalltau
+
+from analysis.judged.measures import Effect, Measure, exchange, kendall
+from analysis.stats.bradley_terry import bradley_terry
+from analysis.stats.crossed import crossed_mean
+from analysis.stats.prediction_powered import corrected_mean
+
+
+def test_the_crossed_mean_is_that_of_a_mixed_model_by_reml() -> None:
+    draw = np.random.default_rng(3)
+    n_i, n_s = 12, 5
+    y = (
+        4
+        + draw.normal(0, 3, (n_i, 1))
+        + draw.normal(0, 3, (1, n_s))
+        + draw.normal(0, 1, (n_i, n_s))
+    )
+    frame = pd.DataFrame(
+        {"y": y.ravel(), "i": np.repeat(range(n_i), n_s), "s": np.tile(range(n_s), n_i), "one": 1}
+    )
+    fit = smf.mixedlm(
+        "y ~ 1", frame, groups="one", re_formula="0",
+        vc_formula={"i": "0 + C(i)", "s": "0 + C(s)"},
+    ).fit(reml=True)  # fmt: skip
+    found = crossed_mean(y)
+    assert found.mean == pytest.approx(fit.fe_params.iloc[0], abs=1e-6)
+    assert found.se == pytest.approx(fit.bse_fe.iloc[0], rel=1e-3)
+
+
+def test_one_seed_is_a_t_test_over_instructions() -> None:
+    y = np.array([[1.0], [4.0], [2.5], [3.0]])
+    found = crossed_mean(y)
+    assert found.se == pytest.approx(y.std(ddof=1) / 2)
+    assert found.df == 3
+    assert np.isnan(found.var_seed)
+
+
+@pytest.mark.parametrize("sd_seed", [0.0, 2.0, 4.0])
+def test_intervals_over_instructions_and_seeds_cover(sd_seed: float) -> None:
+    draw = np.random.default_rng(0)
+    missed = 0
+    for _ in range(1000):
+        y = (
+            draw.normal(0, 20, (60, 1))
+            + draw.normal(0, sd_seed, (1, 3))
+            + draw.normal(0, 20, (60, 3))
+        )
+        found = crossed_mean(y)
+        missed += abs(found.mean) > found.half_width(0.05)
+    assert missed / 1000 < 0.075  # 3 seeds estimate their own variance badly
+
+
+def test_strengths_are_evalicas() -> None:
+    draw = np.random.default_rng(5)
+    wins = draw.integers(1, 20, (5, 5)).astype(float)
+    np.fill_diagonal(wins, 0)
+    pairs = [(f"m{a}", f"m{b}", wins[a, b]) for a in range(5) for b in range(5) if a != b]
+    xs, ys, weights = zip(*pairs, strict=True)
+    theirs = evalica.bradley_terry(
+        xs, ys, [evalica.Winner.X] * len(xs), weights=list(weights), tolerance=1e-12, limit=100_000
+    ).scores
+    ours = bradley_terry(wins, prior=0.0)
+    log = np.log(np.array([theirs[f"m{k}"] for k in range(5)]))
+    assert ours == pytest.approx(log - log.mean(), abs=1e-5)
+
+
+def test_an_entry_that_never_loses_has_a_finite_strength() -> None:
+    strength = bradley_terry(np.array([[0.0, 50.0, 50.0], [0, 0, 3], [0, 3, 0]]))
+    assert np.isfinite(strength).all()
+    assert strength.argmax() == 0
+
+
+def test_prediction_powered_intervals_cover_and_gain_from_a_good_judge() -> None:
+    draw = np.random.default_rng(2)
+    missed, widths, plain = 0, [], []
+    for _ in range(1000):
+        truth = draw.normal(5, 20, 120)
+        judged = 8 + 0.9 * truth + draw.normal(0, 6, 120)
+        found = corrected_mean(judged[:30], truth[:30], judged[30:])
+        half = 2.045 * np.sqrt(found.variance)
+        missed += abs(found.mean - 5) > half
+        widths.append(half)
+        plain.append(2.045 * truth[:30].std(ddof=1) / np.sqrt(30))
+    assert 0.03 < missed / 1000 < 0.075
+    assert np.mean(widths) < 0.65 * np.mean(plain)
+
+
+def test_a_judge_that_knows_nothing_is_not_listened_to() -> None:
+    draw = np.random.default_rng(4)
+    labelled = draw.normal(5, 10, 40)
+    found = corrected_mean(draw.normal(0, 30, 40), labelled, draw.normal(0, 30, 100))
+    assert found.weight < 0.1
+    assert found.mean == pytest.approx(labelled.mean(), abs=1.5)
+
+
+def test_rank_agreement_is_kendalls_tau() -> None:
+    draw = np.random.default_rng(6)
+    x, y = draw.integers(0, 5, 12), draw.integers(0, 5, 12)
+    assert kendall(x, y) == pytest.approx(kendalltau(x, y).statistic)
+
+
+def test_the_exchange_rate_says_what_a_lower_loss_was_worth() -> None:
+    deltas = {"a": -0.1, "b": -0.05, "c": 0.1}
+    loss = Measure("loss", "nats", False, {k: Effect(v, v, v) for k, v in deltas.items()}, 4)
+    points = {k: Effect(-100 * v, 0, 0) for k, v in deltas.items()}
+    found = exchange(loss, Measure("score", "points", True, points, 1))
+    assert found.gain == pytest.approx(5)
+    assert (found.low, found.high) == pytest.approx((5, 5))
+    assert found.tau == pytest.approx(1)
+    assert found.sentence().startswith("0.05 nats were worth +5.0 [+5.0, +5.0] points")

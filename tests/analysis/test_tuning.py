@@ -1,0 +1,64 @@
+"""What a table says of how its arms' settings were chosen."""
+
+import pandas as pd
+import pytest
+
+from analysis.comparison.compare import compare
+from analysis.comparison.tuning import tuning_note, tuning_table
+from analysis.runs.frame import Runs
+from harness.records import StudyPlan
+
+MUON = {"optim.optimizer._target_": ["harness.optim.adamw", "harness.optim.split"]}
+LOSSES = {"baseline": [3.70, 3.71, 3.69], "muon": [3.60, 3.62, 3.61], "clip": [3.69, 3.70, 3.70]}
+
+
+def runs(tuning: dict | None = None) -> Runs:
+    rows = [
+        {"study": "s", "arm": arm, "init_seed": seed, "test_loss": loss, "cell": f"{arm}{seed}",
+         "changes": MUON if arm == "muon" else {"optim.grad_clip": [None, 1.0]}}
+        for arm, losses in LOSSES.items() for seed, loss in enumerate(losses)
+    ]  # fmt: skip
+    cells = [{"arm": row["arm"], "cell": row["cell"], "seeds": {}} for row in rows]
+    plan = StudyPlan(study="s", cells=cells, tuning=tuning or {})
+    return Runs(pd.DataFrame(rows), {"s": plan})
+
+
+def tuning(muon: float) -> dict:
+    def arm(factor: float) -> dict:
+        losses = {0.5: 3.9, 1: 3.8, 2: None}
+        tried = [{"factors": {"optim.lr": f}, "val_loss": loss} for f, loss in losses.items()]
+        return {"tuned": {"optim.lr": factor}, "tried": tried, "runs": 3, "tokens": 300,
+                "hours": 0.5, "usd": None}  # fmt: skip
+
+    arms = {"baseline": arm(1), "muon": arm(muon), "clip": arm(1)}
+    return {"settings": {"optim.lr": [0.5, 1, 2]}, "seeds": [7], "studies": [], "arms": arms}
+
+
+def marks(result) -> dict[str, str]:
+    return {arm: check.mark for check in result.checks for arm in check.arms}
+
+
+def test_another_optimiser_at_one_rate_is_pointed_out() -> None:
+    result = compare(runs())
+    assert marks(result) == {"muon": "one learning rate tried"}
+    assert "study.tune" in " ".join(result.warnings)
+    assert tuning_note(result.source.plans) is None
+    assert tuning_table(result.source.plans) is None
+
+
+@pytest.mark.parametrize(("factor", "expected"), [(1, {}), (0.5, {"muon"}), (2, {"muon"})])
+def test_a_tuned_arm_is_only_pointed_out_at_the_end_of_its_range(factor, expected) -> None:
+    result = compare(runs(tuning(factor)))
+    assert set(marks(result)) == set(expected)
+
+
+def test_the_table_and_the_bill_of_tuning_are_those_of_the_plan() -> None:
+    result = compare(runs(tuning(1)))
+    assert (
+        "- **Tuning:** optim.lr of every arm chosen from 3 trials by the validation loss of 1 seed "
+        "that nothing is judged on: 9 runs, 1.5 h." in result.to_markdown()
+    )
+    table = tuning_table(result.source.plans)
+    assert table is not None
+    rows = [[item.text for item in row] for row in table.rows]
+    assert rows[1][:6] == ["muon", "optim.lr x 1", "3.8000", "3", "300", "0.5000"]

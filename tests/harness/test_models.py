@@ -1,0 +1,77 @@
+"""Any model by name: cells, saved steps, arms, GPT-2-shaped models of the hub and of folders."""
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+from harness.cell import train as cell
+from harness.cell.freeze import freeze
+from harness.config import ConfigError
+from harness.config.compose import load as load_config
+from harness.data.corpus import open_corpus
+from harness.evals.models import load
+from harness.evaluation import sequence_losses
+
+transformers = pytest.importorskip("transformers")
+
+
+@pytest.fixture(scope="session")
+def gpt2_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A tiny byte-level GPT-2 as transformers writes it."""
+    folder = tmp_path_factory.mktemp("gpt2")
+    torch.manual_seed(0)
+    config = transformers.GPT2Config(
+        vocab_size=257, n_positions=16, n_embd=16, n_layer=2, n_head=2, bos_token_id=256,
+        eos_token_id=256,
+    )  # fmt: skip
+    model = transformers.GPT2LMHeadModel(config)
+    for parameter in model.parameters():  # biases and norms start as zeros and ones
+        parameter.data += 0.1 * torch.randn_like(parameter)
+    model.save_pretrained(folder)
+    return folder
+
+
+def trained(overrides: list[str]) -> Path:
+    folder = freeze(load_config(overrides))
+    assert cell.run(folder).status == "complete"
+    return folder
+
+
+def test_a_hub_model_computes_the_logits_that_transformers_computes(gpt2_folder: Path) -> None:
+    theirs = transformers.GPT2LMHeadModel.from_pretrained(gpt2_folder).eval()
+    ours = load(f"hf:{gpt2_folder}", "cpu")
+    ids = torch.randint(0, 257, (2, 16))
+    with torch.no_grad():
+        torch.testing.assert_close(ours.model(ids), theirs(ids).logits, rtol=0, atol=1e-5)
+    assert (ours.block_size, ours.encoding.name) == (16, "bytes")
+    assert len(ours.provenance()["weights_sha256"]) == 64
+
+
+def test_a_cell_has_the_test_losses_that_it_recorded(tiny: list[str]) -> None:
+    folder = trained([*tiny, "checkpoint.n_weights=2", "+intervention=weight_tying"])
+    for name in (str(folder), str(folder.parent)):
+        loaded = load(name, "cpu")
+        config = loaded.config
+        tokens = open_corpus(config.data, Path(config.data_dir)).tokens("test")
+        losses = sequence_losses(loaded.model, tokens, 16, 8, 8)
+        np.testing.assert_array_equal(losses, np.load(folder / "test_losses.npy"))
+    assert loaded.name == f"weight_tying/{folder.name}@10"
+    assert load(f"{folder}@5", "cpu").weights.step == 5
+    with pytest.raises(ConfigError, match="has no weights of step 7; it has: 5, 10"):
+        load(f"{folder}@7", "cpu")
+
+
+def test_a_cell_is_found_by_its_id(tiny: list[str], monkeypatch: pytest.MonkeyPatch) -> None:
+    folder = trained(tiny)
+    monkeypatch.chdir(folder.parents[3])
+    assert load(folder.name, "cpu").weights.cell == folder
+    with pytest.raises(ConfigError, match="there is no such model"):
+        load("0123456789ab")
+
+
+def test_a_cell_without_weights_says_how_to_get_them(tiny: list[str]) -> None:
+    folder = trained([*tiny, "checkpoint.n_weights=0"])
+    with pytest.raises(ConfigError, match=r"checkpoint\.n_weights=1"):
+        load(str(folder))

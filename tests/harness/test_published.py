@@ -1,0 +1,52 @@
+"""Every configuration of the published repository is a command here."""
+
+from dataclasses import asdict
+from math import isclose
+
+import pytest
+from hydra import initialize_config_dir
+
+from harness.config import Config
+from harness.config.compose import resolve
+from harness.model import slot_factory
+from harness.records.files import CONF_DIR, flatten, plain
+from tests.harness.published_runs import BASELINE, RUNS, PublishedRun
+
+
+def composed(run: PublishedRun) -> Config:
+    overlays = f"+intervention=[{run.arm.replace('+', ',')}]"
+    with initialize_config_dir(str(CONF_DIR), version_base="1.3"):
+        return resolve(
+            (),
+            [
+                "scale=gpt2_small",
+                "data=fineweb_tokens",
+                "train.round_up=true",
+                overlays,
+                *run.extra,
+            ],
+        )
+
+
+def test_there_are_36_of_them() -> None:
+    assert len({run.name for run in RUNS}) == len(RUNS) == 36
+
+
+@pytest.mark.parametrize("run", RUNS, ids=lambda run: run.name)
+def test_a_published_run_composes_to_its_values(run: PublishedRun) -> None:
+    config = composed(run)
+    settings = flatten(plain(asdict(config)))
+    found = {key: settings.get(key) for key in BASELINE | run.sets}
+    assert found == BASELINE | run.sets
+    assert config.n_steps == run.n_steps
+    assert (config.arm, config.data.shuffle) == (run.arm, False)
+
+
+def test_the_published_schedule_peaks_at_step_1658_and_ends_at_a_tenth() -> None:
+    config = composed(next(run for run in RUNS if run.name.endswith("schedule-learning-rate")))
+    factor = slot_factory(config.schedule)
+    rates = [config.optim.lr * factor(step, config.n_steps) for step in range(config.n_steps)]
+    assert rates.index(max(rates)) == 1658
+    assert isclose(rates[0], 1.4e-8)
+    assert isclose(rates[1658], 1.4e-3)
+    assert isclose(rates[-1], 1.4e-4, rel_tol=1e-6)
