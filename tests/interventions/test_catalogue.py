@@ -1,99 +1,29 @@
 """Every overlay is walked: a new one needs no test of its own."""
 
 import io
-import random
 import subprocess
 import sys
-from collections.abc import Iterator, Sequence
 from dataclasses import replace
-from functools import cache
-from itertools import combinations
 from pathlib import Path
 
-import numpy as np
 import pytest
 import torch
-from hydra import initialize_config_dir
-from hydra.core.global_hydra import GlobalHydra
-from torch import Tensor
 
-from harness.cell.build import build_batches, build_training
 from harness.cell.recorder import evenly_spaced
-from harness.config import Config, ConfigError, recipe
-from harness.config.compose import resolve
-from harness.engine.distributed import World
-from harness.loop import Training, evaluated_weights, train_step
+from harness.config import recipe
 from interventions.card import OVERLAYS, read_card, read_cards
-from tests.conftest import TINY
-
-NAMES = sorted(path.stem for path in OVERLAYS.glob("*.yaml") if path.stem != "baseline")
-NEEDS = {
-    "no_amp": ("precision=amp_bf16",),
-    "gradient_clipping": ("train.batch_size=1",),
-    "shuffled_order": ("data=fineweb_tokens",),
-    "data_edu": ("data=fineweb", "+data@eval.data.fineweb=fineweb", "eval.test_set=fineweb"),
-    "context_3072": ("scale=demo",),
-}
-"""Something to switch off, gradients long enough to be clipped, an order to be shuffled, one test
-for all, the context of the scale."""
-TWIN = "control_same"
-"""The one overlay that ends as the baseline does."""
-DEEPER = ["model.n_layer=4", "model.n_embd=32", "train.tokens=10240"]
-SIZE = [item for item in TINY if "n_head" not in item] + DEEPER
-"""Four layers, for what acts between layers; the scale's four heads, which overlays may change;
-40 steps, for schedules."""
-STEPS = (0, 27, 38, 39)
-"""Early, late and last of the 40: some ideas begin late, or act every so many steps."""
-
-
-@pytest.fixture(autouse=True, scope="module")
-def _one_thread() -> Iterator[None]:
-    """Such small matrices are slower on two threads, much slower where others compute, too."""
-    before = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(before)
-
-
-@cache
-def composed(names: tuple[str, ...], needs: tuple[str, ...] = ()) -> Config:
-    GlobalHydra.instance().clear()
-    with initialize_config_dir(str(OVERLAYS.parent), version_base="1.3"):
-        size = [item for item in SIZE if "block_size" not in item or "scale=demo" not in needs]
-        return resolve((), [*size, *needs, f"+intervention=[{','.join(names)}]"])
-
-
-def started(config: Config) -> Training:
-    tokens = np.random.default_rng(len(config.data.name)).integers(257, size=4097)
-    tokens[::100] = 256  # ends a document
-    starts = np.append(0, np.flatnonzero(tokens == 256) + 1)
-    batches = build_batches(config, tokens.astype(np.uint16), starts)
-    training = build_training(config, batches, torch.device("cpu"), World())
-    training.model.train()
-    return training
-
-
-def take(training: Training, steps: Sequence[int]) -> None:
-    for step in steps:
-        training.step = step
-        assert train_step(training, step).loss.isfinite()
-
-
-def evaluated(training: Training) -> dict[str, Tensor]:
-    with evaluated_weights(training) as model:
-        return {name: p.detach().clone() for name, p in model.named_parameters()}
-
-
-@cache
-def trained(names: tuple[str, ...], needs: tuple[str, ...] = ()) -> dict[str, Tensor]:
-    """Take the `STEPS` and return the weights that are evaluated."""
-    training = started(composed(names or ("baseline",), needs))
-    take(training, STEPS)
-    return evaluated(training)
-
-
-def same(ours: dict[str, Tensor], theirs: dict[str, Tensor]) -> bool:
-    return ours.keys() == theirs.keys() and all(torch.equal(ours[n], theirs[n]) for n in ours)
+from tests.interventions.arms import (
+    NAMES,
+    NEEDS,
+    TWIN,
+    composed,
+    evaluated,
+    same,
+    started,
+    steps,
+    take,
+    trained,
+)  # fmt: skip
 
 
 @pytest.mark.parametrize("name", NAMES)
@@ -135,11 +65,11 @@ def test_every_optimiser_and_event_goes_on_from_a_saved_state_to_the_bit(name: s
         return
     config, file = composed((name,)), io.BytesIO()
     before, after = started(config), started(config)
-    take(before, STEPS[:3])
+    take(before, steps(config)[:3])
     torch.save(before.state_dict(), file)
     file.seek(0)
     after.load_state_dict(torch.load(file, weights_only=True))
-    take(after, STEPS[3:])
+    take(after, steps(config)[3:])
     assert same(evaluated(after), trained((name,)))
 
 
@@ -151,21 +81,6 @@ def test_late_untying_trains_as_tied_weights_do_until_then() -> None:
     assert torch.equal(late.model.head.weight, tied.model.head.weight)
     take(late, (27,))
     assert not torch.equal(late.model.tok_emb.weight, late.model.head.weight)
-
-
-PAIRED = sorted(set(NAMES) - set(NEEDS) - {TWIN})
-PAIRS = random.Random(0).sample(list(combinations(PAIRED, 2)), 20)
-
-
-@pytest.mark.parametrize("pair", PAIRS, ids="+".join)
-def test_a_pair_trains_as_neither_of_its_parts_or_is_refused_by_name(pair: tuple[str, str]) -> None:
-    try:
-        stack = trained(pair)
-    except ConfigError as error:
-        slots = [key for name in pair for key in composed((name,)).changes]
-        assert any(word in str(error) for word in (*pair, *slots))  # noqa: PT017
-        return
-    assert not any(same(stack, trained((name,))) for name in pair)
 
 
 def test_the_published_table_is_in_the_cards() -> None:

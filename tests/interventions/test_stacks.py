@@ -1,0 +1,77 @@
+"""Stacks of interventions: pairs and threes, drawn at random."""
+
+import io
+import random
+from itertools import combinations
+
+import pytest
+import torch
+
+from harness.config import ConfigError
+from tests.interventions.arms import (
+    NAMES,
+    NEEDS,
+    TWIN,
+    composed,
+    evaluated,
+    same,
+    started,
+    steps,
+    take,
+    trained,
+)  # fmt: skip
+
+PAIRED = sorted(set(NAMES) - set(NEEDS) - {TWIN})
+PAIRS = random.Random(0).sample(list(combinations(PAIRED, 2)), 20)
+
+
+@pytest.mark.parametrize("pair", PAIRS, ids="+".join)
+def test_a_pair_trains_as_neither_of_its_parts_or_is_refused_by_name(pair: tuple[str, str]) -> None:
+    try:
+        stack = trained(pair)
+    except ConfigError as error:
+        slots = [key for name in pair for key in composed((name,)).changes]
+        assert any(word in str(error) for word in (*pair, *slots))  # noqa: PT017
+        return
+    assert not any(same(stack, trained((name,))) for name in pair)
+
+
+def compatible(names: tuple[str, ...]) -> bool:
+    """Tell whether the overlays' own changes say nothing different of any setting."""
+    pairs = [item for name in names for item in composed((name,)).changes.items()]
+    return all(value == dict(pairs)[key] for key, value in pairs)
+
+
+def test_pairs_are_refused_where_their_parts_set_something_differently() -> None:
+    apart = [pair for pair in PAIRS if not compatible(pair)]
+    assert apart
+    for pair in apart:
+        with pytest.raises(ConfigError, match="differently"):
+            composed(pair)
+
+
+def drawn(seed: int) -> tuple[str, ...]:
+    """Draw three interventions whose settings agree."""
+    draw = random.Random(seed)
+    while not compatible(stack := tuple(sorted(draw.sample(PAIRED, 3)))):
+        pass
+    return stack
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("seed", range(4))
+def test_a_stack_trains_resumes_and_needs_each_of_its_parts(seed: int) -> None:
+    stack = drawn(seed)
+    config, file = composed(stack), io.BytesIO()
+    before, after = started(config), started(config)
+    take(before, steps(config)[:3])
+    torch.save(before.state_dict(), file)
+    file.seek(0)
+    after.load_state_dict(torch.load(file, weights_only=True))
+    take(after, steps(config)[3:])
+    whole = trained(stack)
+    assert same(evaluated(after), whole)
+    assert all(weight.isfinite().all() for weight in whole.values())
+    for part in stack:
+        rest = tuple(name for name in stack if name != part)
+        assert not same(trained(rest), whole), f"{part} does nothing in {stack}"
