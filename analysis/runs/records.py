@@ -68,8 +68,7 @@ def read_records(paths: list[Path]) -> Runs:
         for record, home in zip(records, homes, strict=True)
     ]
     frame["edit"] = _edits(records, files, superseded_by(ranked))
-    frame.loc[frame["edit"].notna(), "status"] = SUPERSEDED
-    frame.loc[_twins(frame), "status"] = TWIN
+    _set_aside(frame)
     frame["batch_size"] = _batch_sizes([row["changes"] for row in rows])
     frame["init_shared"] = _init_shared(rows, tensors)
     _name(frame)
@@ -84,6 +83,12 @@ def read_records(paths: list[Path]) -> Runs:
         references=_references(list(commands), set(frame["test_set"].dropna())),
         home=paths[0] if paths[0].is_dir() else paths[0].parent,
     )
+
+
+def _set_aside(frame: pd.DataFrame) -> None:
+    """Take out of every figure the runs of edited arms, and controls that repeat the baseline."""
+    frame.loc[frame["edit"].notna(), "status"] = SUPERSEDED
+    frame.loc[_twins(frame), "status"] = TWIN
 
 
 def _read(file: Path) -> RunRecord:
