@@ -122,7 +122,7 @@ def test_plot_writes_the_report_s_charts_and_says_what_it_cannot_draw(tmp_path, 
     folder, out = full_study(tmp_path / "runs", ARMS, 3), tmp_path / "figures"
     assert main(["plot", str(folder), "--out", str(out)]) == 0
     names = {"noise_band", "effects", "curves_train_loss", "curves_val_loss", "components", "plan",
-             "cost", "figure_00_learning_rate",
+             "cost", "speed", "figure_00_learning_rate",
              "figure_01_gradient_norm_before_clipping"}  # fmt: skip
     assert {file.name for file in out.iterdir()} == {
         f"{name}.{end}" for name in names for end in ("svg", "png")
