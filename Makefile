@@ -6,7 +6,7 @@ BIN := $(VENV)/bin
 READY := $(VENV)/.ready
 TORCH := $(shell sed -n 's/^torch==/torch==/p' constraints.txt)
 
-.PHONY: help setup study report figure test test-fast test-ray check format bench gpu calibrate catalogue judge-demo chaos clean
+.PHONY: help setup study report figure test test-fast proof test-ray check format bench gpu calibrate catalogue judge-demo chaos clean
 .DEFAULT_GOAL := help
 
 help: ## Show this help
@@ -35,7 +35,10 @@ figure: report ## Renew the README's figure from the demo study
 	cp runs/demo/figures/noise_band.svg docs/figures/noise_band.svg
 
 test: $(READY) ## Run all tests
-	$(BIN)/python -m pytest -n auto --dist worksteal -q
+	$(BIN)/python -m pytest -n auto --dist worksteal -q -m 'not proof'
+
+proof: $(READY) ## Run the longer proofs that `make test` leaves out (exported logits of every model)
+	$(BIN)/python -m pytest -n auto --dist worksteal -q -m proof
 
 test-fast: $(READY) ## Run the tests that take under two minutes in all
 	$(BIN)/python -m pytest -n auto --dist worksteal -q -m 'not slow'

@@ -50,7 +50,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(options: argparse.Namespace) -> int:
     """Write the tables beside the runs, then print them: a terminal may fail."""
-    metrics = options.metric or ["test_loss"]
+    metrics = [options.metric] if isinstance(options.metric, str) else options.metric
+    metrics = metrics or ["test_loss"]
     texts, lines = [], []
     for metric in metrics:
         runs, result = _compared(argparse.Namespace(**{**vars(options), "metric": metric}))

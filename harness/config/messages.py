@@ -15,7 +15,10 @@ from yaml import YAMLError
 from harness.config import CardConfig, Config, ConfigError
 from harness.records.files import CONF_DIR
 
-COMMANDS = ("cell", "prepare", "schedule", "status", "sync", "throughput")
+COMMANDS = (
+    *("cell", "evaluate", "export", "finetune", "judge", "prepare"),
+    *("sample", "schedule", "status", "sync", "throughput"),
+)
 """Of ``python -m harness.COMMAND``."""
 _HINTS = {
     "intervention": "; see: python -m interventions",

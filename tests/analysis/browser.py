@@ -38,6 +38,12 @@ def column(page, sheet: str, at: int) -> list[str]:
     return [text.strip() for text in cells.all_inner_texts()]
 
 
+def place_of(page, sheet: str, heading: str) -> int:
+    """Return a column's place, from 1."""
+    names = page.locator(f".sheet[data-name={sheet}] thead th").all_inner_texts()
+    return [" ".join(name.split()) for name in names].index(heading) + 1
+
+
 def show(page, name: str):
     page.locator(f"#{name}").scroll_into_view_if_needed()
     page.wait_for_selector(f"figure[data-chart={name}] svg")

@@ -283,7 +283,10 @@ def test_every_preset_composes(preset: str) -> None:
     group = preset.split("=")[0]
     plus = "+" if group in ("intervention", "study") else ""
     scale = ["scale=gpt2_small"] if group == "intervention" else []
-    extra = ["data.path=x"] if preset == "data=text" else []
+    extra = {
+        "data=text": ["data.path=x"],
+        "intervention=data_edu": ["+data@eval.data.fineweb=fineweb", "eval.test_set=fineweb"],
+    }.get(preset, [])
     assert isinstance(load([*scale, *extra, f"{plus}{preset}"]), Config)
 
 

@@ -57,6 +57,7 @@ def _quiet() -> None:
     transformers.utils.logging.disable_progress_bar()
 
 
+@pytest.mark.proof
 @pytest.mark.slow
 def test_logits_are_equal_for_every_model_of_the_catalogue(
     tiny: list[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch

@@ -77,6 +77,7 @@ def test_the_same_cell_twice_ends_with_equal_bits(precision, device, tiny, deter
     assert one.losses == two.losses
 
 
+@pytest.mark.proof
 @pytest.mark.slow
 @pytest.mark.parametrize("compiled", COMPILED)
 def test_a_killed_cell_ends_with_the_bits_of_an_undisturbed_one(
@@ -146,6 +147,7 @@ def test_every_arm_trains_twenty_steps(arm, device, compiled, tiny) -> None:
     assert record.status is Status.COMPLETE, record.error
 
 
+@pytest.mark.proof
 @pytest.mark.slow
 def test_a_study_shares_the_gpu_and_ends_with_the_bits_of_cells_alone(
     device, tiny, command, tmp_path
