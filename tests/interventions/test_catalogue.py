@@ -104,7 +104,7 @@ def test_the_catalogue_names_every_intervention_with_its_source() -> None:
         [sys.executable, "-m", "interventions"], capture_output=True, text=True, check=True
     )
     assert [line for line in done.stdout.splitlines() if line and line[0] != " "] == NAMES
-    assert done.stdout.count("source: ") == len(NAMES)
+    assert done.stdout.count("\n  source: ") == len(NAMES)
 
 
 @pytest.mark.parametrize("folder", [OVERLAYS, OVERLAYS.parent], ids=["overlays", "search path"])
