@@ -43,7 +43,9 @@ def compatible(names: tuple[str, ...]) -> bool:
 
 
 def test_pairs_are_refused_where_their_parts_set_something_differently() -> None:
-    apart = [pair for pair in PAIRS if not compatible(pair)]
+    every = combinations(sorted(PAIRED), 2)
+    apart = [pair for pair in every if not compatible(pair)]
+    apart = random.Random(0).sample(apart, min(len(apart), 12))
     assert apart
     for pair in apart:
         with pytest.raises(ConfigError, match="differently"):
