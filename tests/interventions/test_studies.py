@@ -36,7 +36,7 @@ def test_a_study_of_the_catalogue_has_every_intervention_or_says_why_not(study: 
     assert len(arms(study)) == len(set(arms(study)))
 
 
-@pytest.mark.parametrize(("study", "every"), [("catalogue", 20), ("modern", 20), ("screen", 1)])
+@pytest.mark.parametrize(("study", "every"), [("catalogue", 20), ("modern", 20), ("screen", 4)])
 def test_a_study_and_its_arms_compose(study: str, every: int) -> None:
     GlobalHydra.instance().clear()
     scale = OmegaConf.load(file(study)).defaults[0]["override /scale"]
