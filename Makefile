@@ -6,7 +6,7 @@ BIN := $(VENV)/bin
 READY := $(VENV)/.ready
 TORCH := $(shell sed -n 's/^torch==/torch==/p' constraints.txt)
 
-.PHONY: help setup study report figure test test-fast proof test-ray check format bench gpu calibrate catalogue judge-demo chaos clean
+.PHONY: help setup study report figure test test-fast proof test-ray check format bench gpu calibrate catalogue pairs judge-demo chaos clean
 .DEFAULT_GOAL := help
 
 help: ## Show this help
@@ -82,6 +82,9 @@ catalogue: $(READY) ## Train every intervention at the demo's scale (about an ho
 
 judge-demo: $(READY) ## Fine-tune two demo arms on three seeds, and let a scripted judge compare them
 	$(BIN)/python -m benchmarks.judge_demo
+
+pairs: $(READY) ## Compose every pair of interventions and train a step of each (about 40 minutes)
+	$(BIN)/python -m benchmarks.pairs
 
 chaos: $(READY) ## Kill a study 25 times, compare with an undisturbed one (docs/chaos.md)
 	$(BIN)/python -m benchmarks.chaos --write
