@@ -45,7 +45,7 @@ def read_measured(folder: Path = RESULTS) -> dict[str, list[Measured]]:
     for file in sorted(folder.glob("*.csv")):
         scale = read_origin(file)["scale"]
         for row in csv.DictReader(file.read_text(encoding="utf-8").splitlines()):
-            if row["delta"] or not row["mean_loss"]:  # else the baseline
+            if row["arm"] != "baseline":
                 found.setdefault(row["arm"], []).append(_measured(file.stem, scale, row))
     return found
 
