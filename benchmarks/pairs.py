@@ -34,13 +34,14 @@ STARTS = np.append(0, np.flatnonzero(TOKENS == 256) + 1)
 
 
 def alone() -> tuple[dict[str, list[str]], list[str]]:
-    """Return name -> the settings that it changes by itself, and who cannot stand alone here."""
+    """Return name -> what it changes by itself, with its group, and who cannot stand alone here."""
     changed, others = {}, []
     for path in sorted(OVERLAYS.glob("*.yaml")):
         if path.stem != "baseline":
             try:
                 config = resolve((), [*TINY, f"+intervention={path.stem}"])
-                changed[path.stem] = list(config.changes)
+                keys = list(config.changes)
+                changed[path.stem] = keys + [key.rpartition(".")[0] for key in keys if "." in key]
             except ConfigError:
                 others.append(path.stem)
     return changed, others
