@@ -1,4 +1,4 @@
-"""Losses at intermediate layers (Al-Rfou et al. 2018, section 3, intermediate layer losses)."""
+"""Losses at intermediate layers (after Al-Rfou et al. 2018)."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ def deep_supervision(
 ) -> Tensor:
     """Add each layer's own loss, through the model's norm and head.
 
-    The weight of layer l of L falls from 1 to 0 over the first l / 2L of training.
+    Here the weight of layer l of L falls from 1 to 0 over the first l / 2L of training.
     """
     inner = ctx.states_BTC[:-2]  # the last block's result is what the model predicts from
     for number, x_BTC in enumerate(inner, 1):
