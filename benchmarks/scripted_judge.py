@@ -10,38 +10,28 @@ import json
 import threading
 from collections import Counter
 from collections.abc import Callable, Mapping
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
-from typing import Any, Self
+from typing import Any, cast
+
+from benchmarks.local_server import Handler, LocalServer
 
 Score = Callable[[str, list[str]], list[float]]
 """The instruction with its input, and the answers in slot order -> their scores, 0 to 100."""
 VERSION = "scripted-2026-01-01"
 
 
-class ScriptedJudge:
+class ScriptedJudge(LocalServer):
     """Context manager around the endpoint; `base_url` is what `harness.judge` is given."""
 
     def __init__(self, score: Score) -> None:
-        self.score = score
+        super().__init__(_Handler)
+        self.score, self.lock = score, threading.Lock()
         self.requests: list[dict[str, Any]] = []
         """Everything that was asked."""
         self.headers: list[dict[str, str]] = []
-        self._server = ThreadingHTTPServer(("127.0.0.1", 0), self._handler())
-        self._server.daemon_threads = True
-        self._thread = threading.Thread(target=self._server.serve_forever, daemon=True)
 
     @property
     def base_url(self) -> str:
-        return f"http://127.0.0.1:{self._server.server_address[1]}/v1"
-
-    def __enter__(self) -> Self:
-        self._thread.start()
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self._server.shutdown()
-        self._server.server_close()
-        self._thread.join()
+        return f"{self.url}/v1"
 
     def reply(self, request: dict[str, Any], n: int) -> tuple[int, bytes, dict[str, str]]:
         """Return status, body and headers of the n-th request from 0; tests plant faults here."""
@@ -55,31 +45,23 @@ class ScriptedJudge:
         rounded = [round(min(100.0, max(0.0, score))) for score in scores]
         return json.dumps(dict(zip(candidates, rounded, strict=True)))
 
-    def _handler(self) -> type[BaseHTTPRequestHandler]:
-        judge, lock = self, threading.Lock()
 
-        class Handler(BaseHTTPRequestHandler):
-            protocol_version = "HTTP/1.1"
-
-            def log_message(self, *_: Any) -> None:
-                pass
-
-            def do_POST(self) -> None:
-                request = json.loads(self.rfile.read(int(self.headers["Content-Length"])))
-                with lock:
-                    n = len(judge.requests)
-                    judge.requests.append(request)
-                    judge.headers.append({k.lower(): v for k, v in self.headers.items()})
-                status, body, headers = judge.reply(request, n)
-                self.send_response(status)
-                shown = {"Content-Type": "application/json", "Content-Length": str(len(body))}
-                for name, value in {**shown, **headers}.items():
-                    self.send_header(name, value)
-                self.end_headers()
-                self.wfile.write(body)
-                self.close_connection = "Content-Length" in headers
-
-        return Handler
+class _Handler(Handler):
+    def answer(self) -> None:
+        judge = cast(ScriptedJudge, self.server.owner)
+        request = json.loads(self.body())
+        with judge.lock:
+            n = len(judge.requests)
+            judge.requests.append(request)
+            judge.headers.append({k.lower(): v for k, v in self.headers.items()})
+        status, body, headers = judge.reply(request, n)
+        self.send_response(status)
+        shown = {"Content-Type": "application/json", "Content-Length": str(len(body))}
+        for name, value in {**shown, **headers}.items():
+            self.send_header(name, value)
+        self.end_headers()
+        self.wfile.write(body)
+        self.close_connection = "Content-Length" in headers
 
 
 def read_data(request: dict[str, Any]) -> tuple[dict[str, str], dict[str, str]]:

@@ -18,7 +18,8 @@ from analysis.comparison.compare import Source, as_runs, compare
 from analysis.comparison.result import Comparison
 from analysis.comparison.rules import Rules
 from analysis.errors import AnalysisError
-from analysis.questions.tokens_to_target import Speed, speed
+from analysis.questions.speed import Speed
+from analysis.questions.tokens_to_target import speed
 from analysis.runs.curves import TOKENS
 from analysis.runs.frame import Runs, is_foreign
 from analysis.stats.meta import FEWEST, Line, fit_line
@@ -49,7 +50,7 @@ class Study:
         """Return the logarithm of the arm's token factor with its standard error."""
         if self.speed is None or self.speed.factor(arm) is None:
             return None
-        table = self.speed.compared[TOKENS].table.set_index("arm")
+        table = self.speed.compared[TOKENS].comparison.table.set_index("arm")
         delta, se = (float(table.at[arm, name]) for name in ("delta", "se"))  # type: ignore[arg-type]
         return {"delta": delta, "se": se} if np.isfinite(se) else None
 

@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 
 from analysis.questions.scale import Scale, Trend
-from analysis.questions.tokens_to_target import Reached, Speed
+from analysis.questions.speed import Reached, Speed
 from analysis.report.charts import LOG, Chart, Rows, layer, layered, mark, on, quantity, told, zoom
 from analysis.report.curves import MOST_LINES, by_slot
 from analysis.report.theme import DASHES

@@ -20,8 +20,9 @@ from analysis.judged.tables import JudgedReport, report_judged
 from analysis.judged.verdicts import JudgedRules, judged_differences
 from analysis.questions.noise import NoiseReport, noise
 from analysis.questions.plan import Plan, pilot_of, plan
+from analysis.questions.speed import Speed
 from analysis.questions.stack import Stacking, stack
-from analysis.questions.tokens_to_target import Speed, speed, with_speed
+from analysis.questions.tokens_to_target import speed, with_speed
 from analysis.report.cells import Cell, current, read_cells
 from analysis.report.chart_effects import arm_order
 from analysis.report.curves import Curves, read_curves

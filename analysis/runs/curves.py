@@ -19,6 +19,7 @@ TOKENS, FLOPS, SECONDS = "tokens", "FLOPs", "seconds"
 COSTS = (TOKENS, FLOPS, SECONDS)
 """What training can be counted in."""
 VALIDATION = "val_loss"
+COMPLETE, DIVERGED = Status.COMPLETE.value, Status.DIVERGED.value
 
 
 @dataclass(frozen=True, slots=True)
@@ -37,15 +38,15 @@ class Curve:
 
 
 def read_curves(runs: Runs, metric: str = VALIDATION) -> list[Curve]:
-    """Return the curve of every complete run that has one.
+    """Return the curve of every complete run that has one, and of every run that diverged.
 
     A table needs ``arm``, the metric and ``tokens`` or ``step``, and seeds or ``run_id`` to tell
     its runs apart; ``hours`` and ``flops`` are read where they are given.
     """
     if not is_foreign(runs.frame):
-        done = runs.frame[runs.frame["status"] == Status.COMPLETE.value]
-        found = [_of_cell(row, metric) for row in done.to_dict("records")]
-        return [curve for curve in found if len(curve.loss)]
+        ended = runs.frame[runs.frame["status"].isin((COMPLETE, DIVERGED))]
+        found = [_of_cell(row, metric) for row in ended.to_dict("records")]
+        return [curve for curve in found if len(curve.loss) or curve.run["status"] == DIVERGED]
     return list(_of_table(runs, metric))
 
 
@@ -93,5 +94,5 @@ def _of_lines(lines: pd.DataFrame, metric: str) -> Curve:
     }
     has_tokens = TOKENS in costs
     costs.setdefault(TOKENS, step[order])
-    run = {str(k): v for k, v in lines.iloc[0].items()} | {"status": Status.COMPLETE.value}
+    run = {str(k): v for k, v in lines.iloc[0].items()} | {"status": COMPLETE}
     return Curve(run, lines[metric].to_numpy(float)[order], step[order], costs, has_tokens)

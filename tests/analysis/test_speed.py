@@ -15,6 +15,7 @@ from analysis.errors import AnalysisError
 from analysis.questions.tokens_to_target import compare_with_speed, speed
 from analysis.runs.curves import FLOPS, SECONDS, TOKENS, read_curves
 from analysis.runs.tables import read_runs
+from harness.records import Status, read_record, write_record
 from tests.analysis.full_study import full_study
 
 GRID = np.geomspace(1e5, 1e8, 31)
@@ -77,6 +78,25 @@ def test_an_arm_of_which_some_run_never_gets_there_is_said_and_not_compared() ->
     assert found.factor("fast").ratio == pytest.approx(0.5, rel=0.05)
     assert "slow: 0 of 4 runs reach it (lowest loss 1." in " ".join(found.notes())
     assert [row[0].text for row in found.to_table().rows] == ["fast", "baseline", "slow"]
+
+
+def test_an_arm_that_never_gets_there_stays_in_the_family() -> None:
+    both = curves({"baseline": 1, "slow": 3, "fast": 0.97}, noise=0.02)
+    alone = speed(both[both["arm"] != "slow"], target=1.7).factor("fast")
+    found = speed(both, target=1.7).factor("fast")
+    assert found.p == pytest.approx(2 * alone.p)
+    assert found.low < alone.low < alone.high < found.high
+
+
+def test_a_run_that_diverged_never_got_there(tmp_path) -> None:
+    folder = full_study(tmp_path / "study", {"baseline": 0.0, "good": -0.05})
+    record = read_record(next((folder / "good").iterdir()))
+    record.status = Status.DIVERGED
+    write_record(next((folder / "good").iterdir()), record)
+    found = speed(str(folder))
+    assert found.factor("good") is None
+    assert "2 of 3 runs reach it" in " ".join(found.notes())
+    assert "1 diverged" in " ".join(found.notes())
 
 
 def test_a_target_below_the_baseline_is_refused_with_one_that_is_not() -> None:

@@ -17,7 +17,7 @@ from pathlib import Path
 from typing import IO, Any
 from urllib.parse import parse_qs, unquote, urlsplit
 
-from tests.harness.local_server import Handler, LocalServer
+from benchmarks.local_server import Handler, LocalServer
 
 
 class HubServer(LocalServer):

@@ -16,7 +16,7 @@ from http import HTTPStatus
 from typing import Any
 from urllib.parse import unquote, urlsplit
 
-from tests.harness.local_server import Handler, LocalServer
+from benchmarks.local_server import Handler, LocalServer
 
 KEY = "0123456789abcdef" * 2 + "01234567"
 """Has the form of a real key, and opens nothing."""

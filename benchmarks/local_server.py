@@ -1,4 +1,4 @@
-"""What the servers of the tests share: HTTP on 127.0.0.1, in a thread of its own."""
+"""What all servers of tests and demos share: HTTP on 127.0.0.1, in a thread of its own."""
 
 from __future__ import annotations
 
