@@ -27,7 +27,7 @@ FORBIDDEN = {
     "harness": {"analysis", "interventions", "hydra_plugins"},
 }
 RECORDS = (
-    *("", ".cell", ".evaluation", ".files", ".responses"),
+    *("", ".benchmarks", ".cell", ".evaluation", ".files", ".responses"),
     *(".study", ".terminal", ".versions"),
 )
 ALLOWED = {
