@@ -63,7 +63,7 @@ FLOORS = {
         {"table", "stats"},
         {"runs"},
         {"comparison"},
-        {"questions", "judged"},
+        {"questions", "judged", "benchmarks"},
         {"audit", "report"},
         {"cli"},
         {"__main__"},
