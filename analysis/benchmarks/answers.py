@@ -88,7 +88,7 @@ def read_tasks(runs: Runs, *, per_character: bool = False) -> list[Task]:
     if not by_task:
         first = next(iter(homes), Path("runs/demo"))
         raise AnalysisError(
-            f"no model of {first} has answered a task: python -m harness.evaluate {first}/*/*/ "
+            f"no model of {first} has answered a task: python -m harness.evaluate {first} "
             "--tasks (the cells need weights: checkpoint.n_weights=1)"
         )
     found = [_task(name, answered, cells, per_character) for name, answered in by_task.items()]

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Sequence
+from pathlib import Path
 
 from analysis.benchmarks.answers import Answers
 from analysis.benchmarks.verdicts import ArmOnTask, Benchmark
@@ -89,18 +90,18 @@ def checks(found: Benchmark) -> list[Check]:
     task, said = found.task, []
     cut = max((a.run.n_cut for seeds in task.arms.values() for a in seeds.values()), default=0)
     if task.missing:
-        text = f"python -m harness.evaluate {task.missing[0]} --tasks, and so on"
-        what = f"{task.name}: {len(task.missing)} complete cells did not answer"
+        text = f"python -m harness.evaluate {Path(task.missing[0]).parents[1]} --tasks asks them"
+        what = f"{len(task.missing)} complete cells did not answer {task.name}"
         said.append(Check(Level.WARNING, what, text))
     if found.unpaired:
         text = f"{', '.join(found.unpaired)}; train them at its seeds"
-        said.append(Check(Level.WARNING, f"{task.name}: no seed shared with the baseline", text))
+        said.append(Check(Level.WARNING, f"no seed shared with the baseline on {task.name}", text))
     if any(a.margin.n_seeds < 2 for a in found.arms):
         text = "the noise of training is unknown: no verdict"
-        said.append(Check(Level.WARNING, f"{task.name}: one seed of an arm", text))
+        said.append(Check(Level.WARNING, f"one seed of an arm answered {task.name}", text))
     if cut:
         text = f"{cut} of {task.n_items} are longer than its context"
-        said.append(Check(Level.NOTE, f"{task.name}: a model sees the end of items alone", text))
+        said.append(Check(Level.NOTE, f"a model sees the end alone of items of {task.name}", text))
     return said
 
 

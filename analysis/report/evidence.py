@@ -31,6 +31,7 @@ from analysis.report.chart_effects import arm_order
 from analysis.report.curves import Curves, read_curves
 from analysis.runs.frame import Runs, with_names
 from analysis.runs.ledger import Ledger, take_stock
+from analysis.runs.token_losses import Text, read_texts
 from analysis.table import Table
 from analysis.text import digits
 from harness.records import BASELINE
@@ -57,6 +58,8 @@ class Evidence:
     cells: list[Cell]
     curves: Curves
     speed: Speed | None
+    texts: list[Text]
+    """Texts that arms were evaluated on token by token."""
     benchmarks: list[Benchmark]
     """What the arms answered to tasks; empty where none was asked."""
     judged: JudgedReport | None
@@ -125,6 +128,7 @@ def gather(runs: Runs, rules: Rules) -> Evidence:
         cells=cells,
         curves=read_curves(current(cells)),
         speed=found,
+        texts=attempt("tokens", lambda: read_texts(runs)) or [],
         benchmarks=benchmarks or [],
         judged=judged,
         reasons=reasons,

@@ -61,6 +61,7 @@ def sections(evidence: Evidence) -> list[Section]:
             "Samples along training",
             "How text becomes coherent: two arms side by side, at any two steps of training.",
         ),
+        *_tokens(evidence),
         *_speed(evidence),
         *_benchmarks(evidence),
         *_judged(evidence),
@@ -194,6 +195,15 @@ def _speed(evidence: Evidence) -> list[Section]:
         return []
     table, title = found.to_table(), "Tokens to the baseline's loss"
     return [Section("speed", title, " ".join(found.notes()), speed_chart(found), [table])]
+
+
+def _tokens(evidence: Evidence) -> list[Section]:
+    title = "Token by token"
+    if not evidence.texts:
+        why = evidence.reasons.get("tokens")
+        return [Section("tokens", title, missing=_sentence(why))] if why else []
+    text = "Where in a text of the test set one arm predicts better than another."
+    return [Section("tokens", title, text)]
 
 
 def _benchmarks(evidence: Evidence) -> list[Section]:

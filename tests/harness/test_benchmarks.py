@@ -151,18 +151,19 @@ def test_answers_are_kept_with_the_hashes_of_items_and_weights(
         read_task(file)
 
 
-def test_the_command_asks_bundled_tasks_and_files_and_refuses_what_is_neither(
+def test_the_command_asks_all_cells_of_a_study_and_refuses_what_is_no_task(
     command, study: Path
 ) -> None:
     own = study.parent / "own.yaml"
     own.write_text("- {context: 'One', choices: [' two', ' owt', ' too'], answer: 0}\n")
-    done = command(
-        "harness.evaluate", str(study / "baseline"), "--tasks", f"demo_words,{own},none.yaml"
-    )
+    done = command("harness.evaluate", str(study), "--tasks", f"demo_words,{own}")
+    assert done.returncode == 0, done.stderr
     assert "demo_words: 0 of 24 last words right" in done.stdout
     runs = [read_task(file)[0] for file in task_files(study)]
-    assert [(run.task, run.in_study) for run in runs] == [("demo_words", True), ("own", True)]
-    assert (done.returncode, done.stderr.count("\n")) == (2, 1), done.stderr
+    assert [(run.task, run.in_study) for run in runs] == [("demo_words", True), ("own", True)] * 2
+    assert len({run.cell for run in runs}) == 2
+    with pytest.raises(ConfigError, match=r"--tasks none.yaml: No such file"):
+        read_items("none.yaml")
 
 
 def test_a_task_of_a_missing_package_says_how_to_get_it(
