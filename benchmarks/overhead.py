@@ -98,9 +98,10 @@ def time_loading() -> float:
 
 def relative_evaluation(t: Training) -> float:
     """Return the time to evaluate a sequence over that to train on it, one after the other."""
-    tokens, block_size, n = t.batches.tokens, t.config.model.block_size, t.config.train.batch_size
+    n = t.config.train.batch_size
+    sequences = t.batches.tokens[t.batches.pipeline.positions(np.arange(n))]
     training = timed(bare_loop, t) / STEPS
-    return timed(sequence_losses, t.model, tokens, block_size, n, n) / training
+    return timed(sequence_losses, t.model, sequences, n) / training
 
 
 def share(scale: str, relative_cost: float) -> float:

@@ -156,6 +156,7 @@ def bare_loop(folders: list[Path], slot: Slot) -> None:
     from harness.cell.build import Setup, build_training
     from harness.cell.lock import NO_LOCK
     from harness.data.corpus import open_corpus
+    from harness.data.evaluated import test_sequences, val_sequences
     from harness.engine.distributed import World
     from harness.engine.memory import keep_memory
     from harness.loop import evaluate, train
@@ -171,18 +172,18 @@ def bare_loop(folders: list[Path], slot: Slot) -> None:
         record = RunRecord(study="", arm="", interventions=[], cell="", seeds=seeds, n_steps=0)
         cpu = torch.device("cpu")
         training = build_training(Setup(folder, config, corpus, record, cpu, World(), NO_LOCK))
-        train(training, Watcher(training, corpus.tokens("val")))
-        evaluate(training, corpus.tokens("test"), config.eval.test_sequences)
+        train(training, Watcher(training, val_sequences(config, corpus).tokens))
+        evaluate(training, test_sequences(config, corpus).tokens)
 
 
 class Watcher:
     """What a person would write into a bare loop: losses, validation, samples."""
 
-    def __init__(self, training, val_tokens) -> None:
+    def __init__(self, training, val_sequences) -> None:
         from harness.cell.recorder import evenly_spaced
         from harness.data.tokens import get_tokenizer
 
-        self.training, self.val_tokens, config = training, val_tokens, training.config
+        self.training, self.val_sequences, config = training, val_sequences, training.config
         self.encoding = get_tokenizer(config.data.tokenizer)
         self.log_steps = evenly_spaced(config.log.n_points, config.n_steps)
         self.val_steps = evenly_spaced(config.eval.n_val, config.n_steps)
@@ -197,7 +198,7 @@ class Watcher:
         if t.step in self.log_steps:
             float(loss), float(grad_norm)
         if t.step in self.val_steps:
-            evaluate(t, self.val_tokens, config.eval.val_sequences)
+            evaluate(t, self.val_sequences)
         if t.step in self.sample_steps:
             for prompt in config.sample.prompts:
                 complete(t.model, self.encoding, prompt, config.sample, generator(0, "sample"))

@@ -14,28 +14,26 @@ import torch
 from torch import nn
 
 from harness.config import SampleConfig
-from harness.engine.batches import gather
 from harness.engine.head_loss import token_losses
 from harness.model import GPT
 
 
 @torch.inference_mode()
-def sequence_losses(
-    model: GPT, tokens: np.ndarray, block_size: int, n_sequences: int, batch_size: int
-) -> np.ndarray:
-    """Return the mean cross-entropy of each sequence, float32 [n_sequences], nats per token.
+def sequence_losses(model: GPT, sequences: np.ndarray, batch_size: int) -> np.ndarray:
+    """Return the mean cross-entropy of each sequence, float32 [N], nats per token.
 
-    The sequences are the first of `tokens`, uint16, of which there is one more for the last target;
-    `batch_size` of them share a forward pass: speed and memory only.
+    `sequences` are uint16 [N, T + 1]: T inputs, and the last target. `batch_size` of them share a
+    forward pass: speed and memory only.
     """
     device = next(model.parameters()).device
-    losses = np.empty(n_sequences, dtype=np.float32)
+    losses = np.empty(len(sequences), dtype=np.float32)
     with evaluating(model):
-        for start in range(0, n_sequences, batch_size):
-            chosen = np.arange(start, min(start + batch_size, n_sequences))
-            x_BT, y_BT = (t.to(device) for t in gather(tokens, chosen, block_size))
+        for start in range(0, len(sequences), batch_size):
+            some = slice(start, start + batch_size)
+            both = torch.from_numpy(sequences[some].astype(np.int64)).to(device)
+            x_BT, y_BT = both[:, :-1], both[:, 1:]
             loss_N = token_losses(model.head, model.hidden(x_BT).flatten(0, 1), y_BT.flatten())
-            losses[chosen] = loss_N.view(y_BT.shape).mean(dim=1).cpu().numpy()
+            losses[some] = loss_N.view(y_BT.shape).mean(dim=1).cpu().numpy()
     return losses
 
 

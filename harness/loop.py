@@ -219,18 +219,12 @@ def evaluated_weights(t: Training) -> Iterator[GPT]:
         yield t.model
 
 
-def evaluate(t: Training, tokens: np.ndarray, n_sequences: int) -> np.ndarray:
-    """Return the loss of each of the first sequences of `tokens`, shared out over the processes."""
-    share, block_size = t.world.share(n_sequences), t.config.eval_block_size
-    losses = np.zeros(n_sequences, dtype=np.float32)
+def evaluate(t: Training, sequences: np.ndarray) -> np.ndarray:
+    """Return the loss of each sequence, uint16 [N, T + 1], shared out over the processes."""
+    share = t.world.share(len(sequences))
+    losses = np.zeros(len(sequences), dtype=np.float32)
     with evaluated_weights(t) as model:
-        losses[share] = sequence_losses(
-            model,
-            tokens[share.start * block_size :],
-            block_size,
-            share.stop - share.start,
-            t.micro_batch,
-        )
+        losses[share] = sequence_losses(model, sequences[share], t.micro_batch)
     return t.world.join(losses)
 
 

@@ -30,6 +30,7 @@ from analysis.runs.normalise import normalised
 from analysis.runs.prepare import prepare
 from analysis.runs.reading import Reading
 from analysis.runs.tables import read_runs
+from analysis.runs.test_set import read_test_text
 from harness.records import BASELINE, StudyPlan
 
 Source = pd.DataFrame | Runs | str | Path | Sequence[str | Path]
@@ -148,9 +149,26 @@ def _compare(runs: Runs, rules: Rules) -> Comparison:
         practical=practical_size(rules, runs.plans, band, fitted),
         ledger=take_stock(runs),
     )
-    judgement = at_looks(judge_arms(judgement))
+    judgement = on_text(at_looks(judge_arms(judgement)))
     table = build_table(judgement)
     checks = checks_of(judgement, table)
     return Comparison.of(
         judgement, with_marks(table, checks), tuple(checks), next_steps(judgement, table)
     )
+
+
+def on_text(judgement: Judgement) -> Judgement:
+    """Return the judgement with its test text, and which verdicts may hold on that alone."""
+    if judgement.rules.metric != "test_loss":
+        return judgement
+    text = read_test_text(judgement.done, judgement.rules.baseline)
+    if text is None or judgement.judged is None:
+        return dataclasses.replace(judgement, text=text)
+    deltas = dict(zip(judgement.arms[1:], judgement.judged.delta, strict=True))
+    verdicts = {
+        arm: dataclasses.replace(verdict, on_this_text=True)
+        if verdict.kind.real and abs(deltas[arm]) <= text.reach.get(arm, 0)
+        else verdict
+        for arm, verdict in judgement.verdicts.items()
+    }
+    return dataclasses.replace(judgement, text=text, verdicts=verdicts)

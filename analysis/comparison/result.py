@@ -14,6 +14,7 @@ from analysis.comparison.table import percent, readable, single_runs
 from analysis.comparison.tuning import tuning_note
 from analysis.comparison.verdict import Judgement, Kind
 from analysis.runs.frame import SEEDS, Runs
+from analysis.runs.test_set import TestText
 from analysis.stats.linear import FEWEST_DF
 from analysis.table import Table
 from analysis.text import digits, plain, prose
@@ -198,11 +199,26 @@ def _notes(result: Comparison) -> list[str]:
         notes.append(f"- **Noise:** sd of one run {sd}{rho}.{_band(result)}")
     if (ranks := ranking(result)) is not None:
         notes.append(f"- **Best:** {ranks.sentence()}.")
+    if result.text is not None:
+        notes.append(f"- **Test text:** {text_sentence(result.text)}.")
     if result.rope is not None:
         notes.append(f"- **Practical size:** {result.rope:.3g} ({result.rope_source}).")
     if tuned := tuning_note(result.source.plans):
         notes.append(f"- **Tuning:** {tuned}.")
     return [*notes, f"- **Runs:** {result.ledger.sentence()}."]
+
+
+def text_sentence(text: TestText) -> str:
+    """Return what was tested on, and how far another such text might move the differences."""
+    read = f"{text.n_sequences:,} sequences of {text.n_documents:,} documents"
+    if not text.reach:
+        return read
+    widest = max(text.reach, key=lambda arm: text.reach[arm])
+    middle = sorted(text.reach.values())[len(text.reach) // 2]
+    return (
+        f"{read}; another such text might move a difference by {middle:.2g} (median), that of "
+        f"{widest} by {text.reach[widest]:.2g}, 95% each"
+    )
 
 
 def _table(source: Runs) -> list[str]:

@@ -16,6 +16,7 @@ from analysis.comparison.noise_band import NoiseBand
 from analysis.comparison.rules import Practical, Rules
 from analysis.runs.frame import TWIN, Runs
 from analysis.runs.ledger import Ledger
+from analysis.runs.test_set import TestText
 from analysis.stats.dunnett import Array, critical_value
 from analysis.stats.linear import DF_ROUNDING, FEWEST_DF
 from analysis.stats.moderated.model import Model
@@ -74,9 +75,11 @@ class Verdict:
     n_diverged: int = 0
     why: str = ""
     """Of an arm without a complete run: what became of its runs."""
+    on_this_text: bool = False
+    """Of a difference that is real here, and that another test text might undo."""
 
     def __str__(self) -> str:
-        text = f"{self.kind}{self.size}"
+        text = f"{self.kind}{' on this text' if self.on_this_text else ''}{self.size}"
         if self.kind is Kind.NO_RUN:
             return f"{text} ({self.why})"
         if self.n_diverged:
@@ -131,6 +134,8 @@ class Judgement:
     """None: no verdict can be given."""
     verdicts: dict[str, Verdict] = field(default_factory=dict)
     """By arm, for every row of the table."""
+    text: TestText | None = None
+    """What all runs were tested on, where that is known."""
     looks: Looks | None = None
     """Of a study that is looked at while it runs."""
 

@@ -13,11 +13,12 @@ import torch
 from torch import nn
 
 from harness.cell import provenance
-from harness.cell.freeze import test_set_sha256, version
+from harness.cell.freeze import version
 from harness.cell.lock import Lock, NoLock
 from harness.cell.sources import source_hashes
 from harness.config import Config, ConfigError, Slot, all_changes, recipe, stack_of
 from harness.data.corpus import Corpus
+from harness.data.evaluated import test_sequences
 from harness.engine.batches import Batches, Pipeline
 from harness.engine.compiler import compiled
 from harness.engine.distributed import World
@@ -170,7 +171,7 @@ def new_record(folder: Path, config: Config, corpus: Corpus, device: torch.devic
     record.version = version(config, corpus, sources)
     record.recipe = canonical_hash(recipe(config, corpus.dataset_sha256))
     record.provenance.dataset_sha256 = corpus.dataset_sha256
-    record.provenance.test_set_sha256 = test_set_sha256(config, corpus.main)
+    record.provenance.test_set_sha256 = test_sequences(config, corpus.main).sha256
     record.provenance.test_text = corpus.main.text_hash
     record.provenance.n_devices = config.hardware.n_devices
     record.provenance.compile = config.hardware.compile

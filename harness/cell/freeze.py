@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
@@ -149,12 +148,6 @@ def _check_fits(corpus: Corpus, split: str, key: str, wanted: tuple[int, int]) -
             f"{corpus.manifest.name}, which has {available + 1}: at most "
             f"{available // block_size} sequences of {block_size}"
         )
-
-
-def test_set_sha256(config: Config, corpus: Corpus) -> str:
-    """Return the hash of the tokens that a test on a corpus reads."""
-    n_tokens = config.eval.test_sequences * config.eval_block_size + 1
-    return hashlib.sha256(corpus.tokens("test")[:n_tokens].tobytes()).hexdigest()
 
 
 def load_frozen(folder: Path) -> Config:

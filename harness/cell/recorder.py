@@ -19,6 +19,7 @@ from torch import Tensor
 
 from harness.cell.build import Setup
 from harness.cell.console import ONE_REQUEST_SECONDS, Progress
+from harness.data.evaluated import val_sequences
 from harness.data.tokens import get_tokenizer
 from harness.engine import checkpoint
 from harness.engine.randomness import generator
@@ -79,7 +80,7 @@ class Recorder:
         self.stop_requested, self.asked_at = False, 0.0
         self._resume()
         config, n_steps = training.config, training.config.n_steps
-        self.val_tokens = setup.corpus.tokens("val")
+        self.val_sequences = val_sequences(setup.config, setup.corpus.main).tokens
         self.encoding = get_tokenizer(config.data.tokenizer)
         self.log_steps = evenly_spaced(config.log.n_points, n_steps)
         self.val_steps = evenly_spaced(config.eval.n_val, n_steps)
@@ -232,9 +233,8 @@ class Recorder:
         return {name: finite(value) for name, value in zip(figures, means, strict=True)}
 
     def _val_loss(self) -> float | None:
-        t, config = self.training, self.training.config
         with self.clock.paused():
-            losses = evaluate(t, self.val_tokens, config.eval.val_sequences)
+            losses = evaluate(self.training, self.val_sequences)
         return finite(float(losses.mean(dtype=np.float64)))
 
     def _sample(self) -> None:

@@ -24,6 +24,7 @@ from harness.cell.lock import NO_LOCK, CellBusy, locked
 from harness.cell.sources import use_kept_sources
 from harness.config import Config, ConfigError, stack_of
 from harness.data.corpus import open_corpora
+from harness.data.evaluated import test_sequences
 from harness.engine import checkpoint
 from harness.engine.devices import choose_device, settle_process
 from harness.engine.distributed import World
@@ -74,7 +75,7 @@ def _rehearsed(setup: Setup, n_cells: int) -> None:
     training = start_training(setup)
     checkpoint.check_room(setup.folder, training.model, setup.config.checkpoint, n_cells)
     train(training, Nobody())
-    evaluate(training, setup.corpus.tokens("test"), 1)
+    evaluate(training, test_sequences(setup.config, setup.corpus.main).tokens[:1])
 
 
 def _keep_failure(folder: Path, record: RunRecord) -> int:

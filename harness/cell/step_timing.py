@@ -87,13 +87,13 @@ def _measure(config: Config, device: torch.device, meet: Callable[[], object]) -
     meet()
     whole, micro = _timed_steps(t, n_timed)
     step_seconds = whole + micro * (n_micro - n_timed)
-    block_size, tokens = config.model.block_size, t.batches.tokens
-    evaluation = _clock(device, lambda: sequence_losses(t.model, tokens, block_size, size, size))
+    sequences = t.batches.tokens[t.batches.pipeline.positions(np.arange(size))]
+    evaluation = _clock(device, lambda: sequence_losses(t.model, sequences, size))
     peak = matmul_flops(device, t.precision.dtype, config)
     rate = config.tokens_per_step / step_seconds
     return Trial(
         tokens_per_second=rate,
-        eval_tokens_per_second=size * block_size / evaluation,
+        eval_tokens_per_second=size * config.model.block_size / evaluation,
         mfu=rate * flops_per_token(t.model, config.model) / peak,
         peak_flops=peak,
         memory_bytes=peak_memory(device),

@@ -24,7 +24,6 @@ from harness.cell.errors import enter_failure
 from harness.cell.freeze import (
     check_identity,
     load_frozen,
-    test_set_sha256,
     write_config,
 )
 from harness.cell.lock import NO_LOCK, CellBusy, LockLost, locked
@@ -32,6 +31,7 @@ from harness.cell.recorder import Preempted, Recorder, finite, graceful_stop
 from harness.cell.sources import use_kept_sources
 from harness.config import ConfigError
 from harness.data.corpus import Corpus, open_corpora
+from harness.data.evaluated import test_sequences
 from harness.data.tokens import token_bytes
 from harness.engine import checkpoint
 from harness.engine.compiler import renew_cache, use_cache
@@ -204,12 +204,11 @@ def _test(training: Training, setup: Setup) -> None:
     for name, test in corpus.tests.items():
         others = test_losses_file(name)
         found = main if test is corpus.main else _test_on(test, others, training, setup)
-        hashes = {"test_set_sha256": test_set_sha256(config, test), "text": test.text_hash}
+        sha256 = test_sequences(config, test).sha256
+        hashes = {"test_set_sha256": sha256, "text": test.text_hash}
         record.losses.tests[name] = {**found, **hashes}
     if setup.world.is_main:
-        firsts = np.arange(config.eval.test_sequences) * config.eval_block_size
-        starts = corpus.document_starts("test")
-        documents = np.searchsorted(starts, firsts, side="right") - 1
+        documents = test_sequences(config, corpus.main).documents
         _save_array(setup.folder / TEST_DOCUMENTS_FILE, documents)
     with evaluated_weights(training) as model:
         record.fingerprints.final_weights = weights_hash(model)
@@ -224,13 +223,14 @@ def _test_on(
 
     The token that ends a document is no byte of it.
     """
-    config, tokens = training.config, corpus.tokens("test")
-    losses = evaluate(training, tokens, config.eval.test_sequences)
+    config = training.config
+    sequences = test_sequences(config, corpus).tokens
+    losses = evaluate(training, sequences)
     if setup.world.is_main:
         setup.lock.check()
         _save_array(setup.folder / file, losses)
     mean, n_tokens = float(losses.mean(dtype=np.float64)), len(losses) * config.eval_block_size
-    n_bytes = int(token_bytes(config.data.tokenizer)[tokens[1 : n_tokens + 1]].sum())
+    n_bytes = int(token_bytes(config.data.tokenizer)[sequences[:, 1:]].sum())
     bits = mean * n_tokens / n_bytes / math.log(2)
     return {"loss": finite(mean), "bits_per_byte": finite(bits)}
 

@@ -201,6 +201,7 @@ def scientific(config: Config, dataset_sha256: str) -> dict[str, Any]:
     added = {
         "pipeline": config.data.pipeline,
         "eval_block_size": config.eval.block_size,
+        "spread": config.eval.spread,
         "test_set": config.eval.test_set,
     }
     kept |= {name: value for name, value in added.items() if value}

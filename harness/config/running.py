@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from enum import Enum
 
-from harness.config.metadata import number
+from harness.config.metadata import later, number
 from harness.config.science import DataConfig
 
 
@@ -30,7 +30,10 @@ class EvalConfig:
     """Validation along training and the final test."""
 
     test_sequences: int = number(19_200, above=0)
-    """Sequences of block_size tokens from the start of each test set."""
+    """Sequences of block_size tokens of each test set."""
+    spread: bool = later(bool)
+    """Take the sequences of validation and test from all over their splits, at even distances,
+    instead of from the start: they then come from as many documents as there are."""
     block_size: int | None = number(None, above=0)
     """Tokens of a sequence in validation and test; None: ``model.block_size``."""
     data: dict[str, DataConfig] = field(default_factory=dict)

@@ -15,7 +15,7 @@ from harness.records.files import canonical_hash
 
 GROUPS = ("model", "train", "optim", "schedule", "precision", "data")
 """Their settings change a cell's numbers."""
-KEYS = ("eval.test_sequences",)
+KEYS = ("eval.test_sequences", "eval.spread")
 CHOICES = ("scale", "eval")
 LONGEST = 60
 _WORD = re.compile(r"(?<![^=,\[\s])[^\s=,\[\](){}\"':$]+(?![^,\]\s])")

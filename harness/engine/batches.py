@@ -100,10 +100,3 @@ def to_device(tokens: Tensor, device: torch.device) -> Tensor:
     if device.type != "cuda":
         return tokens.to(device)
     return tokens.contiguous().pin_memory().to(device, non_blocking=True)
-
-
-def gather(tokens: np.ndarray, sequences: np.ndarray, block_size: int) -> tuple[Tensor, Tensor]:
-    """Return inputs and targets of the given sequences, both int64 [n, block_size]."""
-    window = sequences[:, None] * block_size + np.arange(block_size + 1)
-    both = torch.from_numpy(tokens[window].astype(np.int64))
-    return both[:, :-1], both[:, 1:]

@@ -10,7 +10,6 @@ Shapes: T tokens of one sequence.
 
 from __future__ import annotations
 
-import hashlib
 import math
 from collections.abc import Iterator
 from contextlib import contextmanager, nullcontext
@@ -24,7 +23,8 @@ import torch
 
 from harness.config import Config, ConfigError
 from harness.config.frozen import read_config
-from harness.data.corpus import open_corpus
+from harness.data.corpus import open_corpora
+from harness.data.evaluated import Sequences, test_sequences
 from harness.data.tokens import get_tokenizer
 from harness.engine.head_loss import token_losses
 from harness.evals.models import LoadedModel
@@ -44,29 +44,23 @@ class TestSet:
     __test__ = False  # not pytest's
 
     config: Config
-    tokens: np.ndarray
-    """uint16 [n_sequences x T + 1]"""
+    sequences: Sequences
     encoding: tiktoken.Encoding
 
     @property
     def block_size(self) -> int:
         """T."""
-        return self.config.model.block_size
+        return self.config.eval_block_size
 
     @property
     def n_sequences(self) -> int:
         """How many there are."""
-        return self.config.eval.test_sequences
-
-    @property
-    def sha256(self) -> str:
-        """Hash of its tokens, as in the cells' records."""
-        return hashlib.sha256(self.tokens.tobytes()).hexdigest()
+        return len(self.sequences.tokens)
 
     def sequence(self, i: int) -> np.ndarray:
         """Return a sequence with the token behind it, int64 [T + 1]."""
-        start = i * self.block_size
-        return self.tokens[start : start + self.block_size + 1].astype(np.int64)
+        tokens: np.ndarray = self.sequences.tokens[i].astype(np.int64)
+        return tokens
 
     def target_bytes(self, i: int) -> list[bytes]:
         """Return a sequence's targets as bytes, cut where a document ends (an empty piece)."""
@@ -114,10 +108,10 @@ def study_test_set(study: Path) -> TestSet:
     if file is None:
         raise ConfigError(f"{study} has no cells: name a study's folder, e.g. runs/demo")
     config = read_config(file)
-    corpus = open_corpus(config.data, Path(config.data_dir))
-    n_tokens = config.eval.test_sequences * config.model.block_size + 1
-    encoding = get_tokenizer(config.data.tokenizer)
-    return TestSet(config=config, tokens=corpus.tokens("test")[:n_tokens], encoding=encoding)
+    sequences = test_sequences(config, open_corpora(config).main)
+    return TestSet(
+        config=config, sequences=sequences, encoding=get_tokenizer(config.data.tokenizer)
+    )
 
 
 def measure(loaded: LoadedModel, test: TestSet, precision: str = "fp32") -> TestLosses:

@@ -114,9 +114,15 @@ def _json_object(line: bytes) -> dict[str, Any]:
 
 
 def append_json_lines(path: Path, rows: Iterable[dict[str, Any]]) -> None:
-    """Append the rows in one piece, since others may append, too; a torn line stays by itself."""
+    """Append the rows in one piece, one writer at a time; a line that a kill tore stays by itself.
+
+    Without the lock, another's line that is half written would look torn.
+    """
+    import fcntl  # not on Windows, where the analysis reads records, too
+
     text = "".join(json.dumps(row) + "\n" for row in rows)
     with path.open("a+b") as file:
+        fcntl.flock(file, fcntl.LOCK_EX)
         file.seek(max(0, file.seek(0, os.SEEK_END) - 1))
         torn = file.read(1) not in (b"", b"\n")
         file.write(b"\n" * torn + text.encode())
@@ -129,7 +135,7 @@ def flocked(path: Path, *, shared: bool = False, wait: bool = True) -> Iterator[
     An exclusive one, for which the file is created, or a `shared` one of a file that is there.
     Without `wait`, `BlockingIOError` where another process holds one that excludes this.
     """
-    import fcntl  # not on Windows, where the analysis reads records, too
+    import fcntl
 
     kind = fcntl.LOCK_SH if shared else fcntl.LOCK_EX
     with path.open("rb" if shared else "ab") as file:

@@ -15,9 +15,10 @@ from yaml import YAMLError
 
 from harness.cell import provenance
 from harness.cell.console import say
-from harness.cell.freeze import freeze, load_frozen, locate, test_set_sha256
+from harness.cell.freeze import freeze, load_frozen, locate
 from harness.config import Autocast, Config, ConfigError, Flat, Matmul, recipe, stack_of
 from harness.data.corpus import ensure_corpora
+from harness.data.evaluated import test_sequences
 from harness.records import (
     BASELINE,
     FEWEST_DF,
@@ -135,7 +136,7 @@ def _refuse_other_tests(cells: Sequence[PlannedCell]) -> None:
 def _tested_alike(arm: Config, baseline: Config) -> bool:
     """Tell whether two cells are tested on the same tokens, or on one text, in bits per byte."""
     ours, theirs = (ensure_corpora(config).main for config in (arm, baseline))
-    if test_set_sha256(arm, ours) == test_set_sha256(baseline, theirs):
+    if test_sequences(arm, ours).sha256 == test_sequences(baseline, theirs).sha256:
         return True
     return arm.data.tokenizer != baseline.data.tokenizer and ours.text_hash == theirs.text_hash
 

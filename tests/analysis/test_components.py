@@ -3,8 +3,8 @@ import pandas as pd
 import pytest
 from studies import on_disk, study
 
-from analysis import AnalysisError, noise
-from analysis.questions.test_set_noise import evaluation_sampling, paired_difference
+from analysis import AnalysisError, compare, noise
+from analysis.runs.test_set import evaluation_sampling, paired_difference
 from analysis.stats.components import mls_interval, variance_components
 from analysis.stats.seed_correlation import arm_correlations, seed_correlation
 
@@ -210,6 +210,43 @@ def test_evaluation_sampling_reads_the_files_beside_the_records(tmp_path):
     ids = next(folder.rglob("ids.npy"))
     assert "not known" not in noise(folder, clusters=ids).to_markdown()
     assert "Correlation of runs" in text
+
+
+@pytest.fixture
+def tested_on_four_documents(tmp_path):
+    """Two arms that are better: one in every document, one only in the first of four."""
+    folder = on_disk(tmp_path / "runs", study({"everywhere": -0.1, "once": -0.1}, n=3))
+    documents = np.repeat(np.arange(4), 25)
+    for number, record in enumerate(sorted(folder.rglob("record.json"))):
+        arm = record.parts[-3]
+        gain = {"baseline": 0.0, "everywhere": 0.1, "once": 0.4 * (documents == 0)}[arm]
+        wiggle = 0.001 * np.sin(np.arange(100) + number)
+        losses = (3.7 - gain + wiggle + np.arange(100) / 100).astype(np.float32)
+        np.save(record.parent / "test_losses.npy", losses)
+        np.save(record.parent / "test_documents.npy", documents)
+    return folder
+
+
+def test_a_verdict_that_another_text_may_undo_says_so(tested_on_four_documents):
+    found = compare(tested_on_four_documents)
+    said = dict(zip(found.table["arm"], found.table["verdict"], strict=True))
+    assert said["everywhere"].startswith("better (")
+    assert said["once"].startswith("better on this text")
+    # se over 4 documents whose differences are -.4, 0, 0, 0 is .1; t(.975, 3) = 3.182
+    assert found.text.reach["once"] == pytest.approx(3.182 * 0.1, rel=0.02)
+    assert "100 sequences of 4 documents" in found.to_markdown()
+
+
+def test_a_damaged_file_of_losses_leaves_the_table_and_no_word_of_the_text(
+    tested_on_four_documents,
+):
+    folder = tested_on_four_documents
+    for file in (folder / "once").rglob("test_losses.npy"):
+        file.write_bytes(b"")
+    assert set(compare(folder).text.reach) == {"everywhere"}
+    for file in folder.rglob("test_documents.npy"):
+        file.write_bytes(b"")
+    assert compare(folder).text is None
 
 
 def test_without_files_there_is_no_evaluation_row():

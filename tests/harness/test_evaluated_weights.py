@@ -2,6 +2,7 @@
 
 from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
 from safetensors.torch import load_file
@@ -10,7 +11,7 @@ from harness.cell import train as cell
 from harness.cell.freeze import freeze
 from harness.config.compose import load
 from harness.engine.randomness import weights_hash
-from harness.loop import Nobody, evaluate, evaluated_weights, train
+from harness.loop import Nobody, Training, evaluate, evaluated_weights, train
 from harness.model import build
 from tests.harness.cells import lines, run, run_until
 
@@ -57,6 +58,10 @@ def average(tmp_path: Path, monkeypatch) -> list[str]:
     return [f"hydra.searchpath=[file://{tmp_path / 'conf'}]", "+intervention=average"]
 
 
+def first_sequence(t: Training) -> np.ndarray:
+    return t.batches.tokens[None, : t.config.model.block_size + 1]
+
+
 def weights(folder: Path, config) -> torch.nn.Module:
     model = build(config.model)
     model.load_state_dict(load_file(max((folder / "weights").iterdir())))
@@ -72,11 +77,12 @@ def test_the_test_samples_saved_weights_and_hash_are_of_the_same_weights(tiny, a
     assert weights_hash(model) == record.fingerprints.final_weights
     again = load([*tiny, "study_name=again"])
     assert record.losses.test != run([*tiny, "study_name=plain"])[1].losses.test
-    from harness.data.corpus import open_corpus
+    from harness.data.corpus import open_corpora
+    from harness.data.evaluated import test_sequences as sequences_of_the_test
     from harness.evaluation import sequence_losses
 
-    tokens = open_corpus(again.data, Path(again.data_dir)).tokens("test")
-    losses = sequence_losses(model, tokens, config.model.block_size, 8, 16)
+    sequences = sequences_of_the_test(again, open_corpora(again)).tokens
+    losses = sequence_losses(model, sequences, 16)
     assert losses.mean() == pytest.approx(record.losses.test, rel=1e-6)
     (sample,) = lines(folder / "samples.jsonl")
     assert sample["step"] == 10
@@ -90,7 +96,7 @@ def test_however_often_it_is_evaluated_the_weights_train_alike(make_training, av
         class Watch(Nobody):
             def step_done(self, *_: object, t=training, looks=looks) -> None:
                 if looks:
-                    evaluate(t, t.batches.tokens, 1)
+                    evaluate(t, first_sequence(t))
 
         train(training, Watch())
         hashes.append(weights_hash(training.model))
@@ -123,5 +129,5 @@ def test_weights_of_sixteen_bits_are_evaluated_in_float32(make_training) -> None
     training.model.bfloat16()
     with evaluated_weights(training) as model:
         assert {p.dtype for p in model.parameters()} == {torch.float32}
-        assert evaluate(training, training.batches.tokens, 1).dtype == "float32"
+        assert evaluate(training, first_sequence(training)).dtype == "float32"
     assert {p.dtype for p in training.model.parameters()} == {torch.bfloat16}

@@ -10,7 +10,8 @@ from harness.cell import train as cell
 from harness.cell.freeze import freeze
 from harness.config import ConfigError
 from harness.config.compose import load as load_config
-from harness.data.corpus import open_corpus
+from harness.data.corpus import open_corpora
+from harness.data.evaluated import test_sequences as sequences_of_the_test
 from harness.evals.models import load
 from harness.evaluation import sequence_losses
 
@@ -38,8 +39,9 @@ def test_a_cell_has_the_test_losses_that_it_recorded(tiny: list[str]) -> None:
     for name in (str(folder), str(folder.parent)):
         loaded = load(name, "cpu")
         config = loaded.config
-        tokens = open_corpus(config.data, Path(config.data_dir)).tokens("test")
-        losses = sequence_losses(loaded.model, tokens, 16, 8, 8)
+        losses = sequence_losses(
+            loaded.model, sequences_of_the_test(config, open_corpora(config)).tokens, 8
+        )
         np.testing.assert_array_equal(losses, np.load(folder / "test_losses.npy"))
     assert loaded.name == f"weight_tying/{folder.name}@10"
     assert load(f"{folder}@5", "cpu").weights.step == 5

@@ -10,7 +10,6 @@ from torch.nn import functional as F
 
 from harness.config import ModelConfig, OptimConfig, PrecisionConfig
 from harness.config.compose import load
-from harness.engine.batches import gather
 from harness.engine.memory import keep_memory
 from harness.engine.precision import Precision
 from harness.engine.randomness import initialise, weights_hash
@@ -104,9 +103,11 @@ def test_the_gradient_norm_is_that_of_all_gradients_and_the_clip_obeys_it(max_no
 def test_evaluation_in_pieces_is_the_plain_cross_entropy() -> None:
     model = build(ModelConfig(**{**SHAPE, "block_size": 300})).eval()
     initialise(model, 0)
-    tokens = np.random.Philox(key=2).random_raw(5 * 300 + 1).astype(np.uint16) % 61
-    losses = sequence_losses(model, tokens, 300, 5, batch_size=4)
-    x_BT, y_BT = gather(tokens, np.arange(5), 300)
+    sequences = np.random.Philox(key=2).random_raw(5 * 301).reshape(5, 301).astype(np.uint16) % 61
+    losses = sequence_losses(model, sequences, batch_size=4)
+    x_BT, y_BT = (
+        torch.from_numpy(s.astype(np.int64)) for s in (sequences[:, :-1], sequences[:, 1:])
+    )
     with torch.no_grad():
         plain_BT = F.cross_entropy(model(x_BT).transpose(1, 2), y_BT, reduction="none")
     np.testing.assert_allclose(losses, plain_BT.mean(1).numpy(), rtol=1e-6)

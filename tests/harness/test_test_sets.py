@@ -1,5 +1,6 @@
 """Corpora to test on apart from the one that is trained on: data is an arm."""
 
+import hashlib
 import math
 from pathlib import Path
 
@@ -12,6 +13,7 @@ from harness.cell.freeze import freeze
 from harness.config import ConfigError
 from harness.config.compose import load
 from harness.data.corpus import open_corpora, prepare
+from harness.data.evaluated import test_sequences as sequences_of_the_test
 from harness.records import RunRecord, Status
 from tests.harness.cells import run_until
 
@@ -82,8 +84,8 @@ def test_the_analysis_compares_on_the_set_that_is_asked_for(ways, command, tmp_p
 def test_bits_per_byte_are_the_loss_over_the_bytes_of_the_text(ways) -> None:
     folder, record = trained(ways["base"])
     config = load(ways["base"])
-    tokens = open_corpora(config).tokens("test")[1 : 8 * 16 + 1]
-    n_bytes = (tokens < 256).sum()
+    tokens = sequences_of_the_test(config, open_corpora(config).main).tokens
+    n_bytes = (tokens[:, 1:] < 256).sum()
     bits = np.load(folder / "test_losses.npy").astype(float).sum() * 16 / n_bytes / math.log(2)
     assert record.losses.bits_per_byte == pytest.approx(bits)
 
@@ -118,3 +120,32 @@ def test_longer_contexts_are_tested_on_sequences_of_the_baselines_length(tiny) -
     _, base = trained([*size, "train.tokens=1024"])
     assert record.provenance.test_set_sha256 == base.provenance.test_set_sha256
     assert (record.status, record.step) == (Status.COMPLETE, 3)
+
+
+def test_spread_sequences_come_from_all_documents_and_the_first_ones_from_the_start(tiny) -> None:
+    config = load([*tiny, "eval.test_sequences=64", "eval.spread=false"])
+    corpus = open_corpora(config)
+    tokens, starts = corpus.tokens("test"), corpus.document_starts("test")
+    first = sequences_of_the_test(config, corpus)
+    config.eval.spread = True
+    spread = sequences_of_the_test(config, corpus)
+    n, block_size = 64, config.model.block_size
+    assert first.tokens.shape == spread.tokens.shape == (n, block_size + 1)
+    assert first.sha256 == hashlib.sha256(tokens[: n * block_size + 1].tobytes()).hexdigest()
+    np.testing.assert_array_equal(first.tokens[-1], tokens[63 * block_size : n * block_size + 1])
+    step = (len(tokens) - 1) // block_size / n  # of the places, in sequences
+    last = int(63 * step) * block_size
+    np.testing.assert_array_equal(spread.tokens[-1], tokens[last : last + block_size + 1])
+    assert spread.documents[-1] == np.searchsorted(starts, last, side="right") - 1
+    assert len(set(spread.documents)) > 2 * len(set(first.documents))
+    assert spread.sha256 != first.sha256
+
+
+def test_a_cell_whose_sequences_are_spread_is_another_cell(tiny) -> None:
+    plain, spread = (
+        trained([*tiny, f"eval.spread={spread}", "eval.n_val=1"]) for spread in (False, True)
+    )
+    assert plain[0].name != spread[0].name
+    hashes = [record.provenance.test_set_sha256 for _, record in (plain, spread)]
+    assert hashes[0] != hashes[1]
+    assert plain[1].losses.val != spread[1].losses.val

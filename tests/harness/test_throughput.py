@@ -101,7 +101,10 @@ def test_the_bill_counts_cells_training_evaluation_and_dollars() -> None:
     evaluated = (10 * config.eval.val_sequences + config.eval.test_sequences) * 64 / 4000
     assert cell_seconds(config, trial(1000)) == pytest.approx(3600 + evaluated)
     text = bill(config, trial(1000))
-    assert f"16 cells x 60.1 min = {16 * (1 + evaluated / 3600):.1f} h of one device" in text
+    assert (
+        f"16 cells x {60 + evaluated / 60:.1f} min = {16 * (1 + evaluated / 3600):.1f} h of one device"
+        in text
+    )
     assert f"${16 * (1 + evaluated / 3600) * 2:.2f}" in text
 
 

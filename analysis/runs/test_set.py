@@ -15,11 +15,25 @@ from typing import Any
 import numpy as np
 import pandas as pd
 from numpy.typing import ArrayLike, NDArray
+from scipy import special
 
 from analysis.errors import AnalysisError
 from harness.records import TEST_DOCUMENTS_FILE, TEST_LOSSES_FILE
 
 MOST_PAIRS = 24
+
+
+@dataclass(frozen=True, slots=True)
+class TestText:
+    """The text that a study is tested on, taken as a sample of such texts."""
+
+    __test__ = False  # not pytest's
+
+    n_sequences: int
+    n_documents: int
+    reach: dict[str, float]
+    """Arm -> how far another such text might move its difference from the baseline: half of the
+    95% interval over documents, nats per token."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -70,6 +84,52 @@ def paired_difference(
         raise AnalysisError("all test sequences are of one document: no standard error exists")
     se = float(np.sqrt((sums**2).sum() * n / (n - 1)) / len(x))
     return PairedDifference(mean, se, len(x), n)
+
+
+def read_test_text(done: pd.DataFrame, baseline: str) -> TestText | None:
+    """Return what the test's documents say of every arm's mean difference from the baseline.
+
+    None where the losses or the documents of its sequences are not at hand, or of one document.
+    """
+    if "folder" not in done:
+        return None
+    means = {str(arm): _mean_losses(group["folder"]) for arm, group in done.groupby("arm")}
+    base = means.pop(baseline, None)
+    documents = next(
+        (
+            path
+            for folder in done["folder"]
+            if (path := Path(folder) / TEST_DOCUMENTS_FILE).exists()
+        ),
+        None,
+    )
+    if base is None or documents is None:
+        return None
+    clusters = _readable(documents)
+    n_documents = 0 if clusters is None else len(set(clusters.tolist()))
+    if clusters is None or clusters.shape != base.shape or n_documents < 2:
+        return None
+    known = {arm: x for arm, x in means.items() if x is not None and x.shape == base.shape}
+    t = float(special.stdtrit(n_documents - 1, 0.975))
+    reach = {arm: t * paired_difference(x, base, clusters).se for arm, x in known.items()}
+    return TestText(len(base), n_documents, reach)
+
+
+def _mean_losses(folders: pd.Series) -> NDArray[np.float64] | None:
+    """Return the mean over runs of each test sequence's loss; None where a run has none."""
+    losses = [_readable(Path(folder) / TEST_LOSSES_FILE) for folder in folders.astype(str)]
+    known = [x for x in losses if x is not None]
+    if len(known) < len(losses) or len({x.shape for x in known}) > 1:
+        return None
+    mean: NDArray[np.float64] = np.mean(known, axis=0)
+    return mean if np.isfinite(mean).all() else None
+
+
+def _readable(file: Path) -> NDArray[np.float64] | None:
+    try:
+        return _load(file)
+    except AnalysisError:
+        return None
 
 
 def evaluation_sampling(
