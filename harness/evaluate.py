@@ -17,9 +17,7 @@ from typing import TYPE_CHECKING
 
 from harness.config import ConfigError
 from harness.evals.benchmarks.items import BUNDLED
-from harness.records import Status
 from harness.records.cell import Cell
-from harness.records.study import Study
 
 if TYPE_CHECKING:
     from harness.evals.models import LoadedModel
@@ -59,8 +57,9 @@ def _parser() -> argparse.ArgumentParser:
 
 def _evaluate(options: argparse.Namespace) -> None:
     from harness.evals.models import load
+    from harness.hub.weights import named_models
 
-    names = [name for text in options.model for name in _models(text)]
+    names = named_models(options.model)
     first = load(names[0], options.device)
     cell = first.weights.cell
     if options.on is None and cell is None:
@@ -72,13 +71,6 @@ def _evaluate(options: argparse.Namespace) -> None:
     )
     for sentence in said:
         print(sentence, flush=True)
-
-
-def _models(text: str) -> list[str]:
-    """Return the complete cells of a study's folder; anything else is one model."""
-    cells = [Cell(folder) for folder in Study(Path(text)).cells()] if Path(text).is_dir() else []
-    done = [cell for cell in cells if (r := cell.record()) and r.status is Status.COMPLETE]
-    return [str(cell.folder) for cell in done] or [text]
 
 
 def _losses(
