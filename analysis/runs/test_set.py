@@ -201,5 +201,5 @@ def _context(run: Row) -> object:
 def _load(file: Path) -> NDArray[np.float64]:
     try:
         return np.asarray(np.load(file), dtype=float)
-    except (OSError, ValueError) as error:
+    except (OSError, ValueError, EOFError) as error:
         raise AnalysisError(f"cannot read {file}: {error}") from error

@@ -121,7 +121,7 @@ def test_one_mean_square_has_the_chi_square_interval():
     assert (low, high) == pytest.approx((2 * 10 / 20.48318, 2 * 10 / 3.246973), rel=1e-6)
 
 
-@pytest.mark.slow
+@pytest.mark.proof
 @pytest.mark.parametrize(("rho", "n_loops"), [(0.3, 2), (0.8, 3)])
 def test_intervals_of_components_cover_the_truth_nineteen_times_in_twenty(rho, n_loops):
     rng = np.random.default_rng(3)

@@ -33,6 +33,7 @@ def test_power_agrees_with_simulated_studies():
     assert Design(sd, rho, T, pooled=True).power(delta, n) == pytest.approx(found.mean(), abs=0.01)
 
 
+@pytest.mark.proof
 @pytest.mark.parametrize("rho", [0.0, 0.8])
 def test_the_upper_limit_from_shared_seeds_covers_the_noise_of_differences(rho):
     rng, covered, studies = np.random.default_rng(9), 0, 120

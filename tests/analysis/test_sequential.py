@@ -159,7 +159,7 @@ def test_the_command_needs_looks(tmp_path, capsys):
     assert "Alpha of each look" in capsys.readouterr().out
 
 
-@pytest.mark.slow
+@pytest.mark.proof
 def test_the_family_error_of_the_whole_study_is_below_alpha():
     rng = np.random.default_rng(7)
     wrong = 0
