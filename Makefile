@@ -2,15 +2,16 @@
 PYTHON ?= python3
 VENV ?= .venv
 RAY_VENV ?= .venv-ray
+LM_EVAL_VENV ?= .venv-lm-eval
 BIN := $(VENV)/bin
 READY := $(VENV)/.ready
 TORCH := $(shell sed -n 's/^torch==/torch==/p' constraints.txt)
 
-.PHONY: help setup study report figure test test-fast proof test-ray check format bench gpu calibrate catalogue pairs judge-demo chaos clean
+.PHONY: help setup study report figure test test-fast proof test-ray test-lm-eval check format bench gpu calibrate catalogue pairs judge-demo chaos clean
 .DEFAULT_GOAL := help
 
 help: ## Show this help
-	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-11s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-12s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
 
 setup: $(READY) ## Make .venv with pinned versions (done by the others when needed)
 
@@ -51,6 +52,14 @@ test-ray: ## Test on a local Ray, in an environment of its own (RAY_VENV, 2 GB)
 		&& $(RAY_VENV)/bin/pip install --quiet -c $(RAY_VENV)/pins.txt -e '.[ray]' pytest hypothesis; }
 	$(RAY_VENV)/bin/python -m pytest tests/harness/test_ray.py -v
 
+# lm_eval takes python-dateutil back to an older version: an environment of its own.
+test-lm-eval: ## Test on the real lm_eval, in an environment of its own (LM_EVAL_VENV, 2 GB)
+	@test -x $(LM_EVAL_VENV)/bin/pytest || { $(PYTHON) -m venv $(LM_EVAL_VENV) \
+		&& grep -E '^(torch|numpy|hydra-core|omegaconf)==' constraints.txt > $(LM_EVAL_VENV)/pins.txt \
+		&& $(LM_EVAL_VENV)/bin/pip install --quiet -c $(LM_EVAL_VENV)/pins.txt $(TORCH) \
+		&& $(LM_EVAL_VENV)/bin/pip install --quiet -c $(LM_EVAL_VENV)/pins.txt -e '.[benchmarks]' pytest hypothesis; }
+	$(LM_EVAL_VENV)/bin/python -m pytest tests/harness/test_lm_eval.py -v
+
 check: $(READY) ## Lint, check the formatting and the types
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
@@ -90,5 +99,5 @@ chaos: $(READY) ## Kill a study 25 times, compare with an undisturbed one (docs/
 	$(BIN)/python -m benchmarks.chaos --write
 
 clean: ## Delete the environment and caches; runs and data stay
-	rm -rf $(VENV) $(RAY_VENV) build .pytest_cache .mypy_cache .ruff_cache .hypothesis *.egg-info
+	rm -rf $(VENV) $(RAY_VENV) $(LM_EVAL_VENV) build .pytest_cache .mypy_cache .ruff_cache .hypothesis *.egg-info
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +

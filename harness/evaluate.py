@@ -1,17 +1,28 @@
 """Test trained models on a study's test set: ``python -m harness.evaluate MODEL... --on STUDY``.
 
-MODEL is a cell's folder or id, CELL@STEP, hf:NAME (say hf:openai-community/gpt2) or a folder in
-GPT-2's format. Each gets a folder in ``runs/NAME/references/``, and a row in the study's tables.
+MODEL is a study's folder (all its complete cells), a cell's folder or id, CELL@STEP, hf:NAME (say
+hf:openai-community/gpt2) or a folder in GPT-2's format. Each gets a folder in
+``runs/NAME/references/``, and a row in the study's tables. With --tasks they answer multiple-choice
+and last-word tasks instead: see docs/evaluations.md.
 """
 
 from __future__ import annotations
 
 import argparse
 import sys
+from collections.abc import Iterable, Iterator
+from itertools import chain
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from harness.config import ConfigError
+from harness.evals.benchmarks.items import BUNDLED
+from harness.records import Status
 from harness.records.cell import Cell
+from harness.records.study import Study
+
+if TYPE_CHECKING:
+    from harness.evals.models import LoadedModel
 
 
 def main() -> None:
@@ -26,7 +37,7 @@ def main() -> None:
 
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(prog="python -m harness.evaluate", description=__doc__)
-    parser.add_argument("model", nargs="+", help="a cell, CELL@STEP, hf:NAME or a folder")
+    parser.add_argument("model", nargs="+", help="a study, a cell, CELL@STEP, hf:NAME or a folder")
     parser.add_argument("--on", type=Path, help="the study (default: that of the first cell)")
     parser.add_argument(
         "--precision", choices=("fp32", "fp16"), default="fp32", help="fp16: as published"
@@ -35,28 +46,65 @@ def _parser() -> argparse.ArgumentParser:
         "--tokens-of", type=int, default=4, metavar="N", help="keep every token's loss in so many"
         " sequences, for the report (default: %(default)s)",
     )  # fmt: skip
+    parser.add_argument(
+        "--tasks", nargs="?", const=",".join(BUNDLED), metavar="NAME,...",
+        help="bundled tasks (default: %(const)s), files of items, or tasks of lm_eval",
+    )  # fmt: skip
+    parser.add_argument(
+        "--task-files", type=Path, metavar="DIR", help="name tasks of lm_eval's YAML files there"
+    )
     parser.add_argument("--device", default="auto")
     return parser
 
 
 def _evaluate(options: argparse.Namespace) -> None:
-    from harness.evals.losses import study_test_set
     from harness.evals.models import load
-    from harness.evals.reference import evaluate_on
 
-    first = load(options.model[0], options.device)
+    names = [name for text in options.model for name in _models(text)]
+    first = load(names[0], options.device)
     cell = first.weights.cell
     if options.on is None and cell is None:
         raise ConfigError(f"{first.name} belongs to no study: name one, e.g. --on runs/demo")
     study: Path = options.on or Cell(cell or Path()).study.folder
+    models = chain([first], (load(text, options.device) for text in names[1:]))
+    said = (
+        _losses(models, study, options) if options.tasks is None else _tasks(models, study, options)
+    )
+    for sentence in said:
+        print(sentence, flush=True)
+
+
+def _models(text: str) -> list[str]:
+    """Return the complete cells of a study's folder; anything else is one model."""
+    cells = [Cell(folder) for folder in Study(Path(text)).cells()] if Path(text).is_dir() else []
+    done = [cell for cell in cells if (r := cell.record()) and r.status is Status.COMPLETE]
+    return [str(cell.folder) for cell in done] or [text]
+
+
+def _losses(
+    models: Iterable[LoadedModel], study: Path, options: argparse.Namespace
+) -> Iterator[str]:
+    from harness.evals.losses import study_test_set
+    from harness.evals.reference import evaluate_on
+
     test = study_test_set(study)
-    for i, text in enumerate(options.model):
-        loaded = load(text, options.device) if i else first
+    for loaded in models:
         done = evaluate_on(loaded, test, study, options.precision, options.tokens_of)
-        print(
+        yield (
             f"{done.name}: test loss {done.loss:.4f} nats per token, {done.bits_per_byte:.4f} bits "
             f"per byte ({done.precision}; {done.context})"
         )
+
+
+def _tasks(
+    models: Iterable[LoadedModel], study: Path, options: argparse.Namespace
+) -> Iterator[str]:
+    from harness.evals.benchmarks.run import Asking, run_task
+
+    asking = Asking(study=study, precision=options.precision, task_files=options.task_files)
+    for loaded in models:
+        for name in options.tasks.split(","):
+            yield run_task(loaded, name, asking).sentence()
 
 
 if __name__ == "__main__":

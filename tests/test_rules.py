@@ -27,7 +27,7 @@ FORBIDDEN = {
     "harness": {"analysis", "interventions", "hydra_plugins"},
 }
 RECORDS = (
-    *("", ".cell", ".evaluation", ".files", ".responses"),
+    *("", ".benchmarks", ".cell", ".evaluation", ".files", ".responses"),
     *(".study", ".terminal", ".versions"),
 )
 ALLOWED = {
@@ -63,7 +63,7 @@ FLOORS = {
         {"table", "stats"},
         {"runs"},
         {"comparison"},
-        {"questions", "judged"},
+        {"questions", "judged", "benchmarks"},
         {"audit", "report"},
         {"cli"},
         {"__main__"},

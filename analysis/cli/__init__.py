@@ -16,6 +16,7 @@ COMMANDS = (
     "batch-size",
     "speed",
     "scale",
+    "benchmarks",
     "judged",
     "verify",
     "plot",

@@ -35,14 +35,15 @@ def run(options: argparse.Namespace) -> int:
     from analysis.comparison.compare import compare
     from analysis.comparison.rules import Rules
     from analysis.judged.gold import read_gold
-    from analysis.judged.measures import judged_measure, loss_measure, side_by_side
     from analysis.judged.scores import read_scores
     from analysis.judged.tables import report_judged
-    from analysis.judged.verdicts import JudgedRules, judged_differences
+    from analysis.judged.verdicts import judged_differences
+    from analysis.questions.measures import loss_measure, side_by_side
+    from analysis.questions.paired import PairedRules
     from analysis.runs.tables import read_runs
 
     require_between("alpha", options.alpha, 0, 0.5, example=0.05)
-    rules = JudgedRules(options.baseline, options.alpha, options.rope)
+    rules = PairedRules(options.baseline, options.alpha, options.rope)
     gold = read_gold(options.gold) if options.gold else None
     judged = judged_differences(read_scores(options.judgements), rules, gold)
     report = report_judged(judged)
@@ -50,7 +51,7 @@ def run(options: argparse.Namespace) -> int:
     tables = report.tables()
     if options.runs:
         losses = compare(read_runs(options.runs, {}), Rules(baseline=options.baseline))
-        beside = side_by_side([loss_measure(losses), judged_measure(judged)])
+        beside = side_by_side(loss_measure(losses), [judged.measure()])
         print(f"\n### {beside.caption}\n\n{beside.to_markdown()}", end="")
         tables.append(beside)
     if options.out:

@@ -135,19 +135,19 @@ def report_judged(judged: Judged) -> JudgedReport:
 
 
 def _arm_row(d: Difference) -> list[Item]:
-    low, high = d.estimate - d.half_width, d.estimate + d.half_width
+    low, high = d.estimate - d.decided.half_width, d.estimate + d.decided.half_width
     equal = (d.same_length - d.same_length_half, d.same_length + d.same_length_half)
     return [
         words(d.arm),
         count(d.found.n_seeds),
-        count(d.found.n_instructions),
+        count(d.found.n_items),
         figure(d.mean, 1),
         figure(d.estimate, 1, sign=True),
         interval(low, high, 1),
-        p_item(d.p_adj),
+        p_item(d.decided.p_adj),
         figure(d.same_length, 1, sign=True),
         interval(*equal, 1),
-        words(str(d.verdict), d.verdict.kind),
+        words(str(d.decided.verdict), d.decided.verdict.kind),
     ]
 
 

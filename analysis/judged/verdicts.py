@@ -8,26 +8,14 @@ import numpy as np
 import pandas as pd
 from scipy import special
 
-from analysis.comparison.verdict import Kind, Size, Verdict
 from analysis.errors import AnalysisError
 from analysis.judged.effects import Slope, length_effect
 from analysis.judged.gold import Gold
 from analysis.judged.scores import Scores, square
-from analysis.stats.holm import holm
-from analysis.stats.judging.crossed import CrossedMean, crossed_mean, t_tail
+from analysis.questions.measures import Effect, Measure
+from analysis.questions.paired import Decided, Estimated, PairedRules, decide
+from analysis.stats.judging.crossed import CrossedMean, crossed_mean
 from analysis.stats.judging.prediction_powered import Corrected, corrected_mean
-from analysis.stats.linear import FEWEST_DF
-from harness.records import BASELINE
-
-
-@dataclass(frozen=True)
-class JudgedRules:
-    """How judged arms are compared."""
-
-    baseline: str = BASELINE
-    alpha: float = 0.05
-    rope: float | None = None
-    """Practically relevant difference in points; None: declared by nobody."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,10 +35,7 @@ class Difference:
     """By hand labels, where there are any."""
     estimate: float
     """What the verdict is on: corrected where there are labels."""
-    half_width: float
-    """Of its simultaneous interval."""
-    p_adj: float
-    verdict: Verdict
+    decided: Decided
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,7 +43,7 @@ class Judged:
     """All arms, the best first."""
 
     scores: Scores
-    rules: JudgedRules
+    rules: PairedRules
     baseline_mean: float
     differences: list[Difference]
     length: Slope | None
@@ -67,8 +52,16 @@ class Judged:
     by_hand: bool
     """Whether hand labels corrected the judge."""
 
+    def measure(self) -> Measure:
+        """Return the judged score as one of several measures."""
+        effects = {
+            d.arm: Effect.around(d.estimate, d.decided.half_width, str(d.decided.verdict))
+            for d in self.differences
+        }
+        return Measure("judged score", "points", True, effects, 1)
 
-def judged_differences(scores: Scores, rules: JudgedRules, gold: Gold | None = None) -> Judged:
+
+def judged_differences(scores: Scores, rules: PairedRules, gold: Gold | None = None) -> Judged:
     """Compare every arm with the baseline.
 
     `AnalysisError` where there is no baseline, nothing to compare, or too few scores.
@@ -82,8 +75,8 @@ def judged_differences(scores: Scores, rules: JudgedRules, gold: Gold | None = N
     length = length_effect(scores.models[scores.models["score"].notna()])
     panel = _Panel(scores, rules, gold, length, n_arms=len(others))
     bases = [_basis(panel, arm) for arm in others]
-    p_adj = holm(np.array([basis.p for basis in bases]))
-    found = [_difference(panel, basis, float(p)) for basis, p in zip(bases, p_adj, strict=True)]
+    decided = decide([basis.estimated for basis in bases], rules)
+    found = [_difference(panel, *pair) for pair in zip(bases, decided, strict=True)]
     return Judged(
         scores=scores,
         rules=rules,
@@ -100,7 +93,7 @@ class _Panel:
     """What all arms are compared by."""
 
     scores: Scores
-    rules: JudgedRules
+    rules: PairedRules
     gold: Gold | None
     length: Slope | None
     n_arms: int
@@ -121,30 +114,15 @@ class _Basis:
     corrected: Corrected | None
 
     @property
-    def estimate(self) -> float:
-        return self.corrected.mean if self.corrected else self.found.mean
-
-    @property
-    def se(self) -> float:
-        if self.corrected is None:
-            return self.found.se
-        return float(np.sqrt(self.corrected.variance + self.seed_variance))
-
-    @property
-    def seed_variance(self) -> float:
-        """The seeds' share, which labels of the same models do not take away."""
-        return 0.0 if np.isnan(self.found.var_seed) else self.found.var_seed / self.found.n_seeds
-
-    @property
-    def df(self) -> float:
-        return min(self.corrected.df, self.found.df) if self.corrected else self.found.df
-
-    @property
-    def p(self) -> float:
-        return t_tail(self.estimate, self.se, self.df)
-
-    def half_width(self, alpha: float) -> float:
-        return float(special.stdtrit(self.df, 1 - alpha / 2)) * self.se
+    def estimated(self) -> Estimated:
+        """The difference, by hand labels where there are any."""
+        found, corrected = self.found, self.corrected
+        if corrected is None:
+            return Estimated(found.mean, found.se, found.df, found.n_seeds)
+        # the seeds' share, which labels of the same models do not take away
+        seeds = 0.0 if np.isnan(found.var_seed) else found.var_seed / found.n_seeds
+        se = float(np.sqrt(corrected.variance + seeds))
+        return Estimated(corrected.mean, se, min(corrected.df, found.df), found.n_seeds)
 
 
 def _basis(panel: _Panel, arm: str) -> _Basis:
@@ -167,8 +145,7 @@ def _basis(panel: _Panel, arm: str) -> _Basis:
     return _Basis(arm, table, found, corrected_mean(*(a.to_numpy(dtype=float) for a in arrays)))
 
 
-def _difference(panel: _Panel, basis: _Basis, p_adj: float) -> Difference:
-    half = basis.half_width(panel.alpha)
+def _difference(panel: _Panel, basis: _Basis, decided: Decided) -> Difference:
     at_same_length, its_half = _at_same_length(panel, basis)
     return Difference(
         arm=basis.arm,
@@ -177,10 +154,8 @@ def _difference(panel: _Panel, basis: _Basis, p_adj: float) -> Difference:
         same_length=at_same_length,
         same_length_half=its_half,
         corrected=basis.corrected,
-        estimate=basis.estimate,
-        half_width=half,
-        p_adj=p_adj,
-        verdict=_verdict(basis, half, p_adj, panel.rules),
+        estimate=basis.estimated.mean,
+        decided=decided,
     )
 
 
@@ -198,17 +173,3 @@ def _at_same_length(panel: _Panel, basis: _Basis) -> tuple[float, float]:
     slope_se = float(np.nanmean(square(longer))) * panel.length.se
     se = float(np.sqrt(found.variance + slope_se**2))
     return found.mean, float(special.stdtrit(found.df, 1 - panel.alpha / 2)) * se
-
-
-def _verdict(basis: _Basis, half: float, p_adj: float, rules: JudgedRules) -> Verdict:
-    n = basis.found.n_seeds
-    if n < 2 or basis.df < FEWEST_DF or not basis.se > 0:
-        return Verdict(Kind.UNDECIDED, n=n)
-    low, high = basis.estimate - half, basis.estimate + half
-    inside = rules.rope is not None and max(-low, high) < rules.rope
-    if p_adj < rules.alpha:
-        kind = Kind.BETTER if basis.estimate > 0 else Kind.WORSE
-        beyond = rules.rope is not None and (low > rules.rope or high < -rules.rope)
-        size = Size.BEYOND if beyond else Size.BELOW if inside else Size.UNQUALIFIED
-        return Verdict(kind, size, n=n)
-    return Verdict(Kind.SAME if inside else Kind.UNDECIDED, n=n)

@@ -8,17 +8,20 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TypeVar
 
+from analysis.benchmarks.answers import read_tasks
+from analysis.benchmarks.tables import beside_loss
+from analysis.benchmarks.verdicts import Benchmark, judge_task
 from analysis.comparison.compare import compare
 from analysis.comparison.estimate import MODERATED
 from analysis.comparison.result import Comparison
 from analysis.comparison.rules import Rules
 from analysis.comparison.verdict import JUDGED, Kind
 from analysis.errors import AnalysisError
-from analysis.judged.measures import judged_measure, loss_measure, side_by_side
 from analysis.judged.scores import read_scores
 from analysis.judged.tables import JudgedReport, report_judged
-from analysis.judged.verdicts import JudgedRules, judged_differences
+from analysis.judged.verdicts import judged_differences
 from analysis.questions.noise import NoiseReport, noise
+from analysis.questions.paired import PairedRules
 from analysis.questions.plan import Plan, pilot_of, plan
 from analysis.questions.speed import Speed
 from analysis.questions.stack import Stacking, stack
@@ -28,9 +31,11 @@ from analysis.report.chart_effects import arm_order
 from analysis.report.curves import Curves, read_curves
 from analysis.runs.frame import Runs, with_names
 from analysis.runs.ledger import Ledger, take_stock
+from analysis.runs.token_losses import Text, read_texts
 from analysis.table import Table
 from analysis.text import digits
 from harness.records import BASELINE
+from harness.records.benchmarks import task_files
 from harness.records.responses import JUDGEMENTS_FILE
 
 T = TypeVar("T")
@@ -53,17 +58,21 @@ class Evidence:
     cells: list[Cell]
     curves: Curves
     speed: Speed | None
+    texts: list[Text]
+    """Texts that arms were evaluated on token by token."""
+    benchmarks: list[Benchmark]
+    """What the arms answered to tasks; empty where none was asked."""
     judged: JudgedReport | None
     """What a judge says of the arms' responses, where there are judgements."""
     reasons: dict[str, str]
     """Section -> why it is empty."""
 
     def measures(self) -> Table | None:
-        """Return loss and judged score side by side, where there are both."""
-        if self.judged is None or self.comparison is None:
+        """Return loss, benchmarks and judged score side by side, where there are several."""
+        more = [self.judged.judged.measure()] if self.judged else []
+        if self.comparison is None or not (self.benchmarks or more):
             return None
-        measures = [loss_measure(self.comparison), judged_measure(self.judged.judged)]
-        return side_by_side(measures)
+        return beside_loss(self.comparison, self.benchmarks, more)
 
     @property
     def arms(self) -> list[str]:
@@ -104,6 +113,7 @@ def gather(runs: Runs, rules: Rules) -> Evidence:
         report = attempt("noise", lambda: noise(runs, baseline=rules.baseline, metric=rules.metric))
         stacking = attempt("stacks", lambda: stack(result))
         plan_ = attempt("plan", lambda: _plan(runs, rules, result))
+    benchmarks = attempt("benchmarks", lambda: _benchmarks(runs, rules))
     judged = attempt("judged", lambda: _judged(runs, rules))
     cells = read_cells(runs.frame)
     return Evidence(
@@ -118,17 +128,29 @@ def gather(runs: Runs, rules: Rules) -> Evidence:
         cells=cells,
         curves=read_curves(current(cells)),
         speed=found,
+        texts=attempt("tokens", lambda: read_texts(runs)) or [],
+        benchmarks=benchmarks or [],
         judged=judged,
         reasons=reasons,
     )
+
+
+def _benchmarks(runs: Runs, rules: Rules) -> list[Benchmark]:
+    if runs.home is None or not any(task_files(runs.home)):
+        return []
+    return [judge_task(task, _paired(rules)) for task in read_tasks(runs)]
+
+
+def _paired(rules: Rules) -> PairedRules:
+    """Return the rules for differences in other units than the loss's."""
+    return PairedRules(baseline=rules.baseline, alpha=rules.alpha or PairedRules.alpha)
 
 
 def _judged(runs: Runs, rules: Rules) -> JudgedReport | None:
     file = (runs.home or Path()) / JUDGEMENTS_FILE
     if runs.home is None or not file.exists():
         return None
-    decided = JudgedRules(baseline=rules.baseline, alpha=rules.alpha or JudgedRules.alpha)
-    return report_judged(judged_differences(read_scores([file]), decided))
+    return report_judged(judged_differences(read_scores([file]), _paired(rules)))
 
 
 def _plan(runs: Runs, rules: Rules, result: Comparison) -> Plan:

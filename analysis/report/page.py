@@ -25,7 +25,7 @@ if TYPE_CHECKING:
     from jinja2 import Environment
 
 VEGA_LITE = "6.4"
-SCRIPTS = ("charts.js", "page.js", "cells.js")
+SCRIPTS = ("charts.js", "page.js", "cells.js", "tokens.js")
 SYMBOLS = {theme.css_class(kind): symbol for kind, symbol in theme.SYMBOLS.items()}
 
 
@@ -107,6 +107,7 @@ def _data(evidence: Evidence, parts: list[Section], shown: list[dict[str, Any]])
         },
         "arms": evidence.arms,
         "samples": shown,
+        "texts": [asdict(text) for text in evidence.texts],
         **details(evidence.cells),
     }
 

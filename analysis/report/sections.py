@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field, replace
 
+from analysis.benchmarks.tables import checks, task_table
 from analysis.comparison.ranking import ranking
 from analysis.comparison.result import Comparison
 from analysis.comparison.table import percent
@@ -60,8 +61,11 @@ def sections(evidence: Evidence) -> list[Section]:
             "Samples along training",
             "How text becomes coherent: two arms side by side, at any two steps of training.",
         ),
+        *_tokens(evidence),
         *_speed(evidence),
+        *_benchmarks(evidence),
         *_judged(evidence),
+        *_measures(evidence),
         _noise(evidence),
         _stacks(evidence),
         _plan(evidence),
@@ -193,15 +197,37 @@ def _speed(evidence: Evidence) -> list[Section]:
     return [Section("speed", title, " ".join(found.notes()), speed_chart(found), [table])]
 
 
+def _tokens(evidence: Evidence) -> list[Section]:
+    title = "Token by token"
+    if not evidence.texts:
+        why = evidence.reasons.get("tokens")
+        return [Section("tokens", title, missing=_sentence(why))] if why else []
+    text = "Where in a text of the test set one arm predicts better than another."
+    return [Section("tokens", title, text)]
+
+
+def _benchmarks(evidence: Evidence) -> list[Section]:
+    title, found = "Benchmarks", evidence.benchmarks
+    if not found:
+        why = evidence.reasons.get("benchmarks")
+        return [Section("benchmarks", title, missing=_sentence(why))] if why else []
+    text = " ".join(_sentence(str(check)) for one in found for check in checks(one))
+    return [Section("benchmarks", title, text, tables=[task_table(one) for one in found])]
+
+
 def _judged(evidence: Evidence) -> list[Section]:
     title, found = "Judged responses", evidence.judged
     if found is None:
         why = evidence.reasons.get("judged")
         return [Section("judged", title, missing=_sentence(why))] if why else []
     text = " ".join(_sentence(str(check)) for check in found.checks())
-    beside = evidence.measures()
-    tables = [*found.tables(), *([beside] if beside else [])]
-    return [Section("judged", title, text, tables=tables)]
+    return [Section("judged", title, text, tables=found.tables())]
+
+
+def _measures(evidence: Evidence) -> list[Section]:
+    title, beside = "Does a lower loss make it more useful?", evidence.measures()
+    text = "Every measure's difference to the baseline, and what a lower loss was worth in it here."
+    return [Section("measures", title, text, tables=[beside])] if beside else []
 
 
 def _noise(evidence: Evidence) -> Section:

@@ -6,6 +6,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from analysis.benchmarks.tables import PREFIX
 from analysis.comparison.rules import Rules
 from analysis.errors import AnalysisError
 from analysis.report.charts import Chart
@@ -95,7 +96,8 @@ def write_tables(evidence: Evidence, folder: Path) -> list[Path]:
         texts = (table.to_markdown(), table.to_csv(), table.to_latex())
         for end, text in zip(ENDINGS, texts, strict=True):
             written.append(_write(folder / f"{table.name}.{end}", text))
-    for old in {folder / f"{name}.{end}" for name in NAMES for end in ENDINGS} - set(written):
+    old_ones = {folder / f"{name}.{end}" for name in NAMES for end in ENDINGS}
+    for old in (old_ones | set(folder.glob(f"{PREFIX}*"))) - set(written):
         old.unlink(missing_ok=True)
     return written
 

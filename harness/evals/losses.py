@@ -120,7 +120,7 @@ def measure(loaded: LoadedModel, test: TestSet, precision: str = "fp32") -> Test
     read = test.sequence if same else lambda i: _own_tokens(loaded, test, i)
     sequences = [read(i) for i in range(test.n_sequences)]
     pieces = [_pieces(len(ids) - 1, loaded.block_size) for ids in sequences]
-    with _formats(loaded, precision):
+    with formats(loaded, precision):
         nats = _losses(loaded, sequences, pieces)
     return TestLosses(
         nats=nats,
@@ -180,7 +180,8 @@ def _batches(todo: list[tuple[int, slice]]) -> Iterator[list[tuple[int, slice]]]
 
 
 @contextmanager
-def _formats(loaded: LoadedModel, precision: str) -> Iterator[None]:
+def formats(loaded: LoadedModel, precision: str) -> Iterator[None]:
+    """Hold a model in evaluation mode, its passes in float32 or, as published, in float16."""
     half = torch.autocast(loaded.device.type, dtype=torch.float16)
     with evaluating(loaded.model), half if precision == "fp16" else nullcontext():
         yield

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import io
 import json
-import re
 import sys
 from pathlib import Path
 
@@ -17,9 +16,9 @@ from harness.evals.models import LoadedModel
 from harness.model import count_parameters
 from harness.records import TEST_LOSSES_FILE
 from harness.records.evaluation import (
-    REFERENCES_FOLDER,
     TOKEN_LOSSES_FILE,
     Evaluation,
+    reference_folder,
     write_evaluation,
 )
 from harness.records.files import now, write_atomic
@@ -31,7 +30,7 @@ def evaluate_on(
     """Measure, write the model's folder below ``references/`` and return what was found."""
     losses = measure(loaded, test, precision)
     done = _evaluation(loaded, test, losses, precision, study)
-    folder = study / REFERENCES_FOLDER / re.sub(r"[^\w.@-]+", "_", done.label).strip("_")
+    folder = reference_folder(study, done.label)
     array = io.BytesIO()
     np.save(array, losses.per_sequence)
     write_atomic(folder / TEST_LOSSES_FILE, array.getvalue())
@@ -41,16 +40,20 @@ def evaluate_on(
     return done
 
 
+def is_of(loaded: LoadedModel, study: Path) -> bool:
+    """Tell whether a model is a cell of this study with its last weights."""
+    cell, config = loaded.weights.cell, loaded.config
+    ours = cell is not None and cell.parents[1] == study.absolute()
+    return ours and config is not None and loaded.weights.step == config.n_steps
+
+
 def _evaluation(
     loaded: LoadedModel, test: TestSet, losses: TestLosses, precision: str, study: Path
 ) -> Evaluation:
-    cell = loaded.weights.cell
-    ours = cell is not None and cell.parents[1] == study.absolute()
-    last = loaded.config is not None and loaded.weights.step == loaded.config.n_steps
     return Evaluation(
         name=loaded.name,
         asked=loaded.weights.place,
-        in_study=ours and last,
+        in_study=is_of(loaded, study),
         loss=float(losses.per_sequence.mean(dtype=np.float64)),
         bits_per_byte=losses.bits_per_byte,
         n_sequences=test.n_sequences,

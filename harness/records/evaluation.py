@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import json
+import re
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -48,7 +49,17 @@ class Evaluation:
     @property
     def label(self) -> str:
         """What its row is called."""
-        return self.name if self.precision == "fp32" else f"{self.name} ({self.precision})"
+        return label(self.name, self.precision)
+
+
+def label(name: str, precision: str) -> str:
+    """Return what a model that was evaluated in some precision is called."""
+    return name if precision == "fp32" else f"{name} ({precision})"
+
+
+def reference_folder(study: Path, named: str) -> Path:
+    """Return the folder of a model with this label below a study's."""
+    return study / REFERENCES_FOLDER / re.sub(r"[^\w.@-]+", "_", named).strip("_")
 
 
 def write_evaluation(folder: Path, evaluation: Evaluation) -> None:

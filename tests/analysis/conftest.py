@@ -52,11 +52,14 @@ def chromium():
 @pytest.fixture(scope="session")
 def report(tmp_path_factory) -> str:
     from browser import ARMS
-    from full_study import EVIL, full_study
+    from full_study import EVIL, full_study, write_texts
 
     from analysis.report import write_report
 
     folder = full_study(tmp_path_factory.mktemp("runs") / "browsed", ARMS, 4, completion=EVIL)
+    write_texts(
+        folder, ["One\n", EVIL, " two", " three"], {"baseline": 0.0, "good": -0.5, "bad": 0.9}
+    )
     return write_report(folder).report.as_uri()
 
 

@@ -22,6 +22,12 @@ from harness.records import (
     write_plan,
     write_record,
 )
+from harness.records.evaluation import (
+    TOKEN_LOSSES_FILE,
+    Evaluation,
+    reference_folder,
+    write_evaluation,
+)
 
 ARMS = {"baseline": 0.0, "good": -0.05, "plain": 0.0, "good+plain": -0.03}
 EVIL = "</script><script>window.injected = 1</script><img src=x onerror='window.injected=2'>"
@@ -71,6 +77,23 @@ def end_as(
 def evidence_of(folder: Path) -> Evidence:
     """Return what a report of the study would show."""
     return gather(read_runs([str(folder)]), Rules())
+
+
+def write_texts(folder: Path, tokens: list[str], effects: dict[str, float], n: int = 2) -> None:
+    """Let the first cells of each arm have been evaluated: the last token carries the effect."""
+    for arm, effect in effects.items():
+        for seed in range(n):
+            cell = cell_name(arm, seed)
+            done = Evaluation(
+                name=f"{arm}/{cell}@1", asked=arm, in_study=True, loss=1.0, bits_per_byte=1.0,
+                n_sequences=1, n_bytes=1, test_set_sha256="t" * 64, weights_sha256="w", n_params=1,
+                tokenizer="bytes", context="", precision="fp32", provenance={"cell": cell},
+            )  # fmt: skip
+            home = reference_folder(folder, done.label)
+            write_evaluation(home, done)
+            nats = [1.0] * (len(tokens) - 1) + [2.0 + effect + seed]
+            view = {"tokens": tokens, "nats": nats}
+            (home / TOKEN_LOSSES_FILE).write_text(json.dumps({"sequences": [view]}))
 
 
 def _cell(folder, arm, seed, loss, n_points, completion, half) -> None:

@@ -131,3 +131,21 @@ def test_axe_finds_no_violation_of_the_accessibility_guidelines(chromium, report
     found += page.evaluate("() => axe.run(document)")["violations"]
     context.close()
     assert [(v["id"], [node["target"] for node in v["nodes"]]) for v in found] == []
+
+
+def test_tokens_are_coloured_by_the_difference_of_two_arms_and_stay_text(page):
+    spans = page.locator("#token-shown span")
+    assert spans.all_inner_texts()[1] == EVIL
+    assert page.evaluate("window.injected") is None
+    assert page.locator("#token-arm").input_value() == "good"
+    assert [span.get_attribute("class") for span in spans.all()] == ["", "", "", "lower by2"]
+    plain, lower = (
+        spans.nth(i).evaluate("s => getComputedStyle(s).backgroundColor") for i in (2, 3)
+    )
+    assert plain != lower
+    page.locator("#token-arm").select_option("bad")
+    assert spans.last.get_attribute("class") == "higher by2"
+    assert spans.last.get_attribute("title") == '" three": 3.400 against 2.500, +0.900 nats'
+    said = page.locator("#token-said").inner_text()
+    assert "bad 1.600 (mean of 2 runs), baseline 1.375 (mean of 2 runs), difference +0.225" in said
+    assert page.locator("#token-largest tbody th").first.inner_text() == '" three"'

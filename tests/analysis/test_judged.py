@@ -17,7 +17,8 @@ from analysis.errors import AnalysisError
 from analysis.judged.gold import Gold, read_gold
 from analysis.judged.scores import Scores, read_scores
 from analysis.judged.tables import report_judged
-from analysis.judged.verdicts import JudgedRules, judged_differences
+from analysis.judged.verdicts import judged_differences
+from analysis.questions.paired import PairedRules
 from benchmarks.scripted_judge import ScriptedJudge
 from harness.judge import main as judge_command
 from harness.records.responses import Response, read_judgements, write_responses
@@ -95,16 +96,16 @@ def study(tmp_path_factory: pytest.TempPathFactory) -> Study:
 
 
 def report(path: Path, *more: Path, **rules: object):
-    return report_judged(judged_differences(read_scores([path, *more]), JudgedRules(**rules)))
+    return report_judged(judged_differences(read_scores([path, *more]), PairedRules(**rules)))
 
 
 def test_a_fair_judge_finds_the_better_arm_and_no_other(study: Study) -> None:
     found = report(study.judged(fair))
     better, same = found.judged.differences
     assert better.arm == "better"
-    assert better.verdict.kind is Verdict.BETTER
-    assert abs(better.estimate - 15) < better.half_width
-    assert same.verdict.kind is Verdict.UNDECIDED
+    assert better.decided.verdict.kind is Verdict.BETTER
+    assert abs(better.estimate - 15) < better.decided.half_width
+    assert same.decided.verdict.kind is Verdict.UNDECIDED
     [habits] = found.habits
     assert habits.slot is not None
     assert habits.slot.p > 0.01
@@ -122,8 +123,8 @@ def test_a_fair_judge_finds_the_better_arm_and_no_other(study: Study) -> None:
 
 def test_a_practical_size_in_points_sorts_the_verdicts(study: Study) -> None:
     better, same = report(study.judged(fair), rope=9.0).judged.differences
-    assert str(better.verdict) == "better (beyond practical size)"
-    assert same.verdict.kind is Verdict.SAME
+    assert str(better.decided.verdict) == "better (beyond practical size)"
+    assert same.decided.verdict.kind is Verdict.SAME
 
 
 def test_a_planted_position_bias_is_found_and_leaves_the_differences_alone(study: Study) -> None:
@@ -133,7 +134,7 @@ def test_a_planted_position_bias_is_found_and_leaves_the_differences_alone(study
     assert abs(slot.estimate - 20) < max(2.0, slot.half_width(0.01))
     assert "favours late slots" in found.to_markdown()
     better, _ = found.judged.differences
-    assert abs(better.estimate - 15) < better.half_width
+    assert abs(better.estimate - 15) < better.decided.half_width
 
 
 def test_a_planted_length_bias_is_found_and_taken_out(study: Study) -> None:
@@ -143,7 +144,9 @@ def test_a_planted_length_bias_is_found_and_taken_out(study: Study) -> None:
     assert abs(length.estimate - 10) < max(2.0, length.half_width(0.01))
     assert "favours long responses" in found.to_markdown()
     same = next(d for d in found.judged.differences if d.arm == "same")
-    assert same.verdict.kind is Verdict.BETTER  # fooled: its responses are three times as long
+    assert (
+        same.decided.verdict.kind is Verdict.BETTER
+    )  # fooled: its responses are three times as long
     assert abs(same.same_length) < same.same_length_half
 
 
@@ -169,7 +172,7 @@ def test_missing_scores_leave_their_instruction_out_and_are_never_zero(
     path.write_text("".join(json.dumps(line) + "\n" for line in lines))
     whole, found = report(study.judged(fair)), report(path)
     better = found.judged.differences[0]
-    assert better.found.n_instructions == N - 2
+    assert better.found.n_items == N - 2
     assert abs(better.estimate - whole.judged.differences[0].estimate) < 2
     assert "4 of 80 calls (4 refused) count as missing" in found.to_markdown()
 
@@ -177,7 +180,7 @@ def test_missing_scores_leave_their_instruction_out_and_are_never_zero(
 def test_one_fine_tuning_gives_no_verdict(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("OPENAI_API_KEY", "none")
     found = report(Study.of(tmp_path, seeds=1).judged(fair))
-    assert {d.verdict.kind for d in found.judged.differences} == {Verdict.UNDECIDED}
+    assert {d.decided.verdict.kind for d in found.judged.differences} == {Verdict.UNDECIDED}
     assert "its own noise is unknown" in found.to_markdown()
 
 
@@ -193,11 +196,11 @@ def test_hand_labels_take_the_judges_bias_out(study: Study) -> None:
         for r in _responses(study)
         if int(r.instruction_id) < 20
     ]
-    judged = judged_differences(scores, JudgedRules(), Gold(pd.DataFrame(rows)))
+    judged = judged_differences(scores, PairedRules(), Gold(pd.DataFrame(rows)))
     same = next(d for d in judged.differences if d.arm == "same")
     assert same.corrected is not None
     assert same.corrected.bias > 5
-    assert abs(same.estimate) < same.half_width
+    assert abs(same.estimate) < same.decided.half_width
     assert "corrected by hand labels" in report_judged(judged).to_markdown()
     assert "the judge's opinion" in report(study.judged(fair)).to_markdown()
 

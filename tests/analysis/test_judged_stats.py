@@ -9,7 +9,7 @@ import pytest
 import statsmodels.formula.api as smf
 from scipy.stats import kendalltau
 
-from analysis.judged.measures import Effect, Measure, exchange, kendall
+from analysis.questions.measures import Effect, Measure, exchange, kendall
 from analysis.stats.judging.bradley_terry import bradley_terry
 from analysis.stats.judging.crossed import crossed_mean
 from analysis.stats.judging.prediction_powered import corrected_mean

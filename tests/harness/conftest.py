@@ -190,3 +190,22 @@ def trained(data_dir: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
 def study(trained: Path, tmp_path: Path) -> Path:
     """Return a copy of that study that a test may change."""
     return Path(shutil.copytree(trained, tmp_path / "runs" / "adhoc"))
+
+
+@pytest.fixture(scope="session")
+def gpt2_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A tiny byte-level GPT-2 as transformers writes it."""
+    import torch
+
+    transformers = pytest.importorskip("transformers")
+    folder = tmp_path_factory.mktemp("gpt2")
+    torch.manual_seed(0)
+    config = transformers.GPT2Config(
+        vocab_size=257, n_positions=16, n_embd=16, n_layer=2, n_head=2, bos_token_id=256,
+        eos_token_id=256,
+    )  # fmt: skip
+    model = transformers.GPT2LMHeadModel(config)
+    for parameter in model.parameters():  # biases and norms start as zeros and ones
+        parameter.data += 0.1 * torch.randn_like(parameter)
+    model.save_pretrained(folder)
+    return folder

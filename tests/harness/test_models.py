@@ -18,22 +18,6 @@ from harness.evaluation import sequence_losses
 transformers = pytest.importorskip("transformers")
 
 
-@pytest.fixture(scope="session")
-def gpt2_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A tiny byte-level GPT-2 as transformers writes it."""
-    folder = tmp_path_factory.mktemp("gpt2")
-    torch.manual_seed(0)
-    config = transformers.GPT2Config(
-        vocab_size=257, n_positions=16, n_embd=16, n_layer=2, n_head=2, bos_token_id=256,
-        eos_token_id=256,
-    )  # fmt: skip
-    model = transformers.GPT2LMHeadModel(config)
-    for parameter in model.parameters():  # biases and norms start as zeros and ones
-        parameter.data += 0.1 * torch.randn_like(parameter)
-    model.save_pretrained(folder)
-    return folder
-
-
 def trained(overrides: list[str]) -> Path:
     folder = freeze(load_config(overrides))
     assert cell.run(folder).status == "complete"

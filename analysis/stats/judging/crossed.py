@@ -1,9 +1,9 @@
-"""A mean over instructions and seeds that are both draws from many: crossed random effects.
+"""A mean over items and seeds that are both draws from many: crossed random effects.
 
-``y_is = mean + instruction_i + seed_s + rest_is`` on a complete table, so that the analysis of
+``y_is = mean + item_i + seed_s + rest_is`` on a complete table, so that the analysis of
 variance is REML wherever its estimates are positive (Searle, Casella and McCulloch 1992, ch. 4).
 
-Shapes: I instructions, S seeds.
+Shapes: I items (a judge's instructions, a benchmark's questions), S seeds, G groups of items.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ from dataclasses import dataclass
 import numpy as np
 from scipy import special
 
-from analysis.stats.linear import Array
+from analysis.stats.linear import Array, Index
 
 
 @dataclass(frozen=True, slots=True)
@@ -26,7 +26,8 @@ class CrossedMean:
     df: float
     var_seed: float
     """Of one seed around the mean over seeds; NaN where there is one seed."""
-    n_instructions: int
+    n_items: int
+    """Or groups of them."""
     n_seeds: int
 
     @property
@@ -50,21 +51,21 @@ def t_tail(estimate: float, se: float, df: float) -> float:
 
 
 def crossed_mean(y_IS: Array) -> CrossedMean:
-    """Estimate the mean over instructions and seeds.
+    """Estimate the mean over items and seeds.
 
-    With one seed only the instructions are random, and `var_seed` is NaN. Where the seeds differ
+    With one seed only the items are random, and `var_seed` is NaN. Where the seeds differ
     less than the rest explains, their variance is taken as 0, and the df stay those of the
-    instructions.
+    items.
 
     Examples
     --------
     >>> found = crossed_mean(np.array([[1.0, 3.0], [2.0, 4.0], [6.0, 5.0]]))
-    >>> round(found.mean, 3), found.n_instructions, found.n_seeds
+    >>> round(found.mean, 3), found.n_items, found.n_seeds
     (3.5, 3, 2)
     """
     n_i, n_s = y_IS.shape
     if n_i < 2:
-        raise ValueError(f"{n_i} instructions: a mean over them needs at least 2")
+        raise ValueError(f"{n_i} items: a mean over them needs at least 2")
     mean = float(y_IS.mean())
     rows, columns = y_IS.mean(axis=1) - mean, y_IS.mean(axis=0) - mean
     ms_i = n_s * float(rows @ rows) / (n_i - 1)
@@ -82,3 +83,22 @@ def crossed_mean(y_IS: Array) -> CrossedMean:
     df = (variance * n_i * n_s) ** 2 / spread if spread > 0 else float(n_i - 1)
     df = max(df, min(n_i, n_s) - 1.0)  # the difference of mean squares may bring it below both
     return CrossedMean(mean, variance, df, var_seed, n_i, n_s)
+
+
+def by_group(y_IS: Array, group_I: Index) -> Array:
+    """Return a row for each group of items, whose mean is the items' and whose scatter the groups'.
+
+    `crossed_mean` of it is clustered by group: the variance is that of a ratio of the groups' sums
+    to their sizes (Cochran 1977, sect. 2.11; Miller 2024, "Adding error bars to evals").
+
+    Examples
+    --------
+    >>> y = np.array([[1.0], [3.0], [8.0]])
+    >>> by_group(y, np.array([0, 0, 1]))[:, 0].tolist(), float(y.mean())
+    ([1.3333333333333335, 6.666666666666667], 4.0)
+    """
+    n_items, n_groups = len(y_IS), int(group_I.max()) + 1
+    mean = y_IS.mean()
+    sums_GS = np.zeros((n_groups, y_IS.shape[1]))
+    np.add.at(sums_GS, group_I, y_IS - mean)
+    return np.asarray(mean + sums_GS * (n_groups / n_items))

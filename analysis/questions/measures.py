@@ -10,7 +10,6 @@ import numpy as np
 from scipy import special
 
 from analysis.comparison.result import Comparison
-from analysis.judged.verdicts import Judged
 from analysis.table import Column, Item, Table, figure, interval, words
 
 LOSS_STEP = 0.05
@@ -27,6 +26,11 @@ class Effect:
     low: float
     high: float
     verdict: str = ""
+
+    @classmethod
+    def around(cls, delta: float, half_width: float, verdict: str) -> Effect:
+        """Return an effect with a symmetric interval."""
+        return cls(delta, delta - half_width, delta + half_width, verdict)
 
 
 @dataclass(frozen=True, slots=True)
@@ -80,17 +84,6 @@ def loss_measure(comparison: Comparison) -> Measure:
     return Measure("test loss", "nats per token", comparison.rules.higher_is_better, effects, 4)
 
 
-def judged_measure(judged: Judged) -> Measure:
-    """Return the judged score as a measure."""
-    effects = {
-        d.arm: Effect(
-            d.estimate, d.estimate - d.half_width, d.estimate + d.half_width, str(d.verdict)
-        )
-        for d in judged.differences
-    }
-    return Measure("judged score", "points", True, effects, 1)
-
-
 def exchange(loss: Measure, other: Measure) -> Exchange:
     """Fit the other measure's difference to the loss's by a line through the baseline.
 
@@ -115,21 +108,23 @@ def exchange(loss: Measure, other: Measure) -> Exchange:
 
 
 def kendall(x: Sequence[float] | np.ndarray, y: Sequence[float] | np.ndarray) -> float:
-    """Return Kendall's tau-b; NaN where one of the two does not vary, or there are two points."""
+    """Return Kendall's tau-b; NaN where one of the two does not vary, or there are few points."""
+    if len(x) < FEWEST_ARMS:
+        return float("nan")
     signs = [
         (np.sign(x[i] - x[j]), np.sign(y[i] - y[j])) for i, j in combinations(range(len(x)), 2)
     ]
     of_x, of_y = np.array(signs).T
     norm = float(np.sqrt((of_x**2).sum() * (of_y**2).sum()))
-    return float(of_x @ of_y) / norm if norm > 0 and len(x) > 2 else float("nan")
+    return float(of_x @ of_y) / norm if norm > 0 else float("nan")
 
 
-def side_by_side(measures: Sequence[Measure]) -> Table:
+def side_by_side(loss: Measure, others: Sequence[Measure], worth: Sequence[Measure] = ()) -> Table:
     """Return one row an arm: each measure's difference, interval and verdict.
 
-    The notes say what a lower loss was worth, where the first measure is one.
+    The notes say what a lower loss was worth in the others, and in what is only `worth` saying so.
     """
-    loss, *others = measures
+    measures = [loss, *others]
     arms = sorted(loss.effects, key=lambda arm: loss.effects[arm].delta)
     arms += [arm for other in others for arm in other.effects if arm not in arms]
     columns = [Column("arm", numeric=False)]
@@ -143,7 +138,7 @@ def side_by_side(measures: Sequence[Measure]) -> Table:
         [words(arm), *(item for m in measures for item in _items(m, m.effects.get(arm)))]
         for arm in dict.fromkeys(arms)
     ]
-    notes = tuple(exchange(loss, other).sentence() for other in others)
+    notes = tuple(exchange(loss, other).sentence() for other in (*others, *worth))
     caption = "Measures side by side, each against the baseline"
     return Table("measures", caption, columns, rows, notes)
 

@@ -1,0 +1,166 @@
+"""The answers of a study's models to one task: margins and right answers, items x models.
+
+Shapes: I items, S seeds, G groups of items.
+"""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+
+from analysis.errors import AnalysisError
+from analysis.runs.frame import SEEDS, Runs, with_names
+from analysis.stats.linear import Array, Index
+from harness.records.benchmarks import ItemScore, TaskRun, read_task, task_files
+from harness.records.evaluation import label
+from harness.records.files import RecordError
+
+Seed = tuple[Any, ...]
+"""Of initialisation, data and loop: what an arm shares with the baseline."""
+
+
+@dataclass(frozen=True, slots=True)
+class Answers:
+    """What one model answered."""
+
+    run: TaskRun
+    margins: Array
+    """[I] Log-likelihood of the right choice minus the best wrong one's; a last word's own."""
+    right: Array
+    """[I] 1 or 0."""
+
+
+@dataclass(frozen=True, slots=True)
+class Task:
+    """All models' answers to the same items."""
+
+    name: str
+    arms: dict[str, dict[Seed, Answers]]
+    """Of the runs that count: arm -> seeds -> answers."""
+    references: list[Answers]
+    """Models that the study did not train, or not to this step."""
+    groups: Index
+    """[I] The group of each item, from 0."""
+    chance: float
+    """Of being right; 0 for last words."""
+    last_words: bool
+    missing: tuple[str, ...]
+    """Folders of complete cells that did not answer."""
+
+    @property
+    def n_items(self) -> int:
+        """I."""
+        return len(self.groups)
+
+    @property
+    def n_groups(self) -> int:
+        """G."""
+        return int(self.groups.max()) + 1
+
+    def accuracy(self, arm: str) -> float:
+        """Return the share of right answers over items and seeds."""
+        return float(np.mean([found.right.mean() for found in self.arms[arm].values()]))
+
+    def margin(self, arm: str) -> float:
+        """Return the mean margin over items and seeds."""
+        return float(np.mean([found.margins.mean() for found in self.arms[arm].values()]))
+
+    def shared_seeds(self, arm: str, baseline: str) -> list[Seed]:
+        """Return the seeds that both arms have, in order."""
+        return [seed for seed in self.arms[arm] if seed in self.arms[baseline]]
+
+
+def read_tasks(runs: Runs, *, per_character: bool = False) -> list[Task]:
+    """Return every task that was asked of the runs' studies (`AnalysisError` where none was)."""
+    cells = _complete(runs)
+    homes = dict.fromkeys(Path(row["folder"]).absolute().parents[1] for row in cells.values())
+    files = [file for home in homes for file in task_files(home)]
+    by_task: defaultdict[str, list[tuple[TaskRun, list[ItemScore]]]] = defaultdict(list)
+    for file in files:
+        run, scores = _read(file)
+        by_task[label(run.task, run.precision)].append((run, scores))
+    if not by_task:
+        first = next(iter(homes), Path("runs/demo"))
+        raise AnalysisError(
+            f"no model of {first} has answered a task: python -m harness.evaluate {first} "
+            "--tasks (the cells need weights: checkpoint.n_weights=1)"
+        )
+    found = [_task(name, answered, cells, per_character) for name, answered in by_task.items()]
+    return sorted(found, key=lambda task: task.name)
+
+
+def _complete(runs: Runs) -> dict[str, dict[str, Any]]:
+    """Return cell -> row of the runs that count."""
+    frame = with_names(runs.frame)
+    if "folder" not in frame:
+        raise AnalysisError("benchmarks are read beside records: give the folder of a study")
+    rows = frame[frame["status"] == "complete"].to_dict("records")
+    return {str(row["cell"]): {str(k): v for k, v in row.items()} for row in rows}
+
+
+def _read(file: Path) -> tuple[TaskRun, list[ItemScore]]:
+    try:
+        return read_task(file)
+    except RecordError as error:
+        raise AnalysisError(str(error)) from error
+
+
+def _task(
+    name: str,
+    answered: Sequence[tuple[TaskRun, list[ItemScore]]],
+    cells: dict[str, dict[str, Any]],
+    per_character: bool,
+) -> Task:
+    _refuse_other_items(name, [run for run, _ in answered])
+    by_arm: defaultdict[str, dict[Seed, Answers]] = defaultdict(dict)
+    references, seen = [], set()
+    for run, scores in answered:
+        found = _answers(run, scores, per_character)
+        row = cells.get(run.cell or "") if run.in_study else None
+        if row is not None:
+            _refuse_other_weights(run, row)
+            seen.add(run.cell)
+            by_arm[str(row["arm"])][tuple(row[seed] for seed in SEEDS)] = found
+        elif not run.in_study:
+            references.append(found)
+    items = answered[0][1]
+    several = [len(item.nats) for item in items if len(item.nats) > 1]
+    return Task(
+        name=name,
+        arms=dict(by_arm),
+        references=references,
+        groups=pd.factorize(np.array([item.group for item in items], dtype=object))[0],
+        chance=sum(1 / n for n in several) / len(items),
+        last_words=not several,
+        missing=tuple(str(row["folder"]) for cell, row in cells.items() if cell not in seen),
+    )
+
+
+def _answers(run: TaskRun, scores: Sequence[ItemScore], per_character: bool) -> Answers:
+    margins = [item.margin(per_character=per_character) for item in scores]
+    right = [item.right(per_character=per_character) for item in scores]
+    return Answers(run, np.array(margins, dtype=float), np.array(right, dtype=float))
+
+
+def _refuse_other_items(name: str, runs: Sequence[TaskRun]) -> None:
+    first = runs[0]
+    other = next((run for run in runs if run.items_sha256 != first.items_sha256), None)
+    if other is not None:
+        raise AnalysisError(
+            f"{first.model} and {other.model} answered other items of {name} ({first.created} and "
+            f"{other.created}): the task was changed between; evaluate all models again"
+        )
+
+
+def _refuse_other_weights(run: TaskRun, row: dict[str, Any]) -> None:
+    if run.final_weights != row["final_weights"]:
+        raise AnalysisError(
+            f"{run.model} answered {run.task} before it was trained anew: python -m "
+            f"harness.evaluate {row['folder']} --tasks {run.task}"
+        )

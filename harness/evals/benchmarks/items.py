@@ -1,0 +1,86 @@
+"""Items with choices: those bundled with the project, and those of a file."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from dataclasses import astuple, dataclass
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from harness.config import ConfigError
+from harness.records.files import canonical_hash
+
+HERE = Path(__file__).parent
+BUNDLED = ("demo_choices", "demo_words")
+"""About the demo's own text; a file each beside this one."""
+ENDINGS = (".yaml", ".yml", ".json", ".jsonl")
+
+
+@dataclass(frozen=True, slots=True)
+class Item:
+    """A question of which one choice is right; with a single choice, a last word to guess."""
+
+    id: str
+    group: str
+    """Items of one group are no independent questions."""
+    prompts: tuple[tuple[str, str], ...]
+    """Context and continuation of each choice."""
+    answer: int
+
+
+@dataclass(frozen=True, slots=True)
+class Items:
+    """The items of a task."""
+
+    task: str
+    source: str
+    items: Sequence[Item]
+
+    @property
+    def sha256(self) -> str:
+        """Hash of all items in their order, the first 12 digits."""
+        return canonical_hash([astuple(item) for item in self.items])
+
+
+def is_ours(name: str) -> bool:
+    """Tell whether a task needs no further package: it is bundled, or a file."""
+    return name in BUNDLED or Path(name).suffix in ENDINGS
+
+
+def read_items(name: str) -> Items:
+    """Read a bundled task, or a file of one's own (`ConfigError` where it is none)."""
+    file = HERE / f"{name}.yaml" if name in BUNDLED else Path(name)
+    try:
+        text = file.read_text(encoding="utf-8")
+        lines = file.suffix == ".jsonl"
+        rows = [json.loads(x) for x in text.splitlines()] if lines else yaml.safe_load(text)
+    except OSError as error:
+        raise ConfigError(f"--tasks {name}: {error.strerror}; name a file of items") from error
+    except (ValueError, yaml.YAMLError) as error:
+        raise ConfigError(f"{file} cannot be read: {error}") from error
+    if not isinstance(rows, list) or not rows:
+        raise ConfigError(f"{file} is no list of items")
+    items = [_item(f"{file}, item {i}", i, row) for i, row in enumerate(rows)]
+    source = "bundled" if name in BUNDLED else str(file.absolute())
+    return Items(file.stem, source, items)
+
+
+def _item(where: str, index: int, row: Any) -> Item:
+    fields = {"context", "choices", "answer", "group"}
+    given = row if isinstance(row, dict) else {}
+    context, choices = given.get("context", ""), given.get("choices")
+    if set(given) - fields or not isinstance(choices, list) or not choices:
+        raise ConfigError(
+            f"{where}: it needs the texts `context` and `choices` (a list), and may have `answer` "
+            "(which choice is right; default 0, the first) and `group`"
+        )
+    if not all(isinstance(text, str) and text for text in choices) or not isinstance(context, str):
+        raise ConfigError(f"{where}: {[context, *choices]} are not all texts (quote them)")
+    answer = given.get("answer", 0)
+    if not isinstance(answer, int) or not 0 <= answer < len(choices):
+        raise ConfigError(f"{where}: answer is {answer!r}, allowed are 0 to {len(choices) - 1}")
+    prompts = tuple((context, choice) for choice in choices)
+    return Item(f"{index}", str(given.get("group", index)), prompts, answer)
