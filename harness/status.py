@@ -57,13 +57,15 @@ def _parts(folder: Path, width: int) -> list[RenderableType]:
     """Return a study's table and what stands below it, or a line for each study of a folder."""
     from rich.text import Text
 
-    if states := cell_states(Study(folder)):
-        texts = [summary(shown(states)[0]), beside(states)]
+    study = Study(folder)
+    if states := cell_states(study):
+        unreadable = [f"unreadable: {printable(str(e))}" for e in study.intent().unreadable]
+        texts = [summary(shown(states)[0]), beside(states), *unreadable]
         return [table(states, str(folder), width), *(Text(text) for text in texts if text)]
     below = sorted(path for path in folder.iterdir() if path.is_dir()) if folder.is_dir() else []
     lines = [line for path in below if (line := _line(Study(path)))]
     if not lines:
-        raise RecordError(f"no cells in {folder}: name a study's folder below runs")
+        raise RecordError(folder, "no cells in it: name a study's folder below runs")
     return [Text("\n".join(lines))]
 
 

@@ -13,6 +13,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from analysis.errors import AnalysisError
+from analysis.runs.cell_files import read_metrics
 from harness.records import (
     CONFIG_FILE,
     METRICS_FILE,
@@ -21,7 +22,6 @@ from harness.records import (
     RecordError,
     read_record,
 )
-from harness.records.files import read_json_lines
 
 POLL_SECONDS = 0.5
 
@@ -122,7 +122,10 @@ def compare_curves(recorded: Mapping[int, float], again: Mapping[int, float]) ->
 
 def curve(folder: Path) -> dict[int, float]:
     """Return step -> training loss as logged; a half-written last line is left out."""
-    rows = read_json_lines(folder / METRICS_FILE, skip_broken=True)
+    try:
+        rows = read_metrics(folder)
+    except RecordError as error:
+        raise AnalysisError(str(error)) from error
     known = [row for row in rows if isinstance(row.get("train_loss"), int | float)]
     return {int(row["step"]): float(row["train_loss"]) for row in known}
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import logging
 import math
 import resource
@@ -26,7 +25,8 @@ from harness.evaluation import complete
 from harness.loop import Training, evaluate, evaluated_weights
 from harness.model import flops_per_token
 from harness.records import METRICS_FILE, SAMPLES_FILE, RunRecord, write_record
-from harness.records.files import append_json_lines, read_json_lines, write_atomic
+from harness.records.files import append_json_lines, as_json, write_atomic
+from harness.records.reading import RecordError, read_json_lines, stepped
 from harness.tracking.live import Tracker
 
 log = logging.getLogger(__name__)
@@ -258,9 +258,12 @@ class Recorder:
         path = self.folder / name
         if path.exists():
             self.lock.check()
-            rows = read_json_lines(path, skip_broken=True)
+            broken: list[RecordError] = []
+            rows = read_json_lines(path, stepped, skip_torn=True, broken=broken)
+            for error in broken:
+                log.warning("%s: the line is left out", error)
             kept = [row for row in rows if row["step"] <= self.training.step]
-            write_atomic(path, "".join(json.dumps(row) + "\n" for row in kept))
+            write_atomic(path, "".join(as_json(row) + "\n" for row in kept))
 
 
 def fill_cost(record: RunRecord, training: Training) -> None:

@@ -9,6 +9,7 @@ import math
 import sys
 from contextlib import closing, nullcontext
 from pathlib import Path
+from typing import TypedDict
 
 import numpy as np
 import torch
@@ -204,8 +205,11 @@ def _test(training: Training, setup: Setup) -> None:
     for name, test in corpus.tests.items():
         others = test_losses_file(name)
         found = main if test is corpus.main else _test_on(test, others, training, setup)
-        hashes = {"test_set_sha256": test_set_sha256(config, test), "text": test.text_hash}
-        record.losses.tests[name] = {**found, **hashes}
+        record.losses.tests[name] = {
+            **found,
+            "test_set_sha256": test_set_sha256(config, test),
+            "text": test.text_hash,
+        }
     if setup.world.is_main:
         firsts = np.arange(config.eval.test_sequences) * config.eval_block_size
         starts = corpus.document_starts("test")
@@ -217,9 +221,12 @@ def _test(training: Training, setup: Setup) -> None:
         raise Diverged("the test loss is not finite")
 
 
-def _test_on(
-    corpus: Corpus, file: str, training: Training, setup: Setup
-) -> dict[str, float | None]:
+class _Mean(TypedDict):
+    loss: float | None
+    bits_per_byte: float | None
+
+
+def _test_on(corpus: Corpus, file: str, training: Training, setup: Setup) -> _Mean:
     """Write the loss of each test sequence of a corpus; return their mean, also by bytes of text.
 
     The token that ends a document is no byte of it.
