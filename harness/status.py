@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from rich.console import RenderableType
 
 
+@printing()
 def main() -> None:
     """Print the study's table, again and again with ``--watch``."""
     parser = argparse.ArgumentParser(prog="python -m harness.status", description=__doc__)
@@ -27,8 +28,7 @@ def main() -> None:
     parser.add_argument("--watch", action="store_true", help="refresh every two seconds")
     arguments = parser.parse_args()
     try:
-        with printing():
-            _show(arguments.study, watch=arguments.watch)
+        _show(arguments.study, watch=arguments.watch)
     except RecordError as error:
         print(f"error: {printable(str(error))}", file=sys.stderr)
         sys.exit(2)

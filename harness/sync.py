@@ -26,6 +26,7 @@ from harness.records import CONFIG_FILE, FINISHED, METRICS_FILE, RecordError, Ru
 from harness.records.files import flocked, printable
 from harness.records.reading import metrics_row, read_json_lines
 from harness.records.study import Study
+from harness.records.terminal import printing
 from harness.tracking.backends import settled
 from harness.tracking.base import PROJECT, Ending, Identity, MirrorError, Target, one_line
 from harness.tracking.cell_run import cell_ending, cell_identity
@@ -131,6 +132,7 @@ def _alone(study: Study) -> Iterator[None]:
         yield
 
 
+@printing()
 def main(arguments: list[str] | None = None) -> int:
     """Mirror the studies that the command line names; return the exit code."""
     options = _parser().parse_args(arguments)

@@ -16,7 +16,7 @@ from analysis.comparison.verdict import Judgement, Kind
 from analysis.runs.frame import SEEDS, Runs
 from analysis.stats.linear import FEWEST_DF
 from analysis.table import Table
-from analysis.text import digits, plain, prose
+from analysis.text import digits, guarded, plain, prose
 from harness.records.files import now
 
 SHORT = (
@@ -127,8 +127,9 @@ class Comparison(Judgement):
         return "\n".join(parts) + "\n"
 
     def to_csv(self) -> str:
-        """Return the whole table as CSV."""
-        return self.table.to_csv(index=False, lineterminator="\n")
+        """Return the whole table as CSV; a text that is a formula to a spreadsheet is guarded."""
+        texts = self.table.map(lambda value: guarded(value) if isinstance(value, str) else value)
+        return texts.to_csv(index=False, lineterminator="\n")
 
     def to_latex(self) -> str:
         """Return the short table as a LaTeX tabular (booktabs)."""

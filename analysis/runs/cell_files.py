@@ -24,6 +24,10 @@ from harness.records import (
 from harness.records.reading import decoder, is_there, metrics_row, read_bytes, read_json_lines
 
 
+LARGEST = 1e30
+"""The square of a number below it is finite, and the sum of many such squares."""
+
+
 def read_metrics(folder: Path, holding: str = "") -> list[dict[str, Any]]:
     """Return the logged steps of a cell, those that hold a text."""
     return read_json_lines(folder / METRICS_FILE, metrics_row, holding=holding)
@@ -43,8 +47,8 @@ def read_numbers(file: Path) -> NDArray[np.float64]:
         if values.ndim != 1 or not len(values) or values.dtype.kind not in "fiu":
             raise ValueError(f"it holds {values.dtype} of shape {values.shape}, and no numbers")
         numbers: NDArray[np.float64] = values.astype(np.float64)
-        if not np.isfinite(numbers).all():
-            raise ValueError("one of its numbers is not finite")
+        if not (np.abs(numbers) < LARGEST).all():
+            raise ValueError("one of its numbers is not finite, or absurdly large")
     except (ValueError, TypeError, EOFError, SyntaxError, MemoryError, OverflowError) as error:
         raise RecordError(file, f"{' '.join(str(error).split())}; move it away") from error
     return numbers

@@ -171,14 +171,26 @@ class Recorder:
         for line in complaints:
             log.warning(line)
         if saved is not None:
-            self.training.load_state_dict(saved)
-            # a checkpoint of an older version knows the training loss alone
-            pending = saved["pending"] if "pending" in saved else {"train_loss": saved["losses"]}
-            for name, values in pending.items():
-                self.pending[name] = [value.to(self.training.device) for value in values]
-            self.record.losses.train, self.record.losses.val = saved["measured"]
-            self.record.cost.train_seconds = saved["train_seconds"]
+            try:
+                self._load(saved)
+            except (RuntimeError, ValueError, TypeError, KeyError, AttributeError) as error:
+                if self.training.world.size > 1:  # all of them begin anew, or none
+                    raise
+                checkpoint.set_aside(saved["file"])
+                what = " ".join(str(error).split())[:200]
+                raise checkpoint.UnusableError(
+                    f"{saved['file'].name} does not fit this cell ({what}): trying without it"
+                ) from error
             log.info("going on from step %d", self.training.step)
+
+    def _load(self, saved: dict[str, Any]) -> None:
+        self.training.load_state_dict(saved)
+        # a checkpoint of an older version knows the training loss alone
+        pending = saved["pending"] if "pending" in saved else {"train_loss": saved["losses"]}
+        for name, values in pending.items():
+            self.pending[name] = [value.to(self.training.device) for value in values]
+        self.record.losses.train, self.record.losses.val = saved["measured"]
+        self.record.cost.train_seconds = float(saved["train_seconds"])
 
     def _tokens_per_second(self) -> float:
         """Return the speed, without the step that compiled unless there is no other."""

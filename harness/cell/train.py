@@ -31,7 +31,7 @@ from harness.cell.freeze import (
 from harness.cell.lock import NO_LOCK, CellBusy, LockLost, locked
 from harness.cell.recorder import Preempted, Recorder, finite, graceful_stop
 from harness.cell.sources import use_kept_sources
-from harness.config import ConfigError
+from harness.config import Backend, ConfigError
 from harness.data.corpus import Corpus, open_corpora
 from harness.data.tokens import token_bytes
 from harness.engine import checkpoint
@@ -56,10 +56,10 @@ from harness.records.files import now, write_atomic
 log = logging.getLogger("harness.cell")  # also as __main__, on several devices
 
 
-def train_cell(folder: Path, *, checked: bool = True) -> int:
+def train_cell(folder: Path, *, checked: bool = True, tracked: bool = True) -> int:
     """Train and test the frozen cell in this process, say how it ended, return the exit code."""
     try:
-        record = run(folder, checked=checked)
+        record = run(folder, checked=checked, tracked=tracked)
     except ValueError as error:  # ConfigError and DataError
         print(f"error: {error}", file=sys.stderr)
         return EXIT_REFUSED
@@ -74,11 +74,12 @@ def train_cell(folder: Path, *, checked: bool = True) -> int:
     return 0 if record.status in FINISHED else 1
 
 
-def run(folder: Path, *, checked: bool = True) -> RunRecord:
+def run(folder: Path, *, checked: bool = True, tracked: bool = True) -> RunRecord:
     """Train the frozen cell in `folder`, going on from its newest checkpoint; return its record.
 
     Under torchrun every process calls this, and the first one writes. With `checked`, a cell that
-    would train something else than its name stands for is refused.
+    would train something else than its name stands for is refused. Unless `tracked`, nothing is
+    sent to the tracker that its config names.
 
     The record says how the cell ended. Raised are only errors of a person (a damaged corpus, a
     device that is not there), and `CellBusy` and `LockLost` where another process has the cell.
@@ -89,6 +90,8 @@ def run(folder: Path, *, checked: bool = True) -> RunRecord:
         if done is not None:
             return done
         config = load_frozen(folder)
+        if not tracked:
+            config.tracking.backend = Backend.none
         device = choose_device(config.hardware.device, world.local_rank)
         settle_process(config.hardware)
         if config.hardware.compile:
@@ -117,7 +120,7 @@ def run(folder: Path, *, checked: bool = True) -> RunRecord:
 def _to_an_end(setup: Setup) -> None:
     """Train and test; whatever happens is in the record at the end."""
     record = setup.record
-    for module in use_kept_sources(setup.folder):
+    for module in use_kept_sources(setup.config, setup.folder):
         log.warning("%s was edited since this cell was frozen: training with what it keeps", module)
     try:
         run_until_it_fits(setup)
@@ -150,6 +153,8 @@ def run_until_it_fits(setup: Setup) -> None:
     while True:
         try:
             return _train_and_test(setup)
+        except checkpoint.UnusableError as error:
+            log.warning("%s", error)
         except (MemoryError, RuntimeError, ImportError, OSError) as error:
             if may_renew and renew_cache(error):
                 may_renew = False
