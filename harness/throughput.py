@@ -21,7 +21,8 @@ from omegaconf import OmegaConf
 
 from harness.cell.console import EXIT_REFUSED, duration
 from harness.config import Config, ConfigError, PrecisionConfig
-from harness.records.files import CONF_DIR
+from harness.records.files import CONF_DIR, printable
+from harness.records.terminal import printing
 from harness.study.side_by_side import measure
 
 if TYPE_CHECKING:
@@ -190,6 +191,7 @@ def measure_apart(config: Config) -> Trial | None:
     return trials[0] if trials else None
 
 
+@printing()
 def main(arguments: list[str] | None = None) -> int:
     """Measure the config that the command line describes; return the exit code."""
     overrides = sys.argv[1:] if arguments is None else arguments
@@ -204,7 +206,7 @@ def main(arguments: list[str] | None = None) -> int:
 
         on_gpu = choose_device(config.hardware.device).type == "cuda"
     except ConfigError as error:
-        print(f"error: {error}", file=sys.stderr)
+        print(f"error: {printable(str(error))}", file=sys.stderr)
         return EXIT_REFUSED
     print(HEADER)
     rows = []

@@ -310,11 +310,14 @@ def _decide(study: Study) -> Any:
 def _record_look(study: Study, decision: Any) -> None:
     """Append the look to ``looks.jsonl``, once, and show it."""
     from harness.cell.console import say
-    from harness.records.files import append_json_lines, now, read_json_lines
+    from harness.records.files import append_json_lines, now
+    from harness.records.reading import decoder, read_json_lines
+    from harness.records.study import Look
 
     say("\n" + decision.to_markdown())
     path = study.folder / LOOKS_FILE
-    if decision.look in [line["look"] for line in read_json_lines(path, skip_broken=True)]:
+    taken: list[Look] = read_json_lines(path, decoder(Look), skip_torn=True)
+    if decision.look in [line["look"] for line in taken]:
         return
     rows = decision.table.astype(object).where(decision.table.notna(), None).to_dict("records")
     line = {"look": decision.look, "time": now(), "next_n": decision.next_n, "arms": rows}

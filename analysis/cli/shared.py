@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import argparse
+import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from analysis.errors import AnalysisError
-from harness.records.files import write_together
+from harness.records.files import printable, write_together
 
 if TYPE_CHECKING:
     from analysis.comparison.rules import Rules
@@ -125,6 +126,8 @@ def read(options: argparse.Namespace) -> Runs:
         columns=_columns(options), metric=options.metric, where=where, wide=options.wide
     )
     runs = read_runs(options.runs, reading=reading)
+    for error in runs.unreadable:
+        print(f"unreadable: {printable(str(error))}", file=sys.stderr)
     if runs.summary and options.command != "table":
         raise AnalysisError(
             f"{options.runs[0]} has means instead of runs, which are enough for the table alone: "

@@ -15,6 +15,7 @@ from harness.records import (
     Status,
     read_record,
 )
+from harness.records.reading import is_there
 from harness.records.study import Study
 
 
@@ -65,7 +66,7 @@ class Cell:
 
     def record(self) -> RunRecord | None:
         """Read its record, None before it has begun (`RecordError` if unreadable)."""
-        return read_record(self.record_file) if self.record_file.exists() else None
+        return read_record(self.record_file) if is_there(self.record_file) else None
 
     def result(self) -> RunRecord | None:
         """Read the record of a cell that needs no more training, None of any other."""

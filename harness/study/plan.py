@@ -10,9 +10,6 @@ from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
-from omegaconf.errors import OmegaConfBaseException
-from yaml import YAMLError
-
 from harness.cell import provenance
 from harness.cell.console import say
 from harness.cell.freeze import freeze, load_frozen, locate
@@ -22,6 +19,7 @@ from harness.data.evaluated import test_sequences
 from harness.records import (
     BASELINE,
     FEWEST_DF,
+    PlannedRun,
     StudyPlan,
     write_plan,
 )
@@ -52,7 +50,7 @@ class PlannedCell(Cell):
         return _key(self.entry)
 
     @property
-    def entry(self) -> dict[str, Any]:
+    def entry(self) -> PlannedRun:
         """What the study's plan says of it."""
         seeds = asdict(self.config.seeds)
         return {"arm": self.config.arm, "seeds": seeds, "cell": self.id}
@@ -169,7 +167,7 @@ def _finished_before(cells: Sequence[PlannedCell]) -> list[PlannedCell]:
         if folder.parent.name in arms and folder not in mine:
             record = result(Cell(folder))
             if record and asdict(record.seeds) == asdict(cells[0].config.seeds):
-                with suppress(OSError, YAMLError, OmegaConfBaseException):  # of another version
+                with suppress(ConfigError):  # of another version
                     found.append(PlannedCell(load_frozen(folder), folder))
     return found
 
@@ -230,7 +228,7 @@ def _differences(old: StudyPlan, new: StudyPlan, seen: set[str]) -> list[str]:
     return found
 
 
-def _key(cell: dict[str, Any]) -> str:
+def _key(cell: PlannedRun) -> str:
     return f"{cell['arm']} seed {seed_text(cell['seeds'].values())}"
 
 

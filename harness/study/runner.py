@@ -18,7 +18,7 @@ from multiprocessing.process import BaseProcess
 
 from harness.cell.console import EXIT_BUSY, ONE_REQUEST_SECONDS, StudyFailed, same_command, say
 from harness.cell.lock import living_owner
-from harness.records import Status
+from harness.records import RecordError, Status
 from harness.records.cell import describe
 from harness.records.files import now
 from harness.study import process
@@ -41,7 +41,11 @@ def run_cells(cells: Sequence[PlannedCell]) -> None:
     """
     todo = []
     for cell in cells:
-        done = cell.result()
+        try:
+            done = cell.result()
+        except RecordError as error:  # who it was written by may still want it
+            say(f"left out: {error}")
+            continue
         if done is None:
             todo.append(cell)
         else:

@@ -6,8 +6,9 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
-from harness.records import SAMPLES_FILE, RunRecord
-from harness.records.files import canonical_hash, read_json_lines
+from harness.records import SAMPLES_FILE, RunRecord, Sample
+from harness.records.files import canonical_hash
+from harness.records.reading import decoder, read_json_lines
 from harness.tracking.base import Ending, Identity, Target
 
 SAMPLE_COLUMNS = ["step", "tokens", "prompt", "completion"]
@@ -41,6 +42,6 @@ def cell_ending(record: RunRecord, folder: Path) -> Ending:
         "skipped_steps": record.skipped_steps,
         **{f"cost/{name}": value for name, value in asdict(record.cost).items()},
     }
-    samples = read_json_lines(folder / SAMPLES_FILE)
-    rows = [[sample.get(name) for name in SAMPLE_COLUMNS] for sample in samples]
+    samples = read_json_lines(folder / SAMPLES_FILE, decoder(Sample))
+    rows = [[getattr(sample, name) for name in SAMPLE_COLUMNS] for sample in samples]
     return Ending(summary=summary, tables={"samples": (SAMPLE_COLUMNS, rows)})

@@ -123,7 +123,10 @@ def test_a_misspelt_command_is_told_of_the_right_one(tmp_path, monkeypatch, caps
 def test_a_broken_record_is_named(folder, capsys):
     broken = next(folder.rglob("record.json"))
     broken.write_text("{")
-    assert str(broken) in refused(capsys, folder)
+    assert main([str(folder)]) == 0
+    out, err = capsys.readouterr()
+    assert "1 unreadable" in out
+    assert f"unreadable: cannot read {broken}: " in err
 
 
 def test_an_unwritable_place_is_an_error_of_one_line(folder, tmp_path, capsys):

@@ -50,5 +50,5 @@ def test_a_config_of_an_earlier_version_is_read_without_what_was_retired(
 @pytest.mark.parametrize("text", ["", "- 1\n"])
 def test_a_file_without_keys_is_named(file: Path, text: str) -> None:
     file.write_text(text)
-    with pytest.raises(ConfigError, match=r"config\.yaml is no config"):
+    with pytest.raises(ConfigError, match=r"config\.yaml: it holds no keys"):
         read_config(file)
