@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 
 import numpy as np
@@ -26,7 +27,7 @@ class JudgedRules:
 
     baseline: str = BASELINE
     alpha: float = 0.05
-    rope: float | None = None
+    practical_size: float | None = None
     """Practically relevant difference in points; None: declared by nobody."""
 
 
@@ -205,10 +206,11 @@ def _verdict(basis: _Basis, half: float, p_adj: float, rules: JudgedRules) -> Ve
     if n < 2 or basis.df < FEWEST_DF or not basis.se > 0:
         return Verdict(Kind.UNDECIDED, n=n)
     low, high = basis.estimate - half, basis.estimate + half
-    inside = rules.rope is not None and max(-low, high) < rules.rope
+    practical = math.inf if rules.practical_size is None else rules.practical_size
+    inside = max(-low, high) < practical < math.inf
     if p_adj < rules.alpha:
         kind = Kind.BETTER if basis.estimate > 0 else Kind.WORSE
-        beyond = rules.rope is not None and (low > rules.rope or high < -rules.rope)
+        beyond = low > practical or high < -practical
         size = Size.BEYOND if beyond else Size.BELOW if inside else Size.UNQUALIFIED
         return Verdict(kind, size, n=n)
     return Verdict(Kind.SAME if inside else Kind.UNDECIDED, n=n)

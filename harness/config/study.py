@@ -75,8 +75,10 @@ class StudyConfig:
     """Seeds of the baseline; None: as many as the others."""
     alpha: float = number(0.05, above=0, below=0.5)
     """Family-wise error of the study's verdicts."""
-    rope: float | None = number(None, above=0)
+    practical_size: float | None = number(None, above=0)
     """Practically relevant difference, nats per token; None: one sd of the runs, labelled so."""
+    rope: float | None = number(None, above=0)
+    """The former name of `practical_size`, which older files have."""
     tune: dict[str, list[Any]] = field(default_factory=dict)
     """Setting -> factors on each arm's own value, as ``optim.lr: [0.5, 1, 2]``: every arm is tried
     with each of them first, and judged with that of its lowest validation loss."""
@@ -86,3 +88,9 @@ class StudyConfig:
     """The factors that this cell trains with. Filled in by the harness."""
     tuning: bool = False
     """This cell is a trial. Filled in by the harness."""
+
+    def __post_init__(self) -> None:
+        """Take a practical size under its former name."""
+        if self.practical_size is None:
+            self.practical_size = self.rope
+        self.rope = None

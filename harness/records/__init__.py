@@ -50,7 +50,11 @@ class Status(StrEnum):
     COMPLETE = "complete"
     DIVERGED = "diverged"
     FAILED = "failed"
-    PREEMPTED = "preempted"
+    STOPPED = "stopped"
+
+    @classmethod
+    def _missing_(cls, value: object) -> Status | None:
+        return cls.STOPPED if value == "preempted" else None  # as records called it at first
 
 
 FINISHED = (Status.COMPLETE, Status.DIVERGED)
@@ -209,7 +213,8 @@ class StudyPlan:
     study: str
     alpha: float = 0.05
     rope: float | None = None
-    """Practically relevant difference in nats per token; None: declared by nobody."""
+    """Practical size, the practically relevant difference in nats per token, under its first name;
+    None: declared by nobody."""
     looks: list[int] = field(default_factory=list)
     """Seeds per arm at each look of a sequential study; empty: one fixed design."""
     cells: list[dict[str, Any]] = field(default_factory=list)

@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
 from dataclasses import asdict, dataclass, replace
 from typing import Any
 
 from harness.cell.console import duration
 from harness.cell.lock import living_owner
 from harness.records import RecordError, RunRecord, Status
-from harness.records.cell import Cell
+from harness.records.cell import Cell, seed_text
 from harness.records.files import printable, read_json_lines
 from harness.records.study import Study
 from harness.records.versions import last_asked, rank, superseded_by
@@ -97,12 +96,6 @@ def _describe(cell: Cell, record: RunRecord) -> tuple[str, str]:
     percent = 100 * done["step"] // record.n_steps
     speed = f"{done['tokens_per_second'] / 1000:.1f}k tok/s"
     return "running", f"{loss} {percent}% {speed} {duration(left)} left"
-
-
-def seed_text(seeds: Iterable[int]) -> str:
-    """Return one number where all seeds are equal, else all of them."""
-    numbers = [str(seed) for seed in seeds]
-    return numbers[0] if len(set(numbers)) == 1 else "/".join(numbers)
 
 
 def shown(states: list[CellState]) -> tuple[list[CellState], list[CellState]]:
