@@ -55,7 +55,7 @@ FLOORS = {
         {"cell"},
         {"evals"},
         {"study"},
-        {"prepare", "status", "sync", "throughput", *COMMANDS},
+        {"prepare", "status", "sync", "throughput", "bill", *COMMANDS},
         {"__main__"},
     ],
     "analysis": [

@@ -50,11 +50,16 @@ doses.register()
 
 def load(overrides: Sequence[str] = ()) -> Config:
     """Compose a config from outside Hydra's command line, as the other commands do."""
+    return load_all([overrides])[0]
+
+
+def load_all(cells: Sequence[Sequence[str]]) -> list[Config]:
+    """Compose several configs at one go: what they share is composed once."""
     GlobalHydra.instance().clear()
     _composed.cache_clear()
     _flat.cache_clear()
     with initialize_config_dir(str(CONF_DIR), version_base="1.3", job_name="harness"):
-        return resolve((), as_typed(overrides))
+        return [resolve((), as_typed(overrides)) for overrides in cells]
 
 
 def resolve(hydra_overrides: Sequence[str], overrides: Sequence[str]) -> Config:

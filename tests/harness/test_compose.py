@@ -347,31 +347,6 @@ def test_an_intervention_given_twice_is_told_of_stacks() -> None:
     )
 
 
-@pytest.mark.parametrize("folder", ["conf", "my_conf"])
-def test_overlays_and_studies_beside_the_command_are_found(tmp_path, monkeypatch, folder) -> None:
-    (tmp_path / folder / "study").mkdir(parents=True)
-    overlay(tmp_path / folder, "narrow", "model: {n_embd: 64}")
-    mine = "# @package _global_\nstudy_name: mine\n"
-    (tmp_path / folder / "study" / "mine.yaml").write_text(mine)
-    (tmp_path / folder / "study" / "demo.yaml").write_text(mine)
-    monkeypatch.chdir(tmp_path)
-    config = load(["+intervention=narrow", "+study=mine"])
-    assert (config.arm, config.study_name) == ("narrow", "mine")
-    assert load([f"hydra.searchpath=[file://{folder}]", "+intervention=narrow"]).arm == "narrow"
-    with pytest.raises(ConfigError, match=r"two studies are called 'demo': .*rename yours"):
-        load(["+study=demo"])
-
-
-def test_the_conf_of_another_program_changes_nothing(tmp_path, monkeypatch) -> None:
-    before = load(["+intervention=swiglu"])
-    for name in ("config", "schema", "model/gpt", "data/stdlib_docs"):
-        file = tmp_path / "conf" / f"{name}.yaml"
-        file.parent.mkdir(parents=True, exist_ok=True)
-        file.write_text("not: [ours")
-    monkeypatch.chdir(tmp_path)
-    assert load(["+intervention=swiglu"]) == before
-
-
 def test_an_overlay_of_ones_own_with_the_name_of_one_of_ours_is_refused(tmp_path) -> None:
     own = tmp_path / "intervention" / "swiglu.yaml"
     own.parent.mkdir()
