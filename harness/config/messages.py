@@ -16,7 +16,7 @@ from harness.config import CardConfig, Config, ConfigError
 from harness.records.files import CONF_DIR
 
 COMMANDS = (
-    *("bill", "cell", "evaluate", "export", "finetune", "judge", "prepare"),
+    *("bill", "cell", "config_page", "evaluate", "export", "finetune", "judge", "prepare"),
     *("sample", "schedule", "status", "sync", "throughput"),
 )
 """Of ``python -m harness.COMMAND``."""
