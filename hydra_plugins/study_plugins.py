@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from functools import cache
+from pathlib import Path
 from typing import TYPE_CHECKING, Any, cast
 
 from hydra._internal.core_plugins.basic_sweeper import BasicSweeper
@@ -193,6 +194,19 @@ class OtherLaunchers(SearchPathPlugin):
                     node=theirs.node,
                     provider=theirs.provider,
                 )
+
+
+class OwnFolders(SearchPathPlugin):
+    """Finds a person's overlays, studies and corpora in ``my_conf`` or ``conf`` beside the command.
+
+    They come after ours, so that another program's ``conf`` changes nothing.
+    """
+
+    def manipulate_search_path(self, search_path: ConfigSearchPath) -> None:
+        """Add the folders that are there, but for a copy of this project's own."""
+        for folder in (Path("my_conf").absolute(), Path("conf").absolute()):
+            if folder.is_dir() and not (folder / "intervention" / "baseline.yaml").exists():
+                search_path.append(provider="beside the command", path=f"file://{folder}")
 
 
 class StudyLauncher(Launcher):

@@ -39,8 +39,8 @@ COMPOSES = "interventions/__main__.py"
 LAZY_WANDB = "tables.py"
 """The one place where the analysis may ask W&B for runs, inside a function."""
 
-COMMANDS = {"evaluate", "export", "finetune", "judge", "sample"}
-"""Of trained models; a folder may have any number of commands."""
+COMMANDS = {"bill", "config_page", "entry", "evaluate", "export", "finetune", "judge", "sample"}
+"""A folder may have any number of them."""
 
 FLOORS = {
     "harness": [

@@ -69,7 +69,8 @@ OPTIONS: dict[str, dict[str, Any]] = {
         "metavar": "P",
         "help": "family error (default: the plan's, else 0.05)",
     },
-    "--rope": {
+    "--practical-size": {
+        "former": "--rope",
         "type": float,
         "metavar": "SIZE",
         "help": "practically relevant difference in the metric's unit (default: the plan's, else "
@@ -97,13 +98,15 @@ READING = (
     "--higher-is-better",
     "--allow-reruns",
 )
-DECIDING = ("--alpha", "--rope", "--variance")
+DECIDING = ("--alpha", "--practical-size", "--variance")
 
 
 def add_options(parser: argparse.ArgumentParser, *names: str, **changes: Any) -> None:
     """Add options by name; `changes` to their declaration are of one command."""
     for name in names:
-        parser.add_argument(name, **{**OPTIONS[name], **changes})
+        how = {**OPTIONS[name], **changes}
+        former = how.pop("former", None)
+        parser.add_argument(name, *([former] if former else []), **how)
 
 
 def add_sources(parser: argparse.ArgumentParser) -> None:
@@ -168,7 +171,8 @@ def rules(options: argparse.Namespace) -> Rules:
     from analysis.comparison.rules import Rules
 
     given = vars(options)
-    names = ("baseline", "metric", "alpha", "rope", "variance", "higher_is_better", "allow_reruns")
+    names = ["baseline", "metric", "alpha", "practical_size", "variance"]
+    names += ["higher_is_better", "allow_reruns"]
     return Rules(**{name: given[name] for name in names if name in given})
 
 

@@ -10,7 +10,7 @@ A run is a row. Columns (only `arm` and a loss are needed):
 ``data_seed``      order of the training sequences
 ``loop_seed``      dropout and whatever else the loop draws
 ``test_loss``      nats per token; also ``val_loss``, ``train_loss`` or any metric of yours
-``status``         complete, diverged, failed, running, preempted, superseded, other test set
+``status``         complete, diverged, failed, running, stopped, superseded, other test set
 ``tokens``         training tokens
 ``hours``          of training
 ``flops``          of training

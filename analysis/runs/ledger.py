@@ -41,7 +41,7 @@ class Ledger:
     def sentence(self) -> str:
         """Return the ledger as one line."""
         parts = [] if self.planned is None else [f"{self.planned} planned"]
-        order = ["complete", "running", "preempted", "failed", "diverged"]
+        order = ["complete", "running", "stopped", "failed", "diverged"]
         order += [SUPERSEDED, OTHER_TEST, TWIN]
         parts += [
             f"{self.counts.get(status, 0)} {status}"
@@ -76,7 +76,7 @@ def take_stock(given: Runs) -> Ledger:
             for row in runs[status == "diverged"].to_dict("records")
         ),
         failed=tuple(runs.loc[status == "failed", "run_id"]),
-        unfinished=tuple(runs.loc[status.isin(["running", "preempted"]), "run_id"]),
+        unfinished=tuple(runs.loc[status.isin(["running", "stopped"]), "run_id"]),
         superseded=tuple(runs.loc[status == SUPERSEDED, "run_id"]),
         edits=_edits(runs[status == SUPERSEDED]),
         unreadable=tuple(map(str, given.unreadable)),

@@ -1,6 +1,6 @@
 """Run or resume one frozen cell.
 
-Whatever happens to a cell is in its record: complete, diverged, preempted, or failed with the
+Whatever happens to a cell is in its record: complete, diverged, stopped, or failed with the
 error. All randomness follows from the seeds and the step, so a resumed cell ends with the weights
 of an undisturbed one.
 

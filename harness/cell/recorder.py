@@ -41,7 +41,7 @@ def evenly_spaced(n_times: int, n_steps: int) -> set[int]:
     return {round(n_steps * (i + 1) / n_times) for i in range(n_times)} - {0}
 
 
-class Preempted(BaseException):
+class Stopped(BaseException):
     """The process was asked to stop, and has saved its state."""
 
 
@@ -57,7 +57,7 @@ def graceful_stop(recorder: Recorder) -> Iterator[None]:
         if not recorder.stop_requested:
             recorder.stop_requested, recorder.asked_at = True, now
         elif now > recorder.asked_at + ONE_REQUEST_SECONDS:
-            raise Preempted(f"stopped by a second {signal.Signals(number).name}")
+            raise Stopped(f"stopped by a second {signal.Signals(number).name}")
 
     asked = [number for number in STOP_SIGNALS if signal.getsignal(number) is not signal.SIG_IGN]
     before = {number: signal.signal(number, ask) for number in asked}
@@ -127,7 +127,7 @@ class Recorder:
         if stop or due:
             self.save()
         if stop:
-            raise Preempted(f"stopped at step {step} of {n_steps}: run it again to go on")
+            raise Stopped(f"stopped at step {step} of {n_steps}: run it again to go on")
 
     def save(self) -> None:
         """Write a checkpoint and bring the record up to it."""

@@ -28,7 +28,7 @@ from harness.cell.freeze import (
     write_config,
 )
 from harness.cell.lock import NO_LOCK, CellBusy, LockLost, locked
-from harness.cell.recorder import Preempted, Recorder, finite, graceful_stop
+from harness.cell.recorder import Recorder, Stopped, finite, graceful_stop
 from harness.cell.sources import use_kept_sources
 from harness.config import Backend, ConfigError
 from harness.data.corpus import Corpus, open_corpora
@@ -127,8 +127,8 @@ def _to_an_end(setup: Setup) -> None:
         record.status = Status.COMPLETE
     except Diverged as error:
         record.status, record.error = Status.DIVERGED, str(error)
-    except Preempted as error:
-        record.status, record.error = Status.PREEMPTED, str(error)
+    except Stopped as error:
+        record.status, record.error = Status.STOPPED, str(error)
     except ConfigError as error:  # says all that there is to say
         record.status, record.error = Status.FAILED, str(error)
     except LockLost:

@@ -65,7 +65,11 @@ class Status(StrEnum):
     COMPLETE = "complete"
     DIVERGED = "diverged"
     FAILED = "failed"
-    PREEMPTED = "preempted"
+    STOPPED = "stopped"
+
+    @classmethod
+    def _missing_(cls, value: object) -> Status | None:
+        return cls.STOPPED if value == "preempted" else None  # as records called it at first
 
 
 FINISHED = (Status.COMPLETE, Status.DIVERGED)
@@ -253,7 +257,8 @@ class StudyPlan:
     study: FolderName
     alpha: Annotated[float, Meta(gt=0, lt=1)] = 0.05
     rope: Amount | None = None
-    """Practically relevant difference in nats per token; None: declared by nobody."""
+    """Practical size, the practically relevant difference in nats per token, under its first name;
+    None: declared by nobody."""
     looks: list[Positive] = field(default_factory=list)
     """Seeds per arm at each look of a sequential study; empty: one fixed design."""
     cells: list[PlannedRun] = field(default_factory=list)

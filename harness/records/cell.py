@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Iterable
+from dataclasses import asdict, dataclass
 from pathlib import Path
 
 from harness.records import (
@@ -74,9 +75,15 @@ class Cell:
         return record if record and record.status in FINISHED else None
 
 
+def seed_text(seeds: Iterable[int]) -> str:
+    """Return one number where all seeds are equal, else all of them."""
+    numbers = [str(seed) for seed in seeds]
+    return numbers[0] if len(set(numbers)) == 1 else "/".join(numbers)
+
+
 def describe(record: RunRecord, folder: Path) -> str:
     """Return one line on how a cell ended."""
-    name = f"{record.arm} (init {record.seeds.init}, cell {record.cell})"
+    name = f"{record.arm} (seed {seed_text(asdict(record.seeds).values())}, cell {record.cell})"
     if record.status is Status.COMPLETE and record.losses.test is not None:
         text = f"test loss {record.losses.test:.4f} after {record.tokens:,} tokens"
     else:

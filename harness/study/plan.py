@@ -23,12 +23,12 @@ from harness.records import (
     StudyPlan,
     write_plan,
 )
-from harness.records.cell import Cell
+from harness.records.cell import Cell, seed_text
 from harness.records.files import canonical_hash, now, plain
 from harness.records.study import Study
 from harness.records.versions import changes_of_test_set
 from harness.study.outcome import result
-from harness.study.states import cell_states, seed_text, shown
+from harness.study.states import cell_states, shown
 
 
 class PlannedCell(Cell):
@@ -178,7 +178,7 @@ def _plan(cells: Sequence[PlannedCell], looks: Sequence[int]) -> StudyPlan:
     return StudyPlan(
         study=config.study_name,
         alpha=config.study.alpha,
-        rope=config.study.rope,
+        rope=config.study.practical_size,
         looks=list(looks),
         cells=[cell.entry for cell in cells],
         code=[code.sha or code.files_sha256 or "", code.changes],
@@ -207,8 +207,8 @@ def _hold_against(old: StudyPlan, new: StudyPlan, seen: set[str]) -> None:
 def _differences(old: StudyPlan, new: StudyPlan, seen: set[str]) -> list[str]:
     """Say how the plans differ; how the cells of arms that nobody has `seen` are made, is open."""
     found = [
-        f"{name} was {getattr(old, name)}, now {getattr(new, name)}"
-        for name in ("alpha", "rope", "looks")
+        f"{words} was {getattr(old, name)}, now {getattr(new, name)}"
+        for name, words in {"alpha": "alpha", "rope": "practical size", "looks": "looks"}.items()
         if getattr(old, name) != getattr(new, name)
     ]
     before, after = (

@@ -131,8 +131,8 @@ class _Try:
     def was_stopped(self) -> bool:
         """Whether the cell was asked to stop, or lost its folder: no reason to try it again."""
         record = written_since(self.cell, self.started)
-        preempted = record is not None and record.status is Status.PREEMPTED
-        return preempted or not self.cell.folder.is_dir()
+        stopped = record is not None and record.status is Status.STOPPED
+        return stopped or not self.cell.folder.is_dir()
 
 
 class _Runner:

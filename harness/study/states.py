@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
 from dataclasses import asdict, dataclass, replace
 
 from msgspec import ValidationError, convert
@@ -11,7 +10,7 @@ from harness.cell.console import duration
 from harness.cell.lock import living_owner
 from harness.config.frozen import read_plain
 from harness.records import PlannedRun, RunRecord, Seeds, Status
-from harness.records.cell import Cell
+from harness.records.cell import Cell, seed_text
 from harness.records.files import printable
 from harness.records.reading import RecordError, metrics_row, read_json_lines
 from harness.records.study import Study
@@ -107,12 +106,6 @@ def _describe(cell: Cell, record: RunRecord) -> tuple[str, str]:
     n_tokens = record.n_tokens or done["tokens"] * record.n_steps / done["step"]
     left = duration(max(0.0, n_tokens - done["tokens"]) / speed)
     return "running", f"{text} {speed / 1000:.1f}k tok/s {left} left"
-
-
-def seed_text(seeds: Iterable[int]) -> str:
-    """Return one number where all seeds are equal, else all of them."""
-    numbers = [str(seed) for seed in seeds]
-    return numbers[0] if len(set(numbers)) == 1 else "/".join(numbers)
 
 
 def shown(states: list[CellState]) -> tuple[list[CellState], list[CellState]]:
