@@ -44,7 +44,8 @@ def lines(card: Card, mfu: float, overrides: Sequence[str]) -> list[str]:
         total, n_cells = total + n * seconds, n_cells + n
     return [
         *(f"{each}: {', '.join(cells)}" for each, cells in alike.items()),
-        f"{n_cells} cell{'s' * (n_cells > 1)}, {duration(total)} of one device{dollars(config, total)}",
+        f"{n_cells} cell{'s' * (n_cells > 1)}, {duration(total)} of one device"
+        f"{dollars(config, total)}",
         f"Peak FLOP/s: {card.source}; mfu={mfu:g} is taken, not measured",
     ]
 

@@ -11,7 +11,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from analysis.errors import AnalysisError
-from analysis.runs.cell_files import read_metrics
+from analysis.runs.cell.files import read_metrics
 from harness.records import (
     CONFIG_FILE,
     METRICS_FILE,

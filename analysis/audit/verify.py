@@ -17,7 +17,7 @@ from analysis.audit.results import TRACED, results_checks, same
 from analysis.check import Check, Level, bullets
 from analysis.comparison.run_checks import mixed_arms
 from analysis.errors import AnalysisError
-from analysis.runs.cell_files import read_numbers
+from analysis.runs.cell.files import read_numbers
 from analysis.runs.frame import named
 from analysis.runs.ledger import Ledger, take_stock
 from analysis.runs.prepare import prepare

@@ -24,13 +24,13 @@ from analysis.comparison.rules import (
 from analysis.comparison.sequential import Decision, at_looks, decide_prepared
 from analysis.comparison.table import build_table, with_marks
 from analysis.comparison.verdict import Judgement, judge_arms
+from analysis.runs.cell.test_set import read_test_text
 from analysis.runs.frame import Runs, complete, is_foreign
 from analysis.runs.ledger import require_baseline, take_stock
 from analysis.runs.normalise import normalised
 from analysis.runs.prepare import prepare
 from analysis.runs.reading import Reading
 from analysis.runs.tables import read_runs
-from analysis.runs.test_set import read_test_text
 from harness.records import BASELINE, StudyPlan
 
 Source = pd.DataFrame | Runs | str | Path | Sequence[str | Path]

@@ -13,8 +13,8 @@ from analysis.comparison.ranking import ranking
 from analysis.comparison.table import percent, readable, single_runs
 from analysis.comparison.tuning import tuning_note
 from analysis.comparison.verdict import Judgement, Kind
+from analysis.runs.cell.test_set import TestText
 from analysis.runs.frame import SEEDS, Runs
-from analysis.runs.test_set import TestText
 from analysis.stats.linear import FEWEST_DF
 from analysis.table import Table
 from analysis.text import digits, guarded, plain, prose

@@ -11,7 +11,7 @@ from typing import Any
 
 import pandas as pd
 
-from analysis.runs.cell_files import found_in, read_samples
+from analysis.runs.cell.files import found_in, read_samples
 from analysis.runs.frame import SUPERSEDED
 from analysis.table import Column, Item, Table, figure, words
 from analysis.text import DASH, plain

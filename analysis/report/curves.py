@@ -26,7 +26,7 @@ from analysis.report.charts import (
     zoom,
 )
 from analysis.report.theme import DASHES
-from analysis.runs.cell_files import found_in, read_metrics
+from analysis.runs.cell.files import found_in, read_metrics
 from analysis.runs.frame import named
 from harness.records import Status
 

@@ -29,9 +29,9 @@ from analysis.questions.tokens_to_target import speed, with_speed
 from analysis.report.cells import Cell, current, read_cells
 from analysis.report.chart_effects import arm_order
 from analysis.report.curves import Curves, read_curves
+from analysis.runs.cell.token_losses import Text, read_texts
 from analysis.runs.frame import Runs, with_names
 from analysis.runs.ledger import Ledger, take_stock
-from analysis.runs.token_losses import Text, read_texts
 from analysis.table import Table
 from analysis.text import digits
 from harness.records import BASELINE

@@ -12,7 +12,7 @@ import numpy as np
 import pandas as pd
 
 from analysis.errors import AnalysisError
-from analysis.runs.cell_files import found_in, read_metrics
+from analysis.runs.cell.files import found_in, read_metrics
 from analysis.runs.frame import SEEDS, Runs, is_foreign, with_names
 from harness.records import Status
 

@@ -10,7 +10,7 @@ from typing import Any
 import pandas as pd
 
 from analysis.errors import AnalysisError
-from analysis.runs.cell_files import broken_files
+from analysis.runs.cell.files import broken_files
 from analysis.runs.frame import SEEDS, SUPERSEDED, TWIN, Runs
 from analysis.runs.settings import difference
 from harness.records import (

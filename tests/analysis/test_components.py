@@ -4,7 +4,7 @@ import pytest
 from studies import on_disk, study
 
 from analysis import AnalysisError, compare, noise
-from analysis.runs.test_set import evaluation_sampling, paired_difference
+from analysis.runs.cell.test_set import evaluation_sampling, paired_difference
 from analysis.stats.components import mls_interval, variance_components
 from analysis.stats.seed_correlation import arm_correlations, seed_correlation
 

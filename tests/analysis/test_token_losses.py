@@ -8,8 +8,8 @@ from full_study import EVIL, end_as, evidence_of, full_study, write_texts
 from analysis.errors import AnalysisError
 from analysis.report.page import render
 from analysis.report.sections import sections
+from analysis.runs.cell.token_losses import read_texts
 from analysis.runs.tables import read_runs
-from analysis.runs.token_losses import read_texts
 from harness.records import Status
 from harness.records.evaluation import TOKEN_LOSSES_FILE, read_evaluations, write_evaluation
 
@@ -37,7 +37,7 @@ def test_losses_are_the_mean_over_an_arms_runs(folder: Path) -> None:
 
 def test_runs_that_do_not_count_and_models_from_elsewhere_are_told_apart(folder: Path) -> None:
     end_as(folder, "good", 1, Status.FAILED)
-    home, other = next(iter(read_evaluations(folder).items()))
+    home, other = next(iter(read_evaluations(folder, []).items()))
     other.in_study, other.name = False, "hf:a/b@1"
     write_evaluation(home, other)
     [text] = texts(folder)

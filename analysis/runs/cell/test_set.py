@@ -18,7 +18,7 @@ from numpy.typing import ArrayLike, NDArray
 from scipy import special
 
 from analysis.errors import AnalysisError
-from analysis.runs.cell_files import read_numbers
+from analysis.runs.cell.files import read_numbers
 from harness.records import TEST_DOCUMENTS_FILE, TEST_LOSSES_FILE, RecordError
 
 MOST_PAIRS = 24
