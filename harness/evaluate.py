@@ -17,10 +17,8 @@ from typing import TYPE_CHECKING
 
 from harness.config import ConfigError
 from harness.evals.benchmarks.items import BUNDLED
-from harness.records import Status
 from harness.records.cell import Cell
 from harness.records.files import printable
-from harness.records.study import Study
 from harness.records.terminal import printing
 
 if TYPE_CHECKING:
@@ -62,8 +60,9 @@ def _parser() -> argparse.ArgumentParser:
 
 def _evaluate(options: argparse.Namespace) -> None:
     from harness.evals.models import load
+    from harness.hub.weights import named_models
 
-    names = [name for text in options.model for name in _models(text)]
+    names = named_models(options.model)
     first = load(names[0], options.device)
     cell = first.weights.cell
     if options.on is None and cell is None:
@@ -75,13 +74,6 @@ def _evaluate(options: argparse.Namespace) -> None:
     )
     for sentence in said:
         print(sentence, flush=True)
-
-
-def _models(text: str) -> list[str]:
-    """Return the complete cells of a study's folder; anything else is one model."""
-    cells = [Cell(folder) for folder in Study(Path(text)).cells()] if Path(text).is_dir() else []
-    done = [cell for cell in cells if (r := cell.record()) and r.status is Status.COMPLETE]
-    return [str(cell.folder) for cell in done] or [text]
 
 
 def _losses(

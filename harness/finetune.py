@@ -1,8 +1,9 @@
 """Fine-tune models on instructions: ``python -m harness.finetune MODEL... [KEY=VALUE...]``.
 
-MODEL is a cell, a saved step of it or a GPT-2-shaped model, as ``harness.hub.weights`` says; each
-is tuned once for every seed of seeds=[...], and answers the held-out instructions into a file
-that ``python -m harness.judge`` takes. Settings, with the published study's values as defaults:
+MODEL is a study (all its complete cells), a cell, a saved step of it or a GPT-2-shaped model, as
+``harness.hub.weights`` says; each is tuned once for every seed of seeds=[...], and answers the
+held-out instructions into a file that ``python -m harness.judge`` takes. Settings, with the
+published study's values as defaults:
 """
 
 from __future__ import annotations
@@ -46,11 +47,11 @@ def _finetune_all(models: list[str], config: TuneConfig) -> None:
     from harness.engine.devices import settle_process
     from harness.evals.instructions.data import read_instructions
     from harness.evals.instructions.finetune import finetune
-    from harness.hub.weights import find_weights
+    from harness.hub.weights import find_weights, named_models
 
     settle_process(HardwareConfig(threads=config.threads))
     data = read_instructions(config)
-    named = [find_weights(model) for model in models]
+    named = [find_weights(model) for model in named_models(models)]
     for weights in named:
         for seed in config.seeds:
             print(finetune(weights, config, data, seed).describe(), flush=True)

@@ -1,1 +1,1 @@
-"""What trained models answered to benchmarks, with verdicts as honest as those on the loss."""
+"""What evaluated models answered to benchmarks, with verdicts, and lost at each token of a text."""

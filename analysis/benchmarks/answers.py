@@ -37,6 +37,17 @@ class Answers:
 
 
 @dataclass(frozen=True, slots=True)
+class Layout:
+    """What the items are, whoever answers."""
+
+    groups: Index
+    """[I] The group of each item, from 0."""
+    chance: float
+    """Of being right; 0 for last words."""
+    last_words: bool
+
+
+@dataclass(frozen=True, slots=True)
 class Task:
     """All models' answers to the same items."""
 
@@ -45,23 +56,19 @@ class Task:
     """Of the runs that count: arm -> seeds -> answers."""
     references: list[Answers]
     """Models that the study did not train, or not to this step."""
-    groups: Index
-    """[I] The group of each item, from 0."""
-    chance: float
-    """Of being right; 0 for last words."""
-    last_words: bool
+    items: Layout
     missing: tuple[str, ...]
     """Folders of complete cells that did not answer."""
 
     @property
     def n_items(self) -> int:
         """I."""
-        return len(self.groups)
+        return len(self.items.groups)
 
     @property
     def n_groups(self) -> int:
         """G."""
-        return int(self.groups.max()) + 1
+        return int(self.items.groups.max()) + 1
 
     def accuracy(self, arm: str) -> float:
         """Return the share of right answers over items and seeds."""
@@ -80,19 +87,20 @@ def read_tasks(runs: Runs, *, per_character: bool = False) -> list[Task]:
     """Return every task that was asked of the runs' studies (`AnalysisError` where none was)."""
     cells = _complete(runs)
     homes = dict.fromkeys(Path(row["folder"]).absolute().parents[1] for row in cells.values())
-    files = [file for home in homes for file in task_files(home)]
-    by_task: defaultdict[str, list[tuple[TaskRun, list[ItemScore]]]] = defaultdict(list)
-    for file in files:
+    by_task: defaultdict[str, list[Answers]] = defaultdict(list)
+    layouts: dict[str, Layout] = {}
+    for file in (file for home in homes for file in task_files(home)):
         run, scores = _read(file)
-        by_task[label(run.task, run.precision)].append((run, scores))
+        name = label(run.task, run.precision)
+        by_task[name].append(_answers(run, scores, per_character))
+        layouts.setdefault(name, _layout(scores))
     if not by_task:
         first = next(iter(homes), Path("runs/demo"))
         raise AnalysisError(
             f"no model of {first} has answered a task: python -m harness.evaluate {first} "
             "--tasks (the cells need weights: checkpoint.n_weights=1)"
         )
-    found = [_task(name, answered, cells, per_character) for name, answered in by_task.items()]
-    return sorted(found, key=lambda task: task.name)
+    return [_task(name, by_task[name], layouts[name], cells) for name in sorted(by_task)]
 
 
 def _complete(runs: Runs) -> dict[str, dict[str, Any]]:
@@ -113,33 +121,30 @@ def _read(file: Path) -> tuple[TaskRun, list[ItemScore]]:
 
 def _task(
     name: str,
-    answered: Sequence[tuple[TaskRun, list[ItemScore]]],
+    answered: Sequence[Answers],
+    layout: Layout,
     cells: dict[str, dict[str, Any]],
-    per_character: bool,
 ) -> Task:
-    _refuse_other_items(name, [run for run, _ in answered])
-    by_arm: defaultdict[str, dict[Seed, Answers]] = defaultdict(dict)
+    _refuse_other_items(name, [found.run for found in answered])
+    arms: defaultdict[str, dict[Seed, Answers]] = defaultdict(dict)
     references, seen = [], set()
-    for run, scores in answered:
-        found = _answers(run, scores, per_character)
+    for found in answered:
+        run = found.run
         row = cells.get(run.cell or "") if run.in_study else None
         if row is not None:
             _refuse_other_weights(run, row)
             seen.add(run.cell)
-            by_arm[str(row["arm"])][tuple(row[seed] for seed in SEEDS)] = found
+            arms[str(row["arm"])][tuple(row[seed] for seed in SEEDS)] = found
         elif not run.in_study:
             references.append(found)
-    items = answered[0][1]
+    missing = tuple(str(row["folder"]) for cell, row in cells.items() if cell not in seen)
+    return Task(name, dict(arms), references, layout, missing)
+
+
+def _layout(items: Sequence[ItemScore]) -> Layout:
     several = [len(item.nats) for item in items if len(item.nats) > 1]
-    return Task(
-        name=name,
-        arms=dict(by_arm),
-        references=references,
-        groups=pd.factorize(np.array([item.group for item in items], dtype=object))[0],
-        chance=sum(1 / n for n in several) / len(items),
-        last_words=not several,
-        missing=tuple(str(row["folder"]) for cell, row in cells.items() if cell not in seen),
-    )
+    groups = pd.factorize(np.array([item.group for item in items], dtype=object))[0]
+    return Layout(groups, sum(1 / n for n in several) / len(items), not several)
 
 
 def _answers(run: TaskRun, scores: Sequence[ItemScore], per_character: bool) -> Answers:

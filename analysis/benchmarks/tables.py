@@ -68,8 +68,8 @@ def _reference(found: Benchmark, model: Answers) -> list[Item]:
 def _notes(found: Benchmark) -> tuple[str, ...]:
     task, unit = found.task, found.unit
     what = "A margin is the log-likelihood of the right choice minus that of the best wrong one"
-    right = f"chance is {100 * task.chance:.1f}% right"
-    if task.last_words:
+    right = f"chance is {100 * task.items.chance:.1f}% right"
+    if task.items.last_words:
         what = "A margin is the log-likelihood of the right last word"
         right = "right is a word that the model would write by itself: chance is 0"
     groups = f"{task.n_items} items"

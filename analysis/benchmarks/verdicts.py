@@ -108,7 +108,7 @@ def _difference(task: Task, arm: str, baseline: str, of: str) -> CrossedMean:
         getattr(ours[seed], of) - getattr(theirs[seed], of)
         for seed in task.shared_seeds(arm, baseline)
     ]
-    return crossed_mean(by_group(np.stack(columns, axis=1), task.groups))
+    return crossed_mean(by_group(np.stack(columns, axis=1), task.items.groups))
 
 
 def _seeds_share(margin: CrossedMean) -> float:

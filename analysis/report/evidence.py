@@ -10,6 +10,7 @@ from typing import TypeVar
 
 from analysis.benchmarks.answers import read_tasks
 from analysis.benchmarks.tables import beside_loss
+from analysis.benchmarks.token_losses import Text, read_texts
 from analysis.benchmarks.verdicts import Benchmark, judge_task
 from analysis.comparison.compare import compare
 from analysis.comparison.estimate import MODERATED
@@ -29,7 +30,6 @@ from analysis.questions.tokens_to_target import speed, with_speed
 from analysis.report.cells import Cell, current, read_cells
 from analysis.report.chart_effects import arm_order
 from analysis.report.curves import Curves, read_curves
-from analysis.runs.cell.token_losses import Text, read_texts
 from analysis.runs.frame import Runs, with_names
 from analysis.runs.ledger import Ledger, take_stock
 from analysis.table import Table

@@ -9,6 +9,8 @@ hf:NAME[@REVISION]             a GPT-2-shaped model of the Hugging Face hub
 hf:FOLDER, FOLDER              the same in a local folder with its ``config.json``
 =============================  ===================================================================
 
+Commands that take several models take a study's folder, too: all its complete cells.
+
 The hub's own settings hold: ``HF_HOME``, ``HF_TOKEN``, ``HF_ENDPOINT``, ``HF_HUB_OFFLINE``.
 """
 
@@ -16,7 +18,7 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Collection
+from collections.abc import Collection, Iterable
 from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
@@ -29,8 +31,9 @@ from harness.config.frozen import read_config
 from harness.data.manifest import sha256_of
 from harness.engine.checkpoint import WEIGHTS_FOLDER
 from harness.hub.gpt2 import from_gpt2, model_config
-from harness.records import CONFIG_FILE, Seeds
+from harness.records import CONFIG_FILE, Seeds, Status
 from harness.records.cell import Cell
+from harness.records.study import Study
 
 HUB = "hf:"
 HUB_CONFIG = "config.json"
@@ -78,6 +81,16 @@ class Weights:
 @lru_cache(maxsize=64)
 def _hashed(file: Path, _size: int, _modified_ns: int) -> str:
     return sha256_of(file)
+
+
+def named_models(texts: Iterable[str]) -> list[str]:
+    """Return the models' names; a study's folder stands for its complete cells."""
+    names = []
+    for text in texts:
+        cells = [Cell(folder) for folder in Study(Path(text)).cells()]
+        done = [cell for cell in cells if (r := cell.record()) and r.status is Status.COMPLETE]
+        names += [str(cell.folder) for cell in done] or [text]
+    return names
 
 
 def find_weights(text: str, seeds: Seeds | None = None) -> Weights:

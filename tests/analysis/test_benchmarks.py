@@ -103,7 +103,7 @@ def test_the_better_arm_is_found_and_no_other(asked: Path) -> None:
     assert abs(better.margin.mean - 1.0) < better.decided.half_width < 0.2
     assert same.decided.verdict.kind is Kind.UNDECIDED
     assert better.decided.half_width < better.decided.detectable < 0.3
-    assert (found.task.n_items, found.task.n_groups, found.task.chance) == (60, 30, 0.5)
+    assert (found.task.n_items, found.task.n_groups, found.task.items.chance) == (60, 30, 0.5)
     sized = {a.arm: str(a.decided.verdict) for a in judged(asked, practical_size=0.3).arms}
     assert sized == {"better": "better (beyond practical size)", "same": "no practical difference"}
 
@@ -112,7 +112,7 @@ def test_pairing_takes_out_what_is_hard_for_all(asked: Path) -> None:
     better = judged(asked).arms[0]
     task = judged(asked).task
     alone = np.stack([a.margins for a in task.arms["better"].values()], axis=1)
-    assert better.margin.se < 0.3 * crossed_mean(by_group(alone, task.groups)).se
+    assert better.margin.se < 0.3 * crossed_mean(by_group(alone, task.items.groups)).se
 
 
 def test_the_table_has_accuracies_chance_and_reference_rows(asked: Path) -> None:

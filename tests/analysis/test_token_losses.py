@@ -5,10 +5,10 @@ from pathlib import Path
 import pytest
 from full_study import EVIL, end_as, evidence_of, full_study, write_texts
 
+from analysis.benchmarks.token_losses import read_texts
 from analysis.errors import AnalysisError
 from analysis.report.page import render
 from analysis.report.sections import sections
-from analysis.runs.cell.token_losses import read_texts
 from analysis.runs.tables import read_runs
 from harness.records import Status
 from harness.records.evaluation import TOKEN_LOSSES_FILE, read_evaluations, write_evaluation

@@ -6,6 +6,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import tiktoken
 import torch
 
 from harness.config import ConfigError
@@ -41,6 +42,20 @@ def test_a_uniform_model_gives_each_token_one_over_its_vocabulary(model: LoadedM
     ):
         assert found.nats == pytest.approx(-length * np.log(257), rel=1e-6)
         assert found.cut == (2 + length - 1 > 16)
+
+
+def test_a_continuation_has_the_tokens_that_it_has_behind_its_context(model: LoadedModel) -> None:
+    """The context's last space belongs to it: "at" + " a" + "t" in pairs of letters, not " " first."""
+    ranks = {bytes([i]): i for i in range(256)} | {b"at": 256, b" a": 257}
+    pairs = tiktoken.Encoding(
+        "pairs", pat_str=r" ?\p{L}+", mergeable_ranks=ranks, special_tokens={"<|endoftext|>": 258}
+    )
+    flat = build(replace(model.model.config, vocab_size=259)).eval()
+    with torch.no_grad():
+        flat.head.weight.zero_()
+    uniform = replace(model, model=flat, encoding=pairs)
+    found = score(uniform, [("at", " at"), ("at ", "at"), ("", "at")])
+    assert [s.nats / -np.log(259) for s in found] == pytest.approx([2, 2, 1])
 
 
 def test_log_likelihoods_are_those_that_transformers_computes(

@@ -93,9 +93,9 @@ def by_group(y_IS: Array, group_I: Index) -> Array:
 
     Examples
     --------
-    >>> y = np.array([[1.0], [3.0], [8.0]])
-    >>> by_group(y, np.array([0, 0, 1]))[:, 0].tolist(), float(y.mean())
-    ([1.3333333333333335, 6.666666666666667], 4.0)
+    >>> y = np.array([[1.0], [3.0], [8.0], [8.0]])
+    >>> by_group(y, np.array([0, 0, 1, 1]))[:, 0].tolist(), float(y.mean())
+    ([2.0, 8.0], 5.0)
     """
     n_items, n_groups = len(y_IS), int(group_I.max()) + 1
     mean = y_IS.mean()
