@@ -22,7 +22,7 @@ COMMANDS = (
 """Of ``python -m harness.COMMAND``."""
 _HINTS = {
     "intervention": "; see: python -m interventions",
-    "hydra/launcher": "; a cluster's needs its extra: pip install 'llm-interventions[slurm,ray]'",
+    "hydra/launcher": "; a cluster's needs its extra: in the clone, pip install -e '.[slurm]'",
 }
 """What to do about an unknown member of a group."""
 

@@ -15,7 +15,7 @@ class Backend(Enum):
     none = "none"
     wandb = "wandb"
     trackio = "trackio"
-    """Needs the extra: ``pip install llm-interventions[trackio]``."""
+    """Needs the extra: ``pip install -e '.[trackio]'`` in the clone."""
 
 
 class WandbMode(Enum):
