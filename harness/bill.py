@@ -42,10 +42,10 @@ def lines(card: Card, mfu: float, overrides: Sequence[str]) -> list[str]:
         each = f"{duration(seconds)} each, at {speed.tokens_per_second:,.0f} tokens/s"
         alike.setdefault(each, []).append(f"{n} x {arm}")
         total, n_cells = total + n * seconds, n_cells + n
+    cells_text = f"{n_cells} cell{'s' * (n_cells > 1)}"
     return [
         *(f"{each}: {', '.join(cells)}" for each, cells in alike.items()),
-        f"{n_cells} cell{'s' * (n_cells > 1)}, {duration(total)} of one device"
-        f"{dollars(config, total)}",
+        f"{cells_text}, {duration(total)} of one device{dollars(config, total)}",
         f"Peak FLOP/s: {card.source}; mfu={mfu:g} is taken, not measured",
     ]
 

@@ -12,7 +12,6 @@ from __future__ import annotations
 
 import argparse
 import logging
-import shlex
 import sys
 from collections import Counter
 from collections.abc import Iterator
@@ -28,7 +27,15 @@ from harness.records.reading import metrics_row, read_json_lines
 from harness.records.study import Study
 from harness.records.terminal import printing
 from harness.tracking.backends import settled
-from harness.tracking.base import PROJECT, Ending, Identity, MirrorError, Target, one_line
+from harness.tracking.base import (
+    PROJECT,
+    Ending,
+    Identity,
+    MirrorError,
+    Target,
+    one_line,
+    upload_command,
+)
 from harness.tracking.cell_run import cell_ending, cell_identity
 from harness.tracking.receipts import send, was_sent
 from harness.tracking.study_run import study_ending, study_identity
@@ -165,11 +172,9 @@ def main(arguments: list[str] | None = None) -> int:
         print(f"error: {printable(' '.join(str(error).split()))}", file=sys.stderr)
         return 2
     if target.backend == "wandb" and not target.online:
-        for study in map(shlex.quote, map(str, options.studies)):
-            print(
-                f"Upload with: wandb sync {study}/*/*/wandb/offline-run-* "
-                f"{study}/wandb/offline-run-*"
-            )
+        for study in options.studies:
+            if command := upload_command(study):
+                print(f"Upload with: {command}")
     return 0
 
 

@@ -56,6 +56,9 @@ def run(line: str) -> None:
 def shell(line: str) -> None:
     done = subprocess.run(["bash", "-c", line], capture_output=True, text=True, check=False)
     assert done.returncode == 0, f"{line}\n{done.stdout}\n{done.stderr}"
+    if "tracking=wandb" in line:
+        last = done.stderr.splitlines()[-1]
+        assert re.fullmatch(r"upload with: wandb sync \S+/tracked/\*/\*/wandb/offline-run-\*", last)
 
 
 def test_an_entry_is_short() -> None:

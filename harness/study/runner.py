@@ -18,6 +18,7 @@ from multiprocessing.process import BaseProcess
 
 from harness.cell.console import EXIT_BUSY, ONE_REQUEST_SECONDS, StudyFailed, same_command, say
 from harness.cell.lock import living_owner
+from harness.config import Backend
 from harness.records import RecordError, Status
 from harness.records.cell import describe
 from harness.records.files import now
@@ -28,6 +29,7 @@ from harness.study.packing import sharing
 from harness.study.plan import PlannedCell
 from harness.study.slots import Slot, plan_slots
 from harness.study.states import cell_state
+from harness.tracking.base import upload_command
 
 POLL_SECONDS = 1.0
 ALIKE = 3
@@ -75,6 +77,9 @@ def require_results(cells: Sequence[PlannedCell]) -> None:
     """Say how the cells stand; `StudyFailed` if some of them have no result."""
     states = [cell_state(cell, cell.entry) for cell in cells]
     say(f"{summary(states)}\n{cells[0].study}")
+    tracked = cells[0].config.tracking.backend is Backend.wandb
+    if tracked and (command := upload_command(cells[0].study.folder)):
+        say(f"upload with: {command}")
     without = [cell for cell in cells if not result(cell)]
     if without:
         raise StudyFailed(

@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from harness.records import SAMPLES_FILE, RunRecord, Sample
+from harness.records.cell import seed_text
 from harness.records.files import canonical_hash
 from harness.records.reading import decoder, read_json_lines
 from harness.tracking.base import Ending, Identity, Target
@@ -22,7 +23,7 @@ def cell_identity(
     return Identity(
         group=record.study,
         job_type=record.arm,
-        name=f"{record.arm} {record.cell}",
+        name=f"{record.arm} seed {seed_text(asdict(record.seeds).values())}",
         id=f"{record.study}-{record.cell}",
         tags=[record.arm, scale, *record.interventions, *target.tags],
         config=config,
