@@ -38,11 +38,11 @@ figure: report ## Renew the README's figure from the demo study
 test: $(READY) ## Run all tests
 	$(BIN)/python -m pytest -n auto --dist worksteal -q -m 'not proof'
 
-proof: $(READY) ## Run the longer proofs that `make test` leaves out (exported logits of every model)
+proof: $(READY) ## Run the longer proofs that `make test` leaves out (simulations, exported logits of every model)
 	$(BIN)/python -m pytest -n auto --dist worksteal -q -m proof
 
 test-fast: $(READY) ## Run the tests that take under two minutes in all
-	$(BIN)/python -m pytest -n auto --dist worksteal -q -m 'not slow'
+	$(BIN)/python -m pytest -n auto --dist worksteal -q -m 'not slow and not proof'
 
 # Ray's launcher needs cloudpickle below 3, the other launchers a newer one: an environment of its own.
 test-ray: ## Test on a local Ray, in an environment of its own (RAY_VENV, 2 GB)

@@ -25,6 +25,7 @@ class Parser(argparse.ArgumentParser):
         self.exit(2, f"error: {message}; see: {self.prog} --help\n")
 
 
+@printing()
 def main(arguments: list[str] | None = None) -> int:
     """Run one subcommand; return the exit code (2: the input was refused)."""
     given = list(sys.argv[1:] if arguments is None else arguments)
@@ -39,11 +40,7 @@ def main(arguments: list[str] | None = None) -> int:
     if not given:
         parser.print_help()
         return 2
-    options = parser.parse_args(given)
-    code = []
-    with printing():
-        code.append(_run(options))
-    return code[0] if code else 0
+    return _run(parser.parse_args(given))
 
 
 def _run(options: argparse.Namespace) -> int:

@@ -9,7 +9,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
 
-from analysis.text import DASH, latex, latex_row, markdown, number, p_value, prose, width
+from analysis.text import DASH, guarded, latex, latex_row, markdown, number, p_value, prose, width
 
 
 @dataclass(frozen=True, slots=True)
@@ -91,10 +91,12 @@ class Table:
         """Return the table as CSV: unrounded numbers where a column is numeric."""
         out = io.StringIO()
         writer = csv.writer(out, lineterminator="\n")
-        writer.writerow([column.label for column in self.columns])
+        writer.writerow([guarded(column.label) for column in self.columns])
         for row in self.rows:
             writer.writerow(
-                item.value if isinstance(item.value, float) and column.numeric else item.text
+                item.value
+                if isinstance(item.value, float) and column.numeric
+                else guarded(item.text)
                 for column, item in zip(self.columns, row, strict=True)
             )
         return out.getvalue()

@@ -11,6 +11,26 @@ from typing import Any
 from harness.records.files import printable
 
 DASH = "–"
+_FORMULA = re.compile(r"'*[=+\-@\t\r]")
+_NUMBER = re.compile(r"[+-]?(?:\d+\.?\d*|\.\d+)(?:e[+-]?\d+)?|-", re.IGNORECASE)
+
+
+def guarded(text: str) -> str:
+    """Return a text for a CSV cell that no spreadsheet runs as a formula (OWASP, CSV injection).
+
+    Examples
+    --------
+    >>> guarded("=HYPERLINK(1)"), guarded("-0.5"), guarded("'+a"), guarded("a=b")
+    ("'=HYPERLINK(1)", '-0.5', "''+a", 'a=b')
+    >>> unguarded(guarded("'+a"))
+    "'+a"
+    """
+    return f"'{text}" if _FORMULA.match(text) and not _NUMBER.fullmatch(text) else text
+
+
+def unguarded(cell: str) -> str:
+    """Return what `guarded` was given."""
+    return cell[1:] if cell[:1] == "'" and _FORMULA.match(cell) else cell
 
 
 def width(text: str) -> int:

@@ -29,7 +29,7 @@ from pathlib import Path
 from benchmarks.report import machine, table, write_section
 from harness.cell.lock import LOCK_FILE
 from harness.records import read_record
-from harness.records.files import read_json_lines
+from harness.records.reading import read_json_lines
 
 PAGE = Path(__file__).parent.parent / "docs" / "chaos.md"
 STUDY = [

@@ -70,7 +70,7 @@ def run_one(_: DictConfig) -> None:
     code = start_cell(cell.folder, config.hardware.n_devices)
     if code and not in_sweep:  # a sweep looks at the records of all its cells
         record = written_since(cell)
-        sys.exit(_stopped() if record and record.status is Status.PREEMPTED else code)
+        sys.exit(_stopped() if record and record.status is Status.STOPPED else code)
 
 
 def _rehearsed(cell: PlannedCell, config: Config) -> int:

@@ -18,18 +18,21 @@ from typing import TYPE_CHECKING
 from harness.config import ConfigError
 from harness.evals.benchmarks.items import BUNDLED
 from harness.records.cell import Cell
+from harness.records.files import printable
+from harness.records.terminal import printing
 
 if TYPE_CHECKING:
     from harness.evals.models import LoadedModel
 
 
+@printing()
 def main() -> None:
     """Evaluate the models and print a line for each."""
     options = _parser().parse_args()
     try:
         _evaluate(options)
     except ValueError as error:  # ConfigError, DataError, RecordError
-        print(f"error: {error}", file=sys.stderr)
+        print(f"error: {printable(str(error))}", file=sys.stderr)
         sys.exit(2)
 
 

@@ -11,15 +11,18 @@ import sys
 from pathlib import Path
 
 from harness.config import ConfigError
+from harness.records.files import printable
+from harness.records.terminal import printing
 
 
+@printing()
 def main() -> None:
     """Write the folder, push it where that was asked for, and say where it is."""
     options = _parser().parse_args()
     try:
         _export(options)
     except ConfigError as error:
-        print(f"error: {error}", file=sys.stderr)
+        print(f"error: {printable(str(error))}", file=sys.stderr)
         sys.exit(2)
 
 

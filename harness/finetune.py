@@ -14,8 +14,11 @@ import logging
 import sys
 
 from harness.evals.instructions.settings import TuneConfig, parse
+from harness.records.files import printable
+from harness.records.terminal import printing
 
 
+@printing()
 def main(arguments: list[str] | None = None) -> int:
     """Fine-tune, and return the exit code: 2 where the input was refused."""
     parser = argparse.ArgumentParser(
@@ -31,7 +34,7 @@ def main(arguments: list[str] | None = None) -> int:
     try:
         _finetune_all(models, parse(settings))
     except (ValueError, OSError) as error:
-        print(f"error: {error}", file=sys.stderr)
+        print(f"error: {printable(str(error))}", file=sys.stderr)
         return 2
     except KeyboardInterrupt:
         print("stopped: the same command goes on from the last epoch", file=sys.stderr)

@@ -24,8 +24,10 @@ from harness.evals.judging.run import (
 )
 from harness.records.files import printable
 from harness.records.responses import JUDGEMENTS_FILE, read_responses
+from harness.records.terminal import printing
 
 
+@printing()
 def main(arguments: list[str] | None = None) -> int:
     """Judge, and return the exit code: 2 the input was refused, 1 calls are left to make."""
     options = _parser().parse_args(arguments)

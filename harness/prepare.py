@@ -13,6 +13,8 @@ from harness.config import ConfigError
 from harness.data.corpus import Corpus, prepare
 from harness.data.manifest import SPLITS, DataError
 from harness.data.text import ENOUGH_FILES
+from harness.records.files import printable
+from harness.records.terminal import printing
 
 USAGE = """usage: python -m harness.prepare data=NAME [data.KEY=VALUE ...] [data_dir=FOLDER]
 
@@ -117,6 +119,7 @@ def _sources(made: Mapping[str, Any]) -> str:
     return f"{', '.join(parts)}\n" if parts != ["1 file"] else ""
 
 
+@printing()
 def main(arguments: list[str] | None = None) -> int:
     """Prepare the corpus that the command line describes; return the exit code."""
     overrides = sys.argv[1:] if arguments is None else arguments
@@ -131,7 +134,7 @@ def main(arguments: list[str] | None = None) -> int:
         corpus = prepare(config.data, Path(config.data_dir), progress)
     except (ConfigError, DataError) as error:
         progress.close()
-        print(f"error: {error}", file=sys.stderr)
+        print(f"error: {printable(str(error))}", file=sys.stderr)
         return 2
     except KeyboardInterrupt:
         progress.close()

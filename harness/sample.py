@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING
 
 from harness.config import ConfigError
 from harness.records.files import append_json_lines, printable
+from harness.records.terminal import printing
 
 if TYPE_CHECKING:
     from harness.evals.sampling import Sampling
@@ -21,13 +22,14 @@ if TYPE_CHECKING:
 PROMPT = "Every effort moves you"
 
 
+@printing()
 def main() -> None:
     """Print completions."""
     options = _parser().parse_args()
     try:
         _ladder(options) if options.ladder else _chat(options) if options.chat else _once(options)
     except ConfigError as error:
-        print(f"error: {error}", file=sys.stderr)
+        print(f"error: {printable(str(error))}", file=sys.stderr)
         sys.exit(2)
     except KeyboardInterrupt:
         pass

@@ -11,6 +11,9 @@ import math
 import sys
 from collections.abc import Sequence
 
+from harness.records.files import printable
+from harness.records.terminal import printing
+
 
 def constant(step: int, n_steps: int) -> float:
     """Return 1."""
@@ -130,6 +133,7 @@ def draw(title: str, values: Sequence[float]) -> str:
     )
 
 
+@printing()
 def main(arguments: Sequence[str]) -> int:
     """Draw the schedules of the config that the command line describes; return the exit code."""
     if {"-h", "--help"} & set(arguments):
@@ -142,7 +146,7 @@ def main(arguments: Sequence[str]) -> int:
     try:
         config = load(arguments)
     except ConfigError as error:
-        print(f"error: {error}", file=sys.stderr)
+        print(f"error: {printable(str(error))}", file=sys.stderr)
         return 2
     n_steps, rate, others = config.n_steps, slot_factory(config.schedule), config.optim.schedules
     print(draw("optim.lr", [config.optim.lr * rate(step, n_steps) for step in range(n_steps)]))

@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from rich.console import RenderableType
 
 
+@printing()
 def main() -> None:
     """Print the study's table, again and again with ``--watch``."""
     parser = argparse.ArgumentParser(prog="python -m harness.status", description=__doc__)
@@ -27,8 +28,7 @@ def main() -> None:
     parser.add_argument("--watch", action="store_true", help="refresh every two seconds")
     arguments = parser.parse_args()
     try:
-        with printing():
-            _show(arguments.study, watch=arguments.watch)
+        _show(arguments.study, watch=arguments.watch)
     except RecordError as error:
         print(f"error: {printable(str(error))}", file=sys.stderr)
         sys.exit(2)
@@ -57,13 +57,15 @@ def _parts(folder: Path, width: int) -> list[RenderableType]:
     """Return a study's table and what stands below it, or a line for each study of a folder."""
     from rich.text import Text
 
-    if states := cell_states(Study(folder)):
-        texts = [summary(shown(states)[0]), beside(states)]
+    study = Study(folder)
+    if states := cell_states(study):
+        unreadable = [f"unreadable: {printable(str(e))}" for e in study.intent().unreadable]
+        texts = [summary(shown(states)[0]), beside(states), *unreadable]
         return [table(states, str(folder), width), *(Text(text) for text in texts if text)]
     below = sorted(path for path in folder.iterdir() if path.is_dir()) if folder.is_dir() else []
     lines = [line for path in below if (line := _line(Study(path)))]
     if not lines:
-        raise RecordError(f"no cells in {folder}: name a study's folder below runs")
+        raise RecordError(folder, "no cells in it: name a study's folder below runs")
     return [Text("\n".join(lines))]
 
 

@@ -12,7 +12,6 @@ from __future__ import annotations
 
 import argparse
 import logging
-import shlex
 import sys
 from collections import Counter
 from collections.abc import Iterator
@@ -21,13 +20,22 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import yaml
-
-from harness.records import CONFIG_FILE, FINISHED, METRICS_FILE, RunRecord
-from harness.records.files import flocked, read_json_lines
+from harness.config.frozen import read_plain
+from harness.records import CONFIG_FILE, FINISHED, METRICS_FILE, RecordError, RunRecord
+from harness.records.files import flocked, printable
+from harness.records.reading import metrics_row, read_json_lines
 from harness.records.study import Study
+from harness.records.terminal import printing
 from harness.tracking.backends import settled
-from harness.tracking.base import PROJECT, Ending, Identity, MirrorError, Target, one_line
+from harness.tracking.base import (
+    PROJECT,
+    Ending,
+    Identity,
+    MirrorError,
+    Target,
+    one_line,
+    upload_command,
+)
 from harness.tracking.cell_run import cell_ending, cell_identity
 from harness.tracking.receipts import send, was_sent
 from harness.tracking.study_run import study_ending, study_identity
@@ -51,12 +59,16 @@ class Result:
     unfinished: int
     report: bool
     """The study's own run was sent now."""
+    unreadable: tuple[RecordError, ...] = ()
+    """What was left out."""
 
     def sentence(self) -> str:
         """Return the result for a person."""
         text = f"{self.sent} cells sent, {self.already} were there already"
         if self.unfinished:
             text += f", {self.unfinished} are not finished"
+        if self.unreadable:
+            text += f", {len(self.unreadable)} are unreadable"
         return f"{text}; the study's report was {'sent' if self.report else 'there already'}."
 
 
@@ -67,29 +79,38 @@ def sync(folder: Path, target: Target) -> Result:
     arrive, and `RecordError` where a file cannot be read.
     """
     study = Study(folder)
-    records = study.records()
-    if not records:
+    found = study.found()
+    records, unreadable = found.records, found.unreadable
+    if not records and not unreadable:
         raise SyncError(f"no record.json below {study}: give a study's folder, e.g. runs/demo")
+    counts: Counter[str] = Counter()
     with _alone(study):
-        counts = Counter(_cell(*item, target) for item in records.items())
+        for item in records.items():
+            try:
+                counts[_cell(*item, target)] += 1
+            except RecordError as error:
+                unreadable.append(error)
+        if not records:
+            raise unreadable[0]
         ending = study_ending(study, records, target)
         name = next(iter(records.values())).study
         identity = study_identity(study, name, target, ending)
         new = not was_sent(target, identity)
         if new:
             _send(target, identity, [], ending)
-    return Result(counts["sent"], counts["already"], counts["unfinished"], new)
+    counted = (counts["sent"], counts["already"], counts["unfinished"])
+    return Result(*counted, new, tuple(unreadable))
 
 
 def _cell(folder: Path, record: RunRecord, target: Target) -> str:
     """Send a cell that is finished and was not sent; say which of these it was."""
     if record.status not in FINISHED:
         return "unfinished"
-    config = yaml.safe_load((folder / CONFIG_FILE).read_text(encoding="utf-8"))
+    config = read_plain(folder / CONFIG_FILE)
     identity = cell_identity(target, config, record, folder)
     if was_sent(target, identity):
         return "already"
-    metrics = read_json_lines(folder / METRICS_FILE)
+    metrics = read_json_lines(folder / METRICS_FILE, metrics_row)
     _send(target, identity, metrics, cell_ending(record, folder))
     return "sent"
 
@@ -118,6 +139,7 @@ def _alone(study: Study) -> Iterator[None]:
         yield
 
 
+@printing()
 def main(arguments: list[str] | None = None) -> int:
     """Mirror the studies that the command line names; return the exit code."""
     options = _parser().parse_args(arguments)
@@ -135,7 +157,10 @@ def main(arguments: list[str] | None = None) -> int:
         if options.online and not target.online:
             raise SyncError("nobody is logged in: run `wandb login`, or leave out --online")
         for study in options.studies:
-            print(f"{study}: {sync(study, target).sentence()}")
+            done = sync(study, target)
+            print(f"{printable(str(study))}: {done.sentence()}")
+            for unread in done.unreadable:
+                print(f"unreadable: {printable(str(unread))}", file=sys.stderr)
         if options.workspace:
             from harness.tracking.wandb_run import save_workspace
 
@@ -144,14 +169,12 @@ def main(arguments: list[str] | None = None) -> int:
         print(f"error: {error}: pip install {error.name or options.backend}", file=sys.stderr)
         return 2
     except (ValueError, OSError, MirrorError) as error:
-        print(f"error: {' '.join(str(error).split())}", file=sys.stderr)
+        print(f"error: {printable(' '.join(str(error).split()))}", file=sys.stderr)
         return 2
     if target.backend == "wandb" and not target.online:
-        for study in map(shlex.quote, map(str, options.studies)):
-            print(
-                f"Upload with: wandb sync {study}/*/*/wandb/offline-run-* "
-                f"{study}/wandb/offline-run-*"
-            )
+        for study in options.studies:
+            if command := upload_command(study):
+                print(f"Upload with: {command}")
     return 0
 
 

@@ -5,11 +5,11 @@ usage: python -m harness.throughput [scale=gpt2_small] [+study=published] [KEY=V
 Trains a few steps on random tokens (no corpus is read), each way in a process of its own: the
 largest micro-batch that fits is found by bisection, letting memory run out for real; then speed
 and memory over precision, compilation and micro-batch. Ends with hardware settings and a bill.
+`python -m harness.bill` computes one for a card that is not at hand.
 """
 
 from __future__ import annotations
 
-import math
 import sys
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
@@ -19,9 +19,11 @@ from typing import TYPE_CHECKING, Any
 
 from omegaconf import OmegaConf
 
-from harness.cell.console import EXIT_REFUSED, duration
+from harness.cell.console import EXIT_REFUSED
 from harness.config import Config, ConfigError, PrecisionConfig
-from harness.records.files import CONF_DIR
+from harness.records.files import CONF_DIR, printable
+from harness.records.terminal import printing
+from harness.study.price import bill
 from harness.study.side_by_side import measure
 
 if TYPE_CHECKING:
@@ -121,75 +123,13 @@ def best_row(config: Config, rows: list[Row]) -> Row:
     return max(own, key=lambda row: row.trial.tokens_per_second)
 
 
-def count_cells(config: Config) -> int:
-    """Return the cells of the study that the config names, 1 without one."""
-    study = config.study
-    baseline = study.baseline_seeds or study.seeds
-    seeds = [baseline if arm == "baseline" else study.seeds for arm in study.arms]
-    return sum(seeds) + count_trials(config) or 1
-
-
-def count_trials(config: Config) -> int:
-    """Return how many of them only choose settings."""
-    study = config.study
-    n_tried = math.prod(map(len, study.tune.values())) if study.tune else 0
-    return len(study.arms) * n_tried * study.tune_seeds
-
-
-def cell_seconds(config: Config, trial: Trial) -> float:
-    """Return the seconds that one cell trains and evaluates on one device."""
-    evaluation = config.eval
-    n_tests = len(evaluation.data) + (evaluation.test_set is None)
-    n_sequences = evaluation.n_val * evaluation.val_sequences + n_tests * evaluation.test_sequences
-    evaluating = n_sequences * config.eval_block_size / trial.eval_tokens_per_second
-    return config.train.tokens / trial.tokens_per_second + evaluating
-
-
-def bill(config: Config, trial: Trial) -> str:
-    """Return time and dollars of the study, and how they grow."""
-    n_cells, seconds = count_cells(config), cell_seconds(config, trial)
-    rate = config.hardware.usd_per_hour
-    price = f", ${n_cells * seconds / 3600 * rate:,.2f}" if rate is not None else ""
-    lines = [
-        f"{n_cells} cell{'s' * (n_cells > 1)} x {duration(seconds)} = "
-        f"{duration(n_cells * seconds)} of one device{price}"
-        + ("" if rate is not None else " (set hardware.usd_per_hour for dollars)")
-    ]
-    if n_trials := count_trials(config):
-        lines.append(f"  {n_trials} of them choose settings (study.tune), the others are judged")
-    if config.study.arms:
-        lines.append("  all arms taken as fast as this config: one in float32 may be far slower")
-    lines += [f"  {name}: x {factor:.2g}" for name, factor in growth(config).items()]
-    return "\n".join(lines)
-
-
-def growth(config: Config) -> dict[str, float]:
-    """Return by which factor training costs more for larger models or more tokens, at equal MFU."""
-    m = config.model
-    larger = {
-        "twice the layers": replace(m, n_layer=2 * m.n_layer),
-        "twice the width": replace(m, n_embd=2 * m.n_embd, n_head=2 * m.n_head),
-        "twice the context": replace(m, block_size=2 * m.block_size),
-    }
-    factors = {name: _flops(config, model) / _flops(config, m) for name, model in larger.items()}
-    return {"twice the tokens": 2.0, **factors}
-
-
-def _flops(config: Config, model: object) -> float:
-    import torch
-
-    from harness.model import build, flops_per_token
-
-    with torch.device("meta"):
-        return flops_per_token(build(model), model)  # type: ignore[arg-type]
-
-
 def measure_apart(config: Config) -> Trial | None:
     """Measure in a new process: a killed one means that memory ran out."""
     trials = measure(config)
     return trials[0] if trials else None
 
 
+@printing()
 def main(arguments: list[str] | None = None) -> int:
     """Measure the config that the command line describes; return the exit code."""
     overrides = sys.argv[1:] if arguments is None else arguments
@@ -204,7 +144,7 @@ def main(arguments: list[str] | None = None) -> int:
 
         on_gpu = choose_device(config.hardware.device).type == "cuda"
     except ConfigError as error:
-        print(f"error: {error}", file=sys.stderr)
+        print(f"error: {printable(str(error))}", file=sys.stderr)
         return EXIT_REFUSED
     print(HEADER)
     rows = []

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from functools import cache
+from pathlib import Path
 from typing import TYPE_CHECKING, Any, cast
 
 from hydra._internal.core_plugins.basic_sweeper import BasicSweeper
@@ -195,6 +196,19 @@ class OtherLaunchers(SearchPathPlugin):
                 )
 
 
+class OwnFolders(SearchPathPlugin):
+    """Finds a person's overlays, studies and corpora in ``my_conf`` or ``conf`` beside the command.
+
+    They come after ours, so that another program's ``conf`` changes nothing.
+    """
+
+    def manipulate_search_path(self, search_path: ConfigSearchPath) -> None:
+        """Add the folders that are there, but for a copy of this project's own."""
+        for folder in (Path("my_conf").absolute(), Path("conf").absolute()):
+            if folder.is_dir() and not (folder / "intervention" / "baseline.yaml").exists():
+                search_path.append(provider="beside the command", path=f"file://{folder}")
+
+
 class StudyLauncher(Launcher):
     """Runs cells on this machine; see `harness.study.runner`."""
 
@@ -310,11 +324,14 @@ def _decide(study: Study) -> Any:
 def _record_look(study: Study, decision: Any) -> None:
     """Append the look to ``looks.jsonl``, once, and show it."""
     from harness.cell.console import say
-    from harness.records.files import append_json_lines, now, read_json_lines
+    from harness.records.files import append_json_lines, now
+    from harness.records.reading import decoder, read_json_lines
+    from harness.records.study import Look
 
     say("\n" + decision.to_markdown())
     path = study.folder / LOOKS_FILE
-    if decision.look in [line["look"] for line in read_json_lines(path, skip_broken=True)]:
+    taken: list[Look] = read_json_lines(path, decoder(Look), skip_torn=True)
+    if decision.look in [line["look"] for line in taken]:
         return
     rows = decision.table.astype(object).where(decision.table.notna(), None).to_dict("records")
     line = {"look": decision.look, "time": now(), "next_n": decision.next_n, "arms": rows}

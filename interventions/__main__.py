@@ -21,6 +21,7 @@ from interventions.card import OVERLAYS, Card, read_cards
 from interventions.catalogue.show import describe, differences, measurements
 
 
+@printing()
 def main(arguments: list[str] | None = None) -> int:
     """Run the command that is named first, or list the catalogue; return the exit code."""
     given = sys.argv[1:] if arguments is None else arguments
@@ -39,15 +40,16 @@ def main(arguments: list[str] | None = None) -> int:
 
 def listing(given: list[str]) -> None:
     """Print every card of the folder named, or of the project's own."""
+    if len(given) > 1:
+        raise ValueError(f"one folder or command is listed at a time: what is {given[1]!r} for?")
     folder = Path(given[0]) if given else OVERLAYS
     if (folder / OVERLAYS.name).is_dir():  # a folder for hydra.searchpath
         folder /= OVERLAYS.name
     cards = read_cards(folder)
     if not cards:
         raise ValueError(f"no overlays (*.yaml) in {folder}: name a folder of interventions")
-    with printing():
-        cards_text = "\n\n".join(describe(card, _settings(card)) for card in cards)
-        print(printable(cards_text, keep="\n"))
+    cards_text = "\n\n".join(describe(card, _settings(card)) for card in cards)
+    print(printable(cards_text, keep="\n"))
 
 
 def _settings(card: Card) -> str:

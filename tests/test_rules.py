@@ -27,7 +27,7 @@ FORBIDDEN = {
     "harness": {"analysis", "interventions", "hydra_plugins"},
 }
 RECORDS = (
-    *("", ".benchmarks", ".cell", ".evaluation", ".files", ".responses"),
+    *("", ".benchmarks", ".cell", ".evaluation", ".files", ".reading", ".responses"),
     *(".study", ".terminal", ".versions"),
 )
 ALLOWED = {
@@ -39,8 +39,8 @@ COMPOSES = "interventions/__main__.py"
 LAZY_WANDB = "tables.py"
 """The one place where the analysis may ask W&B for runs, inside a function."""
 
-COMMANDS = {"evaluate", "export", "finetune", "judge", "sample"}
-"""Of trained models; a folder may have any number of commands."""
+COMMANDS = {"bill", "config_page", "entry", "evaluate", "export", "finetune", "judge", "sample"}
+"""A folder may have any number of them."""
 
 FLOORS = {
     "harness": [
@@ -130,11 +130,11 @@ def test_folders_hold_about_a_dozen_modules() -> None:
     assert {name: n for name, n in sizes.items() if n > MOST_MODULES} == {}
 
 
-def test_records_need_the_standard_library_only() -> None:
+def test_records_need_the_standard_library_and_msgspec_only() -> None:
     files = (ROOT / "harness" / "records").glob("*.py")
     names = {name for file in files for name in imports(file)}
     roots = {n.split(".")[0] for n in names if not n.startswith("harness.records")}
-    assert roots <= set(sys.stdlib_module_names)
+    assert roots <= {*sys.stdlib_module_names, "msgspec"}
 
 
 def test_the_harness_names_no_intervention() -> None:

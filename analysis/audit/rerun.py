@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import re
-import shutil
 import subprocess
 import sys
 import tempfile
@@ -13,6 +11,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from analysis.errors import AnalysisError
+from analysis.runs.cell.files import read_metrics
 from harness.records import (
     CONFIG_FILE,
     METRICS_FILE,
@@ -21,7 +20,7 @@ from harness.records import (
     RecordError,
     read_record,
 )
-from harness.records.files import read_json_lines
+from harness.records.reading import read_bytes
 
 POLL_SECONDS = 0.5
 
@@ -78,12 +77,14 @@ def rerun(cell: str | Path, n_steps: int, timeout_seconds: float = 3600.0) -> Re
 
 
 def _freeze_again(folder: Path, copy: Path) -> None:
-    """Copy the cell's config, which nobody shall be sent this time, and its own sources."""
-    config = (folder / CONFIG_FILE).read_text(encoding="utf-8")
-    config = re.sub(r"^(tracking:\n  backend: ).*$", r"\1none", config, flags=re.MULTILINE)
-    (copy / CONFIG_FILE).write_text(config, encoding="utf-8")
-    if (folder / SOURCES_FOLDER).exists():
-        shutil.copytree(folder / SOURCES_FOLDER, copy / SOURCES_FOLDER)
+    """Copy the cell's config and its own sources."""
+    try:
+        (copy / CONFIG_FILE).write_bytes(read_bytes(folder / CONFIG_FILE))
+        for file in sorted((folder / SOURCES_FOLDER).glob("*.py")):
+            (copy / SOURCES_FOLDER).mkdir(exist_ok=True)
+            (copy / SOURCES_FOLDER / file.name).write_bytes(read_bytes(file))
+    except RecordError as error:
+        raise AnalysisError(str(error)) from error
 
 
 def differences(cell: Path, again: Path) -> tuple[str, ...]:
@@ -122,7 +123,10 @@ def compare_curves(recorded: Mapping[int, float], again: Mapping[int, float]) ->
 
 def curve(folder: Path) -> dict[int, float]:
     """Return step -> training loss as logged; a half-written last line is left out."""
-    rows = read_json_lines(folder / METRICS_FILE, skip_broken=True)
+    try:
+        rows = read_metrics(folder)
+    except RecordError as error:
+        raise AnalysisError(str(error)) from error
     known = [row for row in rows if isinstance(row.get("train_loss"), int | float)]
     return {int(row["step"]): float(row["train_loss"]) for row in known}
 

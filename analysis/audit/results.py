@@ -58,7 +58,7 @@ def _rules(stored: Row) -> Rules:
     references = [row for row in stored["table"] if row["verdict"] == Kind.REFERENCE]
     return Rules(
         **{name: stored[name] for name in names},
-        rope=stored["rope"] if stored["rope_source"] == Origin.CALL else None,
+        practical_size=stored["rope"] if stored["rope_source"] == Origin.CALL else None,
         allow_reruns=True,
         references=tuple((row["arm"], row["mean_loss"]) for row in references),
     )

@@ -11,13 +11,13 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 
-import numpy as np
 import pandas as pd
 
 from analysis.audit.results import TRACED, results_checks, same
 from analysis.check import Check, Level, bullets
 from analysis.comparison.run_checks import mixed_arms
 from analysis.errors import AnalysisError
+from analysis.runs.cell.files import read_numbers
 from analysis.runs.frame import named
 from analysis.runs.ledger import Ledger, take_stock
 from analysis.runs.prepare import prepare
@@ -25,11 +25,12 @@ from analysis.runs.records import read_records
 from harness.records import (
     CONFIG_FILE,
     TEST_LOSSES_FILE,
+    RecordError,
     RunRecord,
     Status,
-    find_records,
-    read_record,
 )
+from harness.records.reading import read_bytes
+from harness.records.study import read_all
 
 
 @dataclass(frozen=True, slots=True)
@@ -75,7 +76,7 @@ def verify(study: str | Path) -> Verification:
     if not folder.is_dir():
         raise AnalysisError(f"{folder} is not a folder: give a study's, e.g. runs/demo")
     runs = prepare(read_records([folder]), allow_reruns=True)
-    records = [(file.parent, read_record(file)) for file in find_records(folder)]
+    records = read_all([folder]).records.items()
     done = [(home, record) for home, record in records if record.status is Status.COMPLETE]
     checks = (
         *_ledger_checks(take_stock(runs)),
@@ -90,6 +91,8 @@ def verify(study: str | Path) -> Verification:
 
 def _ledger_checks(ledger: Ledger) -> Iterable[Check]:
     yield Check(Level.OK, "ledger", ledger.sentence())
+    for error in ledger.unreadable:
+        yield Check(Level.FAIL, "unreadable", error)
     if ledger.planned is None:
         yield Check(Level.NOTE, "no plan", "nothing was fixed before the first run")
     for what, runs in (
@@ -122,7 +125,7 @@ def _problems(home: Path, record: RunRecord) -> Iterable[str]:
     config, losses = home / CONFIG_FILE, home / TEST_LOSSES_FILE
     if not config.exists():
         yield f"{CONFIG_FILE} is missing"
-    elif hashlib.sha256(config.read_bytes()).hexdigest() != record.provenance.config_sha256:
+    elif _sha256(config) != record.provenance.config_sha256:
         yield f"{CONFIG_FILE} is not the one that was run (sha256)"
     if not losses.exists():
         yield f"{TEST_LOSSES_FILE} is missing"
@@ -133,6 +136,13 @@ def _problems(home: Path, record: RunRecord) -> Iterable[str]:
         yield "the code had uncommitted changes and the patch is missing"
     if record.step != record.n_steps:
         yield "called complete before its last step"
+
+
+def _sha256(file: Path) -> str | None:
+    try:
+        return hashlib.sha256(read_bytes(file)).hexdigest()
+    except RecordError:
+        return None
 
 
 def _same_everywhere(done: list[RunRecord]) -> Iterable[Check]:
@@ -187,6 +197,6 @@ def _seen(counts: Counter[str]) -> str:
 
 def _mean(file: Path) -> float | None:
     try:
-        return float(np.load(file).mean(dtype=np.float64))
-    except (OSError, ValueError):
+        return float(read_numbers(file).mean())
+    except RecordError:
         return None

@@ -19,7 +19,7 @@ from analysis.runs.frame import SEEDS, Runs, with_names
 from analysis.stats.linear import Array, Index
 from harness.records.benchmarks import ItemScore, TaskRun, read_task, task_files
 from harness.records.evaluation import label
-from harness.records.files import RecordError
+from harness.records.reading import RecordError
 
 Seed = tuple[Any, ...]
 """Of initialisation, data and loop: what an arm shares with the baseline."""

@@ -2,19 +2,22 @@
 
 from __future__ import annotations
 
-import json
 from collections import defaultdict
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 
 from analysis.errors import AnalysisError
 from analysis.runs.frame import Runs
-from harness.records.evaluation import TOKEN_LOSSES_FILE, Evaluation, read_evaluations
-from harness.records.files import RecordError
+from harness.records.evaluation import (
+    TOKEN_LOSSES_FILE,
+    Evaluation,
+    TokenLosses,
+    read_evaluations,
+)
+from harness.records.reading import RecordError, is_there, read_json
 
 MOST_LOSSES = 200_000
 """Of all texts and models together, about a megabyte on the page; texts beyond it are left out."""
@@ -41,18 +44,11 @@ def read_texts(runs: Runs) -> list[Text]:
     found: defaultdict[tuple[str, ...], defaultdict[str, list[list[float]]]]
     found = defaultdict(lambda: defaultdict(list))
     for home in homes:
-        for folder, evaluation in _evaluations(home).items():
+        for folder, evaluation in read_evaluations(home, []).items():
             name = _name(evaluation, arms)
             for tokens, nats in _sequences(folder / TOKEN_LOSSES_FILE) if name else ():
                 found[tokens][name].append(nats)
     return list(_as_many_as_fit(found))
-
-
-def _evaluations(home: Path) -> dict[Path, Evaluation]:
-    try:
-        return read_evaluations(home)
-    except RecordError as error:
-        raise AnalysisError(str(error)) from error
 
 
 def _name(evaluation: Evaluation, arms: dict[str, str]) -> str:
@@ -63,19 +59,15 @@ def _name(evaluation: Evaluation, arms: dict[str, str]) -> str:
 
 
 def _sequences(file: Path) -> Iterator[tuple[tuple[str, ...], list[float]]]:
-    try:
-        rows: list[dict[str, Any]] = json.loads(file.read_text(encoding="utf-8"))["sequences"]
-        for row in rows:
-            tokens, nats = tuple(map(str, row["tokens"])), [float(value) for value in row["nats"]]
-            if len(tokens) != len(nats):
-                raise ValueError(f"{len(tokens)} tokens and {len(nats)} losses")
-            yield tokens, nats
-    except FileNotFoundError:
+    if not is_there(file):
         return  # evaluated with --tokens-of 0 by an earlier version
-    except (OSError, ValueError, KeyError, TypeError) as error:
-        raise AnalysisError(
-            f"{file} holds no losses by token: {error!r}; evaluate the model again"
-        ) from error
+    try:
+        for text in read_json(file, TokenLosses).sequences:
+            if len(text.tokens) != len(text.nats):
+                raise RecordError(file, f"{len(text.tokens)} tokens and {len(text.nats)} losses")
+            yield tuple(text.tokens), text.nats
+    except RecordError as error:
+        raise AnalysisError(f"{error}; evaluate the model again") from error
 
 
 def _as_many_as_fit(

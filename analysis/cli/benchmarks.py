@@ -15,7 +15,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     )
     shared.add_options(parser, "--baseline")
     shared.add_options(parser, "--alpha", default=0.05, help="family error (default: %(default)s)")
-    shared.add_options(parser, "--rope", help="practically relevant difference in nats of margin")
+    shared.add_options(
+        parser, "--practical-size", help="practically relevant difference in nats of margin"
+    )
     parser.add_argument(
         "--per-character",
         action="store_true",
@@ -38,7 +40,7 @@ def run(options: argparse.Namespace) -> int:
     from analysis.table import document
 
     require_between("alpha", options.alpha, 0, 0.5, example=0.05)
-    rules = PairedRules(options.baseline, options.alpha, options.rope)
+    rules = PairedRules(options.baseline, options.alpha, options.practical_size)
     runs, per = read_runs(options.runs, {}), options.per_character
     found = [
         judge_task(task, rules, per_character=per) for task in read_tasks(runs, per_character=per)

@@ -67,5 +67,5 @@ def _unknown(names: list[str], folder: Path) -> str:
     )
     return (
         f"\nNote: not in the catalogue (python -m interventions): {listed}. Overlays of your own "
-        "need 'hydra.searchpath=[file://FOLDER]' in the command.\n"
+        "lie in ./my_conf or ./conf; elsewhere: 'hydra.searchpath=[file://FOLDER]'.\n"
     )

@@ -16,7 +16,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     )
     shared.add_options(parser, "--baseline")
     shared.add_options(parser, "--alpha", default=0.05, help="family error (default: %(default)s)")
-    shared.add_options(parser, "--rope", help="practically relevant difference in points")
+    shared.add_options(parser, "--practical-size", help="practically relevant difference in points")
     parser.add_argument(
         "--gold",
         type=Path,
@@ -43,7 +43,7 @@ def run(options: argparse.Namespace) -> int:
     from analysis.runs.tables import read_runs
 
     require_between("alpha", options.alpha, 0, 0.5, example=0.05)
-    rules = PairedRules(options.baseline, options.alpha, options.rope)
+    rules = PairedRules(options.baseline, options.alpha, options.practical_size)
     gold = read_gold(options.gold) if options.gold else None
     judged = judged_differences(read_scores(options.judgements), rules, gold)
     report = report_judged(judged)

@@ -9,6 +9,7 @@ from analysis.cli import shared
 from analysis.errors import AnalysisError
 
 EPILOG = """examples:
+  python -m analysis plan --delta 0.01 --arms 6                  at noises measured elsewhere
   python -m analysis plan --delta 0.02 --arms 8 --sd 0.015 --rho 0.4
   python -m analysis plan --delta 0.02 --arms 8 --pilot runs/demo
 """
@@ -59,9 +60,10 @@ def run(options: argparse.Namespace) -> int:
 
     from analysis.questions.plan import Pilot, pilot_of, plan
 
-    if options.sd is None and not options.runs:
-        raise AnalysisError("the noise is not known: give --sd, or finished runs with --pilot")
     rules = shared.rules(options)
+    if options.sd is None and not options.runs:
+        print(_without_noise(options, rules.unit()), end="")
+        return 0
     if options.runs:
         pilot = pilot_of(shared.read(options), rules)
     else:
@@ -75,3 +77,14 @@ def run(options: argparse.Namespace) -> int:
     result = plan(options.delta, pilot, options.arms, alpha=options.alpha, power=options.power)
     print(result.to_markdown(), end="")
     return 0
+
+
+def _without_noise(options: argparse.Namespace, unit: str) -> str:
+    from analysis.questions.typical_noise import Outlook
+
+    if not unit:
+        raise AnalysisError(
+            f"the noise of {options.metric} is not known: give --sd, or finished runs with --pilot"
+        )
+    given = {name: getattr(options, name) for name in ("alpha", "power", "hours", "usd")}
+    return Outlook(options.delta, options.arms, **given).to_markdown()

@@ -34,7 +34,7 @@ def run(options: argparse.Namespace) -> int:
     if len(plans) > 1:
         raise AnalysisError(f"runs of {len(plans)} studies ({', '.join(runs.plans)}): give one")
     plan = plans[0] if plans else StudyPlan(study="from the command line")
-    given = {"looks": options.looks, "alpha": options.alpha, "rope": options.rope}
+    given = {"looks": options.looks, "alpha": options.alpha, "rope": options.practical_size}
     plan = replace(plan, **{name: value for name, value in given.items() if value is not None})
     if not plan.looks:
         raise AnalysisError(

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import argparse
+import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from analysis.errors import AnalysisError
-from harness.records.files import write_together
+from harness.records.files import printable, write_together
 
 if TYPE_CHECKING:
     from analysis.comparison.rules import Rules
@@ -68,7 +69,8 @@ OPTIONS: dict[str, dict[str, Any]] = {
         "metavar": "P",
         "help": "family error (default: the plan's, else 0.05)",
     },
-    "--rope": {
+    "--practical-size": {
+        "former": "--rope",
         "type": float,
         "metavar": "SIZE",
         "help": "practically relevant difference in the metric's unit (default: the plan's, else "
@@ -96,13 +98,15 @@ READING = (
     "--higher-is-better",
     "--allow-reruns",
 )
-DECIDING = ("--alpha", "--rope", "--variance")
+DECIDING = ("--alpha", "--practical-size", "--variance")
 
 
 def add_options(parser: argparse.ArgumentParser, *names: str, **changes: Any) -> None:
     """Add options by name; `changes` to their declaration are of one command."""
     for name in names:
-        parser.add_argument(name, **{**OPTIONS[name], **changes})
+        how = {**OPTIONS[name], **changes}
+        former = how.pop("former", None)
+        parser.add_argument(name, *([former] if former else []), **how)
 
 
 def add_sources(parser: argparse.ArgumentParser) -> None:
@@ -125,6 +129,8 @@ def read(options: argparse.Namespace) -> Runs:
         columns=_columns(options), metric=options.metric, where=where, wide=options.wide
     )
     runs = read_runs(options.runs, reading=reading)
+    for error in runs.unreadable:
+        print(f"unreadable: {printable(str(error))}", file=sys.stderr)
     if runs.summary and options.command != "table":
         raise AnalysisError(
             f"{options.runs[0]} has means instead of runs, which are enough for the table alone: "
@@ -165,7 +171,8 @@ def rules(options: argparse.Namespace) -> Rules:
     from analysis.comparison.rules import Rules
 
     given = vars(options)
-    names = ("baseline", "metric", "alpha", "rope", "variance", "higher_is_better", "allow_reruns")
+    names = ["baseline", "metric", "alpha", "practical_size", "variance"]
+    names += ["higher_is_better", "allow_reruns"]
     return Rules(**{name: given[name] for name in names if name in given})
 
 

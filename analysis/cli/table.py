@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 
 EPILOG = """examples:
   python -m analysis runs/demo
-  python -m analysis runs/demo --rope 0.01
+  python -m analysis runs/demo --practical-size 0.01
   python -m analysis mine.csv --column arm=config --metric val_loss --baseline control
   python -m analysis mine.csv --column arm=Model,LR --where Corpus=c4 --baseline 'gpt2, 0.001'
 """
@@ -107,7 +107,7 @@ def _rules_of(file: Path) -> dict[str, object]:
     names = ("metric", "baseline", "alpha", "rope", "variance", "higher_is_better")
     try:
         content = json.loads(file.read_text(encoding="utf-8"))
-        return {name: content[name] for name in names}
+        return {"practical size" if name == "rope" else name: content[name] for name in names}
     except (OSError, ValueError, KeyError):
         return {}
 

@@ -15,7 +15,10 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Add the arguments of the verification."""
     parser.add_argument("studies", nargs="+", type=Path, metavar="STUDY", help="a study's folder")
     parser.add_argument(
-        "--rerun", type=Path, metavar="CELL", help="train this cell again and compare its curve"
+        "--rerun",
+        type=Path,
+        metavar="CELL",
+        help="train this cell again and compare its curve; runs the code in its folder",
     )
     parser.add_argument("--steps", type=int, default=50, help="of --rerun (default: %(default)s)")
     parser.epilog = EPILOG
@@ -31,7 +34,9 @@ def run(options: argparse.Namespace) -> int:
         found = verify(study)
         print(found.to_markdown(), end="")
         passed &= found.passed
-    if options.rerun is not None:
+    if options.rerun is not None and not passed:
+        print(f"\n{options.rerun} is not run again: its code is trusted only after every check")
+    elif options.rerun is not None:
         again = rerun(_cell(options.rerun, options.studies), options.steps)
         print(f"\nRerun of {options.rerun}: {again.to_markdown()}", end="")
         passed &= again.identical

@@ -24,13 +24,13 @@ from analysis.comparison.rules import (
 from analysis.comparison.sequential import Decision, at_looks, decide_prepared
 from analysis.comparison.table import build_table, with_marks
 from analysis.comparison.verdict import Judgement, judge_arms
+from analysis.runs.cell.test_set import read_test_text
 from analysis.runs.frame import Runs, complete, is_foreign
 from analysis.runs.ledger import require_baseline, take_stock
 from analysis.runs.normalise import normalised
 from analysis.runs.prepare import prepare
 from analysis.runs.reading import Reading
 from analysis.runs.tables import read_runs
-from analysis.runs.test_set import read_test_text
 from harness.records import BASELINE, StudyPlan
 
 Source = pd.DataFrame | Runs | str | Path | Sequence[str | Path]
@@ -47,7 +47,7 @@ def compare(runs: Source, rules: Rules | None = None, **changes: Any) -> Compari
     rules
         Baseline, metric, alpha, practical size, variance; see `Rules`.
     **changes
-        Single fields of `Rules`, e.g. ``rope=0.01``.
+        Single fields of `Rules`, e.g. ``practical_size=0.01``.
 
     Returns
     -------
@@ -64,7 +64,7 @@ def compare(runs: Source, rules: Rules | None = None, **changes: Any) -> Compari
     ...     "arm": ["baseline"] * 4 + ["no_dropout"] * 4,
     ...     "seed": [0, 1, 2, 3] * 2,
     ...     "test_loss": [3.692, 3.704, 3.681, 3.698, 3.641, 3.659, 3.635, 3.650]})
-    >>> result = compare(frame, rope=0.01)
+    >>> result = compare(frame, practical_size=0.01)
     >>> result.table[["arm", "n", "verdict"]].values.tolist()
     [['no_dropout', 4, 'better (beyond practical size)'], ['baseline', 4, '']]
     """
@@ -84,7 +84,8 @@ def decide(runs: Source, plan: StudyPlan, rules: Rules | None = None, **changes:
         As for `compare`. Complete and diverged runs of an arm count in the order of the plan's
         cells, else of their seeds: the first ``looks[k]`` make look k.
     plan
-        ``alpha``, ``looks`` and ``rope``; its cells name the arms and the order of the seeds.
+        ``alpha``, ``looks`` and the practical size, ``rope``; its cells name the arms and the
+        order of the seeds.
     rules
         Baseline, metric, variance and direction; alpha and the practical size are the plan's.
     **changes

@@ -10,6 +10,8 @@ from analysis.table import Item, Table, columns, count, p_item, words
 from analysis.text import DASH
 
 MOST_NAMED = 8
+MOST_RANKED = 40
+"""So many of the best arms get a rank: each is compared with all the better ones."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,7 +46,7 @@ class Ranking:
                 p_item(self.found.p[i, i + 1]) if i + 1 < len(self.arms) else Item(DASH),
                 count(int(sum(self.found.p[i] < self.alpha))),
             ]
-            for i, arm in enumerate(self.arms)
+            for i, arm in enumerate(self.arms[:MOST_RANKED])
         ]
         head = columns("arm", "rank", "p against the next", "told apart from", text=("arm",))
         note = f"Ranks, 1 the best: {self._how()}."
@@ -65,5 +67,7 @@ def ranking(judgement: Judgement) -> Ranking | None:
     if len(better) < 2:
         return None
     better.sort(key=lambda i: judged.delta[i - 1], reverse=higher)
-    found = rank_intervals(model, better, judgement.alpha, higher_is_better=higher)
+    found = rank_intervals(
+        model, better, judgement.alpha, higher_is_better=higher, first=MOST_RANKED
+    )
     return Ranking(tuple(judgement.arms[i] for i in better), found, judgement.alpha)

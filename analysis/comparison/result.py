@@ -13,11 +13,11 @@ from analysis.comparison.ranking import ranking
 from analysis.comparison.table import percent, readable, single_runs
 from analysis.comparison.tuning import tuning_note
 from analysis.comparison.verdict import Judgement, Kind
+from analysis.runs.cell.test_set import TestText
 from analysis.runs.frame import SEEDS, Runs
-from analysis.runs.test_set import TestText
 from analysis.stats.linear import FEWEST_DF
 from analysis.table import Table
-from analysis.text import digits, plain, prose
+from analysis.text import digits, guarded, plain, prose
 from harness.records.files import now
 
 SHORT = (
@@ -128,8 +128,9 @@ class Comparison(Judgement):
         return "\n".join(parts) + "\n"
 
     def to_csv(self) -> str:
-        """Return the whole table as CSV."""
-        return self.table.to_csv(index=False, lineterminator="\n")
+        """Return the whole table as CSV; a text that is a formula to a spreadsheet is guarded."""
+        texts = self.table.map(lambda value: guarded(value) if isinstance(value, str) else value)
+        return texts.to_csv(index=False, lineterminator="\n")
 
     def to_latex(self) -> str:
         """Return the short table as a LaTeX tabular (booktabs)."""

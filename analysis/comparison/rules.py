@@ -14,6 +14,10 @@ from analysis.errors import AnalysisError, require_between
 from harness.records import BASELINE, StudyPlan
 
 Plans = Mapping[str, StudyPlan]
+FORMER = {"rope": "practical_size"}
+"""A rule's first name, which plans and results have kept, and calls may use -> its name."""
+WORDS = {"alpha": "alpha", "rope": "the practical size"}
+OPTION = {"alpha": "--alpha", "rope": "--practical-size"}
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -26,7 +30,7 @@ class Rules:
     alpha: float | None = None
     """Probability of at least one wrong `better` or `worse` among the arms, at most; equivalence
     has the same error for itself. None: the plan's, else 0.05."""
-    rope: float | None = None
+    practical_size: float | None = None
     """Practically relevant difference in the metric's unit; None: the plan's, else one sd."""
     variance: str = MODERATED
     """``moderated`` or ``pooled``; see `analysis.comparison.estimate`."""
@@ -54,7 +58,7 @@ class Origin(StrEnum):
     PLAN = "declared in the study's plan"
     BASELINE_SD = "1 x sd of the {n} baseline runs, not declared before the runs"
     RUN_SD = "1 x sd of a run, not declared before the runs"
-    NONE = "nothing to take it from: give --rope"
+    NONE = "nothing to take it from: give --practical-size"
 
 
 @dataclass(frozen=True, slots=True)
@@ -75,6 +79,7 @@ class Practical:
 
 def check_rules(rules: Rules | None, changes: dict[str, Any]) -> Rules:
     """Return rules with single fields changed, or refuse them."""
+    changes = {FORMER.get(name, name): value for name, value in changes.items()}
     known = [field.name for field in dataclasses.fields(Rules)]
     unknown = sorted(set(changes) - set(known))
     if unknown:
@@ -82,9 +87,10 @@ def check_rules(rules: Rules | None, changes: dict[str, Any]) -> Rules:
     chosen = dataclasses.replace(rules or Rules(), **changes)
     if chosen.alpha is not None:
         require_between("alpha", chosen.alpha, 0, 0.5, example=0.05)
-    if chosen.rope is not None and not chosen.rope > 0:
+    if chosen.practical_size is not None and not chosen.practical_size > 0:
         raise AnalysisError(
-            f"rope is {chosen.rope:g}: the practically relevant difference must be above 0"
+            f"the practical size is {chosen.practical_size:g}: the practically relevant "
+            "difference must be above 0"
         )
     return chosen
 
@@ -95,9 +101,10 @@ def agreed(given: float | None, plans: Plans, name: str) -> float | None:
         return given
     values = {getattr(plan, name) for plan in plans.values()} - {None}
     if len(values) > 1:
+        listed = ", ".join(f"{value:g}" for value in sorted(values))
         raise AnalysisError(
-            f"the plans of {', '.join(plans)} declare different values of {name} "
-            f"({', '.join(f'{value:g}' for value in sorted(values))}): choose one with --{name}"
+            f"the plans of {', '.join(plans)} declare different values of {WORDS[name]} "
+            f"({listed}): choose one with {OPTION[name]}"
         )
     return values.pop() if values else None
 
@@ -107,8 +114,8 @@ def practical_size(
 ) -> Practical:
     """Return the practical size: as asked for, as planned, or one sd of what is there."""
     origin, size = Origin.NONE, None
-    if rules.rope is not None:
-        origin, size = Origin.CALL, rules.rope
+    if rules.practical_size is not None:
+        origin, size = Origin.CALL, rules.practical_size
     elif (planned := agreed(None, plans, "rope")) is not None:
         origin, size = Origin.PLAN, planned
     elif band is not None and band.K >= 3 and band.sd > 0:
@@ -121,11 +128,11 @@ def practical_size(
 def refuse_other_rules(rules: Rules, plans: Plans) -> None:
     """Refuse another rule than the one that a study with looks has spent its alpha by."""
     for plan in [plan for plan in plans.values() if plan.looks and len(plans) == 1]:
-        for name in ("alpha", "rope"):
-            given, fixed = getattr(rules, name), getattr(plan, name)
+        for name, words in WORDS.items():
+            given, fixed = getattr(rules, FORMER.get(name, name)), getattr(plan, name)
             if None not in (given, fixed) and given != fixed:
                 raise AnalysisError(
-                    f"{name} is {given:g}, but the plan of {plan.study}, which has looks, fixed "
+                    f"{words} is {given:g}, but the plan of {plan.study}, which has looks, fixed "
                     f"{fixed:g} before the runs: leave it out, or try others with "
                     "python -m analysis sequential"
                 )

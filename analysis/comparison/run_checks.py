@@ -215,6 +215,8 @@ def mixed_arms(done: pd.DataFrame) -> list[str]:
 def _ledger(judgement: Judgement) -> Iterator[Check]:
     ledger = judgement.ledger
     again = "" if is_foreign(judgement.done) else "; run the study again to retry them"
+    if ledger.unreadable:
+        yield warning(f"unreadable, and counted nowhere: {named(ledger.unreadable)}")
     if ledger.diverged:
         yield warning(f"diverged: {named(ledger.diverged)}")
     if ledger.failed:

@@ -14,9 +14,9 @@ import pandas as pd
 from analysis.comparison.estimate import Estimate
 from analysis.comparison.noise_band import NoiseBand
 from analysis.comparison.rules import Practical, Rules
+from analysis.runs.cell.test_set import TestText
 from analysis.runs.frame import TWIN, Runs
 from analysis.runs.ledger import Ledger
-from analysis.runs.test_set import TestText
 from analysis.stats.dunnett import Array, critical_value
 from analysis.stats.linear import DF_ROUNDING, FEWEST_DF
 from analysis.stats.moderated.model import Model

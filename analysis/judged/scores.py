@@ -12,7 +12,7 @@ import pandas as pd
 
 from analysis.errors import AnalysisError
 from analysis.stats.linear import Array
-from harness.records.files import RecordError
+from harness.records import RecordError
 from harness.records.responses import Judgement, Kind, Outcome, read_judgements
 
 

@@ -14,8 +14,8 @@ from analysis.comparison.estimate import block_labels, estimate
 from analysis.comparison.noise_band import NoiseBand, noise_band
 from analysis.comparison.rules import Rules, check_rules
 from analysis.errors import AnalysisError
+from analysis.runs.cell.test_set import evaluation_sampling
 from analysis.runs.frame import complete
-from analysis.runs.test_set import evaluation_sampling
 from analysis.stats.components import TOTAL, Components, variance_components
 from analysis.stats.mixed import seed_index
 from analysis.stats.seed_correlation import Correlation, arm_correlations, pair_correlation
@@ -42,7 +42,7 @@ class NoiseReport:
     by_arm: pd.DataFrame
     """Each arm's correlation with the baseline; see `stats.seed_correlation.arm_correlations`."""
     evaluation: pd.DataFrame
-    """See `analysis.runs.test_set.evaluation_sampling`."""
+    """See `analysis.runs.cell.test_set.evaluation_sampling`."""
     notes: tuple[str, ...]
 
     def tables(self) -> list[Table]:

@@ -24,7 +24,7 @@ class PairedRules:
 
     baseline: str = BASELINE
     alpha: float = 0.05
-    rope: float | None = None
+    practical_size: float | None = None
     """Practically relevant difference in the items' unit; None: declared by nobody."""
 
 
@@ -74,7 +74,7 @@ def decide(family: Sequence[Estimated], rules: PairedRules) -> list[Decided]:
 
 
 def _verdict(found: Estimated, half: float, p_adj: float, rules: PairedRules) -> Verdict:
-    n, rope = found.n_seeds, rules.rope
+    n, rope = found.n_seeds, rules.practical_size
     if n < 2 or found.df < FEWEST_DF or not found.se > 0:
         return Verdict(Kind.UNDECIDED, n=n)
     low, high = found.mean - half, found.mean + half

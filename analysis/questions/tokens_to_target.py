@@ -81,7 +81,7 @@ def speed(
         reached.setdefault(curve.run["arm"], []).append(Reached(curve, crossings))
     _refuse_late_baseline(reached[rules.baseline], given, rules.baseline)
     alpha = agreed(rules.alpha, source.plans, "alpha") or 0.05
-    rules = replace(rules, metric=LOG_COST, alpha=alpha, rope=None, references=())
+    rules = replace(rules, metric=LOG_COST, alpha=alpha, practical_size=None, references=())
     compared = {cost: _compare(reached, cost, rules) for cost in costs if _known(reached, cost)}
     return Speed(given, why, reached, alpha, compared, credit)
 

@@ -4,25 +4,24 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from dataclasses import asdict, astuple, dataclass
 from pathlib import Path
 from typing import Any
 
 import pandas as pd
 
-from analysis.errors import AnalysisError
+from analysis.runs.cell.files import found_in, read_samples
 from analysis.runs.frame import SUPERSEDED
 from analysis.table import Column, Item, Table, figure, words
 from analysis.text import DASH, plain
 from harness.records import (
     LOG_FILE,
-    SAMPLES_FILE,
     RecordError,
     RunRecord,
     StudyPlan,
     read_record,
 )
-from harness.records.files import read_json_lines
 
 LOG_CHARACTERS = 400_000
 """Of all log tails together; 6 to 25 lines a cell."""
@@ -56,10 +55,8 @@ def read_cells(runs: pd.DataFrame) -> list[Cell]:
     cells = []
     for row in runs[runs["folder"].notna()].to_dict("records"):
         folder = Path(str(row["folder"]))
-        try:
+        with suppress(RecordError):  # changed since it was read
             cells.append(Cell(read_record(folder), folder, str(row["status"])))
-        except RecordError as error:
-            raise AnalysisError(str(error)) from error
     return sorted(cells, key=lambda cell: (cell.record.arm, astuple(cell.record.seeds)))
 
 
@@ -68,22 +65,14 @@ def current(cells: Sequence[Cell]) -> list[Cell]:
     return [cell for cell in cells if cell.status != SUPERSEDED]
 
 
-def read_lines(file: Path) -> list[dict[str, Any]]:
-    """Return the lines of a cell's file; a half-written last one waits for the next time."""
-    try:
-        return read_json_lines(file)
-    except RecordError as error:
-        raise AnalysisError(str(error)) from error
-
-
 def samples(cells: Sequence[Cell]) -> tuple[list[dict[str, Any]], str]:
     """Return the completions along training, one entry a cell, and what was left out."""
     found, used, cut = [], 0, 0
     for cell in cells:
-        lines = read_lines(cell.folder / SAMPLES_FILE)
+        lines = found_in(read_samples, cell.folder)
         if used > SAMPLE_CHARACTERS:
             cut, lines = cut + bool(lines), []
-        rows = [[line.get(name) for name in SAMPLE] for line in lines]
+        rows = [[getattr(line, name) for name in SAMPLE] for line in lines]
         used += sum(len(str(row[2])) + len(str(row[3])) for row in rows)
         if rows:
             record = cell.record

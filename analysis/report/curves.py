@@ -9,7 +9,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
 
-from analysis.report.cells import Cell, read_lines
+from analysis.report.cells import Cell
 from analysis.report.charts import (
     LINEAR,
     LOG,
@@ -26,8 +26,9 @@ from analysis.report.charts import (
     zoom,
 )
 from analysis.report.theme import DASHES
+from analysis.runs.cell.files import found_in, read_metrics
 from analysis.runs.frame import named
-from harness.records import METRICS_FILE, Status
+from harness.records import Status
 
 METRICS = {"val_loss": "validation loss", "train_loss": "training loss"}
 FIGURE_NAMES = {
@@ -127,7 +128,7 @@ def read_curves(cells: Sequence[Cell]) -> Curves:
     for cell in cells:
         if cell.status == Status.DIVERGED and cell.record.arm in survived:
             continue
-        rows = read_lines(cell.folder / METRICS_FILE)
+        rows = found_in(read_metrics, cell.folder)
         if rows:
             by_arm[cell.record.arm].append(rows)
     limit = max(20, min(MOST_POINTS_AN_ARM, MOST_POINTS // max(len(by_arm), 1)))

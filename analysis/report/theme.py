@@ -81,7 +81,7 @@ SHAPES = {
 STATUS_SYMBOLS = {
     "complete": "✓",
     "running": "…",
-    "preempted": "‖",
+    "stopped": "‖",
     "failed": "✗",
     "diverged": "↗",
     "superseded": "↷",

@@ -13,12 +13,11 @@ from pathlib import Path
 import pandas as pd
 
 from analysis.errors import AnalysisError
+from analysis.text import unguarded
 
 DELIMITERS = (",", ";", "\t")
 DECIMAL_COMMA = re.compile(r"[+-]?(?:\d+|\d{1,3}(?:\.\d{3})+)(?:,\d+)?(?:[eE][+-]?\d+)?")
 """A number where the columns are separated by semicolons."""
-GUARDED = ("'=", "'+", "'-", "'@", "'\t", "'\r")
-"""How a text begins that a spreadsheet would else run as a formula."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,7 +42,7 @@ def read_csv(path: Path) -> CsvFile:
     if len(rows) < 2:
         raise AnalysisError(f"{path} has no rows: a header and one line a run are needed")
     (_, header), *body = rows
-    header = [name.strip() for name in header]
+    header = [unguarded(name.strip()) for name in header]
     cells = [_fitted(row, header, f"{path}, line {line}") for line, row in body]
     frame = pd.DataFrame(cells, columns=header, dtype=object)
     changed = _decimal_points(frame) if delimiter == ";" else []
@@ -81,7 +80,7 @@ def _fitted(row: list[str], header: list[str], where: str) -> list[str]:
         raise AnalysisError(
             f"{where}, column {missing!r}: {len(row)} values where the header has {len(header)}"
         )
-    return [cell[1:] if cell.startswith(GUARDED) else cell for cell in row]
+    return [unguarded(cell) for cell in row]
 
 
 def _decimal_points(frame: pd.DataFrame) -> list[str]:

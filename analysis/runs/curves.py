@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -11,9 +12,9 @@ import numpy as np
 import pandas as pd
 
 from analysis.errors import AnalysisError
+from analysis.runs.cell.files import found_in, read_metrics
 from analysis.runs.frame import SEEDS, Runs, is_foreign, with_names
-from harness.records import METRICS_FILE, Status
-from harness.records.files import read_json_lines
+from harness.records import Status
 
 TOKENS, FLOPS, SECONDS = "tokens", "FLOPs", "seconds"
 COSTS = (TOKENS, FLOPS, SECONDS)
@@ -51,9 +52,7 @@ def read_curves(runs: Runs, metric: str = VALIDATION) -> list[Curve]:
 
 
 def _of_cell(row: dict[Any, Any], metric: str) -> Curve:
-    lines = read_json_lines(
-        Path(row["folder"]) / METRICS_FILE, skip_broken=True, holding=f'"{metric}"'
-    )
+    lines = found_in(partial(read_metrics, holding=f'"{metric}"'), Path(row["folder"]))
     points = [line for line in lines if line.get(metric) is not None and line.get("tokens")]
     tokens, seconds, loss, step = (
         np.array([line.get(name, np.nan) for line in points], dtype=float)

@@ -10,7 +10,7 @@ A run is a row. Columns (only `arm` and a loss are needed):
 ``data_seed``      order of the training sequences
 ``loop_seed``      dropout and whatever else the loop draws
 ``test_loss``      nats per token; also ``val_loss``, ``train_loss`` or any metric of yours
-``status``         complete, diverged, failed, running, preempted, superseded, other test set
+``status``         complete, diverged, failed, running, stopped, superseded, other test set
 ``tokens``         training tokens
 ``hours``          of training
 ``flops``          of training
@@ -32,11 +32,10 @@ from collections.abc import Iterable, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
 
 import pandas as pd
 
-from harness.records import BASELINE, Status, StudyPlan
+from harness.records import BASELINE, PlannedRun, RecordError, Status, StudyPlan
 
 SEEDS = ("init_seed", "data_seed", "loop_seed")
 INTERVENTIONS = "interventions"
@@ -71,8 +70,10 @@ class Runs:
     """One row a run; see the module's table of columns."""
     plans: dict[str, StudyPlan] = field(default_factory=dict)
     """Study -> its frozen plan, where it has one."""
-    not_started: tuple[dict[str, Any], ...] = ()
+    not_started: tuple[PlannedRun, ...] = ()
     """Cells that a command asked for and that have no record yet: arm, seeds, cell."""
+    unreadable: tuple[RecordError, ...] = ()
+    """Files that could not be read; a cell whose record is one is no row."""
     given: tuple[str, ...] = ()
     """Columns of the tables that were read, under their own names."""
     taken_from: dict[str, str] = field(default_factory=dict)
@@ -99,6 +100,7 @@ def join(parts: Sequence[Runs]) -> Runs:
         frame=pd.concat([part.frame for part in parts], ignore_index=True),
         plans={name: plan for part in parts for name, plan in part.plans.items()},
         not_started=tuple(cell for part in parts for cell in part.not_started),
+        unreadable=tuple(error for part in parts for error in part.unreadable),
         given=tuple(dict.fromkeys(name for part in parts for name in part.given)),
         taken_from={ours: name for part in parts for ours, name in part.taken_from.items()},
         notes=tuple(dict.fromkeys(note for part in parts for note in part.notes)),

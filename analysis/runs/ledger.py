@@ -8,7 +8,7 @@ import pandas as pd
 
 from analysis.errors import AnalysisError
 from analysis.runs.frame import OTHER_TEST, SUPERSEDED, TWIN, Runs
-from harness.records import StudyPlan
+from harness.records import RECORD_FILE, PlannedRun, StudyPlan
 from harness.records.versions import changes_of_test_set
 
 
@@ -31,19 +31,25 @@ class Ledger:
     """Runs of an arm that was edited since; they stand in no figure."""
     edits: tuple[str, ...]
     """What was edited, arm by arm."""
+    unreadable: tuple[str, ...]
+    """Files that could not be read, each with its reason; runs of such records count nowhere."""
+    n_lost: int
+    """Records among them."""
     other_tests: tuple[str, ...]
     """Arms measured on another test set than the baseline's, with what they change in it."""
 
     def sentence(self) -> str:
         """Return the ledger as one line."""
         parts = [] if self.planned is None else [f"{self.planned} planned"]
-        order = ["complete", "running", "preempted", "failed", "diverged"]
+        order = ["complete", "running", "stopped", "failed", "diverged"]
         order += [SUPERSEDED, OTHER_TEST, TWIN]
         parts += [
             f"{self.counts.get(status, 0)} {status}"
             for status in order
             if self.counts.get(status) or status in ("complete", "failed", "diverged")
         ]
+        if self.n_lost:
+            parts.append(f"{self.n_lost} unreadable")
         if self.missing:
             parts.append(f"{len(self.missing)} not started")
         return ", ".join(parts)
@@ -55,9 +61,10 @@ def take_stock(given: Runs) -> Ledger:
     status = runs["status"].astype(str)
     cells = [cell for plan in plans.values() for cell in plan.cells]
     known = set(runs["cell"].astype(str)) if "cell" in runs else set()
-    planned = {str(cell.get("cell")) for cell in cells}
+    lost = {e.file.parent.name for e in given.unreadable if e.file.name == RECORD_FILE}
+    planned = {cell["cell"] for cell in cells}
     waiting = [cell for cell in given.not_started if cell["cell"] not in planned]
-    unknown = [cell for cell in cells if str(cell.get("cell")) not in known]
+    unknown = [cell for cell in cells if cell["cell"] not in known | lost]
     missing = tuple(_describe(cell) for cell in [*unknown, *waiting])
     return Ledger(
         planned=len(cells) if cells else None,
@@ -69,9 +76,11 @@ def take_stock(given: Runs) -> Ledger:
             for row in runs[status == "diverged"].to_dict("records")
         ),
         failed=tuple(runs.loc[status == "failed", "run_id"]),
-        unfinished=tuple(runs.loc[status.isin(["running", "preempted"]), "run_id"]),
+        unfinished=tuple(runs.loc[status.isin(["running", "stopped"]), "run_id"]),
         superseded=tuple(runs.loc[status == SUPERSEDED, "run_id"]),
         edits=_edits(runs[status == SUPERSEDED]),
+        unreadable=tuple(map(str, given.unreadable)),
+        n_lost=len(lost),
         other_tests=_other_tests(runs[status == OTHER_TEST]),
     )
 
@@ -99,11 +108,10 @@ def _unplanned(
     return tuple(runs.loc[extra, "run_id"])
 
 
-def _describe(cell: dict[str, object]) -> str:
-    seeds = cell.get("seeds")
-    values = [str(seed) for seed in seeds.values()] if isinstance(seeds, dict) else []
+def _describe(cell: PlannedRun) -> str:
+    values = [str(seed) for seed in cell["seeds"].values()]
     one_or_all = values[:1] if len(set(values)) == 1 else values
-    return " seed ".join([str(cell.get("arm")), *(["/".join(one_or_all)] if values else [])])
+    return " seed ".join([cell["arm"], *(["/".join(one_or_all)] if values else [])])
 
 
 def _at_step(row: dict[str, object]) -> str:

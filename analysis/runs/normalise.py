@@ -20,6 +20,7 @@ STATES = {
     "crashed": "failed",
     "killed": "failed",
     "error": "failed",
+    "preempted": "stopped",
     "pending": "running",
     "queued": "running",
     "scheduled": "running",

@@ -10,24 +10,25 @@ from typing import Any
 import pandas as pd
 
 from analysis.errors import AnalysisError
+from analysis.runs.cell.files import broken_files
 from analysis.runs.frame import SEEDS, SUPERSEDED, TWIN, Runs
 from analysis.runs.settings import difference
 from harness.records import (
     BASELINE,
     PLAN_FILE,
     RECORD_FILE,
+    PlannedRun,
     RecordError,
     RunRecord,
     StudyPlan,
-    find_records,
     read_plan,
-    read_record,
 )
 from harness.records.evaluation import read_evaluations
-from harness.records.study import Study
-from harness.records.versions import last_asked, rank, superseded_by
+from harness.records.reading import is_there
+from harness.records.study import Command, Study, read_all
+from harness.records.versions import Rank, last_asked, rank, superseded_by
 
-Commands = list[dict[str, Any]]
+Commands = list[Command]
 Tensors = frozenset[int]
 """A run's initial tensors, each as a hash of its name and its content."""
 
@@ -47,42 +48,59 @@ def read_records(paths: list[Path]) -> Runs:
     AnalysisError
         A path without records, a record that cannot be read.
     """
-    files = _files(paths)
-    records = [_read(file) for file in files]
-    trials = {record.study for record in records if record.tuning}
-    judged = [pair for pair in zip(files, records, strict=True) if not pair[1].tuning]
-    if judged:  # else the trials that chose settings were asked for by name
-        files, records = (list(part) for part in zip(*judged, strict=True))
-    rows = [_row(record, file.parent) for record, file in zip(records, files, strict=True)]
+    found = read_all(paths)
+    if not found.records:
+        raise _nothing(paths, found.unreadable)
+    judged = {at: record for at, record in found.records.items() if not record.tuning}
+    kept = judged or found.records  # else the trials that chose settings were asked for by name
+    folders, records, unreadable = list(kept), list(kept.values()), found.unreadable
+    homes = [_study_of(folder / RECORD_FILE) for folder in folders]
+    plans = _plans(paths, {record.study for record in records}, homes, unreadable)
+    commands = {home: _commands(home, unreadable) for home in dict.fromkeys(homes)}
+    frame = _frame(kept, superseded_by(_ranked(records, homes, plans, commands)))
+    started = {record.cell for record in records}
+    waiting = [cell for home in commands for cell in _waiting(home, commands[home], started)]
+    references = _references(list(commands), set(frame["test_set"].dropna()), unreadable)
+    unreadable += [error for at, record in kept.items() for error in broken_files(at, record)]
+    return Runs(
+        frame,
+        plans,
+        not_started=tuple(waiting),
+        unreadable=tuple(unreadable),
+        references=references,
+        home=paths[0] if paths[0].is_dir() else paths[0].parent,
+    )
+
+
+def _frame(kept: dict[Path, RunRecord], newer: list[RunRecord | None]) -> pd.DataFrame:
+    """Return a row a record; `newer` are the versions that count in the place of some."""
+    records = list(kept.values())
+    rows = [_row(record, folder) for folder, record in kept.items()]
     tensors = [frozenset(map(hash, record.fingerprints.init.items())) for record in records]
     cards = {name: card for record in records for name, card in record.cards.items()}
-    frame, plans = pd.DataFrame(rows), _plans(paths)
-    if judged:
-        plans = {name: plan for name, plan in plans.items() if name not in trials}
-    homes = [_study_of(file) for file in files]
-    commands = {home: Study(home).commands() for home in dict.fromkeys(homes)}
-    asked = {home: last_asked(commands[home]) for home in commands}
-    planned = {name: {str(cell.get("cell")) for cell in plan.cells} for name, plan in plans.items()}
-    ranked = [
-        (record, rank(record, planned.get(record.study, ()), asked[home]))
-        for record, home in zip(records, homes, strict=True)
-    ]
-    frame["edit"] = _edits(records, files, superseded_by(ranked))
+    frame = pd.DataFrame(rows)
+    frame["edit"] = _edits(kept, newer)
     _set_aside(frame)
     frame["batch_size"] = _batch_sizes([row["changes"] for row in rows])
     frame["init_shared"] = _init_shared(rows, tensors)
     _name(frame)
     _refuse_other_settings(frame)
     frame["published_delta"] = [_published(arm, cards) for arm in frame["arm"]]
-    started = {record.cell for record in records}
-    waiting = [cell for home in commands for cell in _waiting(home, commands[home], started)]
-    return Runs(
-        frame,
-        plans,
-        not_started=tuple(waiting),
-        references=_references(list(commands), set(frame["test_set"].dropna())),
-        home=paths[0] if paths[0].is_dir() else paths[0].parent,
-    )
+    return frame
+
+
+def _ranked(
+    records: list[RunRecord],
+    homes: list[Path],
+    plans: dict[str, StudyPlan],
+    commands: dict[Path, Commands],
+) -> list[tuple[RunRecord, Rank]]:
+    asked = {home: last_asked(commands[home]) for home in commands}
+    planned = {name: {cell["cell"] for cell in plan.cells} for name, plan in plans.items()}
+    return [
+        (record, rank(record, planned.get(record.study, ()), asked[home]))
+        for record, home in zip(records, homes, strict=True)
+    ]
 
 
 def _set_aside(frame: pd.DataFrame) -> None:
@@ -91,23 +109,22 @@ def _set_aside(frame: pd.DataFrame) -> None:
     frame.loc[_twins(frame), "status"] = TWIN
 
 
-def _read(file: Path) -> RunRecord:
+def _nothing(paths: list[Path], unreadable: list[RecordError]) -> AnalysisError:
+    """Return why there are no runs."""
+    if unreadable:
+        more = f" (and {len(unreadable) - 1} more)" if len(unreadable) > 1 else ""
+        return AnalysisError(f"no run can be read: {unreadable[0]}{more}")
+    return AnalysisError(
+        f"no {RECORD_FILE} at or below {paths[0]}: give the folder of a study, e.g. runs/demo"
+    )
+
+
+def _commands(home: Path, unreadable: list[RecordError]) -> Commands:
     try:
-        return read_record(file)
+        return Study(home).commands()
     except RecordError as error:
-        raise AnalysisError(str(error)) from error
-
-
-def _files(paths: list[Path]) -> list[Path]:
-    files: dict[Path, None] = {}
-    for path in paths:
-        found = [path] if path.is_file() else list(find_records(path))
-        if not found:
-            raise AnalysisError(
-                f"no {RECORD_FILE} at or below {path}: give the folder of a study, e.g. runs/demo"
-            )
-        files.update(dict.fromkeys(found))
-    return list(files)
+        unreadable.append(error)
+        return []
 
 
 def _row(record: RunRecord, folder: Path) -> dict[str, Any]:
@@ -186,12 +203,11 @@ def _study_of(file: Path) -> Path:
     return Path(os.path.abspath(file)).parents[:3][-1]  # noqa: PTH100 - resolve takes a second
 
 
-def _references(homes: list[Path], test_sets: set[str]) -> tuple[tuple[str, float], ...]:
+def _references(
+    homes: list[Path], test_sets: set[str], unreadable: list[RecordError]
+) -> tuple[tuple[str, float], ...]:
     """Return the models that were evaluated on the studies' one test set, and are no arm."""
-    try:
-        found = [item for home in homes for item in read_evaluations(home).values()]
-    except RecordError as error:
-        raise AnalysisError(str(error)) from error
+    found = [item for home in homes for item in read_evaluations(home, unreadable).values()]
     return tuple(
         (item.label, item.loss)
         for item in found
@@ -199,14 +215,12 @@ def _references(homes: list[Path], test_sets: set[str]) -> tuple[tuple[str, floa
     )
 
 
-def _edits(
-    records: list[RunRecord], files: list[Path], newer: list[RunRecord | None]
-) -> list[str | None]:
+def _edits(kept: dict[Path, RunRecord], newer: list[RunRecord | None]) -> list[str | None]:
     """Return what was edited since in the arm of each superseded run; None: the run counts."""
-    homes = {id(record): file.parent for record, file in zip(records, files, strict=True)}
+    homes = {id(record): folder for folder, record in kept.items()}
     found: dict[tuple[str | None, ...], str] = {}
     edits: list[str | None] = []
-    for old, new in zip(records, newer, strict=True):
+    for old, new in zip(kept.values(), newer, strict=True):
         if new is None:
             edits.append(None)
             continue
@@ -235,7 +249,7 @@ def _refuse_other_settings(frame: pd.DataFrame) -> None:
         )
 
 
-def _waiting(home: Path, commands: Commands, started: set[str]) -> list[dict[str, Any]]:
+def _waiting(home: Path, commands: Commands, started: set[str]) -> list[PlannedRun]:
     """Return the cells of a study that were asked for last with their seeds and never started."""
     asked = (cell for command in commands for cell in command["cells"])
     last = {(cell["arm"], *cell["seeds"].values()): cell for cell in asked}
@@ -244,7 +258,7 @@ def _waiting(home: Path, commands: Commands, started: set[str]) -> list[dict[str
         for cell in last.values()
         if cell["cell"] not in started
     ]
-    return [cell for cell, at in frozen if at.is_dir() and not (at / RECORD_FILE).exists()]
+    return [cell for cell, at in frozen if at.is_dir() and not is_there(at / RECORD_FILE)]
 
 
 def _init_shared(rows: list[dict[str, Any]], tensors: list[Tensors]) -> list[float | None]:
@@ -280,30 +294,31 @@ def _batch_sizes(changes: list[dict[str, list[Any]]]) -> list[float | None]:
     for change in changes:
         only = set(change) <= {BATCH_KEY, "hardware.micro_batch"}
         size = change[BATCH_KEY][1] if BATCH_KEY in change else baseline
-        sizes.append(float(size) if only and size is not None else None)
+        sizes.append(float(size) if only and isinstance(size, int | float) else None)
     return sizes
 
 
 def _published(arm: str, cards: dict[str, dict[str, Any]]) -> float | None:
     # A stack has no published figure of its own: only one intervention's card speaks for it.
-    value = cards.get(arm, {}).get("published_delta")
-    return None if value is None else float(value)
+    value: float | None = cards.get(arm, {}).get("published_delta")
+    return value
 
 
-def _plans(paths: list[Path]) -> dict[str, StudyPlan]:
-    plans: dict[str, StudyPlan] = {}
+def _plans(
+    paths: list[Path], studies: set[str], homes: list[Path], unreadable: list[RecordError]
+) -> dict[str, StudyPlan]:
+    """Return the studies' plans, from the named folders, those below and those above them."""
+    folders = dict.fromkeys(homes)
     for path in paths:
-        folders = [path, *list(path.resolve().parents)[:3]] if path.is_dir() else []
-        if path.is_file():
-            folders = list(path.resolve().parents)[:4]
-        below = [file.parent for file in path.glob(f"*/{PLAN_FILE}")] if path.is_dir() else []
-        for folder in [*folders, *below]:
-            try:
-                plan = read_plan(folder)
-            except RecordError as error:
-                raise AnalysisError(str(error)) from error
-            if plan is not None:
-                plans.setdefault(plan.study, plan)
-                if folder not in below:
-                    break
+        below = [file.parent.absolute() for file in sorted(path.glob(f"*/{PLAN_FILE}"))]
+        folders |= dict.fromkeys([path.absolute(), *path.absolute().parents[:3], *below])
+    plans: dict[str, StudyPlan] = {}
+    for folder in folders:
+        try:
+            plan = read_plan(folder)
+        except RecordError as error:  # elsewhere it may be any program's
+            unreadable += [error] if folder in homes else []
+            continue
+        if plan is not None and plan.study in studies:
+            plans.setdefault(plan.study, plan)
     return plans

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -16,7 +17,8 @@ from analysis.runs.logs import LOGS, read_logs
 from analysis.runs.normalise import normalised
 from analysis.runs.reading import Reading
 from harness.records import RECORD_FILE, REPORT_JOB
-from harness.records.files import RecordError, flatten, read_json_lines
+from harness.records.files import flatten
+from harness.records.reading import RecordError, check_depth, read_json_lines
 
 JSON_LINES = (".jsonl", ".ndjson")
 TABLES = (".csv", ".tsv", ".parquet", *JSON_LINES)
@@ -122,12 +124,21 @@ def read_table(source: str, reading: Reading) -> Runs:
 
 def _from_json_lines(path: Path) -> pd.DataFrame:
     try:
-        rows = read_json_lines(path)
-    except (OSError, RecordError) as error:
-        raise AnalysisError(f"cannot read {path}: {error}") from error
+        rows = read_json_lines(path, _any_object)
+    except RecordError as error:
+        raise AnalysisError(str(error)) from error
     if not rows:
         raise AnalysisError(f"{path} has no rows: one JSON object a run is needed")
     return pd.DataFrame([flatten(row) for row in rows])
+
+
+def _any_object(line: bytes) -> dict[str, Any]:
+    """Read a line as other programs write them, with NaN for what is not known."""
+    row = json.loads(line)
+    if not isinstance(row, dict):
+        raise ValueError(f"{row!r} is no object")
+    check_depth(row)
+    return row
 
 
 def _from_parquet(path: Path) -> pd.DataFrame:

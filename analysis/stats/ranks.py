@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from itertools import combinations
 
 import numpy as np
 from numpy.typing import NDArray
@@ -17,18 +16,23 @@ Ranks = NDArray[np.intp]
 
 @dataclass(frozen=True, slots=True)
 class RankIntervals:
-    """Ranks of k arms, 1 the best; all intervals hold together with probability 1 - alpha."""
+    """Ranks of the first m of k arms, 1 the best; all hold together with probability 1 - alpha."""
 
     best: Ranks
-    """(k,) the lowest rank that the pairs leave open."""
+    """(m,) the lowest rank that the pairs leave open."""
     worst: Ranks
-    """(k,) the highest."""
+    """(m,) the highest."""
     p: Array
-    """(k, k) adjusted p that two arms are equal; 1 on the diagonal."""
+    """(m, k) adjusted p that two arms are equal; 1 on the diagonal."""
 
 
 def rank_intervals(
-    model: Model, arms: list[int], alpha: float, *, higher_is_better: bool = False
+    model: Model,
+    arms: list[int],
+    alpha: float,
+    *,
+    higher_is_better: bool = False,
+    first: int | None = None,
 ) -> RankIntervals:
     """Compare all pairs of the arms and count, for each, those shown to be better and worse.
 
@@ -46,19 +50,19 @@ def rank_intervals(
         Family error.
     higher_is_better
         The means are accuracies.
+    first
+        Of so many arms the ranks are wanted; the adjustment is for all pairs of all arms.
     """
-    pairs = list(combinations(range(len(arms)), 2))
-    p, ahead = np.ones((len(arms), len(arms))), np.zeros((len(arms), len(arms)), dtype=bool)
-    if pairs:
-        first, second = np.array(pairs).T
-        L = np.zeros((len(pairs), len(model.fit.means)))
-        rows = np.arange(len(pairs))
-        L[rows, np.array(arms)[first]], L[rows, np.array(arms)[second]] = 1.0, -1.0
+    k, wanted = len(arms), len(arms) if first is None else min(first, len(arms))
+    p, ahead = np.ones((wanted, k)), np.zeros((wanted, k), dtype=bool)
+    for i in range(wanted if k > 1 else 0):
+        others = np.delete(np.arange(k), i)
+        L = np.zeros((k - 1, len(model.fit.means)))
+        L[np.arange(k - 1), np.array(arms)[others]], L[:, arms[i]] = -1.0, 1.0
         found = model.contrast(L)
         z = np.abs(found.found.estimate) / found.found.se
         both = Averaged(found.found.df, found.own, found.posterior)
-        p[first, second] = p[second, first] = both.any(z, all_pairs(len(arms)))
-        better = (found.found.estimate > 0) == higher_is_better
-        ahead[first, second], ahead[second, first] = better, ~better
-    sure = (p < alpha) & ahead
-    return RankIntervals(1 + sure.sum(axis=0), len(arms) - sure.sum(axis=1), p)
+        p[i, others] = both.any(z, all_pairs(k))
+        ahead[i, others] = (found.found.estimate > 0) == higher_is_better
+    sure = p < alpha
+    return RankIntervals(1 + (sure & ~ahead).sum(axis=1), k - (sure & ahead).sum(axis=1), p)

@@ -9,7 +9,8 @@ from benchmarks.gpu.bench import Bench
 from benchmarks.gpu.stage import Result
 from benchmarks.report import table
 from harness.config import ConfigError
-from harness.records.files import CONF_DIR, append_json_lines, read_json_lines
+from harness.records.files import CONF_DIR, append_json_lines
+from harness.records.reading import read_json_lines
 from harness.study.side_by_side import measure
 
 FILE = "gpu_arms.jsonl"
@@ -44,7 +45,7 @@ def catalogue() -> list[str]:
 def _measured(bench: Bench, machine: str) -> dict[str, dict[str, Any]]:
     if not (bench.out / FILE).exists():
         return {}
-    lines = read_json_lines(bench.out / FILE, skip_broken=True)
+    lines = read_json_lines(bench.out / FILE, skip_torn=True)
     return {line["arm"]: line for line in lines if line["machine"] == machine}
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from contextlib import suppress
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
@@ -19,12 +20,14 @@ from harness.records import (
     SAMPLES_FILE,
     TEST_DOCUMENTS_FILE,
     TEST_LOSSES_FILE,
+    RecordError,
     Seeds,
     Status,
     test_losses_file,
 )
 from harness.records.cell import Cell
 from harness.records.files import canonical_hash, write_atomic
+from harness.records.reading import is_there, read_bytes
 
 
 def locate(config: Config) -> Path:
@@ -110,14 +113,19 @@ def _write(folder: Path, config: Config) -> None:
     over from the newest command is how it is run and watched.
     """
     cell = Cell(folder)
-    if cell.config_file.exists():
-        record = cell.record()
+    if is_there(cell.config_file):
+        try:
+            record = cell.record()
+        except RecordError:  # nothing is trained in its place
+            return
         if living_owner(folder) or (record and record.status in FINISHED):
             return
         if record and record.status is not Status.FAILED:
-            frozen = load_frozen(folder)
-            frozen.data_dir, frozen.runs_dir = config.data_dir, config.runs_dir
-            config = frozen
+            with suppress(ConfigError):  # a damaged one is written anew
+                frozen = load_frozen(folder)
+                frozen.data_dir, frozen.runs_dir = config.data_dir, config.runs_dir
+                frozen.tracking = config.tracking
+                config = frozen
     write_config(folder, config)
     keep_sources(config, folder)
 
@@ -126,8 +134,12 @@ def write_config(folder: Path, config: Config) -> None:
     """Write ``config.yaml`` if it says anything else."""
     path = folder / CONFIG_FILE
     text = to_yaml(config)
-    if not path.exists() or path.read_text(encoding="utf-8") != text:
-        write_atomic(path, text)
+    try:
+        if read_bytes(path) == text.encode():
+            return
+    except RecordError:  # not there, or no file
+        pass
+    write_atomic(path, text)
 
 
 def check_fits(config: Config, corpus: Corpus) -> None:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import logging
 import math
 import resource
@@ -27,7 +26,8 @@ from harness.evaluation import complete
 from harness.loop import Training, evaluate, evaluated_weights
 from harness.model import flops_per_token
 from harness.records import METRICS_FILE, SAMPLES_FILE, RunRecord, write_record
-from harness.records.files import append_json_lines, read_json_lines, write_atomic
+from harness.records.files import append_json_lines, as_json, write_atomic
+from harness.records.reading import RecordError, read_json_lines, stepped
 from harness.tracking.live import Tracker
 
 log = logging.getLogger(__name__)
@@ -41,7 +41,7 @@ def evenly_spaced(n_times: int, n_steps: int) -> set[int]:
     return {round(n_steps * (i + 1) / n_times) for i in range(n_times)} - {0}
 
 
-class Preempted(BaseException):
+class Stopped(BaseException):
     """The process was asked to stop, and has saved its state."""
 
 
@@ -57,7 +57,7 @@ def graceful_stop(recorder: Recorder) -> Iterator[None]:
         if not recorder.stop_requested:
             recorder.stop_requested, recorder.asked_at = True, now
         elif now > recorder.asked_at + ONE_REQUEST_SECONDS:
-            raise Preempted(f"stopped by a second {signal.Signals(number).name}")
+            raise Stopped(f"stopped by a second {signal.Signals(number).name}")
 
     asked = [number for number in STOP_SIGNALS if signal.getsignal(number) is not signal.SIG_IGN]
     before = {number: signal.signal(number, ask) for number in asked}
@@ -127,7 +127,7 @@ class Recorder:
         if stop or due:
             self.save()
         if stop:
-            raise Preempted(f"stopped at step {step} of {n_steps}: run it again to go on")
+            raise Stopped(f"stopped at step {step} of {n_steps}: run it again to go on")
 
     def save(self) -> None:
         """Write a checkpoint and bring the record up to it."""
@@ -172,14 +172,26 @@ class Recorder:
         for line in complaints:
             log.warning(line)
         if saved is not None:
-            self.training.load_state_dict(saved)
-            # a checkpoint of an older version knows the training loss alone
-            pending = saved["pending"] if "pending" in saved else {"train_loss": saved["losses"]}
-            for name, values in pending.items():
-                self.pending[name] = [value.to(self.training.device) for value in values]
-            self.record.losses.train, self.record.losses.val = saved["measured"]
-            self.record.cost.train_seconds = saved["train_seconds"]
+            try:
+                self._load(saved)
+            except (RuntimeError, ValueError, TypeError, KeyError, AttributeError) as error:
+                if self.training.world.size > 1:  # all of them begin anew, or none
+                    raise
+                checkpoint.set_aside(saved["file"])
+                what = " ".join(str(error).split())[:200]
+                raise checkpoint.UnusableError(
+                    f"{saved['file'].name} does not fit this cell ({what}): trying without it"
+                ) from error
             log.info("going on from step %d", self.training.step)
+
+    def _load(self, saved: dict[str, Any]) -> None:
+        self.training.load_state_dict(saved)
+        # a checkpoint of an older version knows the training loss alone
+        pending = saved["pending"] if "pending" in saved else {"train_loss": saved["losses"]}
+        for name, values in pending.items():
+            self.pending[name] = [value.to(self.training.device) for value in values]
+        self.record.losses.train, self.record.losses.val = saved["measured"]
+        self.record.cost.train_seconds = float(saved["train_seconds"])
 
     def _tokens_per_second(self) -> float:
         """Return the speed, without the step that compiled unless there is no other."""
@@ -258,9 +270,12 @@ class Recorder:
         path = self.folder / name
         if path.exists():
             self.lock.check()
-            rows = read_json_lines(path, skip_broken=True)
+            broken: list[RecordError] = []
+            rows = read_json_lines(path, stepped, skip_torn=True, broken=broken)
+            for error in broken:
+                log.warning("%s: the line is left out", error)
             kept = [row for row in rows if row["step"] <= self.training.step]
-            write_atomic(path, "".join(json.dumps(row) + "\n" for row in kept))
+            write_atomic(path, "".join(as_json(row) + "\n" for row in kept))
 
 
 def fill_cost(record: RunRecord, training: Training) -> None:

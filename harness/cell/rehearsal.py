@@ -49,7 +49,7 @@ def rehearse(folder: Path, n_cells: int) -> int:
         settle_process(config.hardware)
         corpus = open_corpora(config)
         check_identity(config, corpus, folder)
-        use_kept_sources(folder)
+        use_kept_sources(config, folder)
         record = new_record(folder, config, corpus, device)
         _shorten(config, 1)
         config.train.max_skipped_steps = 2

@@ -57,11 +57,18 @@ def keep_sources(config: Config, folder: Path) -> None:
                     write_atomic(folder / SOURCES_FOLDER / kept, path.read_bytes())
 
 
-def use_kept_sources(folder: Path) -> list[str]:
-    """Import the cell's own modules as they were frozen; return the names of those edited since."""
+def use_kept_sources(config: Config, folder: Path) -> list[str]:
+    """Import the cell's own modules as they were frozen; return the names of those edited since.
+
+    Only what its targets are made of, and so stands in its identity: another file in ``sources/``
+    takes no module's place.
+    """
     kept = _Kept()
     sys.meta_path.insert(0, kept)
-    files = kept_files(folder)
+    files: dict[str, Path] = {}
+    for target in _targets(config):
+        if not target.startswith(OURS):
+            files |= _closure(target, kept_files(folder).get)
     for name, file in sorted(files.items()):  # a package before its modules
         live = origin(name)
         if live is None or live.read_bytes() != file.read_bytes():

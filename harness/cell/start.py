@@ -14,6 +14,8 @@ from harness.records.secrets import masked
 
 UNCHECKED = "--unchecked"
 """Train a cell that another version froze, as its second run by the analysis may be."""
+TRACKED = "--tracked"
+"""Send to the tracker that the folder's config names."""
 
 
 def one_of_several() -> bool:
@@ -21,24 +23,25 @@ def one_of_several() -> bool:
     return int(os.environ.get("WORLD_SIZE", "1")) > 1
 
 
-def start_cell(folder: Path, n_devices: int, *, checked: bool = True) -> int:
+def start_cell(folder: Path, n_devices: int, *, checked: bool = True, tracked: bool = True) -> int:
     """Train the frozen cell on so many devices of this machine; return its exit code."""
     sys.argv[:] = masked(sys.argv)  # W&B's client writes them down
     if n_devices > 1 and not one_of_several():
-        return _torchrun(folder, n_devices, checked=checked)
+        options = [*([] if checked else [UNCHECKED]), *([TRACKED] if tracked else [])]
+        return _torchrun(folder, n_devices, options)
     from harness.cell.train import train_cell  # imports torch
 
-    return train_cell(folder, checked=checked)
+    return train_cell(folder, checked=checked, tracked=tracked)
 
 
-def _torchrun(folder: Path, n_devices: int, *, checked: bool) -> int:
+def _torchrun(folder: Path, n_devices: int, options: list[str]) -> int:
     """Run the cell in a process for each device, again while it halves its micro-batch to fit."""
     launcher = ["torch.distributed.run", "--standalone", f"--nproc_per_node={n_devices}"]
     command = [sys.executable, "-m", *launcher, "-m", "harness.cell", str(folder)]
     config_file = Cell(folder).config_file
     while True:
         before = config_file.read_bytes()
-        code = _wait_for(subprocess.Popen([*command, *([] if checked else [UNCHECKED])]))
+        code = _wait_for(subprocess.Popen([*command, *options]))
         if config_file.read_bytes() == before:
             return code
 

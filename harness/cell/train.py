@@ -9,6 +9,7 @@ import math
 import sys
 from contextlib import closing, nullcontext
 from pathlib import Path
+from typing import TypedDict
 
 import numpy as np
 import torch
@@ -27,9 +28,9 @@ from harness.cell.freeze import (
     write_config,
 )
 from harness.cell.lock import NO_LOCK, CellBusy, LockLost, locked
-from harness.cell.recorder import Preempted, Recorder, finite, graceful_stop
+from harness.cell.recorder import Recorder, Stopped, finite, graceful_stop
 from harness.cell.sources import use_kept_sources
-from harness.config import ConfigError
+from harness.config import Backend, ConfigError
 from harness.data.corpus import Corpus, open_corpora
 from harness.data.evaluated import test_sequences
 from harness.data.tokens import token_bytes
@@ -55,10 +56,10 @@ from harness.records.files import now, write_atomic
 log = logging.getLogger("harness.cell")  # also as __main__, on several devices
 
 
-def train_cell(folder: Path, *, checked: bool = True) -> int:
+def train_cell(folder: Path, *, checked: bool = True, tracked: bool = True) -> int:
     """Train and test the frozen cell in this process, say how it ended, return the exit code."""
     try:
-        record = run(folder, checked=checked)
+        record = run(folder, checked=checked, tracked=tracked)
     except ValueError as error:  # ConfigError and DataError
         print(f"error: {error}", file=sys.stderr)
         return EXIT_REFUSED
@@ -73,11 +74,12 @@ def train_cell(folder: Path, *, checked: bool = True) -> int:
     return 0 if record.status in FINISHED else 1
 
 
-def run(folder: Path, *, checked: bool = True) -> RunRecord:
+def run(folder: Path, *, checked: bool = True, tracked: bool = True) -> RunRecord:
     """Train the frozen cell in `folder`, going on from its newest checkpoint; return its record.
 
     Under torchrun every process calls this, and the first one writes. With `checked`, a cell that
-    would train something else than its name stands for is refused.
+    would train something else than its name stands for is refused. Unless `tracked`, nothing is
+    sent to the tracker that its config names.
 
     The record says how the cell ended. Raised are only errors of a person (a damaged corpus, a
     device that is not there), and `CellBusy` and `LockLost` where another process has the cell.
@@ -88,6 +90,8 @@ def run(folder: Path, *, checked: bool = True) -> RunRecord:
         if done is not None:
             return done
         config = load_frozen(folder)
+        if not tracked:
+            config.tracking.backend = Backend.none
         device = choose_device(config.hardware.device, world.local_rank)
         settle_process(config.hardware)
         if config.hardware.compile:
@@ -116,15 +120,15 @@ def run(folder: Path, *, checked: bool = True) -> RunRecord:
 def _to_an_end(setup: Setup) -> None:
     """Train and test; whatever happens is in the record at the end."""
     record = setup.record
-    for module in use_kept_sources(setup.folder):
+    for module in use_kept_sources(setup.config, setup.folder):
         log.warning("%s was edited since this cell was frozen: training with what it keeps", module)
     try:
         run_until_it_fits(setup)
         record.status = Status.COMPLETE
     except Diverged as error:
         record.status, record.error = Status.DIVERGED, str(error)
-    except Preempted as error:
-        record.status, record.error = Status.PREEMPTED, str(error)
+    except Stopped as error:
+        record.status, record.error = Status.STOPPED, str(error)
     except ConfigError as error:  # says all that there is to say
         record.status, record.error = Status.FAILED, str(error)
     except LockLost:
@@ -149,6 +153,8 @@ def run_until_it_fits(setup: Setup) -> None:
     while True:
         try:
             return _train_and_test(setup)
+        except checkpoint.UnusableError as error:
+            log.warning("%s", error)
         except (MemoryError, RuntimeError, ImportError, OSError) as error:
             if may_renew and renew_cache(error):
                 may_renew = False
@@ -204,9 +210,11 @@ def _test(training: Training, setup: Setup) -> None:
     for name, test in corpus.tests.items():
         others = test_losses_file(name)
         found = main if test is corpus.main else _test_on(test, others, training, setup)
-        sha256 = test_sequences(config, test).sha256
-        hashes = {"test_set_sha256": sha256, "text": test.text_hash}
-        record.losses.tests[name] = {**found, **hashes}
+        record.losses.tests[name] = {
+            **found,
+            "test_set_sha256": test_sequences(config, test).sha256,
+            "text": test.text_hash,
+        }
     if setup.world.is_main:
         documents = test_sequences(config, corpus.main).documents
         _save_array(setup.folder / TEST_DOCUMENTS_FILE, documents)
@@ -216,9 +224,12 @@ def _test(training: Training, setup: Setup) -> None:
         raise Diverged("the test loss is not finite")
 
 
-def _test_on(
-    corpus: Corpus, file: str, training: Training, setup: Setup
-) -> dict[str, float | None]:
+class _Mean(TypedDict):
+    loss: float | None
+    bits_per_byte: float | None
+
+
+def _test_on(corpus: Corpus, file: str, training: Training, setup: Setup) -> _Mean:
     """Write the loss of each test sequence of a corpus; return their mean, also by bytes of text.
 
     The token that ends a document is no byte of it.

@@ -98,8 +98,11 @@ class Config:
     study_name: str = "adhoc"
     """Names the folder below ``runs_dir``."""
     seed: int = 0
+    """Sets all three of `seeds`."""
     runs_dir: str = "runs"
+    """Where studies are written, a folder each."""
     data_dir: str = "data"
+    """Where prepared corpora lie."""
     overwrite: bool = False
     """Train again what is already complete."""
     scale_name: str = II("hydra:runtime.choices.scale")
@@ -119,6 +122,7 @@ class Config:
     hardware: HardwareConfig = field(default_factory=HardwareConfig)
     tracking: TrackingConfig = field(default_factory=TrackingConfig)
     interventions: dict[str, CardConfig] = field(default_factory=dict)
+    """The cards of the overlays, by name; see below."""
     changes: dict[str, Any] = field(default_factory=dict)
     """What the interventions change: dotted key -> [baseline's value, this arm's]. Filled in by
     the harness."""

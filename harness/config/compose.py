@@ -44,17 +44,22 @@ _header_of = ConfigSource._get_header_dict
 ConfigSource._get_header_dict = staticmethod(  # type: ignore[method-assign, assignment]
     lambda text: _header_of(text.removeprefix("\ufeff"))
 )
-ConfigStore.instance().store(name="schema", node=Config)
+ConfigStore.instance().store(name="harness_schema", node=Config)
 doses.register()
 
 
 def load(overrides: Sequence[str] = ()) -> Config:
     """Compose a config from outside Hydra's command line, as the other commands do."""
+    return load_all([overrides])[0]
+
+
+def load_all(cells: Sequence[Sequence[str]]) -> list[Config]:
+    """Compose several configs at one go: what they share is composed once."""
     GlobalHydra.instance().clear()
     _composed.cache_clear()
     _flat.cache_clear()
     with initialize_config_dir(str(CONF_DIR), version_base="1.3", job_name="harness"):
-        return resolve((), as_typed(overrides))
+        return [resolve((), as_typed(overrides)) for overrides in cells]
 
 
 def resolve(hydra_overrides: Sequence[str], overrides: Sequence[str]) -> Config:
@@ -118,7 +123,9 @@ def _composed(arm: _Arm) -> _Composed:
         )
         composed: dict[str, Any] = OmegaConf.to_container(whole, resolve=False)  # type: ignore[assignment]
         runtime = composed.pop("hydra")["runtime"]
-        _refuse_namesakes(arm.overlays, runtime["config_sources"])
+        _refuse_namesakes("intervention", arm.overlays, runtime["config_sources"])
+        chosen = runtime["choices"].get("study")
+        _refuse_namesakes("study", [chosen] if chosen else [], runtime["config_sources"])
         composed["scale_name"] = runtime["choices"].get("scale", "")
         tree: DictConfig = OmegaConf.merge(SCHEMA, composed)  # type: ignore[assignment]
         if arm.overlays:
@@ -129,16 +136,20 @@ def _composed(arm: _Arm) -> _Composed:
     return _Composed(tree, {key: values[key] for key in SEED_KEYS})
 
 
-def _refuse_namesakes(overlays: Sequence[str], sources: Sequence[dict[str, str]]) -> None:
-    """Refuse an overlay that two folders have: Hydra takes one of them without a word."""
-    folders = dict.fromkeys(source["path"] for source in sources if source["schema"] == "file")
-    for name in overlays:
-        files = [Path(folder, "intervention", f"{name}.yaml") for folder in folders]
+def _refuse_namesakes(group: str, names: Sequence[str], sources: Sequence[dict[str, str]]) -> None:
+    """Refuse a file that two folders have: Hydra takes one of them without a word."""
+    paths = (source["path"] for source in sources if source["schema"] == "file")
+    folders = dict.fromkeys(Path(path).resolve() for path in paths)
+    plural, own = (
+        ("studies", "yours") if group == "study" else (f"{group}s", "yours, file and card")
+    )
+    for name in names:
+        files = [folder / group / f"{name}.yaml" for folder in folders]
         found = [file for file in files if file.exists()]
         if len(found) > 1:
             raise ConfigError(
-                f"two interventions are called {name!r}: {found[0]} and {found[1]}; the first "
-                "would stand for both: rename yours, file and card"
+                f"two {plural} are called {name!r}: {found[0]} and {found[1]}; the first "
+                f"would stand for both: rename {own}"
             )
 
 

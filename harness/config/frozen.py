@@ -9,9 +9,11 @@ from typing import Any
 
 import yaml
 from omegaconf import OmegaConf
+from omegaconf.errors import OmegaConfBaseException
 
 from harness.config import Config, ConfigError
 from harness.records.files import plain
+from harness.records.reading import RecordError, check_depth, read_bytes, said
 
 SCHEMA = OmegaConf.structured(Config)
 """Made once: it takes as long as all the rest of reading a config."""
@@ -29,13 +31,38 @@ def to_yaml(config: Config) -> str:
 
 
 def read_config(path: Path) -> Config:
-    """Read what `to_yaml` wrote, by this version or an earlier one; all of it as it stands."""
-    content = yaml.load(path.read_text(encoding="utf-8"), LOADER)  # noqa: S506
-    if not isinstance(content, dict):
-        raise ConfigError(f"{path} is no config: it holds no keys")
-    kept = {key: _literal(value) for key, value in content.items() if key not in RETIRED}
-    config: Config = OmegaConf.to_object(OmegaConf.merge(SCHEMA, kept))  # type: ignore[assignment]
+    """Read what `to_yaml` wrote, by this version or an earlier one; all of it as it stands.
+
+    `ConfigError` where it cannot be read, with its reason.
+    """
+    try:
+        content = read_plain(path)
+        kept = {key: _literal(value) for key, value in content.items() if key not in RETIRED}
+        config: Config = OmegaConf.to_object(OmegaConf.merge(SCHEMA, kept))  # type: ignore[assignment]
+    except RecordError as error:
+        raise ConfigError(str(error)) from error
+    except (OmegaConfBaseException, ValueError, TypeError, RecursionError) as error:
+        first = (str(error).splitlines() or [type(error).__name__])[0]
+        key = getattr(error, "full_key", None)
+        where = f"{key}: " if key else ""
+        raise ConfigError(
+            f"cannot read {path}: {where}{first}; restore it, or move it away"
+        ) from error
     return config
+
+
+def read_plain(path: Path) -> dict[str, Any]:
+    """Read a config as nested plain values (`RecordError` if unreadable)."""
+    try:
+        content = yaml.load(read_bytes(path).decode("utf-8"), LOADER)  # noqa: S506
+        if not isinstance(content, dict):
+            raise ValueError("it holds no keys")
+        check_depth(content)
+    except RecordError:
+        raise
+    except (yaml.YAMLError, ValueError, RecursionError) as error:
+        raise RecordError(path, f"{said(error)}; remove it, a new start writes it again") from error
+    return content
 
 
 def _literal(value: Any) -> Any:

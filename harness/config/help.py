@@ -31,6 +31,7 @@ CONFIG GROUPS (+intervention=... and +study=... are added with a plus)
 CONFIG (override anything: train.batch_size=32; harness/config says what each key means)
 {config}
 MORE
+  docs/cookbook.md, docs/config.md                             recipes to copy; every key
   python -m interventions                                      the catalogue with its sources
   python -m harness.prepare data=NAME                          tokenise a corpus
   python -m harness.status runs/NAME                           how a study stands

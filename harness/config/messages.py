@@ -16,13 +16,13 @@ from harness.config import CardConfig, Config, ConfigError
 from harness.records.files import CONF_DIR
 
 COMMANDS = (
-    *("cell", "evaluate", "export", "finetune", "judge", "prepare"),
+    *("bill", "cell", "config_page", "evaluate", "export", "finetune", "judge", "prepare"),
     *("sample", "schedule", "status", "sync", "throughput"),
 )
 """Of ``python -m harness.COMMAND``."""
 _HINTS = {
     "intervention": "; see: python -m interventions",
-    "hydra/launcher": "; a cluster's needs its extra: pip install 'llm-interventions[slurm,ray]'",
+    "hydra/launcher": "; a cluster's needs its extra: in the clone, pip install -e '.[slurm]'",
 }
 """What to do about an unknown member of a group."""
 

@@ -26,6 +26,6 @@ def later(default_factory: Callable[[], Any]) -> Any:
     return field(default_factory=default_factory, metadata=_LATER)
 
 
-def number(default: Any, **bounds: float) -> Any:
+def number(default: Any, *, unit: str = "", **bounds: float) -> Any:
     """Return a field that `harness.config.validate` holds to `above`, `at_least` or `below`."""
-    return field(default=default, metadata=bounds)
+    return field(default=default, metadata={**bounds, **({"unit": unit} if unit else {})})

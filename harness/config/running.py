@@ -15,7 +15,7 @@ class Backend(Enum):
     none = "none"
     wandb = "wandb"
     trackio = "trackio"
-    """Needs the extra: ``pip install llm-interventions[trackio]``."""
+    """Needs the extra: ``pip install -e '.[trackio]'`` in the clone."""
 
 
 class WandbMode(Enum):
@@ -29,20 +29,21 @@ class WandbMode(Enum):
 class EvalConfig:
     """Validation along training and the final test."""
 
-    test_sequences: int = number(19_200, above=0)
+    test_sequences: int = number(19_200, unit="sequences", above=0)
     """Sequences of block_size tokens of each test set."""
     spread: bool = later(bool)
     """Take the sequences of validation and test from all over their splits, at even distances,
     instead of from the start: they then come from as many documents as there are."""
-    block_size: int | None = number(None, above=0)
-    """Tokens of a sequence in validation and test; None: ``model.block_size``."""
+    block_size: int | None = number(None, unit="tokens", above=0)
+    """Length of a sequence in validation and test; None: ``model.block_size``."""
     data: dict[str, DataConfig] = field(default_factory=dict)
     """Corpora to test on, by name: their test splits, tokenised as ``data`` is. A prepared one is
     added by ``'+data@eval.data.NAME=fineweb'``."""
     test_set: str | None = None
     """The main test set, a name in `data`: validation and test losses, which studies compare, are
     measured on that corpus; None: on the training corpus'."""
-    val_sequences: int = number(192, above=0)
+    val_sequences: int = number(192, unit="sequences", above=0)
+    """Sequences of each validation."""
     n_val: int = number(20, at_least=0)
     """Validations along training, evenly spaced."""
 
@@ -52,12 +53,17 @@ class SampleConfig:
     """Completions along training; they change no result."""
 
     prompts: list[str] = field(default_factory=lambda: ["Every effort moves you"])
+    """What is completed."""
     steps: list[int] | None = None
     """Steps after which to sample; None: `n_times` evenly spaced steps, the last included."""
     n_times: int = number(5, at_least=0)
-    tokens: int = number(20, above=0)
+    """Samples along training, evenly spaced."""
+    tokens: int = number(20, unit="tokens", above=0)
+    """Length of a completion."""
     temperature: float = number(1.0, above=0)
-    top_k: int = number(25, above=0)
+    """What logits are divided by."""
+    top_k: int = number(25, unit="tokens", above=0)
+    """The likeliest, among which each token is drawn."""
 
 
 @dataclass(kw_only=True, slots=True)
@@ -72,8 +78,8 @@ class LogConfig:
 class CheckpointConfig:
     """Saved states, so that a killed cell goes on where it was."""
 
-    every_steps: int = number(617, at_least=0)
-    """0: none along the way."""
+    every_steps: int = number(617, unit="steps", at_least=0)
+    """Between two saved states; 0: none along the way."""
     keep: int = number(2, above=0)
     """The newest states kept while the cell runs; older ones are deleted."""
     n_weights: int = number(1, at_least=0)
@@ -106,7 +112,7 @@ class HardwareConfig:
 
     device: str = "auto"
     """``auto``, ``cpu``, ``cuda`` or ``cuda:1``."""
-    micro_batch: int | None = number(None, above=0)
+    micro_batch: int | None = number(None, unit="sequences", above=0)
     """Sequences per forward pass; None: the whole batch. Lowered to the next divisor of a device's
     share of ``train.batch_size``."""
     threads: int = number(1, above=0)
@@ -117,7 +123,9 @@ class HardwareConfig:
     """Compile the model for the device: minutes at first, then kept on disk for all cells.
     Pays on GPUs only. Dropout masks then differ, as with another micro-batch."""
     compile_mode: CompileMode = CompileMode.default
+    """PyTorch's modes of ``torch.compile``."""
     attention: AttentionKernel = AttentionKernel.auto
+    """The kernel of ``scaled_dot_product_attention`` on a GPU."""
     deterministic: bool = False
     """Bit-identical weights on a GPU, too, for some of its speed; a CPU gives them anyway."""
     slots: int | None = number(None, above=0)
@@ -126,9 +134,10 @@ class HardwareConfig:
     cells_per_gpu: int | str = number(1, above=0)
     """Cells that share each GPU, for models that leave most of it idle; ``auto``: as many as
     train the most tokens together, measured before the first cell."""
-    usd_per_hour: float | None = number(None, at_least=0)
-    peak_flops: float | None = number(None, above=0)
-    """FLOP/s of the device, for MFU."""
+    usd_per_hour: float | None = number(None, unit="dollars", at_least=0)
+    """Price of one device for an hour."""
+    peak_flops: float | None = number(None, unit="FLOP/s", above=0)
+    """Of the device, for MFU."""
 
 
 @dataclass(kw_only=True, slots=True)
@@ -136,7 +145,12 @@ class TrackingConfig:
     """Mirror of the records; local files are the truth."""
 
     backend: Backend = Backend.none
+    """The tracker; trackio needs its extra."""
     mode: WandbMode = WandbMode.offline
+    """Online needs a logged-in user; otherwise the run stays offline and says so."""
     project: str = "llm-interventions"
+    """The tracker's project."""
     entity: str | None = None
+    """W&B's team or user; None: the account's default."""
     tags: list[str] = field(default_factory=list)
+    """Further tags of each run."""

@@ -63,24 +63,35 @@ class ModelConfig:
     """A decoder-only transformer; defaults are the published GPT-2-small shape."""
 
     n_layer: int = number(12, above=0)
+    """Blocks."""
     n_head: int = number(12, above=0)
+    """Attention heads of a block; divides `n_embd`."""
     n_embd: int = number(768, above=0)
-    block_size: int = number(1024, above=0)
-    """Context length in tokens."""
+    """Width of the residual stream."""
+    block_size: int = number(1024, unit="tokens", above=0)
+    """Context length."""
     vocab_size: int = II("vocab_size:${data.tokenizer}")
     """At least the tokenizer's size."""
     dropout: float = number(0.1, at_least=0, below=1)
     """Probability, on embeddings, attention weights and both residual branches."""
     qkv_bias: bool = False
+    """Biases of the query, key and value projections."""
     tie_weights: bool = False
     """The output head shares the token embedding."""
     norm: Slot = slot("harness.model.LayerNorm")
+    """Before attention, before the MLP, and before the head."""
     mlp: Slot = slot("harness.model.MLP")
+    """Works on each position by itself."""
     attention: Slot = slot("harness.model.CausalSelfAttention")
+    """Mixes positions."""
     position: Slot = slot("harness.model.LearnedPositions")
+    """What is added to the embeddings to tell positions apart."""
     head: Slot = slot("harness.model.Head")
+    """From the last hidden states to logits."""
     embedding: Slot = slot("harness.model.TokenEmbedding", later=True)
+    """From token ids to vectors."""
     block: Slot = slot("harness.model.Block", later=True)
+    """A layer, made of norm, attention and MLP."""
     architecture: Slot = slot("harness.model.GPT", later=True)
     """The whole model, made of the other slots or of parts of its own."""
 
@@ -92,7 +103,9 @@ class DataConfig:
     name: str = "stdlib_docs"
     """Names the prepared folder below ``data_dir``."""
     source: Source = Source.stdlib_docs
+    """Where the corpus comes from; which of the keys below count depends on it."""
     tokenizer: Tokenizer = Tokenizer.bytes
+    """What makes tokens of the text."""
     path: str | None = None
     """source=text: a file, a folder or a glob of UTF-8 text. 200 files or more: one file is one
     document; fewer: they are cut at blank lines.
@@ -110,7 +123,7 @@ class DataConfig:
     text_column: str = "text"
     """source=hub: the column that holds the text; source=text: that field of .jsonl files, of which
     each line is a document."""
-    max_tokens: int | None = None
+    max_tokens: int | None = number(None, unit="tokens")
     """At most this many tokens over all splits, in whole documents (source=hub_tokens: training
     tokens); None: the whole source."""
     val_frac: float = 0.05
@@ -119,7 +132,7 @@ class DataConfig:
     """Fraction of documents for the test set, likewise."""
     shuffle: bool = True
     """Visit the training sequences in an order drawn from the data seed; false: as stored."""
-    test_start_token: int | None = None
+    test_start_token: int | None = number(None, unit="tokens")
     """source=hub_tokens: the test set begins here in the published validation tokens."""
     pipeline: Slot = later(dict)
     """What cuts the training tokens into sequences; none: at every ``model.block_size`` tokens."""
@@ -129,9 +142,9 @@ class DataConfig:
 class TrainConfig:
     """How much training; fixed by the study, whatever the hardware."""
 
-    batch_size: int = number(96, above=0)
+    batch_size: int = number(96, unit="sequences", above=0)
     """Sequences per optimiser step, over all devices and accumulation steps."""
-    tokens: int = 3_260_190_720
+    tokens: int = number(3_260_190_720, unit="tokens")
     """Token budget; the number of steps is this over the tokens per step, rounded down."""
     round_up: bool = later(bool)
     """Round the number of steps up instead."""
@@ -141,7 +154,7 @@ class TrainConfig:
     length_stages: list[Any] = later(list)
     """Likewise with fractions of ``model.block_size``: a step then holds more sequences that are
     shorter, and as many tokens."""
-    max_skipped_steps: int = number(50, above=0)
+    max_skipped_steps: int = number(50, unit="steps", above=0)
     """This many non-finite steps in a row: the run is recorded as diverged."""
     init_from: str | None = later(lambda: None)
     """Begin with these trained weights: a cell's folder, an arm's (its cell with the same seeds),
@@ -156,11 +169,15 @@ class OptimConfig:
     """The optimiser."""
 
     optimizer: Slot = slot("harness.optim.adamw")
+    """A class of PyTorch's kind, or a function of the model and this group."""
     lr: float = number(4e-4, above=0)
+    """Peak learning rate; the schedule multiplies it."""
     weight_decay: float = number(0.1, at_least=0)
     """On every parameter, as published."""
     betas: list[float] = field(default_factory=lambda: [0.9, 0.999])
+    """Adam's decay rates of the first and second moment."""
     eps: float = number(1e-8, above=0)
+    """Added to the root of Adam's second moment."""
     grad_clip: float | None = number(None, above=0)
     """Maximum norm of all gradients together; None: no clipping."""
     schedules: dict[str, Slot] = later(dict)
@@ -173,6 +190,8 @@ class PrecisionConfig:
     """Number formats of training. Evaluation is always float32, so that arms stay comparable."""
 
     autocast: Autocast = Autocast.none
+    """Number format of the forward and backward pass; the weights stay float32."""
     matmul: Matmul = Matmul.highest
+    """Precision of float32 matrix products: ``high`` allows TF32."""
     convert: Slot = later(dict)
     """A function of the model that changes its number formats, before the optimiser is built."""

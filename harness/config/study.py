@@ -27,9 +27,11 @@ class CardConfig:
     """An intervention's card: what it is, where it comes from, and what it hooks into."""
 
     summary: str
+    """What it does, in a line."""
     source: str
-    published_delta: float | None = None
-    """Test loss minus baseline in nats per token, negative is better, as published."""
+    """Where it comes from: a paper, a post, a repository."""
+    published_delta: float | None = number(None, unit="nats/token")
+    """Test loss minus baseline, negative is better, as published."""
     published_where: str | None = None
     """Where `published_delta` stands, and at which scale."""
     claim: str | None = None
@@ -39,6 +41,7 @@ class CardConfig:
     extra_cost: str | None = None
     """Parameters, memory or time beyond the baseline's."""
     event: Event | None = None
+    """Where in the loop `fn` is called; None with `fn`: an object whose methods are events."""
     fn: Slot | None = None
     """Called at `event`."""
     declares: list[str] = field(default_factory=list)
@@ -53,11 +56,12 @@ class CardConfig:
 class BudgetConfig:
     """No new cell of a study is started beyond these; running ones finish. None: no limit."""
 
-    hours: float | None = None
-    """Training hours summed over devices."""
-    usd: float | None = None
+    hours: float | None = number(None, unit="hours")
+    """Training time summed over devices."""
+    usd: float | None = number(None, unit="dollars")
     """Needs ``hardware.usd_per_hour``."""
-    tokens: int | None = None
+    tokens: int | None = number(None, unit="tokens")
+    """Training tokens of all cells."""
 
 
 @dataclass(kw_only=True, slots=True)
@@ -75,8 +79,10 @@ class StudyConfig:
     """Seeds of the baseline; None: as many as the others."""
     alpha: float = number(0.05, above=0, below=0.5)
     """Family-wise error of the study's verdicts."""
+    practical_size: float | None = number(None, unit="nats/token", above=0)
+    """Practically relevant difference; None: one sd of the runs, labelled so."""
     rope: float | None = number(None, above=0)
-    """Practically relevant difference, nats per token; None: one sd of the runs, labelled so."""
+    """The former name of `practical_size`, which older files have."""
     tune: dict[str, list[Any]] = field(default_factory=dict)
     """Setting -> factors on each arm's own value, as ``optim.lr: [0.5, 1, 2]``: every arm is tried
     with each of them first, and judged with that of its lowest validation loss."""
@@ -86,3 +92,9 @@ class StudyConfig:
     """The factors that this cell trains with. Filled in by the harness."""
     tuning: bool = False
     """This cell is a trial. Filled in by the harness."""
+
+    def __post_init__(self) -> None:
+        """Take a practical size under its former name."""
+        if self.practical_size is None:
+            self.practical_size = self.rope
+        self.rope = None

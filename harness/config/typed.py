@@ -17,6 +17,8 @@ GROUPS = ("model", "train", "optim", "schedule", "precision", "data")
 """Their settings change a cell's numbers."""
 KEYS = ("eval.test_sequences", "eval.spread")
 CHOICES = ("scale", "eval")
+RENAMED = {"study.rope": "study.practical_size"}
+"""Former name of a key -> its name."""
 LONGEST = 60
 _WORD = re.compile(r"(?<![^=,\[\s])[^\s=,\[\](){}\"':$]+(?![^,\]\s])")
 """One value, alone, in a sweep or in a list."""
@@ -36,6 +38,8 @@ def as_typed(words: Iterable[str]) -> list[str]:
 
 def _typed(word: str) -> str:
     key, equals, value = word.partition("=")
+    if key in RENAMED:
+        return f"{RENAMED[key]}={value}"
     kind = _kind(Config, key.lstrip("+").split(".")) if equals and key[:1] not in "-~" else None
     if kind is str:
         return key + equals + _WORD.sub(lambda m: _quoted(m[0]), value)

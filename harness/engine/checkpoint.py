@@ -93,7 +93,16 @@ def _read(path: Path, cell: str) -> dict[str, Any]:
     state: dict[str, Any] = torch.load(path, map_location="cpu", weights_only=True)
     if state.get("cell") != cell:
         raise ValueError(f"it is of cell {state.get('cell')}")
-    return state
+    return state | {"file": path}
+
+
+class UnusableError(RuntimeError):
+    """A sound state that does not fit the training; it is set aside, to begin anew without it."""
+
+
+def set_aside(file: Path) -> None:
+    """Rename a state so that it is not found again."""
+    file.rename(file.with_suffix(".unusable"))
 
 
 def delete_all(cell: Path) -> None:

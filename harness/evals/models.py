@@ -85,8 +85,8 @@ def load_weights(weights: Weights, device: str = "auto") -> LoadedModel:
     """Build the model that weights were trained in, and put them in."""
     config = record = None
     if weights.cell is not None:
-        use_kept_sources(weights.cell)
         config = read_config(weights.cell / CONFIG_FILE)
+        use_kept_sources(config, weights.cell)
         record = Cell(weights.cell).record()
     model = build(weights.config)
     if config is not None:

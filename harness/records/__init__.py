@@ -1,21 +1,36 @@
 """What a cell leaves behind: the contract between the harness and the analysis.
 
-Standard library only, so that the analysis reads records without torch, hydra or wandb.
+Standard library and msgspec only, so that the analysis reads records without torch, hydra or wandb.
 One cell's folder is ``runs/<study>/<arm>/<cell>/`` and its ``record.json`` is a `RunRecord`.
 """
 
 from __future__ import annotations
 
 import dataclasses
-import json
-from collections.abc import Iterator
+import os
 from dataclasses import dataclass, field
 from enum import StrEnum
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any, TypedDict
 
-from harness.records.files import RecordError as RecordError
-from harness.records.files import now, write_atomic
+from msgspec import Meta, convert
+
+from harness.records.files import as_json, now, write_atomic
+from harness.records.reading import (
+    NOT_PARSED,
+    Amount,
+    Count,
+    Figure,
+    FolderName,
+    Large,
+    Positive,
+    Whole,
+    check_depth,
+    is_there,
+    read_json,
+    said,
+)
+from harness.records.reading import RecordError as RecordError
 
 SCHEMA_VERSION = 1
 CONFIG_FILE = "config.yaml"
@@ -50,7 +65,11 @@ class Status(StrEnum):
     COMPLETE = "complete"
     DIVERGED = "diverged"
     FAILED = "failed"
-    PREEMPTED = "preempted"
+    STOPPED = "stopped"
+
+    @classmethod
+    def _missing_(cls, value: object) -> Status | None:
+        return cls.STOPPED if value == "preempted" else None  # as records called it at first
 
 
 FINISHED = (Status.COMPLETE, Status.DIVERGED)
@@ -61,41 +80,68 @@ FINISHED = (Status.COMPLETE, Status.DIVERGED)
 class Seeds:
     """The three seeds of a cell; each drives its own draws and nothing else."""
 
-    init: int
-    data: int
-    loop: int
+    init: Whole
+    data: Whole
+    loop: Whole
+
+
+class PlannedRun(TypedDict):
+    """A cell that was planned, or that a command asked for."""
+
+    arm: FolderName
+    seeds: dict[str, Whole]
+    cell: FolderName
+
+
+class TestSetLosses(TypedDict):
+    """What was measured on a test set that is not the main one."""
+
+    loss: Figure | None
+    bits_per_byte: Figure | None
+    test_set_sha256: str | None
+    text: str | None
 
 
 @dataclass(kw_only=True, slots=True)
 class Losses:
     """Mean cross-entropy in nats per token; ``None`` until measured."""
 
-    train: float | None = None
+    train: Figure | None = None
     """Mean over the last logged interval."""
-    val: float | None = None
+    val: Figure | None = None
     """Last validation loss during training."""
-    test: float | None = None
+    test: Figure | None = None
     """Mean of ``test_losses.npy``: the figure that studies compare."""
-    bits_per_byte: float | None = None
+    bits_per_byte: Figure | None = None
     """The same over the bytes of the text: comparable between tokenizers, on one text."""
-    tests: dict[str, dict[str, Any]] = field(default_factory=dict)
+    tests: dict[str, TestSetLosses] = field(default_factory=dict)
     """Each further test set -> its loss and bits_per_byte, and what it is: test_set_sha256 of its
     tokens, text of its corpus."""
+
+
+@dataclass(kw_only=True, slots=True)
+class Sample:
+    """One line of ``samples.jsonl``."""
+
+    step: Count
+    tokens: Count
+    prompt: str
+    completion: str
 
 
 @dataclass(kw_only=True, slots=True)
 class Cost:
     """What the cell took. Seconds are of training alone, without evaluation and start-up."""
 
-    train_seconds: float = 0.0
+    train_seconds: Amount = 0.0
     """With `Provenance.compile`, those of the compiler, in each process's first step, included."""
-    tokens_per_second: float | None = None  # without that step
-    flops: float | None = None
+    tokens_per_second: Amount | None = None  # without that step
+    flops: Large | None = None
     """Floating-point operations of training, forward and backward."""
-    mfu: float | None = None
+    mfu: Amount | None = None
     """Achieved over peak FLOP/s; only where ``hardware.peak_flops`` is known."""
-    peak_memory_bytes: int | None = None
-    usd: float | None = None
+    peak_memory_bytes: Count | None = None
+    usd: Amount | None = None
     """``train_seconds`` at ``hardware.usd_per_hour``; only where a price is set."""
 
 
@@ -143,8 +189,8 @@ class Provenance:
     python: str | None = None
     platform: str | None = None
     device: str | None = None
-    n_devices: int = 1
-    micro_batch: int | None = None
+    n_devices: Positive = 1
+    micro_batch: Positive | None = None
     """Sequences per forward pass of one device, as it was in the end; moves dropout masks."""
     compile: bool = False
     command: list[str] = field(default_factory=list)
@@ -161,15 +207,17 @@ class RunRecord:
     """One cell: one arm with one set of seeds, trained once."""
 
     schema_version: int = SCHEMA_VERSION
-    study: str
-    arm: str
+    study: FolderName
+    arm: FolderName
     """Sorted intervention names joined with ``+``, or ``baseline``."""
     interventions: list[str]
     cards: dict[str, dict[str, Any]] = field(default_factory=dict)
     """Intervention name -> its card: summary, source, published_delta, published_where, control."""
-    changes: dict[str, list[Any]] = field(default_factory=dict)
+    changes: dict[str, Annotated[list[Any], Meta(min_length=2, max_length=2)]] = field(
+        default_factory=dict
+    )
     """Dotted config key -> [baseline's value, this arm's value]."""
-    cell: str
+    cell: FolderName
     """Hash of everything that can change the cell's numbers."""
     version: str | None = None
     """The same without the seeds: the cells of an arm that are to be averaged share it."""
@@ -179,13 +227,13 @@ class RunRecord:
     """Trained to choose its arm's settings: it is not judged."""
     seeds: Seeds
     status: Status = Status.RUNNING
-    step: int = 0
-    n_steps: int
-    tokens: int = 0
-    n_tokens: int = 0
+    step: Count = 0
+    n_steps: Positive
+    tokens: Count = 0
+    n_tokens: Count = 0
     """Training tokens in the end; 0 in records of older versions."""
-    n_params: int = 0
-    skipped_steps: int = 0
+    n_params: Count = 0
+    skipped_steps: Count = 0
     """Optimiser steps left out because a gradient was not finite."""
     losses: Losses = field(default_factory=Losses)
     cost: Cost = field(default_factory=Cost)
@@ -206,14 +254,14 @@ class StudyPlan:
     """The decision rule and the grid, fixed before the first run; ``runs/<study>/plan.json``."""
 
     schema_version: int = SCHEMA_VERSION
-    study: str
-    alpha: float = 0.05
-    rope: float | None = None
-    """Practically relevant difference in nats per token; None: declared by nobody."""
-    looks: list[int] = field(default_factory=list)
+    study: FolderName
+    alpha: Annotated[float, Meta(gt=0, lt=1)] = 0.05
+    rope: Amount | None = None
+    """Practical size, the practically relevant difference in nats per token, under its first name;
+    None: declared by nobody."""
+    looks: list[Positive] = field(default_factory=list)
     """Seeds per arm at each look of a sequential study; empty: one fixed design."""
-    cells: list[dict[str, Any]] = field(default_factory=list)
-    """Planned cells: ``{"arm": ..., "seeds": {...}, "cell": ...}``."""
+    cells: list[PlannedRun] = field(default_factory=list)
     tuning: dict[str, Any] = field(default_factory=dict)
     """How settings were chosen, before any judged run: the ``settings`` with their factors, the
     ``seeds``, the ``studies`` of the trials, and by arm what was ``tuned``, ``tried`` and spent."""
@@ -228,22 +276,25 @@ def write_record(folder: Path, record: RunRecord) -> None:
     write_atomic(folder / RECORD_FILE, _to_json(record))
 
 
+@dataclass(kw_only=True, slots=True)
+class _CardFacts:
+    """What is computed with of a card."""
+
+    published_delta: Figure | None = None
+    control: bool = False
+
+
 def read_record(path: Path) -> RunRecord:
     """Read one record, given its file or its cell's folder (`RecordError` if unreadable)."""
-    file = path / RECORD_FILE if path.is_dir() else path
-    raw = _load(file)
-    nested: dict[str, type] = {
-        "seeds": Seeds,
-        "losses": Losses,
-        "cost": Cost,
-        "fingerprints": Fingerprints,
-        "provenance": Provenance,
-    }
+    file = path if path.name == RECORD_FILE else path / RECORD_FILE
+    record = read_json(file, RunRecord, SCHEMA_VERSION)
     try:
-        parts = {name: kind(**raw[name]) for name, kind in nested.items()}
-        return RunRecord(**{**raw, **parts, "status": Status(raw["status"])})
-    except (KeyError, TypeError, ValueError) as error:
-        raise RecordError(f"{file} is not a run record: {error}") from error
+        for tree in (record.cards, record.changes):
+            check_depth(tree)
+        convert(record.cards, dict[str, _CardFacts])
+    except NOT_PARSED as error:
+        raise RecordError(file, f"{said(error)}; restore it, or move it away") from error
+    return record
 
 
 def write_plan(folder: Path, plan: StudyPlan) -> None:
@@ -254,35 +305,30 @@ def write_plan(folder: Path, plan: StudyPlan) -> None:
 def read_plan(folder: Path) -> StudyPlan | None:
     """Read a study's plan; None where the study never had one (`RecordError` if unreadable)."""
     file = folder / PLAN_FILE
-    if not file.exists():
-        return None
-    try:
-        return StudyPlan(**_load(file))
-    except TypeError as error:
-        raise RecordError(f"{file} is not a study plan: {error}") from error
+    return read_json(file, StudyPlan, SCHEMA_VERSION) if is_there(file) else None
 
 
-def find_records(root: Path) -> Iterator[Path]:
-    """Yield the ``record.json`` files below `root`, sorted by path."""
-    yield from sorted(root.rglob(RECORD_FILE))
+def find_records(root: Path, closed: list[RecordError] | None = None) -> list[Path]:
+    """Return the ``record.json`` at or below a folder, sorted; links are followed, each once.
+
+    Folders that one may not enter are put into `closed`.
+    """
+    found, seen = [root] if root.is_file() else [], set()
+
+    def note(error: OSError) -> None:
+        if closed is not None:
+            closed.append(RecordError(Path(error.filename), error.strerror or str(error)))
+
+    for folder, below, files in os.walk(root, onerror=note, followlinks=True):
+        state = os.stat(folder)  # noqa: PTH116
+        known = (state.st_dev, state.st_ino) in seen
+        seen.add((state.st_dev, state.st_ino))
+        if known or RECORD_FILE in (*below, *files):
+            below.clear()
+            found += [] if known else [Path(folder, RECORD_FILE)]
+        below.sort()
+    return sorted(found)
 
 
 def _to_json(value: RunRecord | StudyPlan) -> str:
-    return json.dumps(dataclasses.asdict(value), indent=1) + "\n"
-
-
-def _load(file: Path) -> dict[str, Any]:
-    try:
-        raw = json.loads(file.read_text(encoding="utf-8"))
-    except (OSError, ValueError) as error:  # not JSON, or not even text
-        raise RecordError(
-            f"cannot read {file}: {error}; restore the file, or move it away"
-        ) from error
-    version = raw.get("schema_version") if isinstance(raw, dict) else None
-    if version != SCHEMA_VERSION:
-        raise RecordError(
-            f"{file} has schema version {version}, this program reads {SCHEMA_VERSION}: "
-            "use the version of the project that wrote it"
-        )
-    result: dict[str, Any] = raw
-    return result
+    return as_json(dataclasses.asdict(value), indent=1) + "\n"

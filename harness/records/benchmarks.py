@@ -1,18 +1,27 @@
 """A model's answers to a benchmark: ``runs/STUDY/references/NAME/benchmarks/TASK.jsonl``.
 
-The first line is a `TaskRun`, each further one an `ItemScore`. Standard library only.
+The first line is a `TaskRun`, each further one an `ItemScore`.
 """
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterator, Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
 from harness.records.evaluation import REFERENCES_FOLDER
-from harness.records.files import RecordError, read_json_lines, write_atomic
+from harness.records.files import as_json, write_atomic
+from harness.records.reading import (
+    NOT_PARSED,
+    Count,
+    Figure,
+    RecordError,
+    check_version,
+    decoder,
+    read_bytes,
+    said,
+)
 
 BENCHMARKS_FOLDER = "benchmarks"
 BENCHMARKS_VERSION = 1
@@ -28,8 +37,8 @@ class TaskRun:
     """Where the items come from: ``bundled``, a file, or ``lm_eval`` and its version."""
     items_sha256: str
     """Of all items with their order, the first 12 digits: results of equal ones compare."""
-    n_items: int
-    n_cut: int
+    n_items: Count
+    n_cut: Count
     """Items of which the model saw the end alone: they are longer than its context."""
     model: str
     """As `Evaluation.label`."""
@@ -40,7 +49,7 @@ class TaskRun:
     in_study: bool = False
     """It is a cell of this study with its last weights."""
     precision: str
-    metrics: dict[str, float] = field(default_factory=dict)
+    metrics: dict[str, Figure] = field(default_factory=dict)
     """As lm_eval names and averages them; empty for items that it has no part in."""
     created: str
     provenance: dict[str, Any] = field(default_factory=dict)
@@ -53,11 +62,11 @@ class ItemScore:
     item: str
     group: str
     """Items of one group share a text or a pattern: they are no independent questions."""
-    answer: int
+    answer: Count
     """Which choice is right."""
-    nats: list[float]
+    nats: list[Figure]
     """Log-likelihood of each choice behind its context; of a last word, the one."""
-    lengths: list[int]
+    lengths: list[Count]
     """Characters of each choice."""
     greedy: bool
     """The right choice is what the model would write by itself."""
@@ -83,7 +92,7 @@ def write_task(folder: Path, run: TaskRun, scores: Sequence[ItemScore]) -> Path:
     name = "".join(c if c.isalnum() or c in "_.-" else "_" for c in run.task)
     file = folder / BENCHMARKS_FOLDER / f"{name}.jsonl"
     rows = [asdict(run), *(asdict(score) for score in scores)]
-    write_atomic(file, "".join(json.dumps(row) + "\n" for row in rows))
+    write_atomic(file, "".join(as_json(row) + "\n" for row in rows))
     return file
 
 
@@ -94,32 +103,24 @@ def task_files(study: Path) -> Iterator[Path]:
 
 def read_task(file: Path) -> tuple[TaskRun, list[ItemScore]]:
     """Read one file of answers (`RecordError` where it is none)."""
-    rows = read_json_lines(file)
-    found = rows[0].get("schema_version") if rows else None
-    if found != BENCHMARKS_VERSION:
-        raise RecordError(
-            f"{file} has schema version {found}, this program reads {BENCHMARKS_VERSION}: "
-            "evaluate the model again"
-        )
+    first, *lines = read_bytes(file).splitlines() or [b""]
     try:
-        run, scores = TaskRun(**rows[0]), [ItemScore(**row) for row in rows[1:]]
-    except TypeError as error:
-        raise RecordError(f"{file} is no benchmark's result: {error}; delete it") from error
-    for line, score in enumerate(scores, 2):
-        _check(f"{file}, line {line}", score)
-    if len(scores) != run.n_items:
-        raise RecordError(
-            f"{file} has {len(scores)} of {run.n_items} items: evaluate the model again"
-        )
+        check_version(first, BENCHMARKS_VERSION)
+        run: TaskRun = decoder(TaskRun)(first)
+        scores = [_score(line) for line in lines]
+        if len(scores) != run.n_items:
+            raise ValueError(f"it has {len(scores)} of {run.n_items} items")
+    except NOT_PARSED as error:
+        raise RecordError(file, f"{said(error)}; evaluate the model again") from error
     return run, scores
 
 
-def _check(where: str, score: ItemScore) -> None:
-    nats, lengths, n = score.nats, score.lengths, 0
-    if isinstance(nats, list) and isinstance(lengths, list) and len(nats) == len(lengths):
-        n = len(nats)
-    figures = [*nats, *lengths] if n else [None]
-    if not all(isinstance(value, int | float) for value in figures):
-        raise RecordError(f"{where}: nats {nats!r} and lengths {lengths!r} are no figures a choice")
-    if not (isinstance(score.answer, int) and 0 <= score.answer < n):
-        raise RecordError(f"{where}: answer {score.answer!r} is none of its {n} choices")
+def _score(line: bytes) -> ItemScore:
+    score: ItemScore = decoder(ItemScore)(line)
+    n = len(score.nats)
+    if len(score.lengths) != n or score.answer >= n:
+        raise ValueError(
+            f"item {score.item!r} has {n} choices, {len(score.lengths)} lengths and the answer "
+            f"{score.answer}"
+        )
+    return score

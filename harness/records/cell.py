@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Iterable
+from dataclasses import asdict, dataclass
 from pathlib import Path
 
 from harness.records import (
@@ -15,6 +16,7 @@ from harness.records import (
     Status,
     read_record,
 )
+from harness.records.reading import is_there
 from harness.records.study import Study
 
 
@@ -65,7 +67,7 @@ class Cell:
 
     def record(self) -> RunRecord | None:
         """Read its record, None before it has begun (`RecordError` if unreadable)."""
-        return read_record(self.record_file) if self.record_file.exists() else None
+        return read_record(self.record_file) if is_there(self.record_file) else None
 
     def result(self) -> RunRecord | None:
         """Read the record of a cell that needs no more training, None of any other."""
@@ -73,9 +75,15 @@ class Cell:
         return record if record and record.status in FINISHED else None
 
 
+def seed_text(seeds: Iterable[int]) -> str:
+    """Return one number where all seeds are equal, else all of them."""
+    numbers = [str(seed) for seed in seeds]
+    return numbers[0] if len(set(numbers)) == 1 else "/".join(numbers)
+
+
 def describe(record: RunRecord, folder: Path) -> str:
     """Return one line on how a cell ended."""
-    name = f"{record.arm} (init {record.seeds.init}, cell {record.cell})"
+    name = f"{record.arm} (seed {seed_text(asdict(record.seeds).values())}, cell {record.cell})"
     if record.status is Status.COMPLETE and record.losses.test is not None:
         text = f"test loss {record.losses.test:.4f} after {record.tokens:,} tokens"
     else:

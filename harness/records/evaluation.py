@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 import dataclasses
-import json
 import re
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 from harness.records import RecordError
-from harness.records.files import write_atomic
+from harness.records.files import as_json, write_atomic
+from harness.records.reading import Count, Figure, read_json
 
 REFERENCES_FOLDER = "references"
 EVALUATION_FILE = "evaluation.json"
@@ -29,15 +29,15 @@ class Evaluation:
     """As it was named on the command line."""
     in_study: bool
     """It is a cell of this study with its last weights, and has a row already."""
-    loss: float
+    loss: Figure
     """Nats per token of the study's own tokenizer, whatever the model's."""
-    bits_per_byte: float
+    bits_per_byte: Figure
     """Of the same text: comparable between tokenizers."""
-    n_sequences: int
-    n_bytes: int
+    n_sequences: Count
+    n_bytes: Count
     test_set_sha256: str | None
     weights_sha256: str
-    n_params: int
+    n_params: Count
     tokenizer: str
     context: str
     """How the model's context and tokenizer met the study's, in words."""
@@ -52,6 +52,21 @@ class Evaluation:
         return label(self.name, self.precision)
 
 
+@dataclass(frozen=True, slots=True)
+class TokenText:
+    """One text: its tokens, and what the model lost at each, nats."""
+
+    tokens: list[str]
+    nats: list[Figure]
+
+
+@dataclass(frozen=True, slots=True)
+class TokenLosses:
+    """What ``token_losses.json`` holds."""
+
+    sequences: list[TokenText]
+
+
 def label(name: str, precision: str) -> str:
     """Return what a model that was evaluated in some precision is called."""
     return name if precision == "fp32" else f"{name} ({precision})"
@@ -64,16 +79,16 @@ def reference_folder(study: Path, named: str) -> Path:
 
 def write_evaluation(folder: Path, evaluation: Evaluation) -> None:
     """Write ``evaluation.json`` atomically."""
-    content = json.dumps(dataclasses.asdict(evaluation), indent=1) + "\n"
+    content = as_json(dataclasses.asdict(evaluation), indent=1) + "\n"
     write_atomic(folder / EVALUATION_FILE, content)
 
 
-def read_evaluations(study: Path) -> dict[Path, Evaluation]:
-    """Return the evaluations below a study's folder (`RecordError` if one cannot be read)."""
+def read_evaluations(study: Path, broken: list[RecordError]) -> dict[Path, Evaluation]:
+    """Return the evaluations below a study's folder; what cannot be read is put into `broken`."""
     found = {}
     for file in sorted(study.glob(f"{REFERENCES_FOLDER}/*/{EVALUATION_FILE}")):
         try:
-            found[file.parent] = Evaluation(**json.loads(file.read_text(encoding="utf-8")))
-        except (OSError, ValueError, TypeError) as error:
-            raise RecordError(f"{file} is no evaluation: {error}; delete its folder") from error
+            found[file.parent] = read_json(file, Evaluation, SCHEMA_VERSION)
+        except RecordError as error:
+            broken.append(error)
     return found

@@ -1,4 +1,4 @@
-"""How every file of a run is written, and JSON lines are read; standard library only."""
+"""How every file of a run is written; standard library only. How it is read: `reading`."""
 
 from __future__ import annotations
 
@@ -14,11 +14,6 @@ from datetime import UTC, datetime
 from enum import Enum
 from pathlib import Path
 from typing import Any
-
-
-class RecordError(ValueError):
-    """A file of a run that cannot be read; the message names it and what to do."""
-
 
 CONF_DIR = Path(__file__).resolve().parents[2] / "conf"
 """Every setting's file, one folder a config group. No package, since people have a `conf` too."""
@@ -54,6 +49,15 @@ def canonical_hash(value: Any, *, length: int = 12) -> str:
     return hashlib.sha256(text.encode()).hexdigest()[:length]
 
 
+def as_json(value: Any, indent: int | None = None) -> str:
+    """Return JSON that every reader takes: half a surrogate pair, of a file's name, is replaced."""
+    text = json.dumps(value, indent=indent, allow_nan=False)
+    if "\\ud" in text:
+        sound = json.dumps(value, ensure_ascii=False).encode("utf-8", "replace")
+        text = json.dumps(json.loads(sound), indent=indent)
+    return text
+
+
 def write_atomic(path: Path, content: str | bytes) -> None:
     """Write a whole file or nothing: a reader never sees half of it, a crash keeps the old one."""
     write_together({path: content})
@@ -80,39 +84,6 @@ def write_together(contents: Mapping[Path, str | bytes]) -> None:
         raise
 
 
-def read_json_lines(
-    path: Path, *, skip_broken: bool = False, holding: str = ""
-) -> list[dict[str, Any]]:
-    """Return the objects of a JSON-lines file; none where there is no file.
-
-    Only lines that hold the text `holding` are read: a study has a million without it.
-
-    A broken last line, torn by a kill or being written now, is left out. Any other broken line
-    raises `RecordError`, or is left out as well with `skip_broken`.
-    """
-    lines = path.read_bytes().splitlines() if path.exists() else []
-    rows, text = [], holding.encode()
-    for number, line in enumerate(lines, 1):
-        if text not in line:
-            continue
-        try:
-            rows.append(_json_object(line))
-        except ValueError as error:  # not JSON, or not even text
-            if not skip_broken and number < len(lines):
-                raise RecordError(
-                    f"{path}, line {number} is not JSON: {error}; restore the file, or delete "
-                    "that line"
-                ) from error
-    return rows
-
-
-def _json_object(line: bytes) -> dict[str, Any]:
-    row = json.loads(line)
-    if not isinstance(row, dict):
-        raise ValueError(f"{row!r} is no object")
-    return row
-
-
 def append_json_lines(path: Path, rows: Iterable[dict[str, Any]]) -> None:
     """Append the rows in one piece, one writer at a time; a line that a kill tore stays by itself.
 
@@ -120,7 +91,7 @@ def append_json_lines(path: Path, rows: Iterable[dict[str, Any]]) -> None:
     """
     import fcntl  # not on Windows, where the analysis reads records, too
 
-    text = "".join(json.dumps(row) + "\n" for row in rows)
+    text = "".join(as_json(row) + "\n" for row in rows)
     with path.open("a+b") as file:
         fcntl.flock(file, fcntl.LOCK_EX)
         file.seek(max(0, file.seek(0, os.SEEK_END) - 1))

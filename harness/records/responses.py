@@ -1,18 +1,30 @@
 """What models answer to instructions, and what a judge says of it: JSON lines with a version.
 
-Standard library only, as all records. Every line stands by itself, so files may be joined.
+Every line stands by itself, so files may be joined.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Hashable, Iterable
 from dataclasses import asdict, dataclass, field
 from enum import StrEnum
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any, TypeVar, cast
 
-from harness.records.files import RecordError, append_json_lines, read_json_lines
+from msgspec import Meta
 
+from harness.records.files import append_json_lines
+from harness.records.reading import (
+    Count,
+    RecordError,
+    Whole,
+    check_depth,
+    check_version,
+    decoder,
+    read_json_lines,
+)
+
+T = TypeVar("T")
 RESPONSES_VERSION = 1
 JUDGEMENTS_VERSION = 1
 JUDGEMENTS_FILE = "judgements.jsonl"
@@ -29,9 +41,9 @@ class Response:
     arm: str
     cell: str | None = None
     """The cell that was fine-tuned; None for a model from elsewhere."""
-    train_seed: int | None = None
+    train_seed: Whole | None = None
     """The cell's init seed."""
-    seed: int
+    seed: Whole
     """The fine-tuning seed; arms are paired by `train_seed` and `seed`."""
     instruction_id: str
     instruction: str
@@ -73,7 +85,7 @@ class Outcome(StrEnum):
 class Entry:
     """One slot of a call."""
 
-    slot: int
+    slot: Count
     """From 0, as the judge read them."""
     token: str
     """The name the judge knew it by."""
@@ -81,10 +93,10 @@ class Entry:
     model: str = ""
     """Of a model or its duplicate."""
     arm: str = ""
-    train_seed: int | None = None
-    seed: int | None = None
-    n_characters: int
-    score: float | None = None
+    train_seed: Whole | None = None
+    seed: Whole | None = None
+    n_characters: Count
+    score: Annotated[float, Meta(ge=0, le=100)] | None = None
     """0 to 100; None: missing."""
 
 
@@ -101,14 +113,14 @@ class Judgement:
     """The model that answered, as it calls itself."""
     fingerprint: str | None = None
     instruction_id: str
-    order: int
+    order: Count
     """Row of the Latin square."""
     outcome: Outcome
     entries: list[Entry]
     answer: str
     """As it came."""
-    input_tokens: int = 0
-    output_tokens: int = 0
+    input_tokens: Count = 0
+    output_tokens: Count = 0
     time: str
 
 
@@ -120,7 +132,7 @@ def write_responses(path: Path, responses: Iterable[Response]) -> None:
 
 def read_responses(path: Path) -> list[Response]:
     """Read a file of responses (`RecordError` if there is none, or it is not one)."""
-    return [_response(path, i, row) for i, row in enumerate(_rows(path, RESPONSES_VERSION), 1)]
+    return _read(path, Response, RESPONSES_VERSION)
 
 
 def write_judgement(path: Path, judgement: Judgement) -> None:
@@ -130,47 +142,17 @@ def write_judgement(path: Path, judgement: Judgement) -> None:
 
 def read_judgements(path: Path) -> list[Judgement]:
     """Read a file of judgements (`RecordError` if there is none, or it is not one)."""
-    rows = _rows(path, JUDGEMENTS_VERSION, skip_broken=True)  # torn by a kill, then gone on with
-    return [_judgement(path, i, row) for i, row in enumerate(rows, 1)]
+    return _read(path, Judgement, JUDGEMENTS_VERSION, skip_torn=True)
 
 
-def _rows(path: Path, version: int, *, skip_broken: bool = False) -> list[dict[str, Any]]:
+def _read(path: Path, kind: type[T], version: int, *, skip_torn: bool = False) -> list[T]:
     if not path.is_file():
-        raise RecordError(f"{path} is no file: name a file of JSON lines")
-    rows = read_json_lines(path, skip_broken=skip_broken)
-    for i, row in enumerate(rows, 1):
-        if (found := row.get("schema_version")) != version:
-            raise RecordError(
-                f"{path}, line {i} has schema version {found}, this program reads {version}"
-            )
-    return rows
+        raise RecordError(path, "it is no file: name a file of JSON lines")
 
+    def decode(line: bytes) -> T:
+        check_version(line, version)
+        check_depth(decoder(dict[str, Any])(line))
+        found: T = decoder(cast(Hashable, kind))(line)
+        return found
 
-def _response(path: Path, line: int, row: dict[str, Any]) -> Response:
-    try:
-        response = Response(**row)
-    except TypeError as error:
-        raise RecordError(f"{path}, line {line} is no response: {error}") from error
-    texts = ("model", "arm", "instruction_id", "instruction", "input", "reference", "response")
-    for name in texts:
-        _require(path, line, name, getattr(response, name), str)
-    _require(path, line, "seed", response.seed, int)
-    _require(path, line, "truncated", response.truncated, bool)
-    return response
-
-
-def _judgement(path: Path, line: int, row: dict[str, Any]) -> Judgement:
-    try:
-        entries = [Entry(**{**entry, "kind": Kind(entry["kind"])}) for entry in row["entries"]]
-        judgement = Judgement(**{**row, "outcome": Outcome(row["outcome"]), "entries": entries})
-    except (KeyError, TypeError, ValueError) as error:
-        raise RecordError(f"{path}, line {line} is no judgement: {error}") from error
-    for entry in entries:
-        _require(path, line, "score", entry.score, (int, float, type(None)))
-        _require(path, line, "slot", entry.slot, int)
-    return judgement
-
-
-def _require(path: Path, line: int, name: str, value: Any, kind: Any) -> None:
-    if not isinstance(value, kind):
-        raise RecordError(f"{path}, line {line}: {name} is {value!r}")
+    return read_json_lines(path, decode, skip_torn=skip_torn)

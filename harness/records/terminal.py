@@ -29,11 +29,16 @@ def open_streams() -> None:
 
 @contextmanager
 def printing() -> Iterator[None]:
-    """Let a command print: a reader that has seen enough is no error, a full disk is one line."""
+    """Let a command print: a reader that has seen enough is no error, a full disk is one line.
+
+    It stands on every command's `main`, also as a decorator.
+    """
     open_streams()
     try:
-        yield
-        sys.stdout.flush()
+        try:
+            yield
+        finally:  # else Python does it after the last line that can say why
+            sys.stdout.flush()
     except BrokenPipeError:  # the reader, such as head
         _discard_output()
     except OSError as error:

@@ -13,6 +13,7 @@ from collections.abc import Collection, Iterable, Mapping, Sequence
 from typing import Any
 
 from harness.records import RunRecord
+from harness.records.study import Command
 
 TEST_SET = ("data.", "eval.", "model.block_size")
 """How the names of settings begin that can change which tokens are tested."""
@@ -27,7 +28,7 @@ def changes_of_test_set(changes: object) -> str:
     return ", ".join(f"{key} {before} -> {after}" for key, before, after in of_test)
 
 
-def last_asked(commands: Iterable[dict[str, Any]]) -> dict[str, str]:
+def last_asked(commands: Iterable[Command]) -> dict[str, str]:
     """Return when each cell was last asked for."""
     return {cell["cell"]: command["time"] for command in commands for cell in command["cells"]}
 

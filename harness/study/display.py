@@ -19,7 +19,7 @@ _MARKS = {
     "complete": "green",
     "running": "cyan",
     "interrupted": "yellow",
-    "preempted": "yellow",
+    "stopped": "yellow",
     "failed": "red",
     "unreadable": "red",
     "diverged": "magenta",

@@ -68,10 +68,10 @@ def over_budget(budget: BudgetConfig, study: Study) -> str | None:
     limits = {name: limit for name, limit in asdict(budget).items() if limit is not None}
     if not limits:
         return None
-    try:
-        records = [record for one in study.with_tuning() for record in one.records().values()]
-    except RecordError as error:
-        return f"what was spent is unknown: {error}"
+    everything = [one.found() for one in study.with_tuning()]
+    if broken := [error for found in everything for error in found.unreadable]:
+        return f"what was spent is unknown: {broken[0]}"
+    records = [record for found in everything for record in found.records.values()]
     spent = {
         "hours": sum(r.cost.train_seconds * r.provenance.n_devices for r in records) / 3600,
         "usd": sum(r.cost.usd or 0.0 for r in records),

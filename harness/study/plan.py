@@ -10,9 +10,6 @@ from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
-from omegaconf.errors import OmegaConfBaseException
-from yaml import YAMLError
-
 from harness.cell import provenance
 from harness.cell.console import say
 from harness.cell.freeze import freeze, load_frozen, locate
@@ -22,15 +19,16 @@ from harness.data.evaluated import test_sequences
 from harness.records import (
     BASELINE,
     FEWEST_DF,
+    PlannedRun,
     StudyPlan,
     write_plan,
 )
-from harness.records.cell import Cell
+from harness.records.cell import Cell, seed_text
 from harness.records.files import canonical_hash, now, plain
 from harness.records.study import Study
 from harness.records.versions import changes_of_test_set
 from harness.study.outcome import result
-from harness.study.states import cell_states, seed_text, shown
+from harness.study.states import cell_states, shown
 
 
 class PlannedCell(Cell):
@@ -52,7 +50,7 @@ class PlannedCell(Cell):
         return _key(self.entry)
 
     @property
-    def entry(self) -> dict[str, Any]:
+    def entry(self) -> PlannedRun:
         """What the study's plan says of it."""
         seeds = asdict(self.config.seeds)
         return {"arm": self.config.arm, "seeds": seeds, "cell": self.id}
@@ -169,7 +167,7 @@ def _finished_before(cells: Sequence[PlannedCell]) -> list[PlannedCell]:
         if folder.parent.name in arms and folder not in mine:
             record = result(Cell(folder))
             if record and asdict(record.seeds) == asdict(cells[0].config.seeds):
-                with suppress(OSError, YAMLError, OmegaConfBaseException):  # of another version
+                with suppress(ConfigError):  # of another version
                     found.append(PlannedCell(load_frozen(folder), folder))
     return found
 
@@ -180,7 +178,7 @@ def _plan(cells: Sequence[PlannedCell], looks: Sequence[int]) -> StudyPlan:
     return StudyPlan(
         study=config.study_name,
         alpha=config.study.alpha,
-        rope=config.study.rope,
+        rope=config.study.practical_size,
         looks=list(looks),
         cells=[cell.entry for cell in cells],
         code=[code.sha or code.files_sha256 or "", code.changes],
@@ -209,8 +207,8 @@ def _hold_against(old: StudyPlan, new: StudyPlan, seen: set[str]) -> None:
 def _differences(old: StudyPlan, new: StudyPlan, seen: set[str]) -> list[str]:
     """Say how the plans differ; how the cells of arms that nobody has `seen` are made, is open."""
     found = [
-        f"{name} was {getattr(old, name)}, now {getattr(new, name)}"
-        for name in ("alpha", "rope", "looks")
+        f"{words} was {getattr(old, name)}, now {getattr(new, name)}"
+        for name, words in {"alpha": "alpha", "rope": "practical size", "looks": "looks"}.items()
         if getattr(old, name) != getattr(new, name)
     ]
     before, after = (
@@ -230,7 +228,7 @@ def _differences(old: StudyPlan, new: StudyPlan, seen: set[str]) -> list[str]:
     return found
 
 
-def _key(cell: dict[str, Any]) -> str:
+def _key(cell: PlannedRun) -> str:
     return f"{cell['arm']} seed {seed_text(cell['seeds'].values())}"
 
 

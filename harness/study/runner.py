@@ -18,7 +18,8 @@ from multiprocessing.process import BaseProcess
 
 from harness.cell.console import EXIT_BUSY, ONE_REQUEST_SECONDS, StudyFailed, same_command, say
 from harness.cell.lock import living_owner
-from harness.records import Status
+from harness.config import Backend
+from harness.records import RecordError, Status
 from harness.records.cell import describe
 from harness.records.files import now
 from harness.study import process
@@ -28,6 +29,7 @@ from harness.study.packing import sharing
 from harness.study.plan import PlannedCell
 from harness.study.slots import Slot, plan_slots
 from harness.study.states import cell_state
+from harness.tracking.base import upload_command
 
 POLL_SECONDS = 1.0
 ALIKE = 3
@@ -41,7 +43,11 @@ def run_cells(cells: Sequence[PlannedCell]) -> None:
     """
     todo = []
     for cell in cells:
-        done = cell.result()
+        try:
+            done = cell.result()
+        except RecordError as error:  # who it was written by may still want it
+            say(f"left out: {error}")
+            continue
         if done is None:
             todo.append(cell)
         else:
@@ -71,6 +77,9 @@ def require_results(cells: Sequence[PlannedCell]) -> None:
     """Say how the cells stand; `StudyFailed` if some of them have no result."""
     states = [cell_state(cell, cell.entry) for cell in cells]
     say(f"{summary(states)}\n{cells[0].study}")
+    tracked = cells[0].config.tracking.backend is Backend.wandb
+    if tracked and (command := upload_command(cells[0].study.folder)):
+        say(f"upload with: {command}")
     without = [cell for cell in cells if not result(cell)]
     if without:
         raise StudyFailed(
@@ -127,8 +136,8 @@ class _Try:
     def was_stopped(self) -> bool:
         """Whether the cell was asked to stop, or lost its folder: no reason to try it again."""
         record = written_since(self.cell, self.started)
-        preempted = record is not None and record.status is Status.PREEMPTED
-        return preempted or not self.cell.folder.is_dir()
+        stopped = record is not None and record.status is Status.STOPPED
+        return stopped or not self.cell.folder.is_dir()
 
 
 class _Runner:

@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
 from dataclasses import asdict, dataclass, replace
-from typing import Any
+
+from msgspec import ValidationError, convert
 
 from harness.cell.console import duration
 from harness.cell.lock import living_owner
-from harness.records import RecordError, RunRecord, Status
-from harness.records.cell import Cell
-from harness.records.files import printable, read_json_lines
+from harness.config.frozen import read_plain
+from harness.records import PlannedRun, RunRecord, Seeds, Status
+from harness.records.cell import Cell, seed_text
+from harness.records.files import printable
+from harness.records.reading import RecordError, metrics_row, read_json_lines
 from harness.records.study import Study
 from harness.records.versions import last_asked, rank, superseded_by
 from harness.study.outcome import last_line
@@ -35,9 +37,15 @@ class CellState:
 
 def cell_states(study: Study) -> list[CellState]:
     """Return the state of every cell: the plan's, then others by arm and seeds, latest first."""
-    plan, asked = study.plan(), last_asked(study.commands())
-    planned = {study.folder / c["arm"] / c["cell"]: c for c in (plan.cells if plan else [])}
-    others = [cell_state(Cell(folder)) for folder in study.cells() if folder not in planned]
+    intent = study.intent()
+    asked, entries = last_asked(intent.commands), intent.asked()
+    cells = intent.plan.cells if intent.plan else []
+    planned = {study.folder / c["arm"] / c["cell"]: c for c in cells}
+    others = [
+        cell_state(Cell(folder), entries.get(folder.name))
+        for folder in study.cells()
+        if folder not in planned
+    ]
     others.sort(
         key=lambda s: asked.get(s.cell) or (s.record and s.record.started) or "", reverse=True
     )
@@ -49,16 +57,16 @@ def cell_states(study: Study) -> list[CellState]:
     return [replace(state, superseded=state.cell in old) for state in states]
 
 
-def cell_state(cell: Cell, planned: dict[str, Any] | None = None) -> CellState:
+def cell_state(cell: Cell, planned: PlannedRun | None = None) -> CellState:
     """Return the state of a cell; its entry in the plan, or its config, serves without a record."""
     try:
         return _read_state(cell, planned)
-    except (OSError, ValueError, KeyError, TypeError) as error:  # RecordError is a ValueError
+    except (OSError, RecordError) as error:
         seed = seed_text(planned["seeds"].values()) if planned else "?"
         return CellState(cell.arm, seed, "unreadable", printable(str(error)), cell.id)
 
 
-def _read_state(cell: Cell, planned: dict[str, Any] | None) -> CellState:
+def _read_state(cell: Cell, planned: PlannedRun | None) -> CellState:
     record = cell.record()
     if record is None:
         seeds = planned["seeds"] if planned else _frozen_seeds(cell)
@@ -69,40 +77,35 @@ def _read_state(cell: Cell, planned: dict[str, Any] | None) -> CellState:
 
 
 def _frozen_seeds(cell: Cell) -> dict[str, int]:
-    import yaml
-
-    file = cell.config_file
+    seeds = read_plain(cell.config_file).get("seeds")
     try:
-        seeds: dict[str, int] = yaml.safe_load(file.read_text(encoding="utf-8"))["seeds"]
-    except yaml.YAMLError as error:
-        raise RecordError(f"{file} is no YAML: remove it, a new start writes it again") from error
-    return seeds
+        return asdict(convert(seeds, Seeds))
+    except ValidationError as error:
+        raise RecordError(cell.config_file, f"seeds: {error}") from error
 
 
 def _describe(cell: Cell, record: RunRecord) -> tuple[str, str]:
     """Return the state's name, and its text."""
     if record.status is Status.COMPLETE:
+        if record.losses.test is None:
+            raise RecordError(cell.record_file, "it is called complete, and has no test loss")
         return "complete", f"{record.losses.test:.4f}"
     if record.status is not Status.RUNNING:
         return record.status.value, record.error or last_line(cell)
-    metrics = read_json_lines(cell.metrics_file)
+    metrics = read_json_lines(cell.metrics_file, metrics_row)
     if living_owner(cell.folder) is None:
         return "interrupted", f"step {metrics[-1]['step'] if metrics else 0}/{record.n_steps}"
     if not metrics:
         return "running", "starting"
     done = metrics[-1]
+    loss = "not finite" if done.get("train_loss") is None else f"{done['train_loss']:.3f}"
+    text = f"{loss} {100 * done['step'] // record.n_steps}%"
+    speed = done.get("tokens_per_second") or 0
+    if speed <= 0 or not done["step"]:
+        return "running", text
     n_tokens = record.n_tokens or done["tokens"] * record.n_steps / done["step"]
-    left = done["train_seconds"] / done["tokens"] * (n_tokens - done["tokens"])
-    loss = "not finite" if done["train_loss"] is None else f"{done['train_loss']:.3f}"
-    percent = 100 * done["step"] // record.n_steps
-    speed = f"{done['tokens_per_second'] / 1000:.1f}k tok/s"
-    return "running", f"{loss} {percent}% {speed} {duration(left)} left"
-
-
-def seed_text(seeds: Iterable[int]) -> str:
-    """Return one number where all seeds are equal, else all of them."""
-    numbers = [str(seed) for seed in seeds]
-    return numbers[0] if len(set(numbers)) == 1 else "/".join(numbers)
+    left = duration(max(0.0, n_tokens - done["tokens"]) / speed)
+    return "running", f"{text} {speed / 1000:.1f}k tok/s {left} left"
 
 
 def shown(states: list[CellState]) -> tuple[list[CellState], list[CellState]]:

@@ -6,6 +6,7 @@ by `harness.sync`; a mirror has no figure of its own.
 
 from __future__ import annotations
 
+import shlex
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Protocol
@@ -88,3 +89,10 @@ def one_line(error: Exception, limit: int = 200) -> str:
     """Return an error's words on one line: clients' messages may span many."""
     text = " ".join(str(error).split())
     return text if len(text) <= limit else text[: limit - 1] + "…"
+
+
+def upload_command(study: Path) -> str | None:
+    """Return the command that uploads a study's offline W&B runs; None: there are none."""
+    places = ("*/*/wandb/offline-run-*", "wandb/offline-run-*")
+    there = [f"{shlex.quote(str(study))}/{place}" for place in places if any(study.glob(place))]
+    return f"wandb sync {' '.join(there)}" if there else None

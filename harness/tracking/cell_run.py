@@ -6,8 +6,10 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
-from harness.records import SAMPLES_FILE, RunRecord
-from harness.records.files import canonical_hash, read_json_lines
+from harness.records import SAMPLES_FILE, RunRecord, Sample
+from harness.records.cell import seed_text
+from harness.records.files import canonical_hash
+from harness.records.reading import decoder, read_json_lines
 from harness.tracking.base import Ending, Identity, Target
 
 SAMPLE_COLUMNS = ["step", "tokens", "prompt", "completion"]
@@ -21,7 +23,7 @@ def cell_identity(
     return Identity(
         group=record.study,
         job_type=record.arm,
-        name=f"{record.arm} {record.cell}",
+        name=f"{record.arm} seed {seed_text(asdict(record.seeds).values())}",
         id=f"{record.study}-{record.cell}",
         tags=[record.arm, scale, *record.interventions, *target.tags],
         config=config,
@@ -41,6 +43,6 @@ def cell_ending(record: RunRecord, folder: Path) -> Ending:
         "skipped_steps": record.skipped_steps,
         **{f"cost/{name}": value for name, value in asdict(record.cost).items()},
     }
-    samples = read_json_lines(folder / SAMPLES_FILE)
-    rows = [[sample.get(name) for name in SAMPLE_COLUMNS] for sample in samples]
+    samples = read_json_lines(folder / SAMPLES_FILE, decoder(Sample))
+    rows = [[getattr(sample, name) for name in SAMPLE_COLUMNS] for sample in samples]
     return Ending(summary=summary, tables={"samples": (SAMPLE_COLUMNS, rows)})

@@ -7,18 +7,19 @@ under a new id, since W&B never takes a deleted run's id again.
 
 from __future__ import annotations
 
-import json
 from collections.abc import Callable, Iterable
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, Final, Literal
 
-from harness.records.files import now, write_atomic
+from harness.records.files import as_json, now, write_atomic
+from harness.records.reading import Positive, is_there, read_json
 from harness.tracking.backends import forget, open_mirror
 from harness.tracking.base import Ending, Identity, Target
 
 SENT_FILE = "mirrors.json"
-SENDING, DONE = "sending", "done"
+SENDING: Final = "sending"
+DONE: Final = "done"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -27,9 +28,9 @@ class Entry:
 
     content: str
     """See `Identity`."""
-    state: str
+    state: Literal["sending", "done"]
     """``sending`` or ``done``."""
-    attempt: int
+    attempt: Positive
     """Counts from 1."""
     at: str
     url: str | None = None
@@ -75,8 +76,7 @@ def send(
 
 def entry_of(folder: Path, target: Target) -> Entry | None:
     """Return what was sent to this place, or None."""
-    found = _read(folder).get(target.key)
-    return Entry(**found) if found else None
+    return _read(folder).get(target.key)
 
 
 def _numbered(identity: Identity, attempt: int) -> Identity:
@@ -84,13 +84,11 @@ def _numbered(identity: Identity, attempt: int) -> Identity:
 
 
 def _write(folder: Path, target: Target, entry: Entry) -> None:
-    entries = _read(folder) | {target.key: asdict(entry)}
-    write_atomic(folder / SENT_FILE, json.dumps(entries, indent=1) + "\n")
+    entries = _read(folder) | {target.key: entry}
+    content = {key: asdict(entry) for key, entry in entries.items()}
+    write_atomic(folder / SENT_FILE, as_json(content, indent=1) + "\n")
 
 
-def _read(folder: Path) -> dict[str, dict[str, Any]]:
+def _read(folder: Path) -> dict[str, Entry]:
     file = folder / SENT_FILE
-    if not file.exists():
-        return {}
-    found: dict[str, dict[str, Any]] = json.loads(file.read_text(encoding="utf-8"))
-    return found
+    return read_json(file, dict[str, Entry]) if is_there(file) else {}

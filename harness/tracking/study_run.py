@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-import json
 from collections import Counter
-from dataclasses import asdict
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
 from harness.records import PLAN_FILE, REPORT_JOB, RunRecord
 from harness.records.files import canonical_hash
+from harness.records.reading import Figure, is_there, read_json
 from harness.records.study import Study
 from harness.tracking.base import Ending, Identity, Table, Target
 from harness.tracking.receipts import entry_of
@@ -21,6 +21,14 @@ VERDICT_COLUMNS = [
     "seeds_needed", "hours", "usd",
 ]  # fmt: skip
 CELL_COLUMNS = ["arm", "seed", "status", "test_loss", "train_seconds", "usd", "run"]
+
+
+@dataclass(kw_only=True, slots=True)
+class Results:
+    """What is shown of the analysis's ``results.json``."""
+
+    table: list[dict[str, Figure | int | str | bool | None]]
+    sd: Figure | None = None
 
 
 def study_identity(study: Study, name: str, target: Target, ending: Ending) -> Identity:
@@ -42,11 +50,11 @@ def study_identity(study: Study, name: str, target: Target, ending: Ending) -> I
 def study_ending(study: Study, records: dict[Path, RunRecord], target: Target) -> Ending:
     """Return the verdicts, the cells with links, the figures and the report's files."""
     file = study.folder / RESULTS_FILE
-    results = json.loads(file.read_text(encoding="utf-8")) if file.exists() else {}
+    results = read_json(file, Results) if is_there(file) else None
     rows = [_cell_row(folder, record, target) for folder, record in records.items()]
     tables: dict[str, Table] = {"cells": (CELL_COLUMNS, rows)}
     if results:
-        verdicts = [[row.get(name) for name in VERDICT_COLUMNS] for row in results["table"]]
+        verdicts = [[row.get(name) for name in VERDICT_COLUMNS] for row in results.table]
         tables = {"verdicts": (VERDICT_COLUMNS, verdicts), **tables}
     figures = study.folder / FIGURES
     files = [study.folder / name for name in FILES if (study.folder / name).exists()]
@@ -58,17 +66,18 @@ def study_ending(study: Study, records: dict[Path, RunRecord], target: Target) -
     )
 
 
-def _summary(results: dict[str, Any], records: list[RunRecord]) -> dict[str, Any]:
+def _summary(results: Results | None, records: list[RunRecord]) -> dict[str, Any]:
     """Return how many cells and arms ended how, and what all of it cost."""
     statuses = Counter(record.status.value for record in records)
-    verdicts = Counter(row["verdict"] for row in results.get("table", []) if row["verdict"])
+    rows = results.table if results else []
+    verdicts = Counter(str(row["verdict"]) for row in rows if row.get("verdict"))
     prices = [record.cost.usd for record in records if record.cost.usd is not None]
     return {
         **{f"cells/{status}": count for status, count in statuses.items()},
         **{f"verdicts/{verdict}": count for verdict, count in verdicts.items()},
         "cost/hours": sum(record.cost.train_seconds for record in records) / 3600,
         "cost/usd": sum(prices) if prices else None,
-        "noise_sd": results.get("sd"),
+        "noise_sd": results.sd if results else None,
     }
 
 

@@ -52,8 +52,6 @@ class Places:
     """The module's name."""
     root: Path
     """Where its command is run."""
-    searchpath: str
-    """What Hydra needs to find the overlay; empty in the project's own checkout."""
 
     @classmethod
     def of(cls, name: str, folder: Path) -> Places:
@@ -65,7 +63,6 @@ class Places:
                 folder / "tests" / "interventions" / f"test_{name}.py",
                 f"interventions.{name}",
                 folder,
-                "",
             )
         return cls(
             folder / "conf" / "intervention" / f"{name}.yaml",
@@ -73,7 +70,6 @@ class Places:
             folder / f"test_my_{name}.py",
             f"my_{name}",
             folder,
-            "hydra.searchpath=[file://conf]",
         )
 
 
@@ -91,7 +87,7 @@ def create(arguments: list[str], ask: Callable[[str], str] = input) -> None:
     for path in files:
         print(f"Written: {path}")
     where = "" if folder.resolve() == Path.cwd() else f"cd {folder} && "
-    print(f"\nTry it: {where}{_command(answers, places)}")
+    print(f"\nTry it: {where}{_command(answers)}")
     print("Then edit it: it runs as it is, and what it does is an example.")
 
 
@@ -163,26 +159,24 @@ def contents(answers: Answers, places: Places) -> dict[Path, str]:
     test = TEST[effect].format(
         name=answers.name,
         depth=len(places.test.relative_to(places.root).parts) - 1,
-        searchpath=f'"{places.searchpath}", ' if places.searchpath else "",
     )
-    found = {places.overlay: _overlay(answers, places, card, rest), places.test: test}
+    found = {places.overlay: _overlay(answers, card, rest), places.test: test}
     return found | ({places.module: module} if module else {})
 
 
-def _overlay(answers: Answers, places: Places, card: str, rest: str) -> str:
+def _overlay(answers: Answers, card: str, rest: str) -> str:
     words = yaml.safe_dump(
         {"summary": answers.summary, "source": answers.source}, sort_keys=False, width=1000
     )
     indented = "".join(f"    {line}\n" for line in (words + card).splitlines())
     return (
-        f"# @package _global_\n# {_command(answers, places)}\n"
+        f"# @package _global_\n# {_command(answers)}\n"
         f"interventions:\n  {answers.name}:\n{indented}{rest}"
     )
 
 
-def _command(answers: Answers, places: Places) -> str:
-    searchpath = f"'{places.searchpath}' " if places.searchpath else ""
-    return f"python -m harness {searchpath}+intervention={answers.name}"
+def _command(answers: Answers) -> str:
+    return f"python -m harness +intervention={answers.name}"
 
 
 def _knob(text: str) -> str:

@@ -186,7 +186,7 @@ import sys
 from pathlib import Path
 
 FOLDER = Path(__file__).parents[{depth}]
-OURS = [{searchpath}"+intervention={name}"]
+OURS = ["+intervention={name}"]
 TINY = [
     "model.n_layer=1", "model.n_head=2", "model.n_embd=16", "model.block_size=16",
     "train.tokens=512", "eval.test_sequences=8", "eval.val_sequences=4", "log.n_points=1",

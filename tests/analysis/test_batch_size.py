@@ -89,7 +89,7 @@ def test_seeds_of_their_own_make_no_blocks():
     assert (alone.n_blocks, alone.ci_low) == (0, batch_size(frame).ci_low)
 
 
-@pytest.mark.slow
+@pytest.mark.proof
 def test_the_interval_of_runs_that_share_seeds_covers_nineteen_times_in_twenty():
     rng = np.random.default_rng(2)
     seeds = np.tile([0, 1, 2], 5)

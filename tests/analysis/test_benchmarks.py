@@ -104,7 +104,7 @@ def test_the_better_arm_is_found_and_no_other(asked: Path) -> None:
     assert same.decided.verdict.kind is Kind.UNDECIDED
     assert better.decided.half_width < better.decided.detectable < 0.3
     assert (found.task.n_items, found.task.n_groups, found.task.items.chance) == (60, 30, 0.5)
-    sized = {a.arm: str(a.decided.verdict) for a in judged(asked, rope=0.3).arms}
+    sized = {a.arm: str(a.decided.verdict) for a in judged(asked, practical_size=0.3).arms}
     assert sized == {"better": "better (beyond practical size)", "same": "no practical difference"}
 
 

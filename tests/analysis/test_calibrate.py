@@ -35,7 +35,7 @@ def test_family_error_and_coverage_keep_their_promises(cell):
     assert rows.loc[OURS, "power"] > rows.loc["Welch+Holm", "power"]
 
 
-@pytest.mark.slow
+@pytest.mark.proof
 def test_looking_early_costs_no_family_error_and_saves_seeds():
     row = run_sequential(Cell(4, 4, 0.4), [2, 3, 4], 100, seed=2)
     assert row["family error"] <= 0.05 + 2.6 * 0.022

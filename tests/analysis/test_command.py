@@ -44,9 +44,9 @@ def test_results_of_other_rules_are_not_replaced_in_silence(folder, capsys):
     assert "replace" not in capsys.readouterr().out
     main([str(folder), "--variance", "pooled"])
     assert "replace" not in capsys.readouterr().out
-    main([str(folder), "--rope", "0.02"])
+    main([str(folder), "--practical-size", "0.02"])
     out = capsys.readouterr().out
-    assert "replace those of other rules (rope 0.01, variance pooled)" in out
+    assert "replace those of other rules (practical size 0.01, variance pooled)" in out
 
 
 def test_no_write_leaves_the_folder_as_it_was(folder):
@@ -123,7 +123,10 @@ def test_a_misspelt_command_is_told_of_the_right_one(tmp_path, monkeypatch, caps
 def test_a_broken_record_is_named(folder, capsys):
     broken = next(folder.rglob("record.json"))
     broken.write_text("{")
-    assert str(broken) in refused(capsys, folder)
+    assert main([str(folder)]) == 0
+    out, err = capsys.readouterr()
+    assert "1 unreadable" in out
+    assert f"unreadable: cannot read {broken}: " in err
 
 
 def test_an_unwritable_place_is_an_error_of_one_line(folder, tmp_path, capsys):
@@ -188,4 +191,4 @@ def test_noise_takes_the_direction_of_a_metric_and_old_rules_are_named_shortly(t
     main([str(table), "--metric", "acc", "--rope", str(0.007 + 1e-17 + 0.1 - 0.1)])
     capsys.readouterr()
     main([str(table), "--metric", "acc", "--rope", "0.1"])
-    assert "(rope 0.007)" in capsys.readouterr().out
+    assert "(practical size 0.007)" in capsys.readouterr().out

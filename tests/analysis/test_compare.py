@@ -145,6 +145,7 @@ def test_verdicts_follow_shift_scale_and_any_order(shift, scale, seed):
     )
 
 
+@pytest.mark.proof
 def test_arms_that_change_nothing_are_called_real_at_most_at_the_nominal_rate():
     rng = np.random.default_rng(11)
     studies = 60
@@ -164,6 +165,7 @@ def test_without_a_declared_practical_size_nothing_is_called_equal_or_large():
     assert row(compare(frame, rope=0.02), "null").verdict == "no practical difference"
 
 
+@pytest.mark.proof
 def test_an_arm_with_the_baseline_s_losses_of_which_runs_diverge_is_not_better():
     rng = np.random.default_rng(4)
     wrong = 0

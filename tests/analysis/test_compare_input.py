@@ -77,7 +77,7 @@ def test_an_arm_of_another_test_set_is_left_out_and_the_others_are_judged_as_wit
         ({"baseline": "control"}, "no complete run of the baseline 'control'"),
         ({"metric": "accuracy"}, "no column 'accuracy'.*--metric"),
         ({"alpha": 1.5}, "alpha is 1.5"),
-        ({"rope": -0.1}, "rope is -0.1"),
+        ({"rope": -0.1}, "the practical size is -0.1"),
         ({"variance": "robust"}, "allowed are moderated, pooled"),
         ({"ropes": 1}, "unknown rule 'ropes'"),
     ],
@@ -209,7 +209,7 @@ def test_the_package_names_everything_it_promises():
     ("status", "words"),
     [
         ("diverged", "4 diverged; it needs another recipe, or name another"),
-        ("preempted", "4 preempted; finish it, or name another"),
+        ("stopped", "4 stopped; finish it, or name another"),
     ],
 )
 def test_a_baseline_without_a_complete_run_says_what_became_of_it(status, words):

@@ -4,7 +4,7 @@ import pytest
 from studies import on_disk, study
 
 from analysis import AnalysisError, compare, noise
-from analysis.runs.test_set import evaluation_sampling, paired_difference
+from analysis.runs.cell.test_set import evaluation_sampling, paired_difference
 from analysis.stats.components import mls_interval, variance_components
 from analysis.stats.seed_correlation import arm_correlations, seed_correlation
 
@@ -121,7 +121,7 @@ def test_one_mean_square_has_the_chi_square_interval():
     assert (low, high) == pytest.approx((2 * 10 / 20.48318, 2 * 10 / 3.246973), rel=1e-6)
 
 
-@pytest.mark.slow
+@pytest.mark.proof
 @pytest.mark.parametrize(("rho", "n_loops"), [(0.3, 2), (0.8, 3)])
 def test_intervals_of_components_cover_the_truth_nineteen_times_in_twenty(rho, n_loops):
     rng = np.random.default_rng(3)

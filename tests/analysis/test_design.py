@@ -82,7 +82,7 @@ def test_screening_finds_the_main_effects():
     assert table.loc["f2", "effect"] == pytest.approx(-0.05, abs=0.015)
 
 
-@pytest.mark.slow
+@pytest.mark.proof
 def test_sixteen_runs_find_five_hundredths_nearly_always():
     found = [
         analyse(screened({"f3": -0.05}, 0.015, seed)).effects.set_index("intervention")

@@ -68,6 +68,7 @@ def test_pairing_is_used_where_it_can_be_estimated(seeds, mixed):
     assert ("mixed" in compare(frame, allow_reruns=True).method) == mixed
 
 
+@pytest.mark.proof
 @pytest.mark.parametrize("rho", [0.0, 0.8])
 @pytest.mark.parametrize(
     "seeds", [LAYOUT, [[0, 1, 2, 3], [3, 11, 12, 13], [3, 21, 22, 23]]], ids=["two", "three"]
@@ -88,6 +89,7 @@ def test_few_shared_seeds_keep_the_error_and_the_power(seeds, rho):
     assert seen >= 0.95 * studies
 
 
+@pytest.mark.proof
 @given(
     seeds=st.lists(st.lists(st.integers(0, 6), min_size=1, max_size=5), min_size=1, max_size=4),
     digits=st.sampled_from([2, 9]),

@@ -122,7 +122,7 @@ def test_a_fair_judge_finds_the_better_arm_and_no_other(study: Study) -> None:
 
 
 def test_a_practical_size_in_points_sorts_the_verdicts(study: Study) -> None:
-    better, same = report(study.judged(fair), rope=9.0).judged.differences
+    better, same = report(study.judged(fair), practical_size=9.0).judged.differences
     assert str(better.decided.verdict) == "better (beyond practical size)"
     assert same.decided.verdict.kind is Verdict.SAME
 

@@ -33,6 +33,7 @@ def test_power_agrees_with_simulated_studies():
     assert Design(sd, rho, T, pooled=True).power(delta, n) == pytest.approx(found.mean(), abs=0.01)
 
 
+@pytest.mark.proof
 @pytest.mark.parametrize("rho", [0.0, 0.8])
 def test_the_upper_limit_from_shared_seeds_covers_the_noise_of_differences(rho):
     rng, covered, studies = np.random.default_rng(9), 0, 120
@@ -107,9 +108,30 @@ def test_the_baseline_of_an_unpaired_study_gets_more_runs():
     )
 
 
-def test_the_command_says_what_is_missing(capsys):
-    assert main(["plan", "--delta", "0.02", "--arms", "4"]) == 2
+def test_without_a_noise_the_command_prices_those_of_others(capsys):
+    given = ["plan", "--delta", "0.01", "--arms", "6"]
+    assert main(given) == 0
+    plain = capsys.readouterr().out
+    assert "such a noise" in plain
+    assert "dollars" not in plain.split("###")[1]
+    assert main([*given, "--usd", "2"]) == 0
+    table = [
+        line.strip("| ").split("|")
+        for line in capsys.readouterr().out.splitlines()
+        if line[:1] == "|"
+    ]
+    heads = [head.strip() for head in table[0]]
+    for row in (dict(zip(heads, row, strict=True)) for row in table[2:]):
+        sd, seeds = float(row["sd"]), int(row["seeds per arm"])
+        design = Design(sd, None, 6)
+        assert design.power(0.01, seeds) >= 0.8 > design.power(0.01, seeds - 1)
+        runs = int(row["runs in all"].replace(",", ""))
+        assert (runs, float(row["dollars"])) == (7 * seeds, 2 * runs)
+    assert main([*given, "--metric", "acc"]) == 2
     assert "--sd" in capsys.readouterr().err
+
+
+def test_the_command_says_what_is_missing(capsys):
     assert main(["plan", "--delta", "0.02", "--arms", "4", "--sd", "0.015"]) == 0
     assert "seeds per arm" in capsys.readouterr().out
 

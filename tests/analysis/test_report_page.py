@@ -91,7 +91,7 @@ def test_the_key_names_what_is_drawn_and_nothing_else(tmp_path, html):
         Rules(metric="val_loss"),
         Rules(baseline="plain"),
         Rules(higher_is_better=True),
-        Rules(variance="pooled", alpha=0.1, rope=0.5),
+        Rules(variance="pooled", alpha=0.1, practical_size=0.5),
         Rules(references=(("published", 2.5),)),
     ],
     ids=["metric", "baseline", "accuracy", "pooled", "reference"],

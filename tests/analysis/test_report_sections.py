@@ -75,19 +75,19 @@ def test_planned_cells_that_did_not_start_stand_in_the_ledger(tmp_path):
     assert any("planned cells have not started" in text for text in unknowns(evidence))
 
 
-def test_diverged_failed_and_preempted_cells_are_shown_for_what_they_are(tmp_path):
+def test_diverged_failed_and_stopped_cells_are_shown_for_what_they_are(tmp_path):
     folder = full_study(tmp_path / "mixed", ARMS, 3)
     for seed in range(3):
         end_as(folder, "plain", seed, Status.DIVERGED, float("nan"), EVIL)
     end_as(folder, "good", 1, Status.FAILED)
-    end_as(folder, "good", 2, Status.PREEMPTED)
+    end_as(folder, "good", 2, Status.STOPPED)
     evidence = evidence_of(folder)
     html = render(evidence)
     assert "no complete run (3 diverged)" in html
     assert "1 runs failed and stand in no figure" in html
     ledger = sections(evidence)[-1].tables[0]
     statuses = [row[4].text for row in ledger.rows]
-    assert {"complete", "diverged", "failed", "preempted"} == set(statuses)
+    assert {"complete", "diverged", "failed", "stopped"} == set(statuses)
     assert EVIL not in html
     assert "; 1 arm without a complete run." in headline(evidence)
 

@@ -11,7 +11,7 @@ from harness.records import Provenance
 
 def test_curves_are_compared_at_their_common_steps(tmp_path):
     (tmp_path / "metrics.jsonl").write_text(
-        '{"step": 1, "train_loss": 3.0}\n{"step": 2, "train_loss": 2.5}\n{"step": 3, "tra'
+        '{"step": 1, "tokens": 8, "train_loss": 3.0}\n{"step": 2, "tokens": 16, "train_loss": 2.5}\n{"step": 3, "tra'
     )
     found = compare_curves(curve(tmp_path), {2: 2.25, 9: 1.0})
     assert found.steps == (2,)
@@ -47,7 +47,7 @@ def test_a_rerun_that_differs_fails(traced, monkeypatch, again: float, code: int
 
 def test_a_cell_that_cannot_run_again_says_why(tmp_path, monkeypatch):
     (tmp_path / "config.yaml").write_text("nonsense: true\n")
-    (tmp_path / "metrics.jsonl").write_text('{"step": 1, "train_loss": 3.0}\n')
+    (tmp_path / "metrics.jsonl").write_text('{"step": 1, "tokens": 8, "train_loss": 3.0}\n')
     monkeypatch.setattr(sys, "executable", "/bin/false")
     with pytest.raises(AnalysisError, match="did not run again"):
         rerun(tmp_path, 1)

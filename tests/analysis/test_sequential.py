@@ -84,7 +84,7 @@ def test_a_diverged_run_does_not_hold_up_a_look():
     assert decide(frame, PLAN).look == 1
 
 
-@pytest.mark.parametrize("status", ["failed", "running", "preempted", "superseded"])
+@pytest.mark.parametrize("status", ["failed", "running", "stopped", "superseded"])
 def test_a_run_that_is_not_there_takes_no_place(status):
     frame = study({"a": -0.5, "b": 0.0}, n=4, sd=0.002).assign(status="complete")
     frame["run_id"] = range(len(frame))
@@ -147,7 +147,7 @@ def test_the_printed_rule_is_the_one_that_decided(tmp_path):
     plan.rope = 0.1
     write_plan(folder, plan)
     assert compare(folder, rope=0.1, alpha=0.01).rope == compare(folder).rope == 0.1
-    with pytest.raises(AnalysisError, match=r"rope is 0\.5"):
+    with pytest.raises(AnalysisError, match=r"practical size is 0\.5"):
         compare(folder, rope=0.5)
 
 
@@ -159,7 +159,7 @@ def test_the_command_needs_looks(tmp_path, capsys):
     assert "Alpha of each look" in capsys.readouterr().out
 
 
-@pytest.mark.slow
+@pytest.mark.proof
 def test_the_family_error_of_the_whole_study_is_below_alpha():
     rng = np.random.default_rng(7)
     wrong = 0

@@ -104,6 +104,7 @@ def test_a_target_below_the_baseline_is_refused_with_one_that_is_not() -> None:
         speed(curves({"baseline": 1, "fast": 0.8}), target=1.0)
 
 
+@pytest.mark.proof
 def test_simultaneous_intervals_of_factors_cover() -> None:
     rng = np.random.default_rng(7)
     truth = {"baseline": 1.0, "a": 0.9, "b": 1.0, "c": 0.8}

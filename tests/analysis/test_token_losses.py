@@ -37,7 +37,7 @@ def test_losses_are_the_mean_over_an_arms_runs(folder: Path) -> None:
 
 def test_runs_that_do_not_count_and_models_from_elsewhere_are_told_apart(folder: Path) -> None:
     end_as(folder, "good", 1, Status.FAILED)
-    home, other = next(iter(read_evaluations(folder).items()))
+    home, other = next(iter(read_evaluations(folder, []).items()))
     other.in_study, other.name = False, "hf:a/b@1"
     write_evaluation(home, other)
     [text] = texts(folder)

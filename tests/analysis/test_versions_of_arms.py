@@ -144,7 +144,12 @@ def test_the_planned_version_of_an_arms_code_counts_not_the_latest(traced):
     later.cell = "2" * 16
     for item in (first, later):
         put(traced, item)
-    write_plan(traced, StudyPlan(study="synthetic", cells=[{"arm": "mine", "cell": first.cell}]))
+    write_plan(
+        traced,
+        StudyPlan(
+            study="synthetic", cells=[{"arm": "mine", "seeds": {"init": 60}, "cell": first.cell}]
+        ),
+    )
     status = read_runs([str(traced)]).frame.set_index("cell")["status"]
     assert status[[first.cell, later.cell]].tolist() == ["complete", "superseded"]
 

@@ -53,7 +53,7 @@ def descendants(pid: int) -> list[int]:
 
 
 def wait_until(condition) -> None:
-    deadline = time.monotonic() + 120
+    deadline = time.monotonic() + 600
     while not condition():
         assert time.monotonic() < deadline
         time.sleep(0.05)

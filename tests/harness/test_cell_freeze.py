@@ -39,7 +39,7 @@ def test_the_wording_of_a_card_is_no_part_of_the_cell_id() -> None:
     ("override", "message"),
     [
         ("study.alpha=7", r"study\.alpha=7.0: must be in \(0, 0\.5\)"),
-        ("study.rope=-0.1", r"study\.rope=-0\.1: must be above 0"),
+        ("study.rope=-0.1", r"study\.practical_size=-0\.1: must be above 0"),
         ("+study.baseline_seeds=0", "baseline_seeds=0: must be above 0"),
         ("hardware.micro_batch=-1", "micro_batch=-1: must be above 0"),
         ("hardware.slots=-1", "slots=-1: must be above 0"),
@@ -122,7 +122,7 @@ def test_how_a_cell_is_run_may_change_until_it_begins(tiny, monkeypatch) -> None
     assert load_frozen(folder).hardware.micro_batch == 8
     monkeypatch.undo()
     record = read_record(folder)
-    record.status = Status.PREEMPTED
+    record.status = Status.STOPPED
     cell.write_record(folder, record)
     freeze(load([*tiny, "hardware.micro_batch=2"]))
     assert load_frozen(folder).hardware.micro_batch == 8

@@ -49,7 +49,7 @@ def test_sigterm_saves_the_state_and_the_next_start_goes_on(tiny, monkeypatch) -
     with monkeypatch.context() as patch:
         patch.setattr(recorder.Recorder, "step_done", ask_to_stop)
         record = cell.run(folder)
-    assert record.status is Status.PREEMPTED
+    assert record.status is Status.STOPPED
     assert record.step == 3
     assert "run it again" in record.error
     steps = []

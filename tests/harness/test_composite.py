@@ -121,7 +121,7 @@ def test_a_split_of_a_model_without_matrices_is_refused() -> None:
         split(nn.Embedding(4, 4), OptimConfig(), torch.optim.SGD)
 
 
-@pytest.mark.slow
+@pytest.mark.proof
 @pytest.mark.filterwarnings("ignore")  # the compiler's own
 def test_a_compiled_model_trains_with_muon_float8_and_averages(make_training) -> None:
     overlays = ["+intervention=[muon,fp8,ema,cautious_wd]", "model.dropout=0"]

@@ -101,7 +101,7 @@ class Prepare:
 
     def run(self, *overrides: str) -> tuple[int, str, str]:
         process = self.start(*overrides)
-        out, err = process.communicate(timeout=120)
+        out, err = process.communicate(timeout=600)
         return process.returncode, out, err
 
     def corpus(self) -> Path:

@@ -47,8 +47,17 @@ def test_a_config_of_an_earlier_version_is_read_without_what_was_retired(
         read_config(file)
 
 
+def test_a_practical_size_is_read_under_its_former_name(file: Path) -> None:
+    text = to_yaml(load(["study.practical_size=0.02"]))
+    former = text.replace("  practical_size: 0.02\n  rope: null\n", "  rope: 0.02\n")
+    file.write_text(former)
+    assert former != text
+    assert read_config(file).study.practical_size == 0.02
+    assert load(["study.rope=0.02"]) == load(["study.practical_size=0.02"])
+
+
 @pytest.mark.parametrize("text", ["", "- 1\n"])
 def test_a_file_without_keys_is_named(file: Path, text: str) -> None:
     file.write_text(text)
-    with pytest.raises(ConfigError, match=r"config\.yaml is no config"):
+    with pytest.raises(ConfigError, match=r"config\.yaml: it holds no keys"):
         read_config(file)

@@ -52,13 +52,18 @@ def test_a_line_says_how_a_cell_ended(tmp_path) -> None:
     done = record(Status.COMPLETE)
     done.losses.test, done.tokens = 1.23456, 2560
     assert describe(done, tmp_path) == (
-        f"complete: a (init 1, cell c): test loss 1.2346 after 2,560 tokens; {tmp_path}"
+        f"complete: a (seed 1, cell c): test loss 1.2346 after 2,560 tokens; {tmp_path}"
     )
-    stopped = record(Status.PREEMPTED)
+    stopped = record(Status.STOPPED)
     stopped.step = 3
-    assert describe(stopped, tmp_path) == (
-        f"preempted: a (init 1, cell c): step 3 of 10; {tmp_path}"
-    )
+    assert describe(stopped, tmp_path) == (f"stopped: a (seed 1, cell c): step 3 of 10; {tmp_path}")
+
+
+def test_a_stopped_cell_is_read_under_its_former_name(tmp_path) -> None:
+    write_record(tmp_path, record(Status.STOPPED))
+    file = Cell(tmp_path).record_file
+    file.write_text(file.read_text().replace('"stopped"', '"preempted"'))
+    assert Cell(tmp_path).record().status is Status.STOPPED
 
 
 def test_a_cell_is_known_without_torch() -> None:

@@ -7,7 +7,8 @@ from pathlib import Path
 import pytest
 
 from harness.records import RecordError
-from harness.records.files import append_json_lines, read_json_lines
+from harness.records.files import append_json_lines
+from harness.records.reading import read_json_lines
 
 
 def test_what_was_appended_is_read_back(tmp_path) -> None:
@@ -26,14 +27,14 @@ def test_a_torn_last_line_is_left_out_and_spoils_nothing_that_follows(tmp_path, 
     file.write_bytes(b'{"step": 1}\n' + torn)
     assert read_json_lines(file) == [{"step": 1}]
     append_json_lines(file, [{"step": 3}])
-    assert read_json_lines(file, skip_broken=True) == [{"step": 1}, {"step": 3}]
+    assert read_json_lines(file, skip_torn=True) == [{"step": 1}, {"step": 3}]
 
 
 @pytest.mark.parametrize("broken", ["{", "[1]", "3"])
 def test_a_broken_line_among_others_is_named(tmp_path, broken: str) -> None:
     file = tmp_path / "rows.jsonl"
     file.write_text(f'{{"step": 1}}\n{broken}\n{{"step": 3}}\n')
-    with pytest.raises(RecordError, match=r"rows\.jsonl, line 2 is not JSON: .*delete that line"):
+    with pytest.raises(RecordError, match=r"rows\.jsonl: line 2: .*delete that line"):
         read_json_lines(file)
 
 

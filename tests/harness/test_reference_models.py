@@ -85,7 +85,7 @@ def test_the_command_records_a_reference_that_the_table_shows(command, study: Pa
     assert done.returncode == 0, done.stderr
     assert "bits per byte" in done.stdout
     found = {item.asked.rpartition("@")[2]: (folder, item)
-             for folder, item in read_evaluations(study).items()}  # fmt: skip
+             for folder, item in read_evaluations(study, []).items()}  # fmt: skip
     folder, reference = found["5"]
     views = json.loads((folder / "token_losses.json").read_text())["sequences"]
     assert [len(view["tokens"]) for view in views] == [16, 16] == [len(v["nats"]) for v in views]
@@ -100,7 +100,7 @@ def test_the_published_evaluation_in_half_precision_is_near(command, study: Path
     folder = str(cells(study)[0])
     done = command("harness.evaluate", folder, "--precision", "fp16")
     assert done.returncode == 0, done.stderr
-    item = next(iter(read_evaluations(study).values()))
+    item = next(iter(read_evaluations(study, []).values()))
     recorded = float(np.load(f"{folder}/test_losses.npy").mean())
     assert item.loss == pytest.approx(recorded, rel=1e-3)
     assert item.loss != recorded

@@ -75,7 +75,7 @@ def test_a_study_without_a_loss_may_still_change_its_plan(tiny) -> None:
 @pytest.mark.parametrize(
     ("end", "open_"),
     [(Status.DIVERGED, False), (Status.COMPLETE, False), (Status.FAILED, True),
-     (Status.PREEMPTED, True)],
+     (Status.STOPPED, True)],
 )  # fmt: skip
 def test_a_result_that_logged_no_loss_holds_the_plan_too(tiny, end: Status, open_: bool) -> None:
     _, arm = planned(tiny)

@@ -141,7 +141,7 @@ def test_a_study_that_is_moved_while_it_runs_ends_with_a_line_for_each_cell(
     launcher = launch(*tiny, *STUDY, "train.tokens=2560000", "log.n_points=100", "hardware.slots=1")
     wait_until(lambda: list(tmp_path.rglob("metrics.jsonl")))
     (tmp_path / "runs" / "demo").rename(tmp_path / "elsewhere")
-    _, err = launcher.communicate(timeout=120)
+    _, err = launcher.communicate(timeout=600)
     assert launcher.returncode == 1
     assert "Traceback" not in err
     assert err.count("its folder is gone") == 3  # then the first three have failed alike
@@ -158,10 +158,10 @@ def test_a_finished_study_on_a_read_only_file_system_is_left_as_it_is(tmp_path, 
 def test_the_error_of_an_earlier_try_is_not_that_of_this_one(tiny) -> None:
     folder = freeze(load(tiny))
     record = cell.run(folder)
-    record.status, record.error = Status.PREEMPTED, "stopped"
+    record.status, record.error = Status.STOPPED, "stopped"
     write_record(folder, record)
     (folder / "log.txt").write_text("killed\n")
-    assert written_since(Cell(folder), record.updated).status is Status.PREEMPTED
+    assert written_since(Cell(folder), record.updated).status is Status.STOPPED
     assert why(Cell(folder), record.updated) == "stopped"
     later = "9999-01-01T00:00:00+00:00"
     assert written_since(Cell(folder), later) is None
@@ -178,7 +178,7 @@ def test_a_failed_study_says_what_to_fix_before_it_is_run_again(tiny, error, lin
     config = load(tiny)
     folder = freeze(config)
     record = cell.run(folder)
-    record.status, record.error = Status.FAILED if error else Status.PREEMPTED, error
+    record.status, record.error = Status.FAILED if error else Status.STOPPED, error
     record.line_to_fix = line
     write_record(folder, record)
     with pytest.raises(StudyFailed, match=f"1 of 1 cells have no result: {advice}"):

@@ -10,12 +10,9 @@ import pytest
 from harness.cell.step_timing import Trial
 from harness.config import Config, StudyConfig
 from harness.config.compose import load
+from harness.study.price import bill, cell_seconds, count_cells, growth
 from harness.throughput import (
     best_row,
-    bill,
-    cell_seconds,
-    count_cells,
-    growth,
     largest_that_fits,
     main,
     micro_batches,

@@ -99,7 +99,7 @@ def test_no_key_is_ever_written_to_a_cell(tiny, monkeypatch, tmp_path) -> None:
     assert not [p for p in folder.rglob("*") if p.is_file() and key.encode() in p.read_bytes()]
 
 
-@pytest.mark.slow
+@pytest.mark.proof
 def test_trackio_mirrors_a_cell_while_it_trains(tiny, offline, command, tmp_path) -> None:
     done = command(
         "harness", *tiny, "+intervention=qkv_bias", "tracking=trackio", "tracking.project=p",

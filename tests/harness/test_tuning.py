@@ -11,8 +11,8 @@ from harness.config.compose import load
 from harness.records import read_plan, read_record
 from harness.records.study import Study
 from harness.study.outcome import over_budget
+from harness.study.price import count_cells, count_trials
 from harness.study.tuning import FIRST_SEED, Candidate, choose, combinations, overrides
-from harness.throughput import count_cells, count_trials
 from tests.harness.studies import results
 
 TUNED = ["+study=demo", "study.arms=[baseline,lion]", "study.seeds=2", "study_name=bench",

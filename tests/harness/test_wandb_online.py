@@ -63,7 +63,7 @@ def server():
 
 
 def finish(process: subprocess.Popen) -> tuple[int, str, str]:
-    out, err = process.communicate(timeout=120)
+    out, err = process.communicate(timeout=600)
     return process.returncode, out, err
 
 
@@ -118,7 +118,7 @@ def test_a_cell_streams_config_metrics_summary_and_samples(server, train):
     assert run.name == f"adhoc-{record.cell}"
     assert run.upserts["groupName"] == "adhoc"
     assert run.upserts["jobType"] == "qkv_bias"
-    assert run.upserts["displayName"] == f"qkv_bias {record.cell}"
+    assert run.upserts["displayName"] == "qkv_bias seed 0"
     assert set(run.upserts["tags"]) == {"qkv_bias", "demo", "mine"}
     assert run.config["model"]["value"]["n_embd"] == 16
     axis = {entry.get("1") or entry.get("2"): entry for entry in run.config["_wandb"]["value"]["m"]}

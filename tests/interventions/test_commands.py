@@ -18,7 +18,7 @@ from interventions.catalogue.stubs import EVENTS, SLOTS
 WORDS = ["--summary", "Quotes \"and\" 'more': a {brace}", "--source", "mine: 2026"]
 BASELINE: dict = {}
 """Its weights after one step, once they were needed."""
-OWN = ["hydra.searchpath=[file://conf]", "+intervention=mine"]
+OWN = ["+intervention=mine"]
 KINDS = [
     ("knob", "optim.grad_clip=1e-3"),
     *(("slot", slot) for slot in SLOTS),

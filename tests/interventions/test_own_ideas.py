@@ -20,7 +20,7 @@ from torch.distributions import Categorical
 def penalise(loss, logits_BTV, y_BT, model, beta):
     return loss - beta * Categorical(logits=logits_BTV).entropy().mean()
 """
-OWN = ["hydra.searchpath=[file://my_conf]", "+intervention=confidence_penalty"]
+OWN = ["+intervention=confidence_penalty"]
 
 
 @pytest.fixture

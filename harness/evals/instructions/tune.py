@@ -215,7 +215,7 @@ def add_lora(model: nn.Module, config: TuneConfig, seed: int) -> None:
         from peft import LoraConfig, inject_adapter_in_model
     except ImportError as error:
         raise ConfigError(
-            "lora_rank needs the package peft: pip install 'llm-interventions[finetune]'"
+            "lora_rank needs the package peft: in the clone, pip install -e '.[finetune]'"
         ) from error
     head = getattr(model, "head", None)
     layers = [n for n, m in model.named_modules() if isinstance(m, nn.Linear) and m is not head]

@@ -72,7 +72,7 @@ class Client:
             from openai import OpenAI
         except ImportError as error:
             raise JudgeError(
-                "a judge needs the package openai: pip install 'llm-interventions[judge]'"
+                "a judge needs the package openai: in the clone, pip install -e '.[judge]'"
             ) from error
         key = os.environ.get(KEY_VARIABLE)
         if not key:

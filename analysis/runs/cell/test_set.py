@@ -18,7 +18,8 @@ from numpy.typing import ArrayLike, NDArray
 from scipy import special
 
 from analysis.errors import AnalysisError
-from harness.records import TEST_DOCUMENTS_FILE, TEST_LOSSES_FILE
+from analysis.runs.cell.files import read_numbers
+from harness.records import TEST_DOCUMENTS_FILE, TEST_LOSSES_FILE, RecordError
 
 MOST_PAIRS = 24
 
@@ -179,17 +180,23 @@ def _pairs(runs: pd.DataFrame, baseline: str) -> dict[str, list[tuple[Row, Row]]
 def _compare(mine: Row, theirs: Row, clusters: Path | None) -> PairedDifference | None:
     folders = [Path(str(row["folder"])) for row in (mine, theirs)]
     files = [folder / TEST_LOSSES_FILE for folder in folders]
-    if not all(file.exists() for file in files):
+    try:
+        x, y = (read_numbers(file) for file in files)
+    except RecordError:  # not there, or listed as unreadable
         return None
-    x, y = (_load(file) for file in files)
     if len(x) != len(y) and _context(mine) != _context(theirs):
         return None
-    beside = folders[1] / TEST_DOCUMENTS_FILE
-    chosen = clusters or (beside if beside.exists() else None)
     try:
-        return paired_difference(x, y, None if chosen is None else _load(chosen))
+        return paired_difference(x, y, _load(clusters) if clusters else _documents(folders[1]))
     except AnalysisError as error:
         raise AnalysisError(f"{mine['run_id']} and {theirs['run_id']}: {error}") from error
+
+
+def _documents(folder: Path) -> NDArray[np.float64] | None:
+    try:
+        return read_numbers(folder / TEST_DOCUMENTS_FILE)
+    except RecordError:
+        return None
 
 
 def _context(run: Row) -> object:
@@ -200,6 +207,6 @@ def _context(run: Row) -> object:
 
 def _load(file: Path) -> NDArray[np.float64]:
     try:
-        return np.asarray(np.load(file), dtype=float)
-    except (OSError, ValueError) as error:
-        raise AnalysisError(f"cannot read {file}: {error}") from error
+        return read_numbers(file)
+    except RecordError as error:
+        raise AnalysisError(str(error)) from error

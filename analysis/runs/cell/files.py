@@ -1,0 +1,101 @@
+"""What a cell's folder holds beside its record: each file read by one reader, or refused."""
+
+from __future__ import annotations
+
+import io
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from harness.records import (
+    METRICS_FILE,
+    SAMPLES_FILE,
+    TEST_DOCUMENTS_FILE,
+    TEST_LOSSES_FILE,
+    RecordError,
+    RunRecord,
+    Sample,
+    Status,
+    test_losses_file,
+)
+from harness.records.reading import decoder, is_there, metrics_row, read_bytes, read_json_lines
+
+LARGEST = 1e30
+"""The square of a number below it is finite, and the sum of many such squares."""
+
+
+def read_metrics(folder: Path, holding: str = "") -> list[dict[str, Any]]:
+    """Return the logged steps of a cell, those that hold a text."""
+    return read_json_lines(folder / METRICS_FILE, metrics_row, holding=holding)
+
+
+def read_samples(folder: Path) -> list[Sample]:
+    """Return the completions along training."""
+    found: list[Sample] = read_json_lines(folder / SAMPLES_FILE, decoder(Sample))
+    return found
+
+
+def read_numbers(file: Path) -> NDArray[np.float64]:
+    """Return a ``.npy`` file's row of finite numbers."""
+    raw = read_bytes(file)
+    try:
+        values = np.load(io.BytesIO(_of_its_size(raw)), allow_pickle=False)
+        if values.ndim != 1 or not len(values) or values.dtype.kind not in "fiu":
+            raise ValueError(f"it holds {values.dtype} of shape {values.shape}, and no numbers")
+        numbers: NDArray[np.float64] = values.astype(np.float64)
+        if not (np.abs(numbers) < LARGEST).all():
+            raise ValueError("one of its numbers is not finite, or absurdly large")
+    except (ValueError, TypeError, EOFError, SyntaxError, MemoryError, OverflowError) as error:
+        raise RecordError(file, f"{' '.join(str(error).split())}; move it away") from error
+    return numbers
+
+
+def _of_its_size(raw: bytes) -> bytes:
+    """Refuse an array whose header promises more than there is, before room is made for it."""
+    file = io.BytesIO(raw)
+    version = np.lib.format.read_magic(file)
+    read_header = {
+        (1, 0): np.lib.format.read_array_header_1_0,
+        (2, 0): np.lib.format.read_array_header_2_0,
+    }.get(version)
+    if read_header is None:
+        raise ValueError(f"it is of version {version} of numpy's format")
+    shape, _, kind = read_header(file)
+    size = kind.itemsize
+    for length in shape:
+        size *= length
+    if size != len(raw) - file.tell():
+        raise ValueError(f"it holds {len(raw) - file.tell()} bytes where {size} are promised")
+    return raw
+
+
+def found_in(read: Callable[[Path], list[Any]], folder: Path) -> list[Any]:
+    """Return what a reader finds; nothing of a file that cannot be read, which is listed."""
+    try:
+        return read(folder)
+    except RecordError:
+        return []
+
+
+def broken_files(folder: Path, record: RunRecord) -> list[RecordError]:
+    """Return what of a cell cannot be read, its record aside."""
+    arrays = []
+    if record.status is Status.COMPLETE:  # the losses of one that diverged are no numbers
+        arrays = sorted(folder.glob(test_losses_file("*")))
+        known = [folder / name for name in (TEST_LOSSES_FILE, TEST_DOCUMENTS_FILE)]
+        arrays += [file for file in known if is_there(file)]
+    readers: list[tuple[Callable[[Path], Any], Path]] = [
+        (read_metrics, folder),
+        (read_samples, folder),
+        *((read_numbers, file) for file in arrays),
+    ]
+    broken = []
+    for read, place in readers:
+        try:
+            read(place)
+        except RecordError as error:
+            broken.append(error)
+    return broken

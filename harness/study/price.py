@@ -1,0 +1,152 @@
+"""What a study costs: its cells, the seconds of each, and how they grow."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass, replace
+from typing import Protocol
+
+from harness.cell.console import duration
+from harness.config import Autocast, Config, ConfigError, Matmul, ModelConfig
+
+
+class Speed(Protocol):
+    """How fast a cell trains and evaluates on one device; measured or computed."""
+
+    @property
+    def tokens_per_second(self) -> float:
+        """In training."""
+
+    @property
+    def eval_tokens_per_second(self) -> float:
+        """In validation and test."""
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Card:
+    """A GPU's peak FLOP/s by number format: dense, not with sparsity."""
+
+    bf16: float
+    """Of float16, too, with sums in float32."""
+    tf32: float
+    fp32: float
+    source: str
+
+    def peak(self, config: Config) -> float:
+        """Return the peak in the number format of the config's matrix products."""
+        if config.precision.autocast is not Autocast.none:
+            return self.bf16
+        return self.tf32 if config.precision.matmul is Matmul.high else self.fp32
+
+
+CARDS = {
+    "b200": Card(bf16=2.25e15, tf32=1.125e15, fp32=75e12, source="NVIDIA HGX B200 data sheet"),
+    "h200": Card(bf16=989e12, tf32=494e12, fp32=67e12, source="NVIDIA H200 data sheet, SXM"),
+    "h100": Card(bf16=989e12, tf32=494e12, fp32=67e12, source="NVIDIA H100 data sheet, SXM"),
+    "h100_pcie": Card(bf16=756e12, tf32=378e12, fp32=51e12, source="NVIDIA H100 data sheet, PCIe"),
+    "a100": Card(bf16=312e12, tf32=156e12, fp32=19.5e12, source="NVIDIA A100 data sheet"),
+    "l40s": Card(bf16=362e12, tf32=183e12, fp32=91.6e12, source="NVIDIA L40S data sheet"),
+    "l4": Card(bf16=121e12, tf32=60e12, fp32=30.3e12, source="NVIDIA L4 data sheet"),
+    "rtx4090": Card(bf16=165e12, tf32=82.6e12, fp32=82.6e12, source="NVIDIA Ada white paper"),
+    "rtx3090": Card(bf16=71e12, tf32=35.6e12, fp32=35.6e12, source="NVIDIA GA102 white paper"),
+}
+"""Name in the command -> the card."""
+
+
+@dataclass(frozen=True, slots=True)
+class ComputedSpeed:
+    """Speed at a share of a card's peak FLOP/s (MFU); a forward pass is a third of a step."""
+
+    tokens_per_second: float
+
+    @property
+    def eval_tokens_per_second(self) -> float:
+        """In validation and test."""
+        return 3 * self.tokens_per_second
+
+
+def speed_on(card: Card, mfu: float, config: Config) -> ComputedSpeed:
+    """Return how fast the config's model trains there."""
+    return ComputedSpeed(mfu * card.peak(config) / _flops(config, config.model))
+
+
+def count_cells(config: Config) -> int:
+    """Return the cells of the study that the config names, 1 without one."""
+    study = config.study
+    return sum(count_seeds(config, arm) for arm in study.arms) + count_trials(config) or 1
+
+
+def count_seeds(config: Config, arm: str) -> int:
+    """Return the seeds that the study gives an arm."""
+    study = config.study
+    return (study.baseline_seeds or study.seeds) if arm == "baseline" else study.seeds
+
+
+def count_trials(config: Config) -> int:
+    """Return how many of them only choose settings."""
+    study = config.study
+    n_tried = math.prod(map(len, study.tune.values())) if study.tune else 0
+    return len(study.arms) * n_tried * study.tune_seeds
+
+
+def cell_seconds(config: Config, speed: Speed) -> float:
+    """Return the seconds that one cell trains and evaluates on one device."""
+    evaluation = config.eval
+    n_tests = len(evaluation.data) + (evaluation.test_set is None)
+    n_sequences = evaluation.n_val * evaluation.val_sequences + n_tests * evaluation.test_sequences
+    evaluating = n_sequences * config.eval_block_size / speed.eval_tokens_per_second
+    return config.train.tokens / speed.tokens_per_second + evaluating
+
+
+def bill(config: Config, speed: Speed) -> str:
+    """Return time and dollars of the study, and how they grow."""
+    n_cells, seconds = count_cells(config), cell_seconds(config, speed)
+    lines = [
+        f"{n_cells} cell{'s' * (n_cells > 1)} x {duration(seconds)} = "
+        f"{duration(n_cells * seconds)} of one device{dollars(config, n_cells * seconds)}"
+    ]
+    if n_trials := count_trials(config):
+        lines.append(f"  {n_trials} of them choose settings (study.tune), the others are judged")
+    if config.study.arms:
+        lines.append("  all arms taken as fast as this config: one in float32 may be far slower")
+    lines += [f"  {name}: x {factor:.2g}" for name, factor in growth(config).items()]
+    return "\n".join(lines)
+
+
+def dollars(config: Config, seconds: float) -> str:
+    """Return the price of device seconds, or how it comes to be known."""
+    rate = config.hardware.usd_per_hour
+    if rate is None:
+        return " (set hardware.usd_per_hour for dollars)"
+    return f", ${seconds / 3600 * rate:,.2f}"
+
+
+def growth(config: Config) -> dict[str, float]:
+    """Return by which factor training costs more for larger models or more tokens, at equal MFU."""
+    m = config.model
+    larger = {
+        "twice the layers": replace(m, n_layer=2 * m.n_layer),
+        "twice the width": replace(m, n_embd=2 * m.n_embd, n_head=2 * m.n_head),
+        "twice the context": replace(m, block_size=2 * m.block_size),
+    }
+    factors = {name: _flops(config, model) / _flops(config, m) for name, model in larger.items()}
+    return {"twice the tokens": 2.0, **factors}
+
+
+def _flops(config: Config, model: ModelConfig) -> float:
+    import torch
+
+    from harness.model import build, flops_per_token
+
+    with torch.device("meta"):
+        return flops_per_token(build(model), model)
+
+
+def card_named(name: str) -> Card:
+    """Return a card of the table; `ConfigError` if it has none of that name."""
+    if name not in CARDS:
+        raise ConfigError(
+            f"device={name}: no such card in the table, which has {', '.join(CARDS)}; measure "
+            "another one on its machine: python -m harness.throughput"
+        )
+    return CARDS[name]

@@ -1,0 +1,52 @@
+"""The price of a study on a card that is not at hand."""
+
+import pytest
+
+from harness.bill import main
+from harness.config.compose import load
+from harness.study.price import CARDS, speed_on
+
+STUDY = ["+study=demo", "study.arms=[baseline,no_amp,qkv_bias+no_dropout]", "study.seeds=4"]
+GPT2 = ["scale=gpt2_small", "precision=amp_bf16"]
+
+
+def test_the_speed_is_the_published_one_at_the_published_mfu() -> None:
+    """llm.c, 8 H100: about 475k tokens/s for each of them at 41% (github.com/karpathy/llm.c)."""
+    tied = load([*GPT2, "+intervention=weight_tying"])
+    assert speed_on(CARDS["h100"], 0.41, tied).tokens_per_second == pytest.approx(475e3, rel=0.01)
+
+
+def test_a_number_format_has_its_own_peak() -> None:
+    bf16, fp32 = (load(["scale=gpt2_small", f"precision={name}"]) for name in ("amp_bf16", "fp32"))
+    card = CARDS["a100"]
+    ratio = (
+        speed_on(card, 0.4, bf16).tokens_per_second / speed_on(card, 0.4, fp32).tokens_per_second
+    )
+    assert ratio == pytest.approx(312 / 19.5)
+
+
+def test_a_study_is_priced_arm_by_arm(capsys) -> None:
+    command = [*STUDY, *GPT2, "train.tokens=1e9", "device=h100", "mfu=0.4", "usd_per_hour=2.5"]
+    assert main(command) == 0
+    alike, alone, end, _ = capsys.readouterr().out.splitlines()
+    assert alike.endswith(": 4 x baseline, 4 x qkv_bias+no_dropout")
+    assert alone.endswith(": 4 x no_amp")
+    assert end.startswith("12 cells, ")
+    assert "$" in end
+    assert main([*command[:-1]]) == 0
+    assert "(set hardware.usd_per_hour for dollars)" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize(
+    ("given", "message"),
+    [
+        (["device=tpu"], "device=tpu: no such card in the table, which has b200, h200"),
+        ([], "name the card: device=h100"),
+        (["device=h100", "mfu=40"], "mfu=40: a share"),
+        (["device=h100", "mfu=much"], "mfu=much: a share"),
+        (["device=h100", "scale=huge"], "unknown scale 'huge'"),
+    ],
+)
+def test_what_cannot_be_priced_is_refused(capsys, given: list[str], message: str) -> None:
+    assert main(given) == 2
+    assert message in capsys.readouterr().err

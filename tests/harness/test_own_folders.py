@@ -1,0 +1,39 @@
+"""Overlays and studies in a folder beside the command."""
+
+import pytest
+
+from harness.config import ConfigError
+from harness.config.compose import load
+
+
+def overlay(folder, name: str, body: str) -> str:
+    path = folder / "intervention" / f"{name}.yaml"
+    path.parent.mkdir(exist_ok=True)
+    card = f"interventions: {{{name}: {{summary: s, source: t}}}}\n"
+    path.write_text(f"# @package _global_\n{card if 'interventions:' not in body else ''}{body}\n")
+    return f"hydra.searchpath=[file://{folder}]"
+
+
+@pytest.mark.parametrize("folder", ["conf", "my_conf"])
+def test_overlays_and_studies_beside_the_command_are_found(tmp_path, monkeypatch, folder) -> None:
+    (tmp_path / folder / "study").mkdir(parents=True)
+    overlay(tmp_path / folder, "narrow", "model: {n_embd: 64}")
+    mine = "# @package _global_\nstudy_name: mine\n"
+    (tmp_path / folder / "study" / "mine.yaml").write_text(mine)
+    (tmp_path / folder / "study" / "demo.yaml").write_text(mine)
+    monkeypatch.chdir(tmp_path)
+    config = load(["+intervention=narrow", "+study=mine"])
+    assert (config.arm, config.study_name) == ("narrow", "mine")
+    assert load([f"hydra.searchpath=[file://{folder}]", "+intervention=narrow"]).arm == "narrow"
+    with pytest.raises(ConfigError, match=r"two studies are called 'demo': .*rename yours"):
+        load(["+study=demo"])
+
+
+def test_the_conf_of_another_program_changes_nothing(tmp_path, monkeypatch) -> None:
+    before = load(["+intervention=swiglu"])
+    for name in ("config", "schema", "model/gpt", "data/stdlib_docs"):
+        file = tmp_path / "conf" / f"{name}.yaml"
+        file.parent.mkdir(parents=True, exist_ok=True)
+        file.write_text("not: [ours")
+    monkeypatch.chdir(tmp_path)
+    assert load(["+intervention=swiglu"]) == before
