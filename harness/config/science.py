@@ -146,6 +146,9 @@ class TrainConfig:
     """Sequences per optimiser step, over all devices and accumulation steps."""
     tokens: int = number(3_260_190_720, unit="tokens")
     """Token budget; the number of steps is this over the tokens per step, rounded down."""
+    equal_flops: bool = later(bool)
+    """Train an arm for as many floating-point operations as the baseline's `tokens` cost, as
+    PyTorch counts them, and not for as many tokens."""
     round_up: bool = later(bool)
     """Round the number of steps up instead."""
     batch_stages: list[Any] = later(list)
