@@ -78,7 +78,8 @@ def _notes(found: Benchmark) -> tuple[str, ...]:
     said = (
         f"{groups}; {right}. {what}, in {unit}; its difference is arm minus baseline, each item "
         "paired with itself at the same seeds; items and seeds are both random in the model. The "
-        "intervals hold for all arms at once (Bonferroni), p values are adjusted by Holm. "
+        "intervals hold for all arms at once (Bonferroni); p values are adjusted by Holm, which "
+        "asks less of an arm where others are clearer, so that its interval may hold 0. "
         f"Detectable is the true difference that would be found with probability {POWER:g}. "
         "Of the variance, % by seeds is what more seeds would take away; the rest takes more items."
     )

@@ -17,7 +17,7 @@ from harness.evals.benchmarks.scoring import score
 from harness.evals.models import LoadedModel, load
 from harness.model import build
 from harness.records.benchmarks import ItemScore, read_task, task_files
-from harness.records.files import RecordError
+from harness.records.reading import RecordError
 
 PROMPTS = [("Return the", " list."), ("", "A file"), ("It is ", "so"), ("x" * 40, " end")]
 

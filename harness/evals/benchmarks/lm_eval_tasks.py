@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from difflib import get_close_matches
@@ -117,5 +118,5 @@ def _metrics(results: Mapping[str, Mapping[str, Any]]) -> dict[str, float]:
         f"{leaf}/{metric.removesuffix(',none')}": float(value)
         for leaf, row in results.items()
         for metric, value in row.items()
-        if isinstance(value, float) and "stderr" not in metric
+        if isinstance(value, float) and math.isfinite(value) and "stderr" not in metric
     }
