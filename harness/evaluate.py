@@ -13,6 +13,7 @@ from pathlib import Path
 from harness.config import ConfigError
 from harness.records.cell import Cell
 from harness.records.files import printable
+from harness.records.numbers import number
 from harness.records.terminal import printing
 
 
@@ -35,9 +36,12 @@ def _parser() -> argparse.ArgumentParser:
         "--precision", choices=("fp32", "fp16"), default="fp32", help="fp16: as published"
     )
     parser.add_argument(
-        "--tokens-of", type=int, default=4, metavar="N", help="keep every token's loss in so many"
-        " sequences, for the report (default: %(default)s)",
-    )  # fmt: skip
+        "--tokens-of",
+        type=number(int, at_least=0, at_most=10**6),
+        default=4,
+        metavar="N",
+        help="keep every token's loss in so many sequences, for the report (default: %(default)s)",
+    )
     parser.add_argument("--device", default="auto")
     return parser
 

@@ -27,7 +27,7 @@ FORBIDDEN = {
     "harness": {"analysis", "interventions", "hydra_plugins"},
 }
 RECORDS = (
-    *("", ".cell", ".evaluation", ".files", ".reading", ".responses"),
+    *("", ".cell", ".evaluation", ".files", ".numbers", ".reading", ".responses"),
     *(".study", ".terminal", ".versions"),
 )
 ALLOWED = {

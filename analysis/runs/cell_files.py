@@ -23,7 +23,6 @@ from harness.records import (
 )
 from harness.records.reading import decoder, is_there, metrics_row, read_bytes, read_json_lines
 
-
 LARGEST = 1e30
 """The square of a number below it is finite, and the sum of many such squares."""
 

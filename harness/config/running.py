@@ -40,7 +40,7 @@ class EvalConfig:
     """The main test set, a name in `data`: validation and test losses, which studies compare, are
     measured on that corpus; None: on the training corpus'."""
     val_sequences: int = number(192, above=0)
-    n_val: int = number(20, at_least=0)
+    n_val: int = number(20, at_least=0, at_most=10**6)
     """Validations along training, evenly spaced."""
 
 
@@ -51,8 +51,8 @@ class SampleConfig:
     prompts: list[str] = field(default_factory=lambda: ["Every effort moves you"])
     steps: list[int] | None = None
     """Steps after which to sample; None: `n_times` evenly spaced steps, the last included."""
-    n_times: int = number(5, at_least=0)
-    tokens: int = number(20, above=0)
+    n_times: int = number(5, at_least=0, at_most=10**6)
+    tokens: int = number(20, above=0, at_most=10**6)
     temperature: float = number(1.0, above=0)
     top_k: int = number(25, above=0)
 
@@ -61,7 +61,7 @@ class SampleConfig:
 class LogConfig:
     """What is written along training."""
 
-    n_points: int = number(200, above=0)
+    n_points: int = number(200, above=0, at_most=10**6)
     """Lines of ``metrics.jsonl``, evenly spaced."""
 
 
@@ -73,7 +73,7 @@ class CheckpointConfig:
     """0: none along the way."""
     keep: int = number(2, above=0)
     """The newest states kept while the cell runs; older ones are deleted."""
-    n_weights: int = number(1, at_least=0)
+    n_weights: int = number(1, at_least=0, at_most=10**6)
     """Weights alone, kept for good at so many evenly spaced steps, as ``weights/*.safetensors``;
     1: the last ones, which can be sampled from, exported and tuned."""
 
@@ -106,9 +106,9 @@ class HardwareConfig:
     micro_batch: int | None = number(None, above=0)
     """Sequences per forward pass; None: the whole batch. Lowered to the next divisor of a device's
     share of ``train.batch_size``."""
-    threads: int = number(1, above=0)
+    threads: int = number(1, above=0, at_most=10_000)
     """CPU threads of one cell."""
-    n_devices: int = number(1, above=0)
+    n_devices: int = number(1, above=0, at_most=10_000)
     """Processes that train one cell together through torchrun, each on a device of its own."""
     compile: bool = False
     """Compile the model for the device: minutes at first, then kept on disk for all cells.
@@ -117,14 +117,14 @@ class HardwareConfig:
     attention: AttentionKernel = AttentionKernel.auto
     deterministic: bool = False
     """Bit-identical weights on a GPU, too, for some of its speed; a CPU gives them anyway."""
-    slots: int | None = number(None, above=0)
+    slots: int | None = number(None, above=0, at_most=10_000)
     """Cells of a sweep that run at once; None: as many as there is room for, `cells_per_gpu` on
     each GPU or one on `threads` CPU cores."""
-    cells_per_gpu: int | str = number(1, above=0)
+    cells_per_gpu: int | str = number(1, above=0, at_most=1000)
     """Cells that share each GPU, for models that leave most of it idle; ``auto``: as many as
     train the most tokens together, measured before the first cell."""
     usd_per_hour: float | None = number(None, at_least=0)
-    peak_flops: float | None = number(None, above=0)
+    peak_flops: float | None = number(None, above=0, at_most=1e24)
     """FLOP/s of the device, for MFU."""
 
 
