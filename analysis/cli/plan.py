@@ -19,14 +19,14 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     amount, finite = shared.number(float, at_most=shared.LARGEST), shared.number(float)
     parser.add_argument(
         "--delta",
-        type=finited.number(float, above=0, at_most=shared.LARGEST),
+        type=shared.number(float, above=0, at_most=shared.LARGEST),
         required=True,
         metavar="SIZE",
         help="smallest difference worth finding, in the metric's unit",
     )
     parser.add_argument(
         "--arms",
-        type=finited.number(int, at_least=1, at_most=10_000),
+        type=shared.number(int, at_least=1, at_most=10_000),
         required=True,
         metavar="T",
         help="interventions and stacks, without the baseline",
@@ -42,7 +42,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--sd", type=amount, metavar="SD", help="noise sd of one run")
     parser.add_argument(
         "--rho",
-        type=finited.number(float, at_least=-1, at_most=1),
+        type=shared.number(float, at_least=-1, at_most=1),
         metavar="R",
         help="correlation of same-seed runs (default: the pilot's, else unpaired)",
     )

@@ -124,7 +124,7 @@ class HardwareConfig:
     """Cells that share each GPU, for models that leave most of it idle; ``auto``: as many as
     train the most tokens together, measured before the first cell."""
     usd_per_hour: float | None = number(None, at_least=0)
-    peak_flops: float | None = number(None, above=0, at_most=1e24)
+    peak_flops: float | None = number(None, above=0, at_most=1e18)
     """FLOP/s of the device, for MFU."""
 
 
