@@ -6,7 +6,7 @@ import math
 import re
 import unicodedata
 from collections.abc import Iterable
-from typing import Any
+from typing import Any, NamedTuple
 
 from harness.records.files import printable
 
@@ -64,6 +64,24 @@ def digits(sd: float | None) -> int:
     if not sd or sd <= 0:
         return 4
     return int(min(6, max(4, math.ceil(-math.log10(sd)) + 1)))
+
+
+class TimeUnit(NamedTuple):
+    """A unit of time that suits."""
+
+    name: str
+    per_hour: float
+
+
+def time_unit(hours: float) -> TimeUnit:
+    """Return the unit in which a time is two or more, seconds at the least; hours if not known.
+
+    >>> [time_unit(hours).name for hours in (0.01, 0.5, 3)]
+    ['seconds', 'minutes', 'hours']
+    """
+    if hours < 2 / 60:
+        return TimeUnit("seconds", 3600)
+    return TimeUnit("minutes", 60) if hours < 2 else TimeUnit("hours", 1)
 
 
 def plain(value: Any) -> Any:

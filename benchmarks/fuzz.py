@@ -100,8 +100,11 @@ class Mutation:
     spoil: Callable[[Path], None]
 
 
-def build(base: Path) -> Path:
-    """Train a study of two arms and two seeds, one cell of it unfinished; return its folder."""
+CELLS = [(arm, seed) for arm in ("baseline", "qkv_bias") for seed in (0, 1, 2)]
+
+
+def build(base: Path, *, figures: bool = True) -> Path:
+    """Train a study of two arms and three seeds, and analyse it; return its folder."""
     ensure_prepared(load().data, base / "data")
     cells = [
         PlannedCell(load(overrides(base, arm, seed)))
@@ -114,14 +117,16 @@ def build(base: Path) -> Path:
         train.run(cell.folder)
     study = cells[0].study.folder
     (study / "looks.jsonl").write_text('{"look": 1, "time": "2026", "next_n": 3, "arms": []}\n')
-    quietly(lambda: analysis(["report", str(study), "--figures"]))
+    if figures:
+        quietly(lambda: analysis(["report", str(study), "--figures"]))
     quietly(lambda: analysis([str(study)]))
     return study
 
 
 def overrides(base: Path, arm: str, seed: int) -> list[str]:
-    return [*TINY, "study.arms=[baseline,qkv_bias]", "study.seeds=3", f"+intervention=[{arm}]", f"seed={seed}",
-            f"data_dir={base / 'data'}", f"runs_dir={base / 'runs'}"]  # fmt: skip
+    study = ["study.arms=[baseline,qkv_bias]", "study.seeds=3"]
+    cell = [f"+intervention=[{arm}]", f"seed={seed}"]
+    return [*TINY, *study, *cell, f"data_dir={base / 'data'}", f"runs_dir={base / 'runs'}"]
 
 
 def quietly(work: Callable[[], Any]) -> tuple[int, str]:
@@ -342,9 +347,8 @@ def fuzz(study: Path, chosen: list[Mutation], names: list[str], say: bool = True
     """Apply one mutation after the other, run the commands, put the study back."""
     tally, base = Tally(), study.parents[1]
     calm = base / "calm"
-    shutil.copytree(study, calm, symlinks=True)
-    arms = [(arm, seed) for arm in ("baseline", "qkv_bias") for seed in (0, 1, 2)]
-    composed = [load(overrides(base, *cell)) for cell in arms]
+    shutil.copytree(study, calm, symlinks=True, dirs_exist_ok=True)
+    composed = [load(overrides(base, *cell)) for cell in CELLS]
     CONFIGS[base] = [lambda config=config: copy.deepcopy(config) for config in composed]
     for mutation in chosen:
         tally.n += 1
@@ -412,8 +416,9 @@ def told(tally: Tally, n_known: int, names: list[str]) -> str:
         for name in names
     ]  # fmt: skip
     return (
-        f"{tally.n} of {n_known} mutations, each met by {len(names)} commands: {tally.runs.total()} runs, "
-        f"**{len(tally.mishandled)} mishandled**.\n\n{table(rows)}\n\n{machine('torch', 'msgspec')}."
+        f"{tally.n} of {n_known} mutations, each met by {len(names)} commands: "
+        f"{tally.runs.total()} runs, **{len(tally.mishandled)} mishandled**.\n\n{table(rows)}\n\n"
+        f"{machine('torch', 'msgspec')}."
     )
 
 

@@ -109,8 +109,8 @@ def _value(value: Any) -> str:
 
 
 def _type(kind: Any, item: Field[Any]) -> str:
-    words = {"above": "above", "at_least": "at least", "below": "below"}
-    bounds = [f"{words[name]} {item.metadata[name]}" for name in BOUNDS if name in item.metadata]
+    words = {"above": "above", "at_least": "at least", "below": "below", "at_most": "at most"}
+    bounds = [f"{words[name]} {item.metadata[name]:,}" for name in BOUNDS if name in item.metadata]
     default = _default(item)
     slot = isinstance(default, dict) and "_target_" in default
     return ", ".join(["slot" if slot else _type_name(kind), *bounds])

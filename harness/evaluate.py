@@ -19,6 +19,7 @@ from harness.config import ConfigError
 from harness.evals.benchmarks.items import BUNDLED
 from harness.records.cell import Cell
 from harness.records.files import printable
+from harness.records.numbers import number
 from harness.records.terminal import printing
 
 if TYPE_CHECKING:
@@ -44,8 +45,8 @@ def _parser() -> argparse.ArgumentParser:
         "--precision", choices=("fp32", "fp16"), default="fp32", help="fp16: as published"
     )
     parser.add_argument(
-        "--tokens-of", type=int, default=4, metavar="N", help="keep every token's loss in so many"
-        " sequences, for the report (default: %(default)s)",
+        "--tokens-of", type=number(int, at_least=0, at_most=10**6), default=4, metavar="N",
+        help="keep every token's loss in so many sequences, for the report (default: %(default)s)",
     )  # fmt: skip
     parser.add_argument(
         "--tasks", nargs="?", const=",".join(BUNDLED), metavar="NAME,...",

@@ -23,6 +23,7 @@ from harness.evals.judging.run import (
     unpaid,
 )
 from harness.records.files import printable
+from harness.records.numbers import number
 from harness.records.responses import JUDGEMENTS_FILE, read_responses
 from harness.records.terminal import printing
 
@@ -124,19 +125,22 @@ def _parser() -> argparse.ArgumentParser:
         default=Path(JUDGEMENTS_FILE),
         help="default: %(default)s; the report of a study shows what lies in its folder",
     )
+    count, seed = number(int, at_least=1, at_most=10**6), number(int, at_least=0, at_most=2**63 - 1)
+    amount = number(float, at_least=0, at_most=10**6)
+    positive = number(float, above=0, at_most=10**9)
     add("--yes", action="store_true", help="ask; without it only the price is said")
-    add("--price", nargs=2, type=float, metavar=("IN", "OUT"), help="dollars per million tokens")
-    add("--orders", type=int, default=2, help="orders an instruction is shown in (%(default)s)")
-    add("--seed", type=int, default=0, help="of orders, names and anchors (%(default)s)")
-    add("--temperature", type=float, help="default: the endpoint's")
-    add("--max-tokens", type=int, help="longest answer; default: the endpoint's")
+    add("--price", nargs=2, type=amount, metavar=("IN", "OUT"), help="dollars per million tokens")
+    add("--orders", type=count, default=2, help="orders an instruction is shown in (%(default)s)")
+    add("--seed", type=seed, default=0, help="of orders, names and anchors (%(default)s)")
+    add("--temperature", type=amount, help="default: the endpoint's")
+    add("--max-tokens", type=count, help="longest answer; default: the endpoint's")
     add("--no-schema", action="store_true", help="for endpoints that know JSON, but no schema")
     add("--again", action="store_true", help="ask once more where an answer had no scores")
-    add("--workers", type=int, default=8, help="calls at a time (%(default)s)")
-    add("--retries", type=int, default=6, help="of a call, with growing pauses (%(default)s)")
-    add("--timeout", type=float, default=120.0, help="seconds for an answer (%(default)s)")
-    add("--requests-per-minute", type=float, metavar="N")
-    add("--tokens-per-minute", type=float, metavar="N")
+    add("--workers", type=count, default=8, help="calls at a time (%(default)s)")
+    add("--retries", type=seed, default=6, help="of a call, with growing pauses (%(default)s)")
+    add("--timeout", type=positive, default=120.0, help="seconds for an answer (%(default)s)")
+    add("--requests-per-minute", type=positive, metavar="N")
+    add("--tokens-per-minute", type=positive, metavar="N")
     return parser
 
 

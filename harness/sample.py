@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING
 
 from harness.config import ConfigError
 from harness.records.files import append_json_lines, printable
+from harness.records.numbers import number
 from harness.records.terminal import printing
 
 if TYPE_CHECKING:
@@ -42,12 +43,18 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--chat", action="store_true", help="go on asking; the text so far is kept")
     parser.add_argument("--ladder", action="store_true", help="over all saved steps of a cell")
     parser.add_argument("--write", action="store_true", help="with --ladder: keep it in the cell")
-    parser.add_argument("--tokens", type=int, default=100)
-    parser.add_argument("--temperature", type=float, default=1.0, help="0: the likeliest token")
-    parser.add_argument("--top-k", type=int)
-    parser.add_argument("--top-p", type=float)
-    parser.add_argument("--seed", type=int, default=0)
-    parser.add_argument("--n", type=int, default=1, help="completions of each prompt")
+    count = number(int, at_least=1, at_most=10**6)
+    parser.add_argument("--tokens", type=count, default=100)
+    parser.add_argument(
+        "--temperature",
+        type=number(float, at_least=0, at_most=1e6),
+        default=1.0,
+        help="0: the likeliest token",
+    )
+    parser.add_argument("--top-k", type=count)
+    parser.add_argument("--top-p", type=number(float, above=0, at_most=1))
+    parser.add_argument("--seed", type=number(int, at_least=0, at_most=2**63 - 1), default=0)
+    parser.add_argument("--n", type=count, default=1, help="completions of each prompt")
     parser.add_argument("--device", default="auto")
     return parser
 

@@ -27,7 +27,7 @@ FORBIDDEN = {
     "harness": {"analysis", "interventions", "hydra_plugins"},
 }
 RECORDS = (
-    *("", ".benchmarks", ".cell", ".evaluation", ".files", ".reading", ".responses"),
+    *("", ".benchmarks", ".cell", ".evaluation", ".files", ".numbers", ".reading", ".responses"),
     *(".study", ".terminal", ".versions"),
 )
 ALLOWED = {

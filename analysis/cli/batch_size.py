@@ -10,7 +10,8 @@ from analysis.cli import shared
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Add the arguments of the batch-size fit."""
     shared.add_sources(parser)
-    parser.add_argument("--confidence", type=float, default=0.95, help="(default: %(default)s)")
+    finite = shared.number(float)
+    parser.add_argument("--confidence", type=finite, default=0.95, help="(default: %(default)s)")
     parser.epilog = "example: python -m analysis batch-size runs.csv --column batch_size=bs"
 
 

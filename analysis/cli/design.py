@@ -27,7 +27,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         metavar="A,B",
         help="two of them that cannot be on together",
     )
-    parser.add_argument("--seeds", type=int, default=1, help="repeats (default: %(default)s)")
+    count = shared.number(int, at_least=1, at_most=10_000)
+    parser.add_argument("--seeds", type=count, default=1, help="repeats (default: %(default)s)")
     parser.add_argument(
         "--analyse",
         nargs="+",

@@ -17,16 +17,17 @@ EPILOG = """examples:
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Add the arguments of a plan."""
+    amount, finite = shared.number(float, at_most=shared.LARGEST), shared.number(float)
     parser.add_argument(
         "--delta",
-        type=float,
+        type=shared.number(float, above=0, at_most=shared.LARGEST),
         required=True,
         metavar="SIZE",
         help="smallest difference worth finding, in the metric's unit",
     )
     parser.add_argument(
         "--arms",
-        type=int,
+        type=shared.number(int, at_least=1, at_most=10_000),
         required=True,
         metavar="T",
         help="interventions and stacks, without the baseline",
@@ -39,17 +40,17 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         metavar="RUNS",
         help="finished runs that show the noise and the cost",
     )
-    parser.add_argument("--sd", type=float, metavar="SD", help="noise sd of one run")
+    parser.add_argument("--sd", type=amount, metavar="SD", help="noise sd of one run")
     parser.add_argument(
         "--rho",
-        type=float,
+        type=shared.number(float, at_least=-1, at_most=1),
         metavar="R",
         help="correlation of same-seed runs (default: the pilot's, else unpaired)",
     )
     shared.add_options(parser, "--alpha", default=0.05, help="family error (default: %(default)s)")
-    parser.add_argument("--power", type=float, default=0.8, help="(default: %(default)s)")
-    parser.add_argument("--hours", type=float, help="of one run (default: the pilot's)")
-    parser.add_argument("--usd", type=float, help="dollars of one run (default: the pilot's)")
+    parser.add_argument("--power", type=finite, default=0.8, help="(default: %(default)s)")
+    parser.add_argument("--hours", type=amount, help="of one run (default: the pilot's)")
+    parser.add_argument("--usd", type=amount, help="dollars of one run (default: the pilot's)")
     shared.add_options(parser, *shared.READING)
     parser.epilog = EPILOG
 

@@ -13,7 +13,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     shared.add_options(parser, "--variance")
     parser.add_argument(
         "--at",
-        type=float,
+        type=shared.number(float, above=0, at_most=1e60),
         metavar="FLOPS",
         help="of one run at the size that is asked about (default: ten times the largest)",
     )

@@ -13,7 +13,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     shared.add_sources(parser)
     parser.add_argument(
         "--looks",
-        type=int,
+        type=shared.number(int, at_least=1, at_most=10_000),
         nargs="+",
         metavar="N",
         help="seeds per arm at each look (default: the plan's)",

@@ -9,11 +9,14 @@ from typing import TYPE_CHECKING, Any
 
 from analysis.errors import AnalysisError
 from harness.records.files import printable, write_together
+from harness.records.numbers import number as number
 
 if TYPE_CHECKING:
     from analysis.comparison.rules import Rules
     from analysis.runs.frame import Runs
 
+LARGEST = 1e12
+"""Of any size, time or price."""
 OPTIONS: dict[str, dict[str, Any]] = {
     "runs": {
         "nargs": "+",
@@ -65,13 +68,13 @@ OPTIONS: dict[str, dict[str, Any]] = {
         "help": "accept repeats of one arm with equal seeds",
     },
     "--alpha": {
-        "type": float,
+        "type": number(float),
         "metavar": "P",
         "help": "family error (default: the plan's, else 0.05)",
     },
     "--practical-size": {
         "former": "--rope",
-        "type": float,
+        "type": number(float, above=0, at_most=LARGEST),
         "metavar": "SIZE",
         "help": "practically relevant difference in the metric's unit (default: the plan's, else "
         "one sd)",

@@ -21,7 +21,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     )
     parser.add_argument(
         "--credit",
-        type=float,
+        type=shared.number(float, above=0, at_most=shared.LARGEST),
         metavar="NATS",
         help="turn each run's last loss into steps: so many nats are worth a hundred "
         "(0.0045 in modded-nanogpt's track 3)",
@@ -43,6 +43,6 @@ def _target(text: str) -> float | None:
     if text == "baseline":
         return None
     try:
-        return float(text)
-    except ValueError:
+        return shared.number(float)(text)
+    except argparse.ArgumentTypeError:
         raise AnalysisError(f"--target {text}: a loss, or baseline") from None

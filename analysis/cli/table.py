@@ -121,6 +121,6 @@ def _reference(text: str) -> tuple[str, float]:
         count = f", n {mean['n']}" if mean["n"] else ""
         name, value = f"{name} (± {mean['sd']}{count})", mean["mean"]
     try:
-        return name, float(value)
-    except ValueError:
+        return name, shared.number(float)(value)
+    except argparse.ArgumentTypeError:
         raise AnalysisError(f"--reference {text!r}: {value!r} is not a number") from None

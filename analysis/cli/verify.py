@@ -5,6 +5,8 @@ from __future__ import annotations
 import argparse
 from pathlib import Path
 
+from analysis.cli import shared
+
 EPILOG = """examples:
   python -m analysis verify runs/demo
   python -m analysis verify runs/demo --rerun runs/demo/baseline/1f2e3d --steps 20
@@ -20,7 +22,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         metavar="CELL",
         help="train this cell again and compare its curve; runs the code in its folder",
     )
-    parser.add_argument("--steps", type=int, default=50, help="of --rerun (default: %(default)s)")
+    count = shared.number(int, at_least=1, at_most=10**12)
+    parser.add_argument("--steps", type=count, default=50, help="of --rerun (default: %(default)s)")
     parser.epilog = EPILOG
 
 

@@ -15,8 +15,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Add the arguments of the live report."""
     shared.add_sources(parser)
     shared.add_decision(parser)
+    port = shared.number(int, at_least=0, at_most=65_535)
     parser.add_argument(
-        "--port", type=int, default=PORT, help="0: any free one (default: %(default)s)"
+        "--port", type=port, default=PORT, help="0: any free one (default: %(default)s)"
     )
     parser.epilog = "example: python -m analysis watch runs/demo"
 

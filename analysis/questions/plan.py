@@ -15,9 +15,7 @@ from analysis.errors import AnalysisError
 from analysis.stats.planning.design import Design
 from analysis.stats.planning.power import upper_sd
 from analysis.table import Column, Table, columns, count, document, figure
-
-SHORT_HOURS = 2
-"""Where the largest plan takes less, times are in minutes."""
+from analysis.text import time_unit
 
 
 @dataclass(frozen=True, slots=True)
@@ -68,13 +66,13 @@ class Plan:
     def tables(self) -> list[Table]:
         """Return power and cost against seeds; what is known of no run has no column."""
         unit = self.pilot.unit
-        minutes = self.curve["hours"].max() < SHORT_HOURS
+        time = time_unit(self.curve["hours"].max())
         rows = [
             [
                 *(count(row[name]) for name in ("seeds", "runs")),
                 *(figure(row[name], 2) for name in ("power", "power_cautious")),
                 figure(row["detectable"], 4),
-                figure(row["hours"] * (60 if minutes else 1), 1),
+                figure(row["hours"] * time.per_hour, 1),
                 figure(row["usd"], 2),
             ]
             for row in self.curve.to_dict("records")
@@ -83,7 +81,7 @@ class Plan:
             *columns("seeds per arm", "runs in all", "power", text=()),
             Column("power, cautious sd", help="at the noise's 80% upper confidence limit"),
             Column(f"found with power {self.power:g}", help=f"smallest difference,{unit}"),
-            *columns("minutes" if minutes else "hours", "dollars", text=()),
+            *columns(time.name, "dollars", text=()),
         ]
         return [Table("plan", f"To find {self.delta:.3g}{unit}", heads, rows).known()]
 

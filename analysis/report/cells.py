@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shlex
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from dataclasses import asdict, astuple, dataclass
@@ -13,9 +14,11 @@ import pandas as pd
 
 from analysis.runs.cell.files import found_in, read_samples
 from analysis.runs.frame import SUPERSEDED
+from analysis.runs.settings import read_config
 from analysis.table import Column, Item, Table, figure, words
-from analysis.text import DASH, plain
+from analysis.text import DASH, plain, time_unit
 from harness.records import (
+    BASELINE,
     LOG_FILE,
     RecordError,
     RunRecord,
@@ -149,8 +152,78 @@ def tail(file: Path, lines: int) -> str:
     return "\n".join(text.splitlines()[-lines:])
 
 
+@dataclass(frozen=True, slots=True)
+class About:
+    """What a study's cells are."""
+
+    what: str
+    """What was trained on what."""
+    command: str
+    """By which command."""
+    changes: Table
+    """What each arm changes."""
+
+
+def about(cells: Sequence[Cell], arms: Sequence[str]) -> About | None:
+    """Say what was trained on what, by which command; None where no cell has begun."""
+    if not cells:
+        return None
+    cell = next((cell for cell in cells if cell.record.arm == BASELINE), cells[0])
+    record, config = cell.record, read_config(cell.folder)
+    data = config.get("data") or {}
+    corpus = " ".join(str(data[key]) for key in ("name", "path") if data.get(key))
+    scale = f" (scale={config['scale_name']})" if config.get("scale_name") else ""
+    tokens = record.n_tokens or record.tokens
+    text = f"A model of {record.n_params:,} parameters{scale} on {tokens:,} tokens"
+    text += f" of {corpus}" if corpus else ""
+    changes = _changes_table(cells, arms)
+    return About(f"{text}.", _typed(record.provenance.command), changes)
+
+
+def _typed(command: Sequence[str]) -> str:
+    """Return a command as it was typed, without the place of its Python."""
+    python, *rest = command or [""]
+    return shlex.join([Path(python).name, *rest]) if rest else ""
+
+
+def _changes_table(cells: Sequence[Cell], arms: Sequence[str]) -> Table:
+    """Return what each arm changes in the baseline: in words, and setting by setting."""
+    records = {cell.record.arm: cell.record for cell in cells}
+    rows = [
+        [
+            words(arm),
+            words("; ".join(str(card.get("summary", "")) for card in records[arm].cards.values())),
+            words(", ".join(f"{k}: {a} → {b}" for k, (a, b) in records[arm].changes.items())),
+        ]
+        for arm in arms
+        if arm in records and records[arm].changes | records[arm].cards
+    ]
+    heads = [Column(label, numeric=False) for label in ("arm", "what it is", "settings")]
+    return Table("changes", "What each arm changes", heads, rows)
+
+
+def runs_table(runs: pd.DataFrame, metric: str) -> Table:
+    """Return every run of a table from elsewhere, with its seed and figure."""
+    seeds = [name for name in ("init_seed", "data_seed", "loop_seed") if name in runs]
+    kept = seeds if len({tuple(runs[name].astype(str)) for name in seeds}) > 1 else seeds[:1]
+    heads = ["arm", *("seed" if len(kept) == 1 else name for name in kept), "status", metric, "run"]
+    rows = [
+        [
+            words(row["arm"]),
+            *(words(DASH if pd.isna(row[name]) else row[name]) for name in kept),
+            words(row["status"], str(row["status"])),
+            figure(row.get(metric), 4),
+            words(row.get("run_id", DASH)),
+        ]
+        for row in runs.to_dict("records")
+    ]
+    columns = [Column(head, numeric=head not in ("arm", "status", "run")) for head in heads]
+    return Table("runs", "Every run", columns, rows)
+
+
 def ledger_table(cells: Sequence[Cell], plans: Mapping[str, StudyPlan]) -> Table:
     """Return every planned or present cell with its seeds and what became of it."""
+    time = time_unit(max((cell.record.cost.train_seconds for cell in cells), default=0) / 3600)
     rows = [
         [
             words(record.arm),
@@ -158,7 +231,7 @@ def ledger_table(cells: Sequence[Cell], plans: Mapping[str, StudyPlan]) -> Table
             words(status, status),
             figure(100 * record.step / max(record.n_steps, 1), 0),
             figure(record.losses.test, 4),
-            figure(record.cost.train_seconds / 3600, 4),
+            figure(record.cost.train_seconds / 3600 * time.per_hour, 1),
             words(record.cell, opens=record.cell),
         ]
         for record, status in ((cell.record, cell.status) for cell in cells)
@@ -176,7 +249,7 @@ def ledger_table(cells: Sequence[Cell], plans: Mapping[str, StudyPlan]) -> Table
         for cell in planned
         if cell.get("cell") not in present
     ]
-    labels = ("arm", *SEEDS, "status", "% done", "test loss", "hours", "cell")
+    labels = ("arm", *SEEDS, "status", "% done", "test loss", time.name, "cell")
     columns = [Column(label, numeric=label not in ("arm", "status", "cell")) for label in labels]
     return Table("ledger", "Every cell and its seeds", columns, rows)
 

@@ -20,7 +20,7 @@ from analysis.report.charts import (
 )
 from analysis.report.theme import drawn_as
 from analysis.table import Column, Item, Table, count, figure, words
-from analysis.text import DASH, digits
+from analysis.text import DASH, digits, time_unit
 
 ABOUT_EQUAL = 1.05
 """Costs within this ratio are no ground to choose by."""
@@ -30,12 +30,13 @@ LETTER, LINE, LONGEST = 0.011, 0.06, 24
 
 def cost_table(result: Comparison) -> Table:
     """Return hours, dollars and nats per dollar of each arm."""
+    time = time_unit(result.table["hours"].max())
     columns = [
         Column("arm", numeric=False),
         Column("runs"),
         Column("tokens a run"),
-        Column("hours a run"),
-        Column("hours in all"),
+        Column(f"{time.name} a run"),
+        Column(f"{time.name} in all"),
         Column("dollars a run"),
         Column("delta"),
         Column(
@@ -52,8 +53,8 @@ def cost_table(result: Comparison) -> Table:
                 words(row["arm"]),
                 count(row["n"]),
                 count(row["tokens"]),
-                figure(row["hours"], 4),
-                figure(row["hours"] * row["n"], 4),
+                figure(row["hours"] * time.per_hour, 1),
+                figure(row["hours"] * row["n"] * time.per_hour, 1),
                 figure(row["usd"], 2 if dear else 4),
                 Item(DASH, 0.0) if base else figure(row["delta"], decimals, sign=True),
                 figure(row["nats_per_usd"], 4, sign=True),

@@ -33,7 +33,7 @@ from analysis.report.curves import Curves, read_curves
 from analysis.runs.frame import Runs, with_names
 from analysis.runs.ledger import Ledger, take_stock
 from analysis.table import Table
-from analysis.text import digits
+from analysis.text import digits, time_unit
 from harness.records import BASELINE
 from harness.records.benchmarks import task_files
 from harness.records.responses import JUDGEMENTS_FILE
@@ -195,7 +195,8 @@ def tiles(evidence: Evidence) -> list[Tile]:
         hours = sum(cell.record.cost.train_seconds for cell in evidence.cells) / 3600
         usd = [cell.record.cost.usd for cell in evidence.cells if cell.record.cost.usd is not None]
         price = f"{sum(usd):,.2f} dollars" if usd else "no price was set"
-        found.append(Tile("training", f"{hours:,.2f} h", price))
+        time = time_unit(hours)
+        found.append(Tile("training", f"{hours * time.per_hour:,.0f} {time.name}", price))
     return found
 
 
@@ -229,4 +230,6 @@ def _one_run(evidence: Evidence) -> list[Tile]:
     tokens = f"parameters, {record.tokens:,} tokens"
     known = [tokens, kit.tokenizer and f"tokenizer {kit.tokenizer}", devices]
     note = ", ".join(str(part) for part in known if part)
-    return [Tile("one run", f"{record.n_params / 1e6:.3g}M", note)]
+    n = record.n_params
+    size = f"{n / 1e6:.3g}M" if n >= 1e6 else f"{n / 1e3:.3g}k"
+    return [Tile("one run", size, note)]

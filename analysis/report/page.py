@@ -14,10 +14,10 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from analysis.report import theme
-from analysis.report.cells import current, details, samples
+from analysis.report.cells import about, current, details, samples
 from analysis.report.curves import METRICS, MOST_LINES
 from analysis.report.evidence import Evidence, headline, tiles
-from analysis.report.sections import Section, sections, unknowns
+from analysis.report.sections import Section, sections, unknowns, with_content
 from analysis.text import plain
 from harness.records.files import now, write_atomic
 
@@ -35,13 +35,14 @@ def render(evidence: Evidence, *, live: bool = False) -> str:
     `live` is the page that ``watch`` serves: it asks its server whether it is out of date.
     """
     shown, left_out = samples(current(evidence.cells))
-    parts = sections(evidence)
+    parts = with_content(sections(evidence), has_samples=bool(shown))
     names = [*SCRIPTS, "live.js"] if live else SCRIPTS
     scripts = [*map(_asset, names), javascript()]
     notes = [note for note in (evidence.curves.note, left_out) if note]
     return _environment().get_template("page.html").render(
         title=evidence.title,
         headline=headline(evidence),
+        about=about(evidence.cells, evidence.arms),
         tiles=tiles(evidence),
         sections=parts,
         unknowns=unknowns(evidence) + notes,
@@ -53,7 +54,6 @@ def render(evidence: Evidence, *, live: bool = False) -> str:
         scripts=scripts,
         style=_asset("page.css"),
         policy=_policy(scripts, live=live),
-        has_samples=bool(shown),
     )  # fmt: skip
 
 

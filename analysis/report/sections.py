@@ -9,8 +9,9 @@ from analysis.comparison.ranking import ranking
 from analysis.comparison.result import Comparison
 from analysis.comparison.table import percent
 from analysis.comparison.tuning import tuning_table
+from analysis.comparison.verdict import Kind
 from analysis.questions.noise import band_text, pairing_text
-from analysis.report.cells import Cell, ledger_table
+from analysis.report.cells import Cell, ledger_table, runs_table
 from analysis.report.chart_compute import speed_chart
 from analysis.report.chart_effects import effects_chart, noise_band_chart
 from analysis.report.chart_study import components_chart, power_chart
@@ -51,9 +52,9 @@ class Section:
 def sections(evidence: Evidence) -> list[Section]:
     """Return all sections in the page's order."""
     return [
+        _effects(evidence),
         _verdicts(evidence),
         _band(evidence),
-        _effects(evidence),
         _curves(evidence),
         _figures(evidence),
         Section(
@@ -70,13 +71,28 @@ def sections(evidence: Evidence) -> list[Section]:
         _stacks(evidence),
         _plan(evidence),
         _cost(evidence),
-        Section(
-            "ledger",
-            "Seed ledger",
-            f"{evidence.ledger.sentence()}. Open a cell for its configuration, provenance and log.",
-            tables=[ledger_table(evidence.cells, evidence.runs.plans)],
-        ),
+        _ledger(evidence),
     ]
+
+
+def with_content(parts: list[Section], *, has_samples: bool) -> list[Section]:
+    """Return the sections that have something to show; the verdicts say what is missing."""
+    return [
+        part
+        for part in parts
+        if part.name == "verdicts" or not part.missing
+        if part.name != "samples" or has_samples
+    ]
+
+
+def _ledger(evidence: Evidence) -> Section:
+    said = f"{evidence.ledger.sentence()}."
+    if not evidence.cells and not evidence.runs.plans:
+        table = runs_table(evidence.runs.frame, evidence.rules.metric)
+        return Section("ledger", "Runs", said, tables=[table])
+    said += " Open a cell for its configuration, provenance and log."
+    table = ledger_table(evidence.cells, evidence.runs.plans)
+    return Section("ledger", "Seed ledger", said, tables=[table])
 
 
 def unknowns(evidence: Evidence) -> list[str]:
@@ -252,6 +268,9 @@ def _plan(evidence: Evidence) -> Section:
     title, result = "Plan: what more seeds would buy", evidence.plan
     if result is None:
         return Section("plan", title, missing=_why(evidence, "plan"))
+    verdicts = evidence.comparison.verdicts.values() if evidence.comparison else ()
+    if not any(verdict.kind in (Kind.UNDECIDED, Kind.CONVERGED) for verdict in verdicts):
+        return Section("plan", title, missing="Every arm is decided.")
     text = (
         f"To find a difference of {result.delta:.3g}{evidence.rules.unit()} with power "
         f"{result.power:g} at family error {result.alpha:g}: {result.seeds} seeds per arm "

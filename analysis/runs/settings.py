@@ -34,14 +34,19 @@ def difference(old: Path, new: Path) -> str:
     return named(f"{key} {before.get(key)} -> {after.get(key)}" for key in keys)
 
 
-def _science(cell: Path) -> dict[str, Any]:
+def read_config(cell: Path) -> dict[str, Any]:
+    """Return what a cell was frozen with; empty where that cannot be read."""
     try:
         config = yaml.load((cell / CONFIG_FILE).read_text(encoding="utf-8"), LOADER)  # noqa: S506
     except (OSError, ValueError, yaml.YAMLError):
         return {}
+    return config if isinstance(config, dict) else {}
+
+
+def _science(cell: Path) -> dict[str, Any]:
     return {
         key: value
-        for key, value in flatten(config).items()
+        for key, value in flatten(read_config(cell)).items()
         if key.startswith(SCIENCE) and _trained(key)
     }
 

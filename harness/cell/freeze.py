@@ -9,7 +9,7 @@ from typing import Any
 
 from harness.cell.lock import living_owner
 from harness.cell.sources import keep_sources, source_hashes
-from harness.config import Config, ConfigError, scientific
+from harness.config import Config, ConfigError, scientific, stack_of
 from harness.config.frozen import read_config, to_yaml
 from harness.data.corpus import Corpus, ensure_corpora
 from harness.records import (
@@ -39,6 +39,7 @@ def locate(config: Config) -> Path:
     """
     sources = source_hashes(config)
     note_parent(config)
+    note_budget(config)
     corpus = ensure_corpora(config)
     check_fits(config, corpus)
     folder = Path(config.runs_dir).absolute() / config.study_name / config.arm
@@ -57,6 +58,24 @@ def note_parent(config: Config) -> None:
     found = find_weights(config.train.init_from, Seeds(**asdict(config.seeds)))
     config.train.init_sha256 = found.sha256
     config.train.init_from = found.place
+
+
+def note_budget(config: Config) -> None:
+    """Note how many tokens cost the arm what the baseline's cost that."""
+    if not config.train.equal_flops or not config.changes:
+        return
+    from harness.cell.step_timing import count_flops  # imports torch
+
+    baseline, stated = stack_of(config, ()), config.changes.get("train.tokens")
+    ours, theirs = (count_flops(c).per_token(c) for c in (config, baseline))
+    tokens = round(baseline.train.tokens * theirs / ours)
+    if stated is not None and stated[1] != tokens:
+        raise ConfigError(
+            f"{config.arm} sets train.tokens={stated[1]}, and so does train.equal_flops=true "
+            f"({tokens}): leave out one of them"
+        )
+    config.changes["train.tokens"] = [baseline.train.tokens, tokens]
+    config.train.tokens = tokens
 
 
 def freeze(config: Config, folder: Path | None = None) -> Path:

@@ -18,6 +18,7 @@ from torch import Tensor
 
 from harness.cell.build import Setup
 from harness.cell.console import ONE_REQUEST_SECONDS, Progress
+from harness.cell.step_timing import StepFlops, counted_or_estimated
 from harness.data.evaluated import val_sequences
 from harness.data.tokens import get_tokenizer
 from harness.engine import checkpoint
@@ -90,6 +91,7 @@ class Recorder:
             if config.sample.steps is None
             else set(config.sample.steps)
         )
+        self.flops = counted_or_estimated(training)
         self.clock = Stopwatch(self.record.cost.train_seconds, training.device)
         self.compiling = config.hardware.compile
         self.speed_since = (0.0, 0)
@@ -155,7 +157,7 @@ class Recorder:
         record.skipped_steps = t.skipped_steps
         record.cost.train_seconds = round(self.clock.seconds, 3)
         record.cost.tokens_per_second = self._tokens_per_second()
-        fill_cost(record, t)
+        fill_cost(record, t, self.flops)
         if self.is_main:
             self.lock.check()
             write_record(self.folder, record)
@@ -278,11 +280,11 @@ class Recorder:
             write_atomic(path, "".join(as_json(row) + "\n" for row in kept))
 
 
-def fill_cost(record: RunRecord, training: Training) -> None:
+def fill_cost(record: RunRecord, training: Training, flops: StepFlops) -> None:
     """Enter what the tokens so far cost."""
     cost, hardware = record.cost, training.config.hardware
+    cost.flops = flops.per_token(training.config) * record.tokens
     per_token = flops_per_token(training.model, training.config.model)
-    cost.flops = per_token * record.tokens
     n_devices = training.world.size
     if hardware.peak_flops and cost.tokens_per_second:
         cost.mfu = per_token * cost.tokens_per_second / (n_devices * hardware.peak_flops)

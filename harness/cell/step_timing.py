@@ -3,14 +3,19 @@
 from __future__ import annotations
 
 import gc
+import logging
 import resource
 import time
 from collections.abc import Callable
 from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 
 import numpy as np
 import torch
+from torch import Tensor, nn
+from torch.nn.attention import SDPBackend, sdpa_kernel
+from torch.utils.flop_counter import FlopCounterMode
 
 from harness.cell.build import build_training
 from harness.config import Autocast, Config
@@ -20,8 +25,11 @@ from harness.engine.distributed import World
 from harness.engine.memory import out_of_memory
 from harness.evaluation import sequence_losses
 from harness.loop import Training, accumulate_gradients, train_step
-from harness.model import flops_per_token
+from harness.model import cross_entropy, flops_per_token
 
+log = logging.getLogger(__name__)
+
+CPU = torch.device("cpu")
 N_TIMED = 3
 """Steps that are timed at least, after one that is not."""
 SECONDS_TIMED = {"cpu": 0, "cuda": 5}
@@ -112,6 +120,64 @@ def synthetic_training(config: Config, device: torch.device, batch_size: int) ->
     training = build_training(config, batches, device, World())
     training.model.train()
     return training
+
+
+@dataclass(frozen=True, slots=True)
+class StepFlops:
+    """Floating-point operations of training: matrix products, and attention as if dense."""
+
+    per_sequence: float
+    """Forward and backward, of `model.block_size` tokens."""
+    per_step: float
+    """Of the optimiser, e.g. Muon's Newton-Schulz iterations."""
+
+    def per_token(self, config: Config) -> float:
+        """Return the operations for each token of a full batch."""
+        step = self.per_sequence * config.train.batch_size + self.per_step
+        return step / config.tokens_per_step
+
+
+def count_flops(config: Config, device: torch.device = CPU) -> StepFlops:
+    """Count the operations of a step with PyTorch's counter, on one sequence of random tokens.
+
+    Experts that a token is not sent to cost nothing; windows and sliding masks save nothing.
+    """
+    hardware = replace(config.hardware, compile=False, micro_batch=1)
+    precision = replace(config.precision, autocast=Autocast.none, convert={})
+    model = replace(config.model, dropout=0.0)
+    plain = replace(config, hardware=hardware, precision=precision, model=model)
+    t = synthetic_training(plain, device, 1)
+    t.forward = partial(_plainly, t.model)  # type: ignore[assignment]
+    known = {torch.ops.mkldnn._linear_pointwise: _linear_flops}
+    with FlopCounterMode(display=False, custom_mapping=known) as both, sdpa_kernel(SDPBackend.MATH):
+        accumulate_gradients(t, 0)
+    t.events.gradients_ready(t.model, 0)
+    with FlopCounterMode(display=False) as step:
+        t.optimizer.step()
+    return StepFlops(both.get_total_flops(), step.get_total_flops())
+
+
+def counted_or_estimated(t: Training) -> StepFlops:
+    """Return the operations of a training's steps; where they cannot be counted, an estimate."""
+    try:
+        found = count_flops(t.config, t.device)
+    except Exception as error:  # a kernel that takes no float32, one that counts as none, ...
+        log.warning("FLOPs are estimated, since they could not be counted: %s", error)
+        per_token = flops_per_token(t.model, t.config.model)
+        found = StepFlops(per_token * t.config.model.block_size, 0.0)
+    if t.device.type == "cuda":
+        torch.cuda.reset_peak_memory_stats(t.device)
+    return found
+
+
+def _plainly(model: nn.Module, x_BT: Tensor, y_BT: Tensor | None = None) -> Tensor:
+    """Return what the model does, its loss not in pieces whose sizes suit a device."""
+    logits_BTV: Tensor = model(x_BT)
+    return logits_BTV if y_BT is None else cross_entropy(logits_BTV, y_BT)
+
+
+def _linear_flops(x: torch.Size, weight: torch.Size, *_: object, **__: object) -> int:
+    return 2 * x.numel() * weight[0]
 
 
 def _timed_steps(t: Training, n_micro: int) -> tuple[float, float]:

@@ -27,5 +27,8 @@ def later(default_factory: Callable[[], Any]) -> Any:
 
 
 def number(default: Any, *, unit: str = "", **bounds: float) -> Any:
-    """Return a field that `harness.config.validate` holds to `above`, `at_least` or `below`."""
+    """Return a field that `harness.config.validate` holds to its bounds.
+
+    They are `above`, `at_least`, `below` and `at_most`; without the last two it is 10^9 at most.
+    """
     return field(default=default, metadata={**bounds, **({"unit": unit} if unit else {})})

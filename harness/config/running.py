@@ -44,7 +44,7 @@ class EvalConfig:
     measured on that corpus; None: on the training corpus'."""
     val_sequences: int = number(192, unit="sequences", above=0)
     """Sequences of each validation."""
-    n_val: int = number(20, at_least=0)
+    n_val: int = number(20, at_least=0, at_most=10**6)
     """Validations along training, evenly spaced."""
 
 
@@ -56,9 +56,9 @@ class SampleConfig:
     """What is completed."""
     steps: list[int] | None = None
     """Steps after which to sample; None: `n_times` evenly spaced steps, the last included."""
-    n_times: int = number(5, at_least=0)
+    n_times: int = number(5, at_least=0, at_most=10**6)
     """Samples along training, evenly spaced."""
-    tokens: int = number(20, unit="tokens", above=0)
+    tokens: int = number(20, unit="tokens", above=0, at_most=10**6)
     """Length of a completion."""
     temperature: float = number(1.0, above=0)
     """What logits are divided by."""
@@ -70,7 +70,7 @@ class SampleConfig:
 class LogConfig:
     """What is written along training."""
 
-    n_points: int = number(200, above=0)
+    n_points: int = number(200, above=0, at_most=10**6)
     """Lines of ``metrics.jsonl``, evenly spaced."""
 
 
@@ -82,7 +82,7 @@ class CheckpointConfig:
     """Between two saved states; 0: none along the way."""
     keep: int = number(2, above=0)
     """The newest states kept while the cell runs; older ones are deleted."""
-    n_weights: int = number(1, at_least=0)
+    n_weights: int = number(1, at_least=0, at_most=10**6)
     """Weights alone, kept for good at so many evenly spaced steps, as ``weights/*.safetensors``;
     1: the last ones, which can be sampled from, exported and tuned."""
 
@@ -115,9 +115,9 @@ class HardwareConfig:
     micro_batch: int | None = number(None, unit="sequences", above=0)
     """Sequences per forward pass; None: the whole batch. Lowered to the next divisor of a device's
     share of ``train.batch_size``."""
-    threads: int = number(1, above=0)
+    threads: int = number(1, above=0, at_most=10_000)
     """CPU threads of one cell."""
-    n_devices: int = number(1, above=0)
+    n_devices: int = number(1, above=0, at_most=10_000)
     """Processes that train one cell together through torchrun, each on a device of its own."""
     compile: bool = False
     """Compile the model for the device: minutes at first, then kept on disk for all cells.
@@ -128,15 +128,15 @@ class HardwareConfig:
     """The kernel of ``scaled_dot_product_attention`` on a GPU."""
     deterministic: bool = False
     """Bit-identical weights on a GPU, too, for some of its speed; a CPU gives them anyway."""
-    slots: int | None = number(None, above=0)
+    slots: int | None = number(None, above=0, at_most=10_000)
     """Cells of a sweep that run at once; None: as many as there is room for, `cells_per_gpu` on
     each GPU or one on `threads` CPU cores."""
-    cells_per_gpu: int | str = number(1, above=0)
+    cells_per_gpu: int | str = number(1, above=0, at_most=1000)
     """Cells that share each GPU, for models that leave most of it idle; ``auto``: as many as
     train the most tokens together, measured before the first cell."""
     usd_per_hour: float | None = number(None, unit="dollars", at_least=0)
     """Price of one device for an hour."""
-    peak_flops: float | None = number(None, unit="FLOP/s", above=0)
+    peak_flops: float | None = number(None, unit="FLOP/s", above=0, at_most=1e18)
     """Of the device, for MFU."""
 
 

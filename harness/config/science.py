@@ -50,11 +50,11 @@ class Matmul(Enum):
 class SeedsConfig:
     """The three seeds; ``seed=N`` sets all of them."""
 
-    init: int = number(II("seed"), at_least=0)
+    init: int = number(II("seed"), at_least=0, at_most=2**63 - 1)
     """Initial weights."""
-    data: int = number(II("seed"), at_least=0)
+    data: int = number(II("seed"), at_least=0, at_most=2**63 - 1)
     """Order of the training sequences (no effect with ``data.shuffle=false``)."""
-    loop: int = number(II("seed"), at_least=0)
+    loop: int = number(II("seed"), at_least=0, at_most=2**63 - 1)
     """Dropout."""
 
 
@@ -62,15 +62,15 @@ class SeedsConfig:
 class ModelConfig:
     """A decoder-only transformer; defaults are the published GPT-2-small shape."""
 
-    n_layer: int = number(12, above=0)
+    n_layer: int = number(12, above=0, at_most=10_000)
     """Blocks."""
-    n_head: int = number(12, above=0)
+    n_head: int = number(12, above=0, at_most=10_000)
     """Attention heads of a block; divides `n_embd`."""
-    n_embd: int = number(768, above=0)
+    n_embd: int = number(768, above=0, at_most=10**6)
     """Width of the residual stream."""
-    block_size: int = number(1024, unit="tokens", above=0)
+    block_size: int = number(1024, unit="tokens", above=0, at_most=10**7)
     """Context length."""
-    vocab_size: int = II("vocab_size:${data.tokenizer}")
+    vocab_size: int = number(II("vocab_size:${data.tokenizer}"), above=0, at_most=10**6)
     """At least the tokenizer's size."""
     dropout: float = number(0.1, at_least=0, below=1)
     """Probability, on embeddings, attention weights and both residual branches."""
@@ -123,16 +123,16 @@ class DataConfig:
     text_column: str = "text"
     """source=hub: the column that holds the text; source=text: that field of .jsonl files, of which
     each line is a document."""
-    max_tokens: int | None = number(None, unit="tokens")
+    max_tokens: int | None = number(None, unit="tokens", above=0, at_most=10**16)
     """At most this many tokens over all splits, in whole documents (source=hub_tokens: training
     tokens); None: the whole source."""
-    val_frac: float = 0.05
+    val_frac: float = number(0.05, at_least=0, below=1)
     """Fraction of documents for validation, drawn by a hash of each document's text."""
-    test_frac: float = 0.05
+    test_frac: float = number(0.05, at_least=0, below=1)
     """Fraction of documents for the test set, likewise."""
     shuffle: bool = True
     """Visit the training sequences in an order drawn from the data seed; false: as stored."""
-    test_start_token: int | None = number(None, unit="tokens")
+    test_start_token: int | None = number(None, unit="tokens", at_least=0, at_most=10**16)
     """source=hub_tokens: the test set begins here in the published validation tokens."""
     pipeline: Slot = later(dict)
     """What cuts the training tokens into sequences; none: at every ``model.block_size`` tokens."""
@@ -142,10 +142,13 @@ class DataConfig:
 class TrainConfig:
     """How much training; fixed by the study, whatever the hardware."""
 
-    batch_size: int = number(96, unit="sequences", above=0)
+    batch_size: int = number(96, unit="sequences", above=0, at_most=10**8)
     """Sequences per optimiser step, over all devices and accumulation steps."""
-    tokens: int = number(3_260_190_720, unit="tokens")
+    tokens: int = number(3_260_190_720, unit="tokens", above=0, at_most=10**16)
     """Token budget; the number of steps is this over the tokens per step, rounded down."""
+    equal_flops: bool = later(bool)
+    """Train an arm for as many floating-point operations as the baseline's `tokens` cost, as
+    PyTorch counts them, and not for as many tokens."""
     round_up: bool = later(bool)
     """Round the number of steps up instead."""
     batch_stages: list[Any] = later(list)

@@ -56,11 +56,11 @@ class CardConfig:
 class BudgetConfig:
     """No new cell of a study is started beyond these; running ones finish. None: no limit."""
 
-    hours: float | None = number(None, unit="hours")
+    hours: float | None = number(None, unit="hours", at_least=0)
     """Training time summed over devices."""
-    usd: float | None = number(None, unit="dollars")
+    usd: float | None = number(None, unit="dollars", at_least=0)
     """Needs ``hardware.usd_per_hour``."""
-    tokens: int | None = number(None, unit="tokens")
+    tokens: int | None = number(None, unit="tokens", at_least=0, at_most=10**18)
     """Training tokens of all cells."""
 
 
@@ -73,9 +73,9 @@ class StudyConfig:
     scales: list[str] = field(default_factory=list)
     """Sizes that the whole study is run at, one after the other, each in a folder of its own,
     ``runs/NAME_SCALE``; none: at the config's ``scale`` alone."""
-    seeds: int = number(3, above=0)
+    seeds: int = number(3, above=0, at_most=10_000)
     """Seeds 0 … seeds-1 for every arm."""
-    baseline_seeds: int | None = number(None, above=0)
+    baseline_seeds: int | None = number(None, above=0, at_most=10_000)
     """Seeds of the baseline; None: as many as the others."""
     alpha: float = number(0.05, above=0, below=0.5)
     """Family-wise error of the study's verdicts."""
@@ -86,7 +86,7 @@ class StudyConfig:
     tune: dict[str, list[Any]] = field(default_factory=dict)
     """Setting -> factors on each arm's own value, as ``optim.lr: [0.5, 1, 2]``: every arm is tried
     with each of them first, and judged with that of its lowest validation loss."""
-    tune_seeds: int = number(1, above=0)
+    tune_seeds: int = number(1, above=0, at_most=10_000)
     """Seeds of each trial; none of them is judged."""
     tuned: dict[str, Any] = field(default_factory=dict)
     """The factors that this cell trains with. Filled in by the harness."""

@@ -8,6 +8,7 @@ from __future__ import annotations
 import math
 import operator
 import re
+from collections.abc import Iterator
 from dataclasses import asdict, fields, is_dataclass
 from typing import Any
 
@@ -16,8 +17,16 @@ from harness.config.steps import refusal
 from harness.records.files import flatten
 
 SAFE_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,199}")
-BOUNDS = {"above": operator.gt, "at_least": operator.ge, "below": operator.lt}
+BOUNDS = {
+    "above": operator.gt,
+    "at_least": operator.ge,
+    "below": operator.lt,
+    "at_most": operator.le,
+}
 """What `harness.config.metadata.number` asks of a value."""
+LARGEST = 10**9
+"""Of a number whose field says nothing else."""
+MOST_PARAMETERS = 10**13
 
 
 def validate(config: Config) -> None:
@@ -25,6 +34,7 @@ def validate(config: Config) -> None:
     _check_finite(config)
     _check_bounds(config)
     _check_heads(config.model)
+    _check_size(config.model)
     _check_steps(config)
     _check_tuning(config)
     if isinstance(shared := config.hardware.cells_per_gpu, str) and shared != "auto":
@@ -49,9 +59,20 @@ def validate(config: Config) -> None:
 
 def _check_finite(config: Config) -> None:
     for key, value in flatten(asdict(config)).items():
-        for part in value if isinstance(value, list) else [value]:
-            if isinstance(part, float) and not math.isfinite(part):
-                raise ConfigError(f"{key}={value}: must be a finite number")
+        if not all(map(math.isfinite, _numbers(value))):
+            raise ConfigError(f"{key}={value}: must be a finite number")
+
+
+def _numbers(value: Any) -> Iterator[float]:
+    """Yield the floating-point numbers in nested lists and mappings."""
+    if isinstance(value, float):
+        yield value
+    for part in value.values() if isinstance(value, dict) else value if _is_list(value) else ():
+        yield from _numbers(part)
+
+
+def _is_list(value: Any) -> bool:
+    return isinstance(value, list | tuple)
 
 
 def _check_bounds(group: Any, prefix: str = "") -> None:
@@ -59,18 +80,39 @@ def _check_bounds(group: Any, prefix: str = "") -> None:
         key, value = f"{prefix}{item.name}", getattr(group, item.name)
         if is_dataclass(value):
             _check_bounds(value, f"{key}.")
+        elif isinstance(value, dict):
+            for name, part in value.items():
+                if is_dataclass(part):
+                    _check_bounds(part, f"{key}.{name}.")
         elif isinstance(value, int | float):
             bounds = {name: item.metadata[name] for name in BOUNDS if name in item.metadata}
+            if "below" not in bounds:
+                bounds.setdefault("at_most", LARGEST)
             if not all(BOUNDS[name](value, bound) for name, bound in bounds.items()):
                 raise ConfigError(f"{key}={value}: must be {_allowed(**bounds)}")
 
 
 def _allowed(
-    above: float | None = None, at_least: float | None = None, below: float | None = None
+    above: float | None = None,
+    at_least: float | None = None,
+    below: float | None = None,
+    at_most: float | None = None,
 ) -> str:
-    if below is None:
-        return f"above {above}" if at_least is None else f"{at_least} or more"
-    return f"in ({above}, {below})" if at_least is None else f"in [{at_least}, {below})"
+    low = f"above {above}" if at_least is None else f"{at_least} or more"
+    if below is not None:
+        return f"in ({above}, {below})" if at_least is None else f"in [{at_least}, {below})"
+    if above is None and at_least is None:
+        return f"{at_most} or less"
+    return f"{low}, and {at_most} or less"
+
+
+def _check_size(model: ModelConfig) -> None:
+    n_parameters = model.n_embd * (model.vocab_size + 12 * model.n_layer * model.n_embd)
+    if n_parameters > MOST_PARAMETERS:
+        raise ConfigError(
+            f"model.n_layer={model.n_layer}, model.n_embd={model.n_embd} and model.vocab_size="
+            f"{model.vocab_size} make a model of {n_parameters:.0e} parameters: lower them"
+        )
 
 
 def _check_tuning(config: Config) -> None:

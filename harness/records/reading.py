@@ -96,7 +96,7 @@ def check_version(raw: bytes, version: int) -> None:
     found = _versioned()(raw).schema_version
     if found != version:
         raise ValueError(
-            f"it has schema version {found}, this program reads {version}: "
+            f"it has schema version {str(found)[:40]}, this program reads {version}: "
             "use the version of the project that wrote it"
         )
 

@@ -1,5 +1,6 @@
 """What the report says of a study, complete or not."""
 
+import re
 import shutil
 
 import pytest
@@ -13,17 +14,44 @@ from analysis.report.evidence import gather, headline
 from analysis.report.page import render
 from analysis.report.sections import sections, unknowns
 from analysis.runs.frame import Runs
+from analysis.runs.tables import read_runs
 from harness.records import Status, read_record, write_record
 
 
 def test_every_section_is_there_or_says_why_not(evidence):
     parts = {part.name: part for part in sections(evidence)}
     assert list(parts) == [
-        "verdicts", "noise_band", "effects", "curves", "figures", "samples", "speed", "noise",
+        "effects", "verdicts", "noise_band", "curves", "figures", "samples", "speed", "noise",
         "stacks", "plan", "cost", "ledger",
     ]  # fmt: skip
     assert not any(part.missing for part in parts.values())
     assert parts["stacks"].tables[0].rows[0][0].text == "good+plain"
+
+
+def test_the_page_opens_with_what_was_trained_on_what_and_by_which_command(tmp_path):
+    folder = full_study(tmp_path / "opening", {"baseline": 0.0, "good": -0.1}, 2)
+    (cell, _) = sorted((folder / "baseline").iterdir())
+    record = read_record(cell)
+    record.provenance.command = ["/usr/bin/python", "-m", "harness", "seed=0,1"]
+    record.n_tokens = 307_200
+    write_record(cell, record)
+    (cell / "config.yaml").write_text("scale_name: demo\ndata: {name: text, path: my_books}\n")
+    html = render(evidence_of(folder))
+    start = html[html.index("<main>") : html.index('class="card"')]
+    for words in ("1,000,000 parameters (scale=demo) on 307,200 tokens of text my_books",
+                  "python -m harness seed=0,1", "try good", "optim.good: 0.1 → 0.2"):  # fmt: skip
+        assert words in start
+
+
+def test_sections_without_content_are_absent_from_page_and_contents(tmp_path):
+    frame = study({"a": -0.1}, n=5, sd=0.001).assign(run_id=[f"elsewhere {i}" for i in range(10)])
+    frame.to_csv(tmp_path / "runs.csv", index=False)
+    html = render(gather(read_runs([str(tmp_path / "runs.csv")]), Rules(practical_size=0.01)))
+    names = re.findall(r'<section id="(\w+)"', html)
+    assert names == ["overview", "effects", "verdicts", "noise_band", "noise", "ledger", "unknown"]
+    assert re.findall(r'<a href="#(\w+)">', html)[:6] == names[1:]
+    assert "Every run" in html
+    assert html.count("elsewhere") >= len(frame)
 
 
 def test_what_is_not_known_is_said(evidence):
