@@ -37,6 +37,7 @@ from harness.cell import __main__ as one_cell
 from harness.cell import train
 from harness.config.compose import load
 from harness.data.corpus import ensure_prepared
+from harness.records.study import Study
 from harness.study.plan import PlannedCell, settle
 from tests.conftest import TINY
 
@@ -100,18 +101,15 @@ class Mutation:
     spoil: Callable[[Path], None]
 
 
-CELLS = [(arm, seed) for arm in ("baseline", "qkv_bias") for seed in (0, 1, 2)]
-
-
-def build(base: Path, *, figures: bool = True) -> Path:
-    """Train a study of two arms and three seeds, and analyse it; return its folder."""
+def build(base: Path, *, n_seeds: int = 3, figures: bool = True) -> Path:
+    """Train a study of two arms and some seeds, and analyse it; return its folder."""
     ensure_prepared(load().data, base / "data")
     cells = [
         PlannedCell(load(overrides(base, arm, seed)))
         for arm in ("baseline", "qkv_bias")
-        for seed in (0, 1, 2)
+        for seed in range(n_seeds)
     ]
-    settle(cells, len(cells), looks=[2, 3])
+    settle(cells, len(cells), looks=[2, 3][: len(cells) // 2 - 1])
     for cell in cells:
         cell.freeze()
         train.run(cell.folder)
@@ -314,8 +312,8 @@ def again(study: Path) -> int:
     """Start the study again: plan it, then train what has no result."""
     base = study.parents[1]
     try:
-        cells = [PlannedCell(CONFIGS[base][i]()) for i in range(6)]
-        settle(cells, len(cells), looks=[2, 3])
+        cells = [PlannedCell(config()) for config in CONFIGS[base]]
+        settle(cells, len(cells), looks=[2, 3][: len(cells) // 2 - 1])
     except ValueError as error:  # as `harness.__main__` does
         print(error, file=sys.stderr)
         return 2
@@ -348,7 +346,9 @@ def fuzz(study: Path, chosen: list[Mutation], names: list[str], say: bool = True
     tally, base = Tally(), study.parents[1]
     calm = base / "calm"
     shutil.copytree(study, calm, symlinks=True, dirs_exist_ok=True)
-    composed = [load(overrides(base, *cell)) for cell in CELLS]
+    asked = Study(study).plan()
+    grid = [(cell["arm"], cell["seeds"]["init"]) for cell in asked.cells]
+    composed = [load(overrides(base, *cell)) for cell in grid]
     CONFIGS[base] = [lambda config=config: copy.deepcopy(config) for config in composed]
     for mutation in chosen:
         tally.n += 1

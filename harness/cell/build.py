@@ -13,9 +13,8 @@ import torch
 from torch import nn
 
 from harness.cell import provenance
-from harness.cell.freeze import version
 from harness.cell.lock import Lock, NoLock
-from harness.cell.sources import source_hashes
+from harness.cell.sources import source_hashes, version
 from harness.config import Config, ConfigError, Slot, all_changes, recipe, stack_of
 from harness.data.corpus import Corpus
 from harness.data.evaluated import test_sequences

@@ -5,11 +5,10 @@ from __future__ import annotations
 from contextlib import suppress
 from dataclasses import asdict
 from pathlib import Path
-from typing import Any
 
 from harness.cell.lock import living_owner
-from harness.cell.sources import keep_sources, source_hashes
-from harness.config import Config, ConfigError, scientific, stack_of
+from harness.cell.sources import identity, keep_sources, source_hashes
+from harness.config import Config, ConfigError, stack_of
 from harness.config.frozen import read_config, to_yaml
 from harness.data.corpus import Corpus, ensure_corpora
 from harness.records import (
@@ -99,20 +98,7 @@ def freeze(config: Config, folder: Path | None = None) -> Path:
 
 
 def _name(config: Config, corpus: Corpus, sources: dict[str, str]) -> str:
-    return canonical_hash(_identity(config, corpus, sources))
-
-
-def version(config: Config, corpus: Corpus, sources: dict[str, str]) -> str:
-    """Return the hash of the cell's science without its seeds."""
-    identity = _identity(config, corpus, sources)
-    return canonical_hash({key: part for key, part in identity.items() if key != "seeds"})
-
-
-def _identity(config: Config, corpus: Corpus, sources: dict[str, str]) -> dict[str, Any]:
-    identity = scientific(config, corpus.dataset_sha256)
-    if corpus.tests:
-        identity["tests"] = {name: test.dataset_sha256 for name, test in corpus.tests.items()}
-    return identity | {"sources": sources} if sources else identity
+    return canonical_hash(identity(config, corpus, sources))
 
 
 def check_identity(config: Config, corpus: Corpus, folder: Path) -> None:

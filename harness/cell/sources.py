@@ -20,13 +20,28 @@ from importlib.util import spec_from_file_location
 from pathlib import Path
 from typing import Any
 
-from harness.config import Config, ConfigError
+from harness.config import Config, ConfigError, scientific
+from harness.data.corpus import Corpus
 from harness.records import SOURCES_FOLDER
-from harness.records.files import write_atomic
+from harness.records.files import canonical_hash, write_atomic
 
 OURS = "harness."
 """Our own code is in the record's provenance, not in the cell's identity."""
 PACKAGE_FILE = "__init__.py"
+
+
+def identity(config: Config, corpus: Corpus, sources: dict[str, str]) -> dict[str, Any]:
+    """Return all that makes a cell another one: its science, its corpora, its `source_hashes`."""
+    found = scientific(config, corpus.dataset_sha256)
+    if corpus.tests:
+        found["tests"] = {name: test.dataset_sha256 for name, test in corpus.tests.items()}
+    return found | {"sources": sources} if sources else found
+
+
+def version(config: Config, corpus: Corpus, sources: dict[str, str]) -> str:
+    """Return the hash of the cell's science without its seeds."""
+    parts = identity(config, corpus, sources)
+    return canonical_hash({key: part for key, part in parts.items() if key != "seeds"})
 
 
 def source_hashes(config: Config, folder: Path | None = None) -> dict[str, str]:

@@ -74,9 +74,8 @@ def test_one_unreadable_record_stops_nothing_else(study: Path, capsys) -> None:
         "unreadable",
     ]
     assert main(["verify", str(study)]) == 1
-    assert (
-        f"cannot read {first}: Expected `int`, got `null` - at `$.step`" in capsys.readouterr().out
-    )
+    assert "FAIL: unreadable: cannot read" in capsys.readouterr().out
+    assert "Expected `int`, got `null` - at `$.step`" in str(found.unreadable[0])
 
 
 def test_links_to_cells_and_arms_are_followed_and_counted_once(study: Path, tmp_path) -> None:
@@ -102,12 +101,12 @@ def test_names_that_are_no_text_do_not_make_unreadable_files() -> None:
 def test_no_command_stumbles_over_a_spoilt_file(tmp_path) -> None:
     from benchmarks.fuzz import build, fuzz, sample
 
-    study = build(tmp_path, figures=False)
+    study = build(tmp_path, n_seeds=2, figures=False)
     assert len(list(mutations(study))) > 5000
-    few = sample(study, 9, seed=7)
-    readers = ["table", "verify", "noise", "sequential", "plan", "status", "again"]
+    few = sample(study, 7, seed=7)
+    readers = ["table", "verify", "noise", "sequential", "plan", "stack", "status", "again"]
     assert fuzz(study, few, readers).mishandled == []
-    assert fuzz(study, few[:1], ["report", "plot", "stack", "watch"]).mishandled == []
+    assert fuzz(study, few[:1], ["report", "watch"]).mishandled == []
 
 
 READERS = """
@@ -117,7 +116,7 @@ from analysis.comparison.rules import Rules
 from analysis.report.watch import Live
 study, out = sys.argv[1:]
 for words in (["table", study, "--no-write"], ["report", study, "--out", out], ["verify", study],
-              ["noise", study], ["stack", study], ["plot", study, "--out", out]):
+              ["noise", study], ["stack", study]):
     main(words)
 main(["plan", "--delta", "0.1", "--arms", "2", "--pilot", study])
 Live([study], Rules()).page()
