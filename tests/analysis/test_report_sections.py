@@ -3,13 +3,11 @@
 import re
 import shutil
 
-import pytest
 from full_study import ARMS, EVIL, cell_name, end_as, evidence_of, full_study
 from studies import study
 
 from analysis.comparison.rules import Rules
-from analysis.errors import AnalysisError
-from analysis.report.cells import current, read_lines, samples, tail
+from analysis.report.cells import current, samples, tail
 from analysis.report.evidence import gather, headline
 from analysis.report.page import render
 from analysis.report.sections import sections, unknowns
@@ -146,15 +144,6 @@ def test_an_order_that_is_not_shuffled_is_no_source_of_noise(tmp_path):
         write_record(file.parent, record)
     told = " ".join(unknowns(evidence_of(folder)))
     assert "the noise of initialisation and training loop cannot" in told
-
-
-def test_a_half_written_line_waits_for_the_next_time(tmp_path):
-    file = tmp_path / "metrics.jsonl"
-    file.write_text('{"step": 1}\n{"ste')
-    assert read_lines(file) == [{"step": 1}]
-    file.write_text('{"step": 1}\n{"ste\n{"step": 3}\n')
-    with pytest.raises(AnalysisError, match="line 2 is not JSON"):
-        read_lines(file)
 
 
 def test_the_tail_of_a_log_is_its_last_lines(tmp_path):
