@@ -62,8 +62,9 @@ def test_a_study_without_stacks_or_noise_says_so(tmp_path):
     evidence = evidence_of(folder)
     assert "stacks" in evidence.reasons
     html = render(evidence)
-    assert "No intervals can be given yet" in html
+    assert not any(f'id="{name}"' in html for name in ("effects", "stacks"))
     assert "No noise band" in html
+    assert "only the break-even sd can be given" in html
 
 
 def test_stacks_whose_parts_did_not_run_have_words_and_no_empty_table(tmp_path):
@@ -104,7 +105,7 @@ def test_planned_cells_that_did_not_start_stand_in_the_ledger(tmp_path):
 def test_diverged_failed_and_stopped_cells_are_shown_for_what_they_are(tmp_path):
     folder = full_study(tmp_path / "mixed", ARMS, 3)
     for seed in range(3):
-        end_as(folder, "plain", seed, Status.DIVERGED, float("nan"), EVIL)
+        end_as(folder, "plain", seed, Status.DIVERGED, None, EVIL)
     end_as(folder, "good", 1, Status.FAILED)
     end_as(folder, "good", 2, Status.STOPPED)
     evidence = evidence_of(folder)
