@@ -222,7 +222,7 @@ def runs_table(runs: pd.DataFrame, metric: str) -> Table:
         [
             words(row["arm"]),
             *(words(DASH if pd.isna(row[name]) else row[name]) for name in kept),
-            words(row["status"], str(row["status"])),
+            words(row.get("status", "complete"), str(row.get("status", "complete"))),
             figure(row.get(metric), 4),
             words(row.get("run_id", DASH)),
         ]
