@@ -64,6 +64,7 @@ def test_runs_from_a_spreadsheet_have_a_report_without_cells(tmp_path):
     evidence = gather(Runs(study({"good": -0.05}, n=4), home=tmp_path), Rules())
     html = render(evidence)
     assert 'id="samples"' not in html
+    assert 'data-name="runs"' in html
     assert "better" in html
 
 
