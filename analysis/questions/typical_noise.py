@@ -33,7 +33,7 @@ TYPICAL = (
     Typical(0.006, "163M parameters, dropout 0.1, initial weights fixed",
             "three baselines of gilesthomas.com, LLM from scratch 32i: 3.6915, 3.6814, 3.6805"),
     Typical(0.0074, "this project's demo: 0.5M parameters, 1,024 test sequences",
-            "python -m analysis runs/demo; 0.025 with the first 320 of them: small test sets add noise"),
+            "measured here; 0.025 with 320 of one end: a small test set adds noise"),
     Typical(0.019, "163M parameters, dropout 0.1, three seeds of everything",
             "three baselines of the same post: 3.6915, 3.6735, 3.6536"),
 )  # fmt: skip
