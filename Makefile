@@ -7,7 +7,7 @@ BIN := $(VENV)/bin
 READY := $(VENV)/.ready
 TORCH := $(shell sed -n 's/^torch==/torch==/p' constraints.txt)
 
-.PHONY: help setup study report figure test test-fast proof test-ray test-lm-eval check format bench gpu calibrate catalogue pairs judge-demo chaos fuzz clean
+.PHONY: help setup study report figure test test-fast proof test-ray test-lm-eval check format bench gpu calibrate catalogue pairs judge-demo chaos fuzz mutate clean
 .DEFAULT_GOAL := help
 
 help: ## Show this help
@@ -100,6 +100,9 @@ chaos: $(READY) ## Kill a study 25 times, compare with an undisturbed one (docs/
 
 fuzz: $(READY) ## Spoil a study's files in 600 ways, run every command on each (docs/chaos.md, about an hour)
 	$(BIN)/python -m benchmarks.fuzz --write
+
+mutate: $(READY) ## Put 200 small faults into the core, one at a time, and list what no test notices (docs/mutation.md)
+	$(BIN)/python -m benchmarks.mutate --write
 
 clean: ## Delete the environment and caches; runs and data stay
 	rm -rf $(VENV) $(RAY_VENV) $(LM_EVAL_VENV) build .pytest_cache .mypy_cache .ruff_cache .hypothesis *.egg-info

@@ -1,0 +1,226 @@
+"""Put one small fault at a time into the code and print those that no test notices.
+
+    python -m benchmarks.mutate [--of 200] [--seed 0] [--write] [MODULE.py ...]
+
+A fault turns a comparison, an operator or a condition around, moves a number, or leaves a call out.
+Each is met by the tests that import its module, the slow ones aside, in a copy of this checkout.
+"""
+
+from __future__ import annotations
+
+import argparse
+import ast
+import os
+import random
+import shutil
+import subprocess
+import sys
+import tempfile
+from collections import Counter
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from copy import copy
+from dataclasses import dataclass
+from pathlib import Path
+from queue import SimpleQueue
+from typing import Any
+
+from benchmarks.report import machine, table, write_section
+
+ROOT = Path(__file__).parent.parent
+COPIED = ("analysis", "benchmarks", "conf", "harness", "hydra_plugins", "interventions", "tests")
+MODULES = (
+    *("harness/records", "harness/cell/sources.py", "harness/cell/freeze.py"),
+    *("harness/engine/checkpoint.py", "harness/engine/randomness.py", "harness/engine/batches.py"),
+    *("harness/study/plan.py", "harness/study/states.py", "harness/data/evaluated.py"),
+    *("analysis/comparison", "analysis/stats", "analysis/questions/stack.py", "analysis/audit"),
+)
+RELATED = {
+    "analysis/comparison": ("test_compare*.py", "test_sequential.py", "test_tuning.py"),
+    "analysis/audit": ("test_verify*.py", "test_rerun.py"),
+    "analysis/questions/stack": ("test_stack*.py",),
+    "analysis/stats/solvers": ("test_dunnett*.py",),
+    "harness/records": ("test_records*.py", "test_secrets*.py", "test_boundary.py"),
+}
+"""Tests of modules that are reached through a package."""
+LONGEST = 200
+"""Characters of what is spoilt: a fault is to be read in one line."""
+SECONDS = 300
+"""A fault that keeps the tests busy for longer is noticed, too."""
+OTHER = {
+    ast.Lt: ast.LtE, ast.LtE: ast.Lt, ast.Gt: ast.GtE, ast.GtE: ast.Gt, ast.Eq: ast.NotEq,
+    ast.NotEq: ast.Eq, ast.In: ast.NotIn, ast.NotIn: ast.In, ast.Is: ast.IsNot, ast.IsNot: ast.Is,
+    ast.Add: ast.Sub, ast.Sub: ast.Add, ast.Mult: ast.Div, ast.Div: ast.Mult, ast.And: ast.Or,
+    ast.Or: ast.And,
+}  # fmt: skip
+
+
+@dataclass(frozen=True, slots=True)
+class Place:
+    """A node of a module's syntax tree that can be spoilt."""
+
+    module: Path
+    node: int
+
+
+@dataclass(frozen=True, slots=True)
+class Fault:
+    """One change of a module."""
+
+    module: Path
+    line: int
+    before: str
+    after: str
+    code: str
+    """The whole module with it."""
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("modules", nargs="*", type=Path, help="(default: the core of the project)")
+    parser.add_argument("--of", type=int, default=200, help="so many, drawn from all faults")
+    parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--write", action="store_true", help="into docs/mutation.md")
+    options = parser.parse_args()
+    modules = [path for part in options.modules or map(Path, MODULES) for path in _modules(part)]
+    places = [place for module in modules if tests_of(module) for place in places_in(module)]
+    drawn = random.Random(options.seed).sample(places, min(options.of, len(places)))
+    faults = [fault_at(place) for place in drawn]
+    survivors = list(_survivors(faults))
+    text = _report(faults, survivors, len(places))
+    print(text)
+    if options.write:
+        write_section("mutation", text, ROOT / "docs" / "mutation.md")
+
+
+def _modules(part: Path) -> list[Path]:
+    whole = ROOT / part
+    found = sorted(whole.rglob("*.py")) if whole.is_dir() else [whole]
+    return [path.relative_to(ROOT) for path in found]
+
+
+def tests_of(module: Path) -> list[str]:
+    """Return the test files that import a module, or are known to be about it."""
+    parts = module.with_suffix("").parts
+    name = ".".join(parts[:-1] if parts[-1] == "__init__" else parts)
+    files = sorted((ROOT / "tests").rglob("test_*.py"))
+    wanted = (f"from {name} import", f"import {name}\n")
+    about = [p for start, names in RELATED.items() if str(module).startswith(start) for p in names]
+    return [
+        str(file.relative_to(ROOT))
+        for file in files
+        if any(file.match(pattern) for pattern in about)
+        or any(words in file.read_text(encoding="utf-8") for words in wanted)
+    ]
+
+
+def places_in(module: Path) -> list[Place]:
+    """Return where a module can be spoilt."""
+    tree = ast.parse((ROOT / module).read_text(encoding="utf-8"))
+    nodes = enumerate(ast.walk(tree))
+    return [Place(module, i) for i, node in nodes if _is_short(node) and _spoil(copy(node))]
+
+
+def _is_short(node: ast.AST) -> bool:
+    return isinstance(node, ast.expr | ast.stmt) and len(ast.unparse(node)) < LONGEST
+
+
+def fault_at(place: Place) -> Fault:
+    """Return the fault of one place."""
+    tree = ast.parse((ROOT / place.module).read_text(encoding="utf-8"))
+    node: Any = list(ast.walk(tree))[place.node]
+    before = ast.unparse(node)
+    _spoil(node)
+    return Fault(place.module, node.lineno, before, ast.unparse(node), ast.unparse(tree))
+
+
+def _spoil(node: ast.AST) -> bool:
+    """Change a node in place; tell whether there was something to change."""
+    match node:
+        case ast.Compare(ops=[op]) | ast.BinOp(op=op) | ast.BoolOp(op=op) if type(op) in OTHER:
+            other = OTHER[type(op)]()
+            if isinstance(node, ast.Compare):
+                node.ops = [other]  # type: ignore[list-item]
+            else:
+                node.op = other  # type: ignore[assignment]
+        case ast.IfExp() | ast.While() | ast.If():
+            node.test = ast.UnaryOp(ast.Not(), node.test)
+        case ast.Constant(value=bool(value)):
+            node.value = not value
+        case ast.Constant(value=int(value)):
+            node.value = value + 1
+        case ast.Constant(value=float(value)):
+            node.value = value * 1.5 + 0.1
+        case ast.Expr(value=ast.Call()):
+            node.value = ast.Constant(None)
+        case _:
+            return False
+    return True
+
+
+def _survivors(faults: list[Fault]) -> Iterator[Fault]:
+    n_workers = os.cpu_count() or 1
+    with tempfile.TemporaryDirectory() as base, ThreadPoolExecutor(n_workers) as pool:
+        free: SimpleQueue[Path] = SimpleQueue()
+        for worker in range(n_workers):
+            checkout = Path(base) / str(worker)
+            for name in COPIED:
+                shutil.copytree(ROOT / name, checkout / name)
+            shutil.copy(ROOT / "pyproject.toml", checkout)
+            free.put(checkout)
+
+        def noticed(fault: Fault) -> bool:
+            checkout = free.get()
+            try:
+                return is_noticed(fault, checkout)
+            finally:
+                free.put(checkout)
+
+        for number, (fault, found) in enumerate(
+            zip(faults, pool.map(noticed, faults), strict=True), 1
+        ):
+            said = "noticed" if found else f"survived: {fault.before} -> {fault.after}"
+            print(f"[{number}/{len(faults)}] {fault.module}:{fault.line} {said}", file=sys.stderr)
+            if not found:
+                yield fault
+
+
+def is_noticed(fault: Fault, checkout: Path) -> bool:
+    """Run a module's tests with the fault in a copy of the checkout."""
+    file = checkout / fault.module
+    kept = file.read_text(encoding="utf-8")
+    file.write_text(fault.code, encoding="utf-8")
+    command = [sys.executable, "-m", "pytest", "-x", "-q", "-p", "no:cacheprovider"]
+    command += ["-m", "not slow and not proof and not gpu", *tests_of(fault.module)]
+    environment = {**os.environ, "PYTHONPATH": str(checkout), "OMP_NUM_THREADS": "1"}
+    try:
+        done = subprocess.run(
+            command,
+            cwd=checkout,
+            env=environment,
+            capture_output=True,
+            timeout=SECONDS,
+            check=False,
+        )
+    except subprocess.TimeoutExpired:
+        return True
+    finally:
+        file.write_text(kept, encoding="utf-8")
+    return done.returncode != 0
+
+
+def _report(drawn: list[Fault], survivors: list[Fault], n_all: int) -> str:
+    tried = Counter(str(fault.module) for fault in drawn)
+    lived = Counter(str(fault.module) for fault in survivors)
+    counts = sorted(tried.items())
+    rows = [{"module": m, "faults": str(n), "survived": str(lived[m])} for m, n in counts]
+    lines = [f"- `{f.module}:{f.line}`: `{f.before}` became `{f.after}`" for f in survivors]
+    return (
+        f"{len(drawn)} of {n_all} faults, {len(survivors)} survived.\n\n{table(rows)}\n\n"
+        + "\n".join(lines)
+        + f"\n\n{machine('pytest')}."
+    )
+
+
+if __name__ == "__main__":
+    main()
