@@ -214,11 +214,9 @@ def text_sentence(text: TestText) -> str:
     read = f"{text.n_sequences:,} sequences of {text.n_documents:,} documents"
     if not text.reach:
         return read
-    widest = max(text.reach, key=lambda arm: text.reach[arm])
-    middle = sorted(text.reach.values())[len(text.reach) // 2]
     return (
-        f"{read}; another such text might move a difference by {middle:.2g} (median), that of "
-        f"{widest} by {text.reach[widest]:.2g}, 95% each"
+        f"{read}; another such text might move a difference by {text.middle:.2g} (median), that of "
+        f"{text.widest} by {text.reach[text.widest]:.2g}, 95% each"
     )
 
 

@@ -14,7 +14,7 @@ from analysis.benchmarks.token_losses import Text, read_texts
 from analysis.benchmarks.verdicts import Benchmark, judge_task
 from analysis.comparison.compare import compare
 from analysis.comparison.estimate import MODERATED
-from analysis.comparison.result import Comparison
+from analysis.comparison.result import Comparison, text_sentence
 from analysis.comparison.rules import Rules
 from analysis.comparison.verdict import JUDGED, Kind
 from analysis.errors import AnalysisError
@@ -214,6 +214,9 @@ def _noise_tiles(result: Comparison) -> list[Tile]:
         band = f"± {result.noise.half_width:.{decimals}f}"
         note = f"one more baseline run, K\u00a0=\u00a0{result.noise.K}"
         found.append(Tile("noise band", band, note))
+    if result.text is not None and result.text.reach:
+        move = f"± {result.text.middle:.2g}"
+        found.append(Tile("another test text", move, text_sentence(result.text)))
     if result.rope is not None:
         found.append(Tile("practical size", f"{result.rope:.3g}", result.rope_source))
     return found

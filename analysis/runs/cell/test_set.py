@@ -36,6 +36,16 @@ class TestText:
     """Arm -> how far another such text might move its difference from the baseline: half of the
     95% interval over documents, nats per token."""
 
+    @property
+    def middle(self) -> float:
+        """The median of all arms' reach."""
+        return float(np.median(list(self.reach.values())))
+
+    @property
+    def widest(self) -> str:
+        """The arm that another text might move furthest."""
+        return max(self.reach, key=lambda arm: self.reach[arm])
+
 
 @dataclass(frozen=True, slots=True)
 class PairedDifference:
