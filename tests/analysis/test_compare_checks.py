@@ -18,7 +18,7 @@ def test_a_step_down_p_below_alpha_beside_an_interval_that_holds_0_is_explained(
     frame = study({"far": -0.5, "near": 0.0}, n=6, shared=False)
     base = frame.loc[frame["arm"] == BASELINE, "test_loss"].to_numpy()
     critical = []
-    for shift in np.linspace(0.005, 0.03, 60):
+    for shift in np.linspace(0.005, 0.03, 20):
         frame.loc[frame["arm"] == "near", "test_loss"] = base[::-1] - shift
         result = compare(frame)
         near = row(result, "near")

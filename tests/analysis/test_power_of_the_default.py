@@ -29,7 +29,7 @@ def found(n_arms, n, K, rho, count):
     return delta, hits / count
 
 
-@pytest.mark.slow
+@pytest.mark.proof
 @pytest.mark.parametrize(
     ("n_arms", "n", "K", "rho"),
     [

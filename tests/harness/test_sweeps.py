@@ -151,7 +151,7 @@ def test_the_sequential_sweeper_needs_a_saved_study(command, tiny) -> None:
     assert "add +study=NAME" in done.stderr
 
 
-@pytest.mark.slow
+@pytest.mark.proof
 def test_a_family_of_sizes_is_one_study_for_each_and_the_analysis_holds_them_together(
     tiny, command, tmp_path
 ) -> None:

@@ -150,7 +150,13 @@ FAULTS = {
 }
 
 
-@pytest.mark.parametrize("fault", FAULTS)
+LONGER = ("hangs", "breaks midway", "takes no metrics")
+
+
+@pytest.mark.parametrize(
+    "fault",
+    [pytest.param(f, marks=[pytest.mark.proof] if f in LONGER else []) for f in FAULTS],
+)
 def test_a_failing_server_costs_a_line_and_the_cell_is_sent_later(fault, server, train, run):
     FAULTS[fault](server)
     record, folder, said = train(server.environment, hurried=True)

@@ -61,7 +61,7 @@ def test_what_new_writes_trains_as_it_is_and_differs(
     assert any(not ours[name].equal(BASELINE[name]) for name in ours)
 
 
-@pytest.mark.slow
+@pytest.mark.proof
 def test_the_test_that_new_writes_passes(own_folder: Path) -> None:
     assert main(["new", "mine", "--event", "metrics", *WORDS]) == 0
     done = subprocess.run(
