@@ -173,7 +173,7 @@ class OptimConfig:
 
     optimizer: Slot = slot("harness.optim.adamw")
     """A class of PyTorch's kind, or a function of the model and this group."""
-    lr: float = number(4e-4, above=0)
+    lr: float = number(4e-4, above=0, at_most=1e31)
     """Peak learning rate; the schedule multiplies it."""
     weight_decay: float = number(0.1, at_least=0)
     """On every parameter, as published."""

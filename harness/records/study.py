@@ -144,7 +144,8 @@ class Study:
         """Return the study and the trials that its settings were chosen by, or are being chosen."""
         name = self.folder.name.split(TRIAL)[0]
         trials = sorted(self.folder.parent.glob(f"{name}{TRIAL}*"))
-        return [Study(self.folder.parent / name), *map(Study, trials)]
+        studies = [self.folder.parent / name, *trials]
+        return [Study(folder) for folder in studies if folder.is_dir()]
 
     def found(self) -> Found:
         """Return the record of every cell, and what cannot be read."""

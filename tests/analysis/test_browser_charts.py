@@ -27,7 +27,7 @@ SCREENSHOTS = os.environ.get("REPORT_SCREENSHOTS")
 
 
 def test_every_chart_is_drawn_without_errors_or_outside_requests(page):
-    assert show_all(page) == 9
+    assert show_all(page) == 8
     for plot in page.locator("figure.chart .plot").all():
         assert plot.get_attribute("aria-label")
 

@@ -106,7 +106,7 @@ def test_an_unknown_status_is_refused():
 
 def test_diverged_runs_are_counted_and_listed(tmp_path):
     folder = on_disk(tmp_path / "runs", study({"a": -0.05}, n=4, sd=0.004))
-    put(folder, record("a", 9, float("nan"), status=Status.DIVERGED, step=33))
+    put(folder, record("a", 9, None, status=Status.DIVERGED, step=33))
     put(folder, record("hot", 0, None, status=Status.DIVERGED, step=12))
     result = compare(folder)
     assert row(result, "a").verdict == "better where it converged (1 of 5 diverged)"

@@ -142,7 +142,7 @@ def test_a_design_without_noise_names_the_seeds_that_have_it(capsys):
 
 def test_a_mistyped_intervention_is_pointed_out(capsys):
     assert main(["design", "no_droput", "my_own_idea"]) == 0
-    out = capsys.readouterr().out
+    out = capsys.readouterr().out.replace("\n", " ")
     assert "no_droput (did you mean no_dropout?), my_own_idea. Overlays of your own need" in out
 
 

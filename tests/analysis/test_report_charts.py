@@ -57,7 +57,7 @@ def test_the_power_curve_crosses_the_power_at_the_planned_seeds():
 def test_an_accuracy_is_given_no_unit_of_a_loss_in_any_figure():
     frame = study({"a": -0.03}, n=4).rename(columns={"test_loss": "accuracy"})
     drawn = figures(frame, metric="accuracy", higher_is_better=True)
-    assert set(drawn) == {"noise_band", "effects", "components", "plan"}
+    assert set(drawn) == {"noise_band", "effects", "components"}
     assert not any("nats" in svg or "loss" in svg for svg in drawn.values())
     assert ">accuracy<" in drawn["noise_band"]
     assert "difference from baseline, accuracy" in drawn["effects"]

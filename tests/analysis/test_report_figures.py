@@ -56,7 +56,7 @@ def test_a_figure_with_series_has_a_chart_for_each_arm(tmp_path) -> None:
 
 def test_what_is_no_number_is_no_point(tmp_path) -> None:
     folder = full_study(tmp_path / "s", ARMS, 1)
-    logged(folder, "good", **{"good/a": [1.0, None, float("nan"), "x"], "good/b": [None]})
+    logged(folder, "good", **{"good/a": [1.0, None], "good/b": [None]})
     found = charts(folder)
     assert "Good/b" not in found
     assert {row["mean"] for row in found["Good/a"].datasets["curves"]} == {1.0}

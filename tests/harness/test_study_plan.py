@@ -171,7 +171,7 @@ def with_overlay(tiny, folder, body: str) -> list[PlannedCell]:
     ("body", "words"),
     [
         ("model: {block_size: 32}", "(model.block_size 64 -> 32)"),
-        ("eval: {test_sequences: 3}", "(eval.test_sequences 320 -> 3)"),
+        ("eval: {test_sequences: 3}", "(eval.test_sequences 1024 -> 3)"),
     ],
 )
 def test_an_arm_of_another_test_set_is_refused_before_anything_is_trained(
@@ -186,7 +186,7 @@ def test_an_arm_of_another_test_set_is_refused_before_anything_is_trained(
 
 @pytest.mark.parametrize(
     "body",
-    ["model: {block_size: 32}\neval: {test_sequences: 640}",
+    ["model: {block_size: 32}\neval: {test_sequences: 2046, spread: false}",
      "model: {block_size: 128}\neval: {block_size: 64}"],
 )  # fmt: skip
 def test_another_context_on_the_same_test_tokens_is_an_arm_like_any(

@@ -109,7 +109,7 @@ def read_test_text(done: pd.DataFrame, baseline: str) -> TestText | None:
     documents = next(
         (
             path
-            for folder in done["folder"]
+            for folder in done["folder"].dropna()
             if (path := Path(folder) / TEST_DOCUMENTS_FILE).exists()
         ),
         None,
@@ -128,7 +128,7 @@ def read_test_text(done: pd.DataFrame, baseline: str) -> TestText | None:
 
 def _mean_losses(folders: pd.Series) -> NDArray[np.float64] | None:
     """Return the mean over runs of each test sequence's loss; None where a run has none."""
-    losses = [_readable(Path(folder) / TEST_LOSSES_FILE) for folder in folders.astype(str)]
+    losses = [_readable(Path(str(folder)) / TEST_LOSSES_FILE) for folder in folders]
     known = [x for x in losses if x is not None]
     if len(known) < len(losses) or len({x.shape for x in known}) > 1:
         return None
