@@ -77,7 +77,7 @@ def test_the_first_screen_of_the_readme_and_the_help_name_the_page(command) -> N
     assert "docs/cookbook.md" in command("harness", "--help").stdout
 
 
-@pytest.mark.slow
+@pytest.mark.proof
 def test_every_entry_runs_in_the_order_of_the_page(
     data_dir: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
