@@ -142,8 +142,8 @@ def test_a_design_without_noise_names_the_seeds_that_have_it(capsys):
 
 def test_a_mistyped_intervention_is_pointed_out(capsys):
     assert main(["design", "no_droput", "my_own_idea"]) == 0
-    out = capsys.readouterr().out.replace("\n", " ")
-    assert "no_droput (did you mean no_dropout?), my_own_idea. Overlays of your own need" in out
+    out = " ".join(capsys.readouterr().out.split())
+    assert "no_droput (did you mean no_dropout?), my_own_idea. Overlays of your own " in out
 
 
 def test_runs_of_no_screening_design_are_told_so():

@@ -186,12 +186,12 @@ def test_an_arm_of_another_test_set_is_refused_before_anything_is_trained(
 
 @pytest.mark.parametrize(
     "body",
-    ["model: {block_size: 32}\neval: {test_sequences: 2046, spread: false}",
+    ["model: {block_size: 32}\neval: {test_sequences: 2048}",
      "model: {block_size: 128}\neval: {block_size: 64}"],
 )  # fmt: skip
 def test_another_context_on_the_same_test_tokens_is_an_arm_like_any(
     tiny, tmp_path, body: str
 ) -> None:
-    cells = with_overlay(tiny, tmp_path, body)
+    cells = with_overlay([*tiny, "eval.spread=false"], tmp_path, body)
     settle(cells, 2)
     assert all(cell.frozen for cell in cells)
