@@ -170,7 +170,7 @@ def new_record(folder: Path, config: Config, corpus: Corpus, device: torch.devic
     record.version = version(config, corpus, sources)
     record.recipe = canonical_hash(recipe(config, corpus.dataset_sha256))
     record.provenance.dataset_sha256 = corpus.dataset_sha256
-    record.provenance.test_set_sha256 = test_sequences(config, corpus.main).sha256
+    record.provenance.test_set_sha256 = test_sequences(config, corpus.main).sha256()
     record.provenance.test_text = corpus.main.text_hash
     record.provenance.n_devices = config.hardware.n_devices
     record.provenance.compile = config.hardware.compile

@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 from contextlib import suppress
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from pathlib import Path
 
 from harness.cell.lock import living_owner
 from harness.cell.sources import identity, keep_sources, source_hashes
-from harness.config import Config, ConfigError, stack_of
+from harness.config import Config, ConfigError, all_changes, stack_of
 from harness.config.frozen import read_config, to_yaml
 from harness.data.corpus import Corpus, ensure_corpora
 from harness.records import (
@@ -61,12 +61,19 @@ def note_parent(config: Config) -> None:
 
 def note_budget(config: Config) -> None:
     """Note how many tokens cost the arm what the baseline's cost that."""
-    if not config.train.equal_flops or not config.changes:
+    changes = all_changes(config)
+    if not config.train.equal_flops or not (changes or config.interventions):
         return
-    from harness.cell.step_timing import count_flops  # imports torch
+    from harness.cell.step_timing import step_flops  # imports torch
 
-    baseline, stated = stack_of(config, ()), config.changes.get("train.tokens")
-    ours, theirs = (count_flops(c).per_token(c) for c in (config, baseline))
+    baseline, stated = stack_of(replace(config, changes=changes), ()), changes.get("train.tokens")
+    try:
+        ours, theirs = (step_flops(c).per_token(c) for c in (config, baseline))
+    except (RuntimeError, NotImplementedError) as error:
+        raise ConfigError(
+            f"train.equal_flops: the operations of {config.arm} cannot be counted "
+            f"({' '.join(str(error).split()):.200}): leave it out"
+        ) from error
     tokens = round(baseline.train.tokens * theirs / ours)
     if stated is not None and stated[1] != tokens:
         raise ConfigError(

@@ -18,18 +18,21 @@ from torch.nn.attention import SDPBackend, sdpa_kernel
 from torch.utils.flop_counter import FlopCounterMode
 
 from harness.cell.build import build_training
-from harness.config import Autocast, Config, ModelConfig, OptimConfig
+from harness.config import Autocast, Config, ModelConfig, OptimConfig, scientific
 from harness.engine.batches import Batches
 from harness.engine.devices import choose_device, settle_process
 from harness.engine.distributed import World
 from harness.engine.memory import out_of_memory
 from harness.evaluation import sequence_losses
 from harness.loop import Training, accumulate_gradients, train_step
-from harness.model import cross_entropy, flops_per_token
+from harness.model import build, cross_entropy, flops_per_token
+from harness.records.files import canonical_hash
 
 log = logging.getLogger(__name__)
 
 CPU = torch.device("cpu")
+_COUNTED: dict[str, StepFlops] = {}
+"""By the science of an arm, its seeds and tokens aside: counting takes seconds."""
 N_TIMED = 3
 """Steps that are timed at least, after one that is not."""
 SECONDS_TIMED = {"cpu": 0, "cuda": 5}
@@ -170,12 +173,23 @@ def is_plain(config: Config) -> bool:
     )
 
 
+def step_flops(config: Config, device: torch.device = CPU) -> StepFlops:
+    """Return the operations of a step, counted once for all cells of an arm."""
+    if is_plain(config):
+        per_token = flops_per_token(build(config.model), config.model)
+        return StepFlops(per_token * config.model.block_size, 0.0)
+    science = scientific(config, "")
+    del science["train"]["tokens"]
+    key = canonical_hash({**science, "seeds": None})
+    if key not in _COUNTED:
+        _COUNTED[key] = count_flops(config, device)
+    return _COUNTED[key]
+
+
 def counted_or_estimated(t: Training) -> StepFlops:
     """Return the operations of a training's steps; where they cannot be counted, an estimate."""
-    if is_plain(t.config):
-        return StepFlops(flops_per_token(t.model, t.config.model) * t.config.model.block_size, 0.0)
     try:
-        found = count_flops(t.config, t.device)
+        found = step_flops(t.config, t.device)
     except Exception as error:  # a kernel that takes no float32, one that counts as none, ...
         log.warning("FLOPs are estimated, since they could not be counted: %s", error)
         per_token = flops_per_token(t.model, t.config.model)

@@ -31,8 +31,8 @@ from harness.cell.lock import NO_LOCK, CellBusy, LockLost, locked
 from harness.cell.recorder import Recorder, Stopped, finite, graceful_stop
 from harness.cell.sources import use_kept_sources
 from harness.config import Backend, ConfigError
-from harness.data.corpus import Corpus, open_corpora
-from harness.data.evaluated import test_sequences
+from harness.data.corpus import open_corpora
+from harness.data.evaluated import Sequences, test_sequences
 from harness.data.tokens import token_bytes
 from harness.engine import checkpoint
 from harness.engine.compiler import renew_cache, use_cache
@@ -205,19 +205,20 @@ def _train_and_test(setup: Setup) -> None:
 def _test(training: Training, setup: Setup) -> None:
     """Measure the test loss of every sequence, with the document it begins in, and the weights."""
     record, corpus, config = setup.record, setup.corpus, training.config
-    main = _test_on(corpus.main, TEST_LOSSES_FILE, training, setup)
+    sequences = test_sequences(config, corpus.main)
+    main = _test_on(sequences, TEST_LOSSES_FILE, training, setup)
     record.losses.test, record.losses.bits_per_byte = main["loss"], main["bits_per_byte"]
     for name, test in corpus.tests.items():
-        others = test_losses_file(name)
-        found = main if test is corpus.main else _test_on(test, others, training, setup)
+        same = test is corpus.main
+        others = sequences if same else test_sequences(config, test)
+        found = main if same else _test_on(others, test_losses_file(name), training, setup)
         record.losses.tests[name] = {
             **found,
-            "test_set_sha256": test_sequences(config, test).sha256,
+            "test_set_sha256": others.sha256(),
             "text": test.text_hash,
         }
     if setup.world.is_main:
-        documents = test_sequences(config, corpus.main).documents
-        _save_array(setup.folder / TEST_DOCUMENTS_FILE, documents)
+        _save_array(setup.folder / TEST_DOCUMENTS_FILE, sequences.documents)
     with evaluated_weights(training) as model:
         record.fingerprints.final_weights = weights_hash(model)
     if record.losses.test is None:
@@ -229,19 +230,18 @@ class _Mean(TypedDict):
     bits_per_byte: float | None
 
 
-def _test_on(corpus: Corpus, file: str, training: Training, setup: Setup) -> _Mean:
-    """Write the loss of each test sequence of a corpus; return their mean, also by bytes of text.
+def _test_on(sequences: Sequences, file: str, training: Training, setup: Setup) -> _Mean:
+    """Write the loss of each test sequence; return their mean, also by bytes of text.
 
     The token that ends a document is no byte of it.
     """
     config = training.config
-    sequences = test_sequences(config, corpus).tokens
-    losses = evaluate(training, sequences)
+    losses = evaluate(training, sequences.tokens)
     if setup.world.is_main:
         setup.lock.check()
         _save_array(setup.folder / file, losses)
     mean, n_tokens = float(losses.mean(dtype=np.float64)), len(losses) * config.eval_block_size
-    n_bytes = int(token_bytes(config.data.tokenizer)[sequences[:, 1:]].sum())
+    n_bytes = int(token_bytes(config.data.tokenizer)[sequences.tokens[:, 1:]].sum())
     bits = mean * n_tokens / n_bytes / math.log(2)
     return {"loss": finite(mean), "bits_per_byte": finite(bits)}
 

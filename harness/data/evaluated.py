@@ -19,10 +19,18 @@ class Sequences:
 
     tokens: np.ndarray
     """uint16 [N, T + 1]; inputs are all but the last, targets all but the first."""
+    firsts: np.ndarray
+    """Where each begins in the split, int64 [N]."""
     documents: np.ndarray
     """The document of the split that each begins in, int64 [N]."""
-    sha256: str
-    """Hash of the tokens that are read, each place of the split once, in their order."""
+
+    def sha256(self) -> str:
+        """Return the hash of the tokens that are read, each place of the split once."""
+        import numpy as np
+
+        once = np.ones(self.tokens.shape, dtype=bool)
+        once[:-1, -1] = np.diff(self.firsts) >= self.tokens.shape[1]  # else the next begins with it
+        return hashlib.sha256(self.tokens[once].tobytes()).hexdigest()
 
 
 def test_sequences(config: Config, corpus: Corpus) -> Sequences:
@@ -40,11 +48,9 @@ def _sequences(config: Config, corpus: Corpus, split: str, n: int) -> Sequences:
 
     block_size, tokens = config.eval_block_size, corpus.tokens(split)
     n_all = (len(tokens) - 1) // block_size
-    numbers = np.arange(n) * n_all // n if config.eval.spread else np.arange(n)
-    places = numbers[:, None] * block_size + np.arange(block_size + 1)
-    documents = np.searchsorted(corpus.document_starts(split), places[:, 0], side="right") - 1
+    firsts = block_size * (np.arange(n) * n_all // n if config.eval.spread else np.arange(n))
     return Sequences(
-        tokens=tokens[places],
-        documents=documents,
-        sha256=hashlib.sha256(tokens[np.unique(places)].tobytes()).hexdigest(),
+        tokens=np.lib.stride_tricks.sliding_window_view(tokens, block_size + 1)[firsts],
+        firsts=firsts,
+        documents=np.searchsorted(corpus.document_starts(split), firsts, side="right") - 1,
     )

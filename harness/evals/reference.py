@@ -58,7 +58,7 @@ def _evaluation(
         bits_per_byte=losses.bits_per_byte,
         n_sequences=test.n_sequences,
         n_bytes=losses.n_bytes,
-        test_set_sha256=test.sequences.sha256,
+        test_set_sha256=test.sequences.sha256(),
         weights_sha256=loaded.weights.sha256,
         n_params=count_parameters(loaded.model),
         tokenizer=loaded.encoding.name,

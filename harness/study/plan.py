@@ -134,7 +134,7 @@ def _refuse_other_tests(cells: Sequence[PlannedCell]) -> None:
 def _tested_alike(arm: Config, baseline: Config) -> bool:
     """Tell whether two cells are tested on the same tokens, or on one text, in bits per byte."""
     ours, theirs = (ensure_corpora(config).main for config in (arm, baseline))
-    if test_sequences(arm, ours).sha256 == test_sequences(baseline, theirs).sha256:
+    if test_sequences(arm, ours).sha256() == test_sequences(baseline, theirs).sha256():
         return True
     return arm.data.tokenizer != baseline.data.tokenizer and ours.text_hash == theirs.text_hash
 

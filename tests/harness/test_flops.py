@@ -3,8 +3,9 @@
 import pytest
 import torch
 
+from harness.cell import step_timing
 from harness.cell.freeze import freeze
-from harness.cell.step_timing import count_flops
+from harness.cell.step_timing import StepFlops, count_flops, step_flops
 from harness.config import ConfigError
 from harness.config.compose import load
 from harness.config.frozen import read_config
@@ -32,9 +33,28 @@ def test_an_optimiser_that_multiplies_is_charged_for_each_step(tiny) -> None:
     config = load([*tiny, "+intervention=muon"])
     found = count_flops(config)
     assert found.per_sequence == count_flops(load(tiny)).per_sequence
-    per_step = found.per_token(config) * config.tokens_per_step
-    assert per_step == found.per_sequence * config.train.batch_size + found.per_step
-    assert found.per_step > 0
+    blocks = [m for m in build(config.model).blocks.modules() if isinstance(m, torch.nn.Linear)]
+    sides = [sorted(m.weight.shape) for m in blocks]
+    iterations = sum(5 * (2 * m * m * n + 2 * m**3 + 2 * m * m * n) for m, n in sides)
+    assert found.per_step == iterations
+    assert found.per_token(config) == (16 * found.per_sequence + iterations) / 256
+
+
+def test_an_arm_is_counted_once_and_a_plain_model_never(tiny, monkeypatch) -> None:
+    counted = []
+    monkeypatch.setattr(step_timing, "_COUNTED", {})
+    monkeypatch.setattr(
+        step_timing, "count_flops", lambda *given: counted.append(given) or StepFlops(1.0, 0.0)
+    )
+    plain = step_flops(load([*tiny, "+intervention=weight_tying"]))
+    assert plain.per_sequence > 1
+    for seed in range(3):
+        step_flops(
+            load([*tiny, "+intervention=moe", f"seed={seed}", f"train.tokens={2560 + seed}"])
+        )
+    assert len(counted) == 1
+    step_flops(load([*tiny, "+intervention=deep_supervision"]))
+    assert len(counted) == 2
 
 
 def test_counting_leaves_the_training_as_it_was(tiny) -> None:
@@ -53,6 +73,20 @@ def test_an_arm_of_equal_operations_trains_as_many_tokens_as_they_pay_for(tiny) 
     assert frozen.train.tokens == round(2560 * ratio) < 2560
     assert frozen.changes["train.tokens"] == [2560, frozen.train.tokens]
     assert freeze(wider) == folder  # asked again, it is the same cell
+
+
+@pytest.mark.parametrize("arm", [["+intervention=deep_supervision"], ["sweep=[model.n_layer]"]])
+def test_events_and_swept_settings_have_their_price_too(tiny, arm: list[str]) -> None:
+    config = load(
+        [
+            *(i for i in tiny if "n_layer" not in i),
+            "model.n_layer=3",
+            "train.equal_flops=true",
+            *arm,
+        ]
+    )
+    freeze(config)
+    assert config.train.tokens < 2560
 
 
 def test_the_baseline_of_a_study_of_equal_operations_is_the_plain_one(tiny) -> None:

@@ -2,12 +2,13 @@
 
 import json
 import multiprocessing
+import threading
 from pathlib import Path
 
 import pytest
 
 from harness.records import RecordError
-from harness.records.files import append_json_lines
+from harness.records.files import append_json_lines, flocked
 from harness.records.reading import read_json_lines
 
 
@@ -41,6 +42,21 @@ def test_a_broken_line_among_others_is_named(tmp_path, broken: str) -> None:
 def _append(file: Path, name: int) -> None:
     for i in range(50):
         append_json_lines(file, [{"name": name, "i": i, "text": "x" * 20_000}])
+
+
+def test_a_writer_waits_for_another_whose_line_is_half_written(tmp_path) -> None:
+    file = tmp_path / "rows.jsonl"
+    writer = threading.Thread(target=append_json_lines, args=(file, [{"step": 2}]))
+    with flocked(file):
+        with file.open("ab") as half:
+            half.write(b'{"st')
+        writer.start()
+        writer.join(0.2)
+        assert file.read_bytes() == b'{"st'
+        with file.open("ab") as rest:
+            rest.write(b'ep": 1}\n')
+    writer.join()
+    assert read_json_lines(file) == [{"step": 1}, {"step": 2}]
 
 
 def test_several_processes_append_whole_lines(tmp_path) -> None:

@@ -131,14 +131,14 @@ def test_spread_sequences_come_from_all_documents_and_the_first_ones_from_the_st
     spread = sequences_of_the_test(config, corpus)
     n, block_size = 64, config.model.block_size
     assert first.tokens.shape == spread.tokens.shape == (n, block_size + 1)
-    assert first.sha256 == hashlib.sha256(tokens[: n * block_size + 1].tobytes()).hexdigest()
+    assert first.sha256() == hashlib.sha256(tokens[: n * block_size + 1].tobytes()).hexdigest()
     np.testing.assert_array_equal(first.tokens[-1], tokens[63 * block_size : n * block_size + 1])
     step = (len(tokens) - 1) // block_size / n  # of the places, in sequences
     last = int(63 * step) * block_size
     np.testing.assert_array_equal(spread.tokens[-1], tokens[last : last + block_size + 1])
     assert spread.documents[-1] == np.searchsorted(starts, last, side="right") - 1
     assert len(set(spread.documents)) > 2 * len(set(first.documents))
-    assert spread.sha256 != first.sha256
+    assert spread.sha256() != first.sha256()
 
 
 def test_a_cell_whose_sequences_are_spread_is_another_cell(tiny) -> None:

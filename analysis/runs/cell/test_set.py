@@ -138,8 +138,8 @@ def _mean_losses(folders: pd.Series) -> NDArray[np.float64] | None:
 
 def _readable(file: Path) -> NDArray[np.float64] | None:
     try:
-        return _load(file)
-    except AnalysisError:
+        return read_numbers(file)
+    except RecordError:
         return None
 
 
