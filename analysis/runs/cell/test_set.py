@@ -106,19 +106,12 @@ def read_test_text(done: pd.DataFrame, baseline: str) -> TestText | None:
         return None
     means = {str(arm): _mean_losses(group["folder"]) for arm, group in done.groupby("arm")}
     base = means.pop(baseline, None)
-    documents = next(
-        (
-            path
-            for folder in done["folder"].dropna()
-            if (path := Path(folder) / TEST_DOCUMENTS_FILE).exists()
-        ),
-        None,
-    )
-    if base is None or documents is None:
+    files = (Path(str(folder)) / TEST_DOCUMENTS_FILE for folder in done["folder"])
+    clusters = next((x for file in files if (x := _readable(file)) is not None), None)
+    if base is None or clusters is None or clusters.shape != base.shape:
         return None
-    clusters = _readable(documents)
-    n_documents = 0 if clusters is None else len(set(clusters.tolist()))
-    if clusters is None or clusters.shape != base.shape or n_documents < 2:
+    n_documents = len(set(clusters.tolist()))
+    if n_documents < 2:
         return None
     known = {arm: x for arm, x in means.items() if x is not None and x.shape == base.shape}
     t = float(special.stdtrit(n_documents - 1, 0.975))
@@ -133,10 +126,11 @@ def _mean_losses(folders: pd.Series) -> NDArray[np.float64] | None:
     if len(known) < len(losses) or len({x.shape for x in known}) > 1:
         return None
     mean: NDArray[np.float64] = np.mean(known, axis=0)
-    return mean if np.isfinite(mean).all() else None
+    return mean
 
 
 def _readable(file: Path) -> NDArray[np.float64] | None:
+    """Return a file's numbers; None where it is not there, or listed as unreadable."""
     try:
         return read_numbers(file)
     except RecordError:
@@ -149,8 +143,8 @@ def evaluation_sampling(
     """Compare complete runs with the baseline's run of the same seed, sequence by sequence.
 
     The baseline's own runs are compared with each other; an arm of another context is left out.
-    `clusters` is a ``.npy`` file of document
-    ids, one a test sequence; by default the one beside the losses.
+    `clusters` is a ``.npy`` file of document ids, one a test sequence; by default the one beside
+    the losses.
 
     Returns
     -------
@@ -189,24 +183,16 @@ def _pairs(runs: pd.DataFrame, baseline: str) -> dict[str, list[tuple[Row, Row]]
 
 def _compare(mine: Row, theirs: Row, clusters: Path | None) -> PairedDifference | None:
     folders = [Path(str(row["folder"])) for row in (mine, theirs)]
-    files = [folder / TEST_LOSSES_FILE for folder in folders]
-    try:
-        x, y = (read_numbers(file) for file in files)
-    except RecordError:  # not there, or listed as unreadable
+    x, y = (_readable(folder / TEST_LOSSES_FILE) for folder in folders)
+    if x is None or y is None:
         return None
     if len(x) != len(y) and _context(mine) != _context(theirs):
         return None
     try:
-        return paired_difference(x, y, _load(clusters) if clusters else _documents(folders[1]))
+        beside = _readable(folders[1] / TEST_DOCUMENTS_FILE)
+        return paired_difference(x, y, _load(clusters) if clusters else beside)
     except AnalysisError as error:
         raise AnalysisError(f"{mine['run_id']} and {theirs['run_id']}: {error}") from error
-
-
-def _documents(folder: Path) -> NDArray[np.float64] | None:
-    try:
-        return read_numbers(folder / TEST_DOCUMENTS_FILE)
-    except RecordError:
-        return None
 
 
 def _context(run: Row) -> object:
