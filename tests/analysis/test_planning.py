@@ -86,7 +86,9 @@ def test_a_pilot_supplies_noise_and_cost(tmp_path):
     assert "dollars" in result.to_markdown()
 
 
-@pytest.mark.parametrize(("hours", "column"), [(0.002, ("minutes", 1.2)), (3, ("hours", 30))])
+@pytest.mark.parametrize(
+    ("hours", "column"), [(0.002, ("minutes", 1.2)), (0.3, ("hours", 3)), (3, ("days", 1.2))]
+)
 def test_the_time_of_a_plan_is_in_a_unit_that_suits_it(hours: float, column: tuple[str, float]):
     text = plan(0.03, Pilot(0.01, 20, 0.4, hours), 4).to_markdown()
     table = [line.strip("| ").split("|") for line in text.splitlines() if line.startswith("|")]
