@@ -61,7 +61,7 @@ class Outlook:
 
     def tables(self) -> list[Table]:
         """Return seeds and price by sd; what is known of no run has no column."""
-        designs = [Design(noise.sd, None, self.n_arms, alpha=self.alpha) for noise in TYPICAL]
+        designs = [Design(noise.sd, 0.0, self.n_arms, alpha=self.alpha) for noise in TYPICAL]
         seeds = [design.seeds_needed(self.delta, self.power) for design in designs]
         runs = [n * (self.n_arms + 1) for n in seeds]
         time = time_unit(max(runs) * self.hours if self.hours else math.nan)
