@@ -45,7 +45,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--rho",
         type=shared.number(float, at_least=-1, at_most=1),
         metavar="R",
-        help="correlation of same-seed runs (default: the pilot's, else unpaired)",
+        help="correlation of same-seed runs (default: the pilot's, else 0)",
     )
     shared.add_options(parser, "--alpha", default=0.05, help="family error (default: %(default)s)")
     parser.add_argument("--power", type=finite, default=0.8, help="(default: %(default)s)")
@@ -68,7 +68,8 @@ def run(options: argparse.Namespace) -> int:
     if options.runs:
         pilot = pilot_of(shared.read(options), rules)
     else:
-        pilot = Pilot(options.sd, math.inf, None, unit=rules.unit())
+        nothing = "not known, so that sharing seeds gains nothing; --rho says otherwise"
+        pilot = Pilot(options.sd, math.inf, 0.0, unit=rules.unit(), rho_source=nothing)
     given = {name: getattr(options, name) for name in ("sd", "rho", "hours", "usd")}
     pilot = replace(pilot, **{name: value for name, value in given.items() if value is not None})
     if options.rho is not None:

@@ -84,6 +84,8 @@ class Runs:
     """The runs had no names of their own, so that `run_id` is a row's place."""
     summary: bool = False
     """Figures behind the rows are means, sds and numbers of runs; no run itself is known."""
+    shared: dict[str, float] = field(default_factory=dict)
+    """Runs whose cell several studies hold, which counts once -> how far its test losses differ."""
     references: tuple[tuple[str, float], ...] = ()
     """Names and test losses of models that the studies did not train, on the same test set."""
     home: Path | None = None
@@ -106,6 +108,7 @@ def join(parts: Sequence[Runs]) -> Runs:
         notes=tuple(dict.fromkeys(note for part in parts for note in part.notes)),
         names_made_up=all(part.names_made_up for part in parts),
         summary=any(part.summary for part in parts),
+        shared={name: apart for part in parts for name, apart in part.shared.items()},
         references=tuple(pair for part in parts for pair in part.references),
         home=parts[0].home,
         stem=parts[0].stem,
