@@ -72,6 +72,17 @@ def test_a_study_without_a_loss_may_still_change_its_plan(tiny) -> None:
     assert study.plan().alpha == 0.01
 
 
+def test_the_practical_size_and_the_looks_are_fixed_with_the_first_loss(tiny) -> None:
+    cells = planned([*tiny, "study.practical_size=0.05"])
+    (cells[0].folder / "metrics.jsonl").touch()
+    with pytest.raises(ConfigError, match=r"practical size was 0\.05, now 0\.2\."):
+        planned([*tiny, "study.practical_size=0.2"])
+    with pytest.raises(ConfigError, match=r"looks was \[\], now \[2, 3\]"):
+        settle(cells, len(cells), looks=[2, 3])
+    settle(cells, len(cells))
+    assert (cells[0].study.plan().rope, cells[0].study.plan().looks) == (0.05, [])
+
+
 @pytest.mark.parametrize(
     ("end", "open_"),
     [(Status.DIVERGED, False), (Status.COMPLETE, False), (Status.FAILED, True),
