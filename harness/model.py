@@ -23,6 +23,7 @@ from torch.nn import functional as F
 from harness.config import ConfigError, ModelConfig, Slot
 from harness.engine.head_loss import linear_cross_entropy
 from harness.engine.kernels import dropout
+from harness.engine.kv_cache import KVCache
 from harness.modules import MLP, CausalSelfAttention, Context, Linear
 
 __all__ = [
@@ -99,8 +100,10 @@ class LearnedPositions(nn.Embedding):
     def __init__(self, config: ModelConfig) -> None:
         super().__init__(config.block_size, config.n_embd)
 
-    def forward(self, x_BTC: Tensor) -> Tensor:
+    def forward(self, x_BTC: Tensor, ctx: Context | None = None) -> Tensor:
         """Return x_BTC with the positions' vectors added."""
+        if ctx is not None and ctx.cache is not None:
+            return x_BTC + self.weight[ctx.positions]
         return x_BTC + self.weight[: x_BTC.shape[1]]
 
 
@@ -206,9 +209,9 @@ class GPT(nn.Module):
             return linear_cross_entropy(x_BTC.flatten(0, 1), self.head.weight, y_BT.flatten())
         return cross_entropy(self.head(x_BTC), y_BT)
 
-    def hidden(self, x_BT: Tensor) -> Tensor:
-        """Token ids x_BT -> what the head reads, x_BTC."""
-        ctx = Context(ids_BT=x_BT, progress=self.progress)
+    def hidden(self, x_BT: Tensor, cache: KVCache | None = None) -> Tensor:
+        """Token ids x_BT -> what the head reads, x_BTC; with a cache they follow what it holds."""
+        ctx = Context(ids_BT=x_BT, progress=self.progress, cache=cache)
         x_BTC = call(self.position, call(self.tok_emb, x_BT, ctx), ctx)
         ctx.x0_BTC = self.dropout(x_BTC)
         hidden_BTC = call(self.norm, self.run_blocks(ctx.x0_BTC, ctx), ctx)

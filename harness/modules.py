@@ -2,8 +2,8 @@
 
 Overlays that set different options merge and stack; without an option both parts are GPT-2's.
 
-Shape suffixes: B batch, T time, S keys (T, or T + 1 with a sink), C channels (n_embd), H heads,
-G heads of keys and values, D head size, R half the rotated channels.
+Shape suffixes: B batch, T time, S keys (T, or all so far with a cache; one more with a sink),
+C channels (n_embd), H heads, G heads of keys and values, D head size, R half the rotated channels.
 """
 
 from __future__ import annotations
@@ -19,6 +19,7 @@ from torch.nn import functional as F
 
 from harness.config import ConfigError, ModelConfig
 from harness.engine.kernels import causal_attention, gelu_tanh, linear
+from harness.engine.kv_cache import KVCache
 
 
 @dataclass(slots=True)
@@ -38,10 +39,23 @@ class Context:
     states_BTC: list[Tensor] = field(default_factory=list)
     """Each block's result and what the head reads, where an intervention's loss asks for ctx."""
 
+    cache: KVCache | None = None
+    """What attention keeps of earlier passes, where a text grows token by token."""
+
     @property
     def positions(self) -> Tensor:
-        """Position of each token in its sequence, int64 [T]."""
-        return torch.arange(self.ids_BT.shape[1], device=self.ids_BT.device)
+        """Position of each token in its sequence, int64 [T]; [B, T] with a cache."""
+        n_tokens = self.ids_BT.shape[1]
+        if self.cache is not None:
+            return self.cache.positions(n_tokens)
+        return torch.arange(n_tokens, device=self.ids_BT.device)
+
+    @property
+    def distances(self) -> Tensor:
+        """How far each key lies before each query, int64 [1, T, S]; [B, 1, T, S] with a cache."""
+        n_keys = self.ids_BT.shape[1] + (self.cache.longest if self.cache is not None else 0)
+        keys_S = torch.arange(n_keys, device=self.ids_BT.device)
+        return (self.positions[..., None] - keys_S).unsqueeze(-3)
 
     def documents(self, end_of_text: int) -> Tensor:
         """Return the number of the document that each token belongs to, int64 [B, T].
@@ -230,7 +244,7 @@ class CausalSelfAttention(nn.Module):
         if self.options.qk_norm:
             q_BHTD, k_BGTD = (F.rms_norm(z, z.shape[-1:]) for z in (q_BHTD, k_BGTD))
         if self.rotary is not None:
-            q_BHTD, k_BGTD = self.rotary(q_BHTD), self.rotary(k_BGTD)
+            q_BHTD, k_BGTD = self.rotary(q_BHTD, ctx), self.rotary(k_BGTD, ctx)
         out_BHTD = self._attend(q_BHTD, k_BGTD, v_BGTD, ctx)
         if self.options.exclusive:
             out_BHTD = without_own_value(out_BHTD, self._for_every_head(v_BGTD))
@@ -250,7 +264,9 @@ class CausalSelfAttention(nn.Module):
 
     def _attend(self, q_BHTD: Tensor, k_BGTD: Tensor, v_BGTD: Tensor, ctx: Context) -> Tensor:
         dropout_p, cap = self.dropout if self.training else 0.0, self.options.softcap
-        if self.score_bias is None:
+        if ctx.cache is not None:
+            k_BGTD, v_BGTD = ctx.cache.extend(self.layer, k_BGTD, v_BGTD)
+        elif self.score_bias is None:
             if self.n_kv_head == self.n_head:
                 return causal_attention(q_BHTD, k_BGTD, v_BGTD, dropout_p)
             return F.scaled_dot_product_attention(
@@ -259,7 +275,7 @@ class CausalSelfAttention(nn.Module):
         k_BHSD, v_BHSD = self._for_every_head(k_BGTD), self._for_every_head(v_BGTD)
         if self.options.sink:  # a key and value of zeros: its score is the bias alone
             k_BHSD, v_BHSD = F.pad(k_BHSD, (0, 0, 0, 1)), F.pad(v_BHSD, (0, 0, 0, 1))
-        bias = self.score_bias(q_BHTD, ctx)
+        bias = ctx.distances >= 0 if self.score_bias is None else self.score_bias(q_BHTD, ctx)
         if cap is not None:
             weights_BHTS = capped_weights(q_BHTD, k_BHSD, bias, cap)
             return F.dropout(weights_BHTS, dropout_p) @ v_BHSD
@@ -285,10 +301,13 @@ class Rotary(nn.Module):
         self.register_buffer("cos_TR", angle_TR.cos().float(), persistent=False)
         self.register_buffer("sin_TR", angle_TR.sin().float(), persistent=False)
 
-    def forward(self, x_BHTD: Tensor) -> Tensor:
+    def forward(self, x_BHTD: Tensor, ctx: Context) -> Tensor:
         """Return queries or keys, rotated."""
         T, D = x_BHTD.shape[2:]
         cos_TR, sin_TR = self.cos_TR[:T], self.sin_TR[:T]
+        if ctx.cache is not None:  # [B, 1, T, R]
+            positions_B1T = ctx.positions[:, None]
+            cos_TR, sin_TR = self.cos_TR[positions_B1T], self.sin_TR[positions_B1T]
         R = self.n_pairs
         a_BHTR, b_BHTR, rest = x_BHTD.split([R, R, D - 2 * R], dim=-1)  # type: ignore[no-untyped-call]
         rotated = (a_BHTR * cos_TR - b_BHTR * sin_TR, b_BHTR * cos_TR + a_BHTR * sin_TR)
@@ -314,25 +333,25 @@ class ScoreBias(nn.Module):
             nn.init.zeros_(self.sink_H)
 
     def forward(self, q_BHTD: Tensor, ctx: Context) -> Tensor:
-        """Return the queries' bias, [H or 1, T, S], or one for each sequence, [B, H or 1, T, S]."""
-        T = q_BHTD.shape[2]
-        position_T = torch.arange(T, device=q_BHTD.device)
-        distance_TT = position_T[:, None] - position_T
-        unseen_TT = distance_TT < 0
+        """Return the queries' bias, [H or 1, T, S], or of each sequence, [B, H or 1, T, S]."""
+        distance_1TS = ctx.distances
+        unseen_1TS = distance_1TS < 0
         if self.window is not None:
-            unseen_TT = unseen_TT | (distance_TT >= self.window + self.growth * ctx.progress)
-        bias_HTS = torch.zeros_like(distance_TT[None], dtype=torch.float32)
-        bias_HTS = bias_HTS.masked_fill(unseen_TT, -math.inf)
+            unseen_1TS = unseen_1TS | (distance_1TS >= self.window + self.growth * ctx.progress)
+        bias_HTS = torch.zeros_like(distance_1TS, dtype=torch.float32)
+        bias_HTS = bias_HTS.masked_fill(unseen_1TS, -math.inf)
         if self.slopes_H is not None:
-            bias_HTS = bias_HTS - self.slopes_H[:, None, None] * distance_TT
+            bias_HTS = bias_HTS - self.slopes_H[:, None, None] * distance_1TS
         if self.sink_H is not None:
-            sink_HT1 = self.sink_H[:, None, None].expand(-1, T, 1)
-            bias_HTS = torch.cat((bias_HTS.expand(len(sink_HT1), -1, -1), sink_HT1), dim=-1)
+            *B, _, T, S = distance_1TS.shape
+            H = len(self.sink_H)
+            sink_HT1 = self.sink_H[:, None, None].expand(*B, H, T, 1)
+            bias_HTS = torch.cat((bias_HTS.expand(*B, H, T, S), sink_HT1), dim=-1)
         if self.end_of_text is None:
             return bias_HTS.to(q_BHTD.dtype)
         documents_BT = ctx.documents(self.end_of_text)
         other_BTT = documents_BT[:, :, None] != documents_BT[:, None]
-        other_BTS = F.pad(other_BTT, (0, bias_HTS.shape[-1] - T))
+        other_BTS = F.pad(other_BTT, (0, bias_HTS.shape[-1] - other_BTT.shape[-1]))
         return bias_HTS.masked_fill(other_BTS[:, None], -math.inf).to(q_BHTD.dtype)
 
 

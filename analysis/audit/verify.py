@@ -157,7 +157,7 @@ def _same_everywhere(done: list[RunRecord]) -> Iterable[Check]:
     )
     for what, level, name in kinds:
         counts = Counter(_text(getattr(record.provenance, name)) for record in done)
-        if set(counts) == {str(None)}:
+        if counts and set(counts) <= {str(None), ""}:
             yield Check(Level.NOTE, f"no {what} is known")
         elif len(counts) == 1:
             yield Check(Level.OK, f"one {what}", _cut(next(iter(counts)), 60))

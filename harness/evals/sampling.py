@@ -14,6 +14,7 @@ from torch import Tensor
 from harness.config import ConfigError
 from harness.engine.randomness import generator
 from harness.evals.models import LoadedModel
+from harness.evals.next_token import NextToken, can_cache
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -59,10 +60,12 @@ def complete_all(
     known = [encode(prompt) or [end] for prompt in prompts]
     grown = [list(ids) for ids in known]
     streams = [generator(how.seed, "sample", i) for i in range(len(prompts))]
+    caches = can_cache(loaded)
     for first in range(0, len(prompts), batch_size):
         live = list(range(first, min(first + batch_size, len(prompts))))
+        following = NextToken(loaded, caches=caches)
         for _ in range(how.tokens):
-            logits_BV = _next_logits(loaded, [grown[i] for i in live])
+            logits_BV = following.logits({i: grown[i] for i in live})
             for i, logits_V in zip(live, logits_BV, strict=True):
                 grown[i].append(draw(logits_V, how, streams[i]))
             live = [i for i in live if grown[i][-1] != end]
@@ -78,21 +81,6 @@ def _completion(loaded: LoadedModel, prompt: str, new: list[int]) -> Completion:
     ended = bool(new) and new[-1] == loaded.encoding.eot_token
     kept = new[:-1] if ended else new
     return Completion(prompt, loaded.encoding.decode(kept, errors="replace"), len(kept), ended)
-
-
-def _next_logits(loaded: LoadedModel, sequences: list[list[int]]) -> Tensor:
-    """Return the logits behind each sequence, float32 [B, V] on the CPU.
-
-    Shorter ones are filled up behind their end, which a causal model does not see.
-    """
-    cut = [ids[-loaded.block_size :] for ids in sequences]
-    longest, fill = max(map(len, cut)), loaded.encoding.eot_token
-    x_BT = torch.tensor([ids + [fill] * (longest - len(ids)) for ids in cut], device=loaded.device)
-    lasts = torch.tensor([len(ids) - 1 for ids in cut], device=loaded.device)
-    hidden_BTC = loaded.model.hidden(x_BT)
-    last_B1C = hidden_BTC[torch.arange(len(cut), device=loaded.device), lasts][:, None]
-    logits_BV: Tensor = loaded.model.head(last_B1C)[:, 0, : loaded.encoding.n_vocab]
-    return logits_BV.float().cpu()
 
 
 def draw(logits_V: Tensor, how: Sampling, stream: torch.Generator) -> int:

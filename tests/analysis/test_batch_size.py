@@ -117,6 +117,24 @@ def test_a_cubic_shows_lack_of_fit(shared):
     assert batch_size(frame).lack_of_fit_p < 0.001
 
 
+@pytest.mark.parametrize("shared", [True, False])
+def test_lack_of_fit_is_the_f_test_of_statsmodels(shared):
+    import statsmodels.api as sm
+
+    y = losses(97, 0.05, 0.01, np.random.default_rng(8)) + 0.004 * np.log(BATCHES / 97) ** 3
+    seed = np.tile([0, 1, 2], 5)
+    fit = batch_size(runs(BATCHES, y, init_seed=seed if shared else None))
+    x = np.log(BATCHES / 97)
+    blocks = pd.get_dummies(seed, dtype=float) if shared else np.ones((len(x), 1))
+    levels = pd.get_dummies(BATCHES, dtype=float).iloc[:, 1:]
+    parabola = sm.OLS(y, np.column_stack([x, x**2, blocks])).fit()
+    free = sm.OLS(y, np.column_stack([levels, blocks])).fit()
+    _, p, n_more = free.compare_f_test(parabola)
+    assert n_more == 2
+    assert fit.lack_of_fit_p == pytest.approx(p, rel=1e-6)
+    assert 0.001 < p < 0.999
+
+
 @pytest.mark.parametrize("confidence", [0.0, 95.0])
 def test_a_confidence_is_a_share(confidence: float):
     with pytest.raises(AnalysisError, match=r"the confidence is .*: allowed is between 0 and 1"):

@@ -40,6 +40,16 @@ def test_real_but_small_is_both():
     assert row(result, "tiny").verdict == "better (below practical size)"
 
 
+@pytest.mark.parametrize("delta", [-0.018, -0.024])
+def test_an_interval_that_holds_the_practical_size_calls_a_difference_neither_large_nor_small(
+    delta,
+):
+    one = row(compare(study({"a": delta}, n=6, sd=0.006), rope=0.02), "a")
+    assert one.ci_low < -0.02 < one.ci_high < 0
+    assert (one.delta < -0.02) == (delta < -0.02)
+    assert one.verdict == "better"
+
+
 def test_shared_seeds_choose_the_mixed_model_and_distinct_ones_the_pooled_t():
     deltas = {"a": -0.01, "b": 0.0}
     assert "mixed model" in compare(study(deltas)).method

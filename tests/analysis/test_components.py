@@ -1,6 +1,7 @@
 import numpy as np
 import pandas as pd
 import pytest
+from scipy import stats
 from studies import on_disk, study
 
 from analysis import AnalysisError, compare, noise
@@ -39,6 +40,18 @@ def test_nested_repeats_give_the_published_correlation_with_its_exact_interval()
     assert found.p == pytest.approx(0.00146025, rel=1e-5)
     assert found.estimate == pytest.approx(0.957645, abs=1e-6)
     assert (found.ci_low, found.ci_high) == pytest.approx((0.644860, 0.997139), abs=1e-6)
+
+
+def test_the_band_of_nested_repeats_has_satterthwaites_df():
+    frame = NESTED.rename(columns={"loss": "test_loss"})
+    band = compare(frame).noise
+    groups = NESTED.groupby("init_seed")["loss"]
+    between, within = 2 * groups.mean().var(), groups.var().mean()
+    parts = np.array([between * (1 / 8 + 1 / 2), within / 2])  # of the mean, and of one more run
+    assert band.df == pytest.approx(parts.sum() ** 2 / (parts**2 / [3, 4]).sum(), rel=1e-3)
+    assert band.half_width == pytest.approx(
+        stats.t.ppf(0.975, band.df) * parts.sum() ** 0.5, rel=1e-3
+    )
 
 
 def test_crossed_penicillin_agrees_with_lme4(r_numbers):

@@ -36,6 +36,24 @@ def test_only_the_scripts_that_the_policy_names_can_run(html):
     assert all(digest in policy.replace("&#43;", "+") for digest in found)
 
 
+def test_the_policy_allows_nothing_but_the_page_s_own(html):
+    policy = unescape(re.search(r'http-equiv="Content-Security-Policy" content="(.*?)"', html)[1])
+    directives = dict(part.split(maxsplit=1) for part in policy.split(";"))
+    scripts = directives.pop("script-src").split()
+    assert all(re.fullmatch(r"'sha256-[\w+/]{43}='", script) for script in scripts)
+    assert directives == {
+        "default-src": "'none'", "style-src": "'unsafe-inline'", "img-src": "data: blob:",
+        "connect-src": "'none'", "base-uri": "'none'", "form-action": "'none'",
+    }  # fmt: skip
+
+
+def test_markup_in_the_name_of_an_arm_is_text(tmp_path):
+    name = "<b>bold</b> & <img src=x>"
+    page = render(gather(Runs(study({name: -0.05}, n=4), home=tmp_path), Rules()))
+    assert "&lt;b&gt;bold&lt;/b&gt; &amp; &lt;img" in page
+    assert not re.search(r"<b>bold|<img src=x", page)
+
+
 def test_markup_in_a_completion_never_reaches_the_page_as_markup(html):
     assert EVIL not in html
     assert "window.injected = 1" in html, "the text itself is there"

@@ -201,3 +201,37 @@ def test_a_stopped_arm_keeps_every_complete_run_though_another_of_its_runs_diver
     assert states(decision).loc["huge", "look"] == 2
     whole = compare(frame).table.set_index("arm")
     assert states(decision).loc["null", "p_adj"] == pytest.approx(whole.loc["null", "p_adj"])
+
+
+def test_a_look_takes_the_runs_in_the_order_of_the_plan():
+    frame = study({"huge": -0.5, "nil": 0.0, "null": 0.0}, n=4, sd=0.002)
+    frame["cell"] = [
+        f"{arm}{seed}" for arm, seed in zip(frame["arm"], frame["init_seed"], strict=True)
+    ]
+    backwards = [
+        {"arm": r["arm"], "seeds": {}, "cell": r["cell"]} for r in frame.to_dict("records")
+    ]
+    frame.loc[(frame["arm"] == "huge") & (frame["init_seed"] < 2), "test_loss"] += 1.0
+    plan = StudyPlan(study="s", looks=[2, 4], rope=0.01, cells=backwards[::-1])
+    first = states(decide(frame, plan)).loc["huge"]
+    assert (first["look"], first["verdict"]) == (1, "better (beyond practical size)")
+
+
+def test_a_look_spends_its_own_alpha_and_not_what_earlier_ones_left():
+    frame = study({"a": -0.018, "b": 0.0}, n=4, sd=0.006, shared=False)
+    row = states(decide(frame, PLAN)).loc["a"]
+    spent = spending(PLAN.looks)
+    assert row["look"] == 3
+    assert spent[-1] < row["p_adj"] < sum(spent)
+    assert row["alpha"] == spent[-1]
+    assert row["verdict"] == "undecided"
+
+
+def test_an_arm_of_which_every_run_diverged_still_counts_in_the_family():
+    arms = {"a": -0.02, "b": 0.0, "lost": 0.0}
+    frame = study(arms, n=4, sd=0.006, shared=False).assign(status="complete")
+    frame.loc[frame["arm"] == "lost", ["status", "test_loss"]] = ["diverged", np.nan]
+    plan = StudyPlan(study="s", looks=[4, 5], rope=0.01)
+    row = states(decide(frame, plan)).loc["a"]
+    assert row["alpha"] * 2 / 3 < row["p_adj"] < row["alpha"]
+    assert row["verdict"] == "undecided"

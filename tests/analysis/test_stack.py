@@ -79,3 +79,12 @@ def test_interactions_and_shares_are_two_tables_and_the_page_needs_no_other():
     row = dict(zip([column.label for column in sums.columns], sums.rows[0], strict=True))
     assert row["interaction"].value == pytest.approx(result.interactions["estimate"].item())
     assert all(table.to_text() in result.to_markdown() for table in result.tables())
+
+
+def test_p_values_of_several_stacks_are_adjusted_by_holm():
+    parts = {"a": -0.02, "b": -0.02, "c": -0.02, "a+b": -0.03, "a+c": -0.04, "b+c": -0.035}
+    result = stack(study(parts, n=4))
+    for table in (result.interactions, result.leave_one_out):
+        smallest, *others = table.sort_values("p_raw")[["p_raw", "p_adj"]].to_numpy()
+        assert smallest[1] == pytest.approx(min(1.0, len(table) * smallest[0]))
+        assert others[-1][1] >= others[-1][0]

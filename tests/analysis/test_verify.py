@@ -148,6 +148,40 @@ def test_a_patch_that_is_gone_is_found(traced):
     assert "the code had uncommitted changes and the patch is missing" in failures(traced)
 
 
+def edit(folder, **provenance):
+    """Change what every record of a folder says of its provenance."""
+    for file in folder.rglob("record.json"):
+        content = json.loads(file.read_text())
+        content["provenance"] |= provenance
+        file.write_text(json.dumps(content))
+
+
+@pytest.mark.parametrize(
+    ("what", "name"),
+    [("test set", "test_set_sha256"), ("corpus", "dataset_sha256"), ("tokenizer", "tokenizer")],
+)
+def test_cells_of_another_text_fail(traced, what, name):
+    edit(traced / "b", **{name: "another"})
+    assert f"2 different values of {what}" in failures(traced)
+
+
+def test_a_record_that_stops_short_of_its_last_step_is_found(traced):
+    put(traced, record("b", 77, 3.7, step=149))
+    assert "called complete before its last step" in failures(traced)
+
+
+def test_an_installed_copy_is_known_by_its_files_and_no_version_is_none_of_them(traced):
+    edit(traced, git_sha=None, code_sha256="f" * 64)
+    assert detail(traced, "one code version") == f"{'f' * 60}…"
+    edit(traced / "b", code_sha256="e" * 64)
+    assert "2 different values of code version" in verify(traced).to_markdown()
+    edit(traced, code_sha256=None, tokenizer=None, device=None, packages={})
+    said = verify(traced).to_markdown()
+    assert "None" not in said
+    for what in ("code version", "tokenizer", "device", "set of package versions"):
+        assert f"- note: no {what} is known" in said
+
+
 def test_a_folder_without_records_is_refused(tmp_path):
     with pytest.raises(AnalysisError, match=r"no record\.json"):
         verify(tmp_path)

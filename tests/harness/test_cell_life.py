@@ -1,6 +1,10 @@
 """One cell from its config to its record."""
 
+import dataclasses
+import hashlib
 import json
+import platform
+import sys
 from pathlib import Path
 
 import numpy as np
@@ -10,10 +14,12 @@ import torch
 from harness import loop
 from harness.cell import recorder
 from harness.cell import train as cell
+from harness.cell.console import EXIT_BUSY, EXIT_REFUSED
 from harness.cell.freeze import freeze, load_frozen
+from harness.cell.lock import LOCK_FILE
 from harness.config.compose import load
 from harness.loop import accumulate_gradients
-from harness.records import Status, read_record
+from harness.records import Provenance, Status, read_record
 from tests.harness.cells import contents, lines, run
 
 
@@ -149,9 +155,6 @@ def test_a_second_run_of_a_cell_has_the_same_curve_and_is_sent_nowhere(tiny, com
 def test_a_process_held_up_before_it_began_leaves_the_finished_cell_alone(
     tiny, monkeypatch
 ) -> None:
-    from harness.cell.console import EXIT_BUSY
-    from harness.cell.lock import LOCK_FILE
-
     folder = freeze(load(tiny))
     original = cell.settle_process
 
@@ -199,9 +202,6 @@ def test_only_the_first_of_several_processes_writes_the_record(tiny, tmp_path, d
 
 
 def test_a_process_that_lost_its_cell_writes_nothing_more(tiny, monkeypatch) -> None:
-    from harness.cell.console import EXIT_BUSY
-    from harness.cell.lock import LOCK_FILE
-
     original, seen = recorder.Recorder.step_done, {}
 
     def robbed(self, *arguments) -> None:
@@ -215,3 +215,92 @@ def test_a_process_that_lost_its_cell_writes_nothing_more(tiny, monkeypatch) -> 
     assert cell.train_cell(folder) == EXIT_BUSY
     assert seen
     assert contents(folder) == seen
+
+
+SELDOM = {"git_sha", "git_dirty", "git_error", "dirty_patch", "untracked", "code_sha256", "sources",
+          "init_from", "init_sha256", "n_devices", "compile"}  # fmt: skip
+"""Of a record's provenance: what a plain cell on one device may leave empty."""
+
+
+def test_a_record_says_what_ran_in_every_field_of_its_provenance(tiny, data_dir) -> None:
+    from harness.data.corpus import open_corpus
+
+    folder, record = run(tiny)
+    found = record.provenance
+    empty = {f.name for f in dataclasses.fields(Provenance) if not getattr(found, f.name)}
+    assert empty <= SELDOM
+    assert found.code
+    assert found.command == sys.orig_argv
+    assert (found.python, found.platform) == (platform.python_version(), platform.platform())
+    corpus = open_corpus(load(tiny).data, data_dir)
+    assert found.dataset_sha256 == corpus.dataset_sha256
+    frozen = (folder / "config.yaml").read_bytes()
+    assert found.config_sha256 == hashlib.sha256(frozen).hexdigest()
+
+
+def rob(folder: Path) -> dict[Path, bytes]:
+    """Take a cell from its process, which was held up for a minute; return what lies there."""
+    (folder / LOCK_FILE).write_text('{"host": "elsewhere", "pid": 1, "token": "theirs"}')
+    return contents(folder)
+
+
+QUIET = ["log.n_points=1", "eval.n_val=1", "sample.n_times=1"]
+
+
+@pytest.mark.parametrize(
+    ("step", "overrides"),
+    [(3, [*QUIET, "checkpoint.every_steps=4"]),
+     (3, [*QUIET, "checkpoint.every_steps=0", "checkpoint.n_weights=2"]),
+     (3, [*QUIET, "checkpoint.every_steps=0"]),
+     (10, [*QUIET, "checkpoint.every_steps=0"])],
+    ids=["checkpoint", "weights", "last line", "record"],
+)  # fmt: skip
+def test_whatever_comes_next_nothing_is_written_over_another_process(
+    tiny, monkeypatch, step: int, overrides: list[str]
+) -> None:
+    original, seen = recorder.Recorder.step_done, {}
+    folder = freeze(load([*tiny, *overrides]))
+
+    def robbed(self, *arguments) -> None:
+        if self.training.step == step < 10:
+            seen.update(rob(folder))
+        original(self, *arguments)
+        if self.training.step == step == 10:
+            seen.update(rob(folder))
+
+    monkeypatch.setattr(recorder.Recorder, "step_done", robbed)
+    assert cell.train_cell(folder) == EXIT_BUSY
+    assert seen
+    assert contents(folder) == seen
+
+
+@pytest.mark.parametrize("before", [True, False])
+def test_a_process_robbed_while_it_tests_writes_neither_losses_nor_record(
+    tiny, monkeypatch, before: bool
+) -> None:
+    original, seen = cell._test, {}
+    folder = freeze(load(tiny))
+
+    def robbed(*arguments) -> None:
+        if before:
+            seen.update(rob(folder))
+        original(*arguments)
+        if not before:
+            seen.update(rob(folder))
+
+    monkeypatch.setattr(cell, "_test", robbed)
+    assert cell.train_cell(folder) == EXIT_BUSY
+    assert contents(folder) == seen
+
+
+def test_the_exit_code_of_a_cell_is_zero_for_a_result_alone(tiny, monkeypatch) -> None:
+    def fail(*_: object) -> None:
+        raise RuntimeError("out of luck")
+
+    diverging = ["optim.lr=1e30", "train.max_skipped_steps=3"]
+    assert cell.train_cell(freeze(load([*tiny, *diverging]))) == 0
+    monkeypatch.setattr(cell, "train", fail)
+    assert cell.train_cell(freeze(load(tiny))) == 1
+    assert (
+        cell.train_cell(freeze(load([*tiny, "seed=1", "hardware.device=cuda:93"]))) == EXIT_REFUSED
+    )

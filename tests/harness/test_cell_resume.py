@@ -59,6 +59,32 @@ def test_sigterm_saves_the_state_and_the_next_start_goes_on(tiny, monkeypatch) -
     assert steps == [4, 5, 6, 7, 8, 9, 10]
 
 
+@pytest.mark.parametrize(
+    "handler", [signal.default_int_handler, signal.SIG_IGN], ids=["closed", "nohup"]
+)
+def test_a_closed_terminal_saves_the_state_and_under_nohup_stops_nothing(
+    tiny, monkeypatch, handler
+) -> None:
+    original = recorder.Recorder.step_done
+
+    def close_the_terminal(self, *arguments) -> None:
+        if self.training.step == 3:
+            os.kill(os.getpid(), signal.SIGHUP)
+        original(self, *arguments)
+
+    monkeypatch.setattr(recorder.Recorder, "step_done", close_the_terminal)
+    before = signal.signal(signal.SIGHUP, handler)
+    try:
+        folder, record = run(tiny)
+    finally:
+        signal.signal(signal.SIGHUP, before)
+    ignored = handler is signal.SIG_IGN
+    assert (record.status, record.step) == (
+        (Status.COMPLETE, 10) if ignored else (Status.STOPPED, 3)
+    )
+    assert (folder / "checkpoints" / "step_000000003.pt").exists() is not ignored
+
+
 def test_a_broken_checkpoint_falls_back_to_the_one_before_and_says_so(
     tiny, monkeypatch, capsys
 ) -> None:

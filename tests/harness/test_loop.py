@@ -117,3 +117,12 @@ def test_a_tenth_at_the_end_without_a_finite_step_is_a_divergence(
     with pytest.raises(Diverged, match="up to step 10 of 10") if diverges else nullcontext():
         train(training, Nobody())
     assert training.skipped_in_a_row == lost
+
+
+def test_the_loss_scale_is_part_of_a_saved_state(make_training) -> None:
+    first, second = (make_training(["precision=amp_fp16", f"seed={seed}"]) for seed in (0, 1))
+    first.precision.scaler.scale(torch.ones(()))  # made by its first use
+    first.precision.scaler.update(1024.0)
+    assert second.precision.scaler.get_scale() != 1024
+    second.load_state_dict(first.state_dict())
+    assert second.precision.scaler.get_scale() == 1024

@@ -1,9 +1,15 @@
 """Overlays and studies in a folder beside the command."""
 
+from pathlib import Path
+
 import pytest
 
 from harness.config import ConfigError
 from harness.config.compose import load
+from harness.data.corpus import corpus_folder
+from harness.records import Status
+from tests.conftest import TINY
+from tests.harness.cells import run
 
 
 def overlay(folder, name: str, body: str) -> str:
@@ -37,3 +43,14 @@ def test_the_conf_of_another_program_changes_nothing(tmp_path, monkeypatch) -> N
         file.write_text("not: [ours")
     monkeypatch.chdir(tmp_path)
     assert load(["+intervention=swiglu"]) == before
+
+
+def test_runs_and_data_lie_in_the_folder_that_the_command_is_given_in(
+    data_dir, tmp_path, monkeypatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "data").symlink_to(data_dir)
+    folder, record = run(TINY)
+    assert record.status is Status.COMPLETE
+    assert (tmp_path / folder).parents[2] == tmp_path / "runs"
+    assert corpus_folder(load(TINY).data, Path(load(TINY).data_dir)).parent == Path("data")

@@ -1,6 +1,7 @@
 """Text of trained models: greedy, drawn, batched, over the saved steps of a run."""
 
 import json
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -10,9 +11,11 @@ from harness.cell import train as cell
 from harness.cell.freeze import freeze
 from harness.config import ConfigError
 from harness.config.compose import load as load_config
+from harness.data.tokens import get_tokenizer
 from harness.evals.ladder import ladder
 from harness.evals.models import LoadedModel, load
 from harness.evals.sampling import Sampling, complete_all, draw
+from harness.evaluation import complete
 
 
 @pytest.fixture
@@ -50,6 +53,20 @@ def test_top_p_and_top_k_leave_the_likeliest_tokens() -> None:
     assert {draw(logits, Sampling(top_k=1), stream) for _ in range(20)} == {0}
     with pytest.raises(ConfigError, match="top_p=0"):
         Sampling(top_p=0)
+
+
+def test_samples_along_training_have_no_dropout_and_keep_to_the_likeliest(make_training) -> None:
+    training = make_training(["model.dropout=0.5", "sample.tokens=12"])
+    model, encoding = training.model.train(), get_tokenizer(training.config.data.tokenizer)
+
+    def text(seed: int, **settings: object) -> str:
+        how = replace(training.config.sample, **settings)
+        return complete(model, encoding, "The cat", how, torch.Generator().manual_seed(seed))
+
+    assert text(0, top_k=1) == text(1, top_k=1)  # nothing is left to chance
+    assert text(0, top_k=50) == text(0, top_k=50) != text(1, top_k=50)
+    assert text(0, top_k=2) != text(0, top_k=50)
+    assert model.training
 
 
 def test_a_ladder_has_a_rung_for_every_saved_step(folder: Path) -> None:

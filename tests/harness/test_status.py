@@ -1,11 +1,13 @@
 """What is shown of a study, while it runs and from elsewhere."""
 
 import io
+import sys
 
 import pytest
 from rich.console import Console
 from rich.live import Live
 
+from harness import status as command_line
 from harness.cell import train as cell
 from harness.cell.freeze import freeze
 from harness.config.compose import load
@@ -176,3 +178,20 @@ def test_a_view_never_stops_a_study(tmp_path) -> None:
     screen.live = Live(console=Console(file=io.StringIO()), auto_refresh=False)
     screen.refresh(now=True)
     assert screen.shown
+
+
+def test_watching_shows_what_changed_until_ctrl_c(tiny, monkeypatch, capsys) -> None:
+    folder = freeze(load(tiny))
+    waits = iter([lambda: cell.run(folder), None])
+
+    def wait(_: float) -> None:
+        something = next(waits)
+        if something is None:
+            raise KeyboardInterrupt
+        something()
+
+    monkeypatch.setattr(command_line.time, "sleep", wait)
+    monkeypatch.setattr(sys, "argv", ["harness.status", str(folder.parents[1]), "--watch"])
+    command_line.main()
+    shown = capsys.readouterr().out
+    assert f"{read_record(folder).losses.test:.4f}" in shown

@@ -8,7 +8,7 @@ from analysis import compare
 from harness.cell import train as cell
 from harness.cell.freeze import locate
 from harness.config import ConfigError
-from harness.config.compose import load
+from harness.config.compose import load, load_all
 from harness.records import FEWEST_DF, RunRecord, Seeds, Status, write_record
 from harness.study.plan import PlannedCell, degrees_of_freedom, seeds_for_verdicts, settle
 from tests.analysis.studies import study as simulated
@@ -43,8 +43,8 @@ def test_a_plan_that_changed_under_a_study_is_refused_with_the_difference(
 def planned(tiny, *overrides: str) -> list:
     """Settle a saved study of two arms, as its sweeper does; return its cells."""
     arms = {"baseline": [], "qkv_bias": [*overrides]}
-    configs = [load([*tiny, "study.arms=[baseline,qkv_bias]", f"+intervention={arm}", *more])
-               for arm, more in arms.items()]  # fmt: skip
+    configs = load_all([[*tiny, "study.arms=[baseline,qkv_bias]", f"+intervention={arm}", *more]
+                        for arm, more in arms.items()])  # fmt: skip
     cells = [PlannedCell(config) for config in configs]
     settle(cells, len(cells))
     return cells
@@ -70,6 +70,17 @@ def test_a_study_without_a_loss_may_still_change_its_plan(tiny) -> None:
     study = planned(tiny)[0].study
     planned([*tiny, "study.alpha=0.01"])
     assert study.plan().alpha == 0.01
+
+
+def test_the_practical_size_and_the_looks_are_fixed_with_the_first_loss(tiny) -> None:
+    cells = planned([*tiny, "study.practical_size=0.05"])
+    (cells[0].folder / "metrics.jsonl").touch()
+    with pytest.raises(ConfigError, match=r"practical size was 0\.05, now 0\.2\."):
+        planned([*tiny, "study.practical_size=0.2"])
+    with pytest.raises(ConfigError, match=r"looks was \[\], now \[2, 3\]"):
+        settle(cells, len(cells), looks=[2, 3])
+    settle(cells, len(cells))
+    assert (cells[0].study.plan().rope, cells[0].study.plan().looks) == (0.05, [])
 
 
 @pytest.mark.parametrize(
@@ -138,9 +149,9 @@ def test_one_initialisation_alone_leaves_no_degrees_of_freedom() -> None:
 
 def test_a_sweep_that_can_only_end_undecided_is_told_before_it_trains(tiny, capsys) -> None:
     def warning(arms: list[str], n_seeds: int, *study: str) -> str:
-        configs = [load([*tiny, *study, f"study_name=s{n_seeds}{len(arms)}{len(study)}",
-                         f"+intervention={arm}", f"seed={seed}"])
-                   for arm in arms for seed in range(n_seeds)]  # fmt: skip
+        named = f"study_name=s{n_seeds}{len(arms)}{len(study)}"
+        configs = load_all([[*tiny, *study, named, f"+intervention={arm}", f"seed={seed}"]
+                            for arm in arms for seed in range(n_seeds)])  # fmt: skip
         settle([PlannedCell(config) for config in configs], len(configs))
         return capsys.readouterr().err
 

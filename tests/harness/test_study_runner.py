@@ -4,6 +4,7 @@ import errno
 import json
 import socket
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 
@@ -16,9 +17,10 @@ from harness.records import Status, write_record
 from harness.records.cell import Cell
 from harness.records.study import Study
 from harness.study import process
+from harness.study.display import Screen
 from harness.study.outcome import over_budget, tidy, why, written_since
 from harness.study.plan import PlannedCell
-from harness.study.runner import require_results, run_cells
+from harness.study.runner import _Runner, _Try, require_results, run_cells
 from harness.study.states import cell_states
 from tests.harness.studies import STUDY, overlay, results, wait_until
 
@@ -183,3 +185,36 @@ def test_a_failed_study_says_what_to_fix_before_it_is_run_again(tiny, error, lin
     write_record(folder, record)
     with pytest.raises(StudyFailed, match=f"1 of 1 cells have no result: {advice}"):
         require_results([PlannedCell(config)])
+
+
+def test_a_cell_that_crashes_again_is_not_tried_a_third_time(tiny) -> None:
+    planned = PlannedCell(load(tiny))
+    planned.freeze()
+    runner = _Runner([], [], Screen(planned.study, n_cells=1, n_slots=1))
+    crashed = SimpleNamespace(exitcode=-6)
+    for waiting, errors in (([planned], []), ([], ["no output"])):
+        runner.waiting.clear()
+        runner._settle(_Try(cell=planned, slot=None, process=crashed, started=""))
+        assert (runner.waiting, runner.errors) == (waiting, errors)
+
+
+def test_the_largest_cells_begin_first(tiny, monkeypatch) -> None:
+    begun = []
+    monkeypatch.setattr(process, "prepare", lambda *_: None)
+    monkeypatch.setattr(_Runner, "run", lambda self: begun.extend(self.waiting))
+    sizes = ["train.tokens=2560", "train.tokens=25600", "model.n_embd=32"]
+    with pytest.raises(StudyFailed):
+        run_cells([PlannedCell(load([*tiny, size])) for size in sizes])
+    assert [cell.config.train.tokens * cell.config.model.n_embd**2 for cell in begun] == [
+        25600 * 16**2, 2560 * 32**2, 2560 * 16**2,
+    ]  # fmt: skip
+
+
+def test_the_first_three_that_fail_alike_stop_a_study_and_three_that_differ_do_not(tiny) -> None:
+    waiting = PlannedCell(load(tiny))
+    for errors, stops in ((["a", "a", "a"], True), (["a", "a"], False), (["a", "b", "a"], False),
+                          (["", "", ""], False), (["b", "a", "a", "a"], False)):  # fmt: skip
+        runner = _Runner([waiting], [], Screen(waiting.study, n_cells=1, n_slots=1))
+        runner.errors = errors
+        runner._stop_if_hopeless()
+        assert (runner.waiting == []) is stops

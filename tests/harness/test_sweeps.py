@@ -2,12 +2,16 @@
 
 import json
 import sys
+from functools import partial
 
 import pytest
+from hydra import initialize_config_dir
 from omegaconf import OmegaConf
 
 from harness.cell.console import same_command
-from harness.records import Status
+from harness.records import Status, write_record
+from harness.records.files import CONF_DIR
+from tests.analysis.studies import record
 from tests.harness.studies import STUDY, results
 
 
@@ -125,7 +129,7 @@ def test_a_clusters_settings_lie_on_its_plugins_schema_without_a_warning(command
 
 
 @pytest.mark.slow
-def test_a_sequential_study_spends_seeds_on_undecided_arms_only(command, tmp_path, tiny) -> None:
+def test_a_sequential_study_takes_each_look_once(command, tmp_path, tiny) -> None:
     arguments = [*tiny, "+study=demo", "hydra/sweeper=sequential", "hydra.sweeper.looks=[2,3]",
                  "study.arms=[baseline,weight_tying,weight_decay_gpt2]", "eval.test_sequences=64"]  # fmt: skip
     done = command("harness", *arguments)
@@ -136,13 +140,44 @@ def test_a_sequential_study_spends_seeds_on_undecided_arms_only(command, tmp_pat
     assert len(plan["cells"]) == 9
     looks = [json.loads(line) for line in (study / "looks.jsonl").read_text().splitlines()]
     assert [look["look"] for look in looks] == [1, 2]
-    first = {row["arm"]: row["decision"] for row in looks[0]["arms"]}
-    seeds = {arm: len(list((study / arm).glob("*/record.json"))) for arm in first}
-    assert seeds == {arm: 2 if decision == "stop" else 3 for arm, decision in first.items()}
     again = command("harness", *arguments)
     assert again.returncode == 0
     assert "cells to train" not in again.stderr
     assert (study / "looks.jsonl").read_text().count("\n") == 2
+
+
+LOSSES = {"baseline": 3.69, "higher_lr": 3.2, "no_dropout": 3.69, "qkv_bias": 3.69}
+
+
+class Simulated:
+    """A launcher whose cells are trained at once, with losses that the test knows."""
+
+    def __init__(self, cell_of) -> None:
+        self.cell_of, self.launched = cell_of, []
+
+    def launch(self, jobs, initial_job_idx: int) -> list:
+        cells = [self.cell_of(job) for job in jobs]
+        self.launched.append([(cell.arm, cell.config.seed) for cell in cells])
+        for cell, (arm, seed) in zip(cells, self.launched[-1], strict=True):
+            loss = LOSSES[arm] + 0.002 * ((7 * seed + len(arm)) % 3)
+            write_record(cell.folder, record(arm, seed, loss, study="demo", cell=cell.id))
+        return []
+
+
+def test_a_decided_arm_gets_no_more_seeds(tiny) -> None:
+    from hydra_plugins.study_plugins import SequentialSweeper, _cell
+
+    hydra = {"overrides": {"hydra": []}, "runtime": {"choices": {"study": "demo"}}}
+    plan = {"arms": [*LOSSES], "seeds": 9, "baseline_seeds": None, "scales": [], "tune": {}}
+    sweeper = SequentialSweeper([2, 3])
+    sweeper.config = OmegaConf.create({"study": plan, "overwrite": False, "hydra": hydra})
+    sweeper.launcher = Simulated(partial(_cell, sweeper.config))
+    with initialize_config_dir(str(CONF_DIR), version_base="1.3"):
+        sweeper.sweep([*tiny, "+study=demo", f"study.arms=[{','.join(LOSSES)}]"])
+    first, second = sweeper.launcher.launched
+    assert sorted(first) == sorted((arm, seed) for arm in LOSSES for seed in (0, 1))
+    going_on = ("baseline", "no_dropout", "qkv_bias")
+    assert sorted(second) == sorted((arm, seed) for arm in going_on for seed in (0, 1, 2))
 
 
 def test_the_sequential_sweeper_needs_a_saved_study(command, tiny) -> None:

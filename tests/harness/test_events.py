@@ -1,0 +1,114 @@
+"""One object with a method for every event and a state, through a whole cell, a stop and a resume."""
+
+import re
+from pathlib import Path
+
+import pytest
+
+from harness import events
+from harness.cell import train as cell
+from harness.cell.freeze import freeze
+from harness.config import Event
+from harness.config.compose import load
+from harness.records import Status
+from tests.harness.cells import lines, run, run_until
+
+EVERYTHING = """
+import torch
+
+
+class Everything:
+    def __init__(self):
+        self.n = {}
+
+    def count(self, event):
+        self.n[event] = self.n.get(event, 0) + 1
+
+    def model_built(self, model):
+        self.count("model_built")
+        model.head.weight.data.mul_(0.5)
+
+    def batch(self, x_BT, y_BT, step):
+        self.count("batch")
+        return x_BT.flip(0), y_BT.flip(0)
+
+    def loss(self, loss, logits_BTV, y_BT, model):
+        self.count("loss")
+        return loss + 0.01 * logits_BTV.square().mean()
+
+    def gradients_ready(self, model, step):
+        self.count("gradients_ready")
+        model.head.weight.grad[0] = 0
+
+    def step_done(self, model, step):
+        self.count("step_done")
+
+    def before_eval(self, model):
+        self.count("before_eval")
+        model.head.weight.data.mul_(1 + self.n["step_done"] / 100)
+
+    def after_eval(self, model):
+        self.count("after_eval")
+        model.head.weight.data.mul_(7)  # put back by the harness
+
+    def metrics(self, model):
+        self.count("metrics")
+        return self.n
+
+    def state_dict(self):
+        return {"n": dict(self.n)}
+
+    def load_state_dict(self, state):
+        self.n = dict(state["n"])
+"""
+
+
+@pytest.fixture
+def everything(own_idea) -> list[str]:
+    folder, overrides = own_idea
+    (folder / "own_idea.py").write_text(EVERYTHING)
+    (folder / "conf" / "intervention" / "own.yaml").write_text(
+        "# @package _global_\n"
+        "interventions: {own: {summary: s, source: t, fn: {_target_: own_idea.Everything}}}\n"
+    )
+    return overrides
+
+
+def counts(folder: Path) -> list[dict]:
+    """Return how often each event was called, by logged line."""
+    rows = [
+        {k: v for k, v in row.items() if k.startswith("own/")}
+        for row in lines(folder / "metrics.jsonl")
+    ]
+    return [{k.removeprefix("own/"): v for k, v in row.items()} for row in rows]
+
+
+def test_an_object_hears_of_every_event_as_often_as_it_happens(tiny, everything) -> None:
+    folder, record = run([*tiny, *everything])
+    assert record.status is Status.COMPLETE, record.error
+    once_a_step = dict.fromkeys(("batch", "loss", "gradients_ready", "step_done"), 10)
+    looks = {"before_eval": 2, "after_eval": 2}  # validated and sampled at step 5
+    assert counts(folder)[-1] == {"model_built": 1, **once_a_step, **looks, "metrics": 6}
+    assert counts(folder)[-1].keys() == {event.name for event in Event}
+
+
+def test_its_changes_of_the_fresh_model_are_in_the_first_fingerprints(tiny, everything) -> None:
+    _, ours = run([*tiny, *everything])
+    _, plain = run([*tiny, "study_name=plain"])
+    theirs = plain.fingerprints.init
+    changed = {name for name, value in ours.fingerprints.init.items() if theirs[name] != value}
+    assert changed == {"head.weight"}
+
+
+def test_it_goes_on_from_a_stop_with_its_state(tiny, everything, monkeypatch) -> None:
+    undisturbed, expected = run([*tiny, *everything, "study_name=undisturbed"])
+    folder = freeze(load([*tiny, *everything]))
+    run_until(7, folder, monkeypatch)
+    record = cell.run(folder)
+    assert (record.fingerprints, record.losses) == (expected.fingerprints, expected.losses)
+    assert counts(folder) == counts(undisturbed)
+
+
+def test_the_page_and_the_class_know_the_same_events() -> None:
+    rows = re.findall(r"^(\w+) +\(", events.__doc__, re.MULTILINE)
+    assert rows == [event.name for event in Event]
