@@ -42,6 +42,10 @@ class Pilot:
     """The study will take all arms to be equally noisy."""
     rho_source: str = ""
     """What `rho` was measured from, in words."""
+    size: float | None = None
+    """The practical size that the runs were judged by."""
+    n_arms: int = 1
+    """Of the runs, without the baseline."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -89,8 +93,8 @@ class Plan:
         """Return the answer in a sentence."""
         cautious = f"; **{self.seeds_cautious}** at the 80% upper limit of the sd"
         return (
-            f"To find a difference of {self.delta:g}{self.pilot.unit} with power {self.power:g} at "
-            f"family error {self.alpha:g}, run **{self.seeds} seeds per arm** and "
+            f"To find a difference of {self.delta:.3g}{self.pilot.unit} with power {self.power:g} "
+            f"at family error {self.alpha:g}, run **{self.seeds} seeds per arm** and "
             f"{self.n_baseline} of the baseline"
             f"{cautious if self.seeds_cautious != self.seeds else ''}."
         )
@@ -157,6 +161,8 @@ def pilot_of(runs: Source, rules: Rules | None = None, **changes: Any) -> Pilot:
         design.n_baseline,
         design.pooled,
         measured.origin if measured else "",
+        result.rope,
+        design.n_arms,
     )
 
 

@@ -113,7 +113,7 @@ def gather(runs: Runs, rules: Rules) -> Evidence:
         result = comparison = with_speed(comparison, found)
         report = attempt("noise", lambda: _noise(runs, rules))
         stacking = attempt("stacks", lambda: stack(result))
-        plan_ = attempt("plan", lambda: _plan(runs, rules, result))
+        plan_ = attempt("plan", lambda: _plan(runs, rules, result.alpha))
     benchmarks = attempt("benchmarks", lambda: _benchmarks(runs, rules))
     judged = attempt("judged", lambda: _judged(runs, rules))
     cells = read_cells(runs.frame)
@@ -165,10 +165,9 @@ def _noise(runs: Runs, rules: Rules) -> NoiseReport:
     return replace(found, components=apart)
 
 
-def _plan(runs: Runs, rules: Rules, result: Comparison) -> Plan:
+def _plan(runs: Runs, rules: Rules, alpha: float) -> Plan:
     pilot = pilot_of(runs, rules)
-    n_arms = max(len(result.estimate.arms) - 1, 1)
-    return plan(result.rope or pilot.sd, pilot, n_arms, alpha=result.alpha)
+    return plan(pilot.size or pilot.sd, pilot, pilot.n_arms, alpha=alpha)
 
 
 def _title(runs: Runs) -> str:

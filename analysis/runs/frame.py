@@ -78,6 +78,8 @@ class Runs:
     """Columns of the tables that were read, under their own names."""
     taken_from: dict[str, str] = field(default_factory=dict)
     """Our column -> the table's name for it, where it was guessed."""
+    arm_column: str = "arm"
+    """The table's name for its column of arms."""
     notes: tuple[str, ...] = ()
     """How a table was read, beyond its columns' names; each a clause without a full stop."""
     names_made_up: bool = False
@@ -105,6 +107,7 @@ def join(parts: Sequence[Runs]) -> Runs:
         unreadable=tuple(error for part in parts for error in part.unreadable),
         given=tuple(dict.fromkeys(name for part in parts for name in part.given)),
         taken_from={ours: name for part in parts for ours, name in part.taken_from.items()},
+        arm_column=parts[-1].arm_column,
         notes=tuple(dict.fromkeys(note for part in parts for note in part.notes)),
         names_made_up=all(part.names_made_up for part in parts),
         summary=any(part.summary for part in parts),

@@ -133,6 +133,19 @@ def test_without_a_noise_the_command_prices_those_of_others(capsys):
     assert "--sd" in capsys.readouterr().err
 
 
+def test_a_study_s_folder_alone_is_planned_for_its_own_arms_and_practical_size(tmp_path, capsys):
+    folder = str(on_disk(tmp_path / "runs", study({"a": 0.0, "b": -0.02}, n=6)))
+    assert main(["plan", folder]) == 0
+    said = capsys.readouterr().out
+    pilot = pilot_of(folder)
+    assert "Plan: 2 arm(s)" in said
+    assert f"a difference of {pilot.size:.3g} nats per token" in said
+    assert main(["plan", "--pilot", folder]) == 0
+    assert capsys.readouterr().out == said
+    assert main(["plan", "--delta", "0.01"]) == 2
+    assert "--delta 0.01 --arms 6" in capsys.readouterr().err
+
+
 def test_the_command_says_what_is_missing(capsys):
     assert main(["plan", "--delta", "0.02", "--arms", "4", "--sd", "0.015"]) == 0
     said = capsys.readouterr().out
