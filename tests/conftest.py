@@ -82,9 +82,14 @@ def make_training(data_dir: Path, tmp_path: Path) -> Callable:
 
 @pytest.fixture
 def command(tmp_path: Path) -> Callable[..., subprocess.CompletedProcess]:
-    """Return a function that runs ``python -m MODULE ARGUMENTS`` in the test's own folder."""
+    """Return a function that runs ``python -m MODULE ARGUMENTS`` in the test's own folder.
+
+    A ``PYTHONPATH`` comes before the one there is, which may say whose code is tested.
+    """
 
     def run(module: str, *arguments: str, **environment: str) -> subprocess.CompletedProcess:
+        paths = [environment.get("PYTHONPATH"), os.environ.get("PYTHONPATH")]
+        environment["PYTHONPATH"] = os.pathsep.join(path for path in paths if path)
         return subprocess.run(
             [sys.executable, "-m", module, *arguments],
             cwd=tmp_path,

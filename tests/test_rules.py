@@ -3,6 +3,7 @@
 import ast
 import subprocess
 import sys
+from functools import cache
 from pathlib import Path
 
 import pytest
@@ -223,6 +224,47 @@ def test_nothing_is_read_out_of_what_was_said(path: Path) -> None:
                 if isinstance(n, ast.Name | ast.Attribute | ast.Constant)
             }
             assert not words & SAID, f"line {node.lineno}"
+
+
+CHECKING = {"pytest.raises", "pytest.warns", "pytest.fail"}
+"""What fails a test beside an `assert`, and beside whatever has `assert` in its name."""
+
+
+@pytest.mark.parametrize("path", [p for p in TESTS if p.name.startswith("test_")], ids=named)
+def test_every_test_asserts_something(path: Path) -> None:
+    tests = [node for node in functions(path) if node.name.startswith("test_")]
+    assert [test.name for test in tests if not checks(test, helpers())] == []
+
+
+@cache
+def helpers() -> frozenset[str]:
+    """Return the functions beside the tests that assert something by themselves."""
+    others = [f for path in TESTS for f in functions(path) if not f.name.startswith("test_")]
+    return frozenset(f.name for f in others if checks(f, frozenset()))
+
+
+def checks(function: ast.AST, asserting: frozenset[str]) -> bool:
+    calls = [ast.unparse(n.func) for n in ast.walk(function) if isinstance(n, ast.Call)]
+    return (
+        any(isinstance(node, ast.Assert) for node in ast.walk(function))
+        or any(name in CHECKING or "assert" in name for name in calls)
+        or not asserting.isdisjoint(calls)
+    )
+
+
+@pytest.mark.parametrize("path", TESTS, ids=named)
+def test_an_assertion_leaves_no_second_way_to_hold(path: Path) -> None:
+    """``assert a or b`` holds by whichever is true, and ``.get(key, wanted)`` without the key."""
+    for node in ast.walk(ast.parse(path.read_text())):
+        if isinstance(node, ast.Assert):
+            either = isinstance(node.test, ast.BoolOp) and isinstance(node.test.op, ast.Or)
+            gets = [
+                n for n in ast.walk(node.test)
+                if isinstance(n, ast.Call) and getattr(n.func, "attr", "") == "get"
+                and len(n.args) == 2
+            ]  # fmt: skip
+            assert not either, f"line {node.lineno}"
+            assert gets == [], f"line {node.lineno}"
 
 
 def test_importing_the_analysis_loads_nothing_of_the_engine() -> None:

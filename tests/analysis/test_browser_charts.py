@@ -48,6 +48,7 @@ def test_arms_leave_and_join_the_curves_and_axes_turn_logarithmic(page):
     )
     figure.locator("label", has_text="log both").click()
     page.wait_for_selector("figure[data-chart=curves][data-drawn='log both']")
+    assert 0 < figure.locator(lines).count() < before
 
 
 def test_an_arm_far_away_is_named_at_the_edge_of_the_band(page):

@@ -59,9 +59,9 @@ def test_a_place_that_cannot_be_written_to_is_named(reported, tmp_path, capsys):
 def test_large_studies_stay_small_and_quick(tmp_path, arms, seeds, most_mb, most_seconds):
     effects = {"baseline": 0.0} | {f"arm_{i:03}": -0.001 * i for i in range(1, arms)}
     folder = full_study(tmp_path / "large", effects, seeds, n_points=200)
-    started = time.monotonic()
+    started = time.process_time()
     report = write_report(folder).report
-    assert time.monotonic() - started < most_seconds  # a hang guard
+    assert time.process_time() - started < most_seconds  # of a processor, however busy it is
     assert report.stat().st_size < most_mb * 1e6
 
 

@@ -114,12 +114,10 @@ def test_a_sweep_runs_every_cell_once_and_only_once(command, tmp_path, tiny) -> 
         (arm, seed, "complete") for arm in ("baseline", "qkv_bias") for seed in (0, 1)
     ]
     assert all((path.parent / "log.txt").read_text() for path in tmp_path.rglob("record.json"))
-    started = time.perf_counter()
     again = command("harness", *tiny, *SWEEP)
     assert again.returncode == 0
     assert again.stderr.count("skipped, already complete") == 4
     assert records(tmp_path) == found
-    assert time.perf_counter() - started < 60
 
 
 @pytest.mark.slow

@@ -63,7 +63,7 @@ def test_every_thread_tokenises_with_an_equal_encoding_of_its_own(
     at_once = threading.Barrier(3)
 
     def spy(batch: Batch, encoding: tiktoken.Encoding, config: DataConfig) -> Tokenised:
-        at_once.wait(timeout=30)
+        at_once.wait(timeout=600)
         used.setdefault(threading.get_ident(), set()).add(id(encoding._core_bpe))
         return tokenise(batch, encoding, config)
 

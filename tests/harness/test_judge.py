@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import threading
 import time
 from collections import Counter
 from pathlib import Path
@@ -286,13 +287,15 @@ def test_one_call_without_an_answer_is_left_for_the_next_command(
 ) -> None:
     class Slow(ScriptedJudge):
         def reply(self, request, n):
-            time.sleep(0.6 if n == 1 else 0)
+            if n == 1:
+                answered.wait(600)
             return super().reply(request, n)
 
-    out = tmp_path / "j.jsonl"
+    answered, out = threading.Event(), tmp_path / "j.jsonl"
     with Slow(flat) as judge:
-        options = ("--yes", "--workers", "1", "--retries", "0", "--timeout", "0.3")
+        options = ("--yes", "--workers", "1", "--retries", "0", "--timeout", "3")
         assert ask(judge, files, out, *options) == 1
+        answered.set()
         assert len(read_judgements(out)) == N * ORDERS - 1
         assert "1 calls had no answer" in capsys.readouterr().out
         assert ask(judge, files, out, *options) == 0

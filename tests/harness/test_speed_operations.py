@@ -68,7 +68,9 @@ def test_attention_with_dropout_is_the_textbooks(n_time: int, monkeypatch) -> No
     ours = both_directions(lambda q, k, v: fast.causal_attention(q, k, v, 0.25), q, k, v)
     plain = both_directions(lambda q, k, v: plain_attention(q, k, v, drawn, 0.25), q, k, v)
     torch.testing.assert_close(ours, plain, atol=1e-13, rtol=1e-12)
-    assert n_time == 1 or 0 < torch.cat([m.flatten() for m in drawn]).float().mean() < 1
+    kept = torch.cat([m.flatten() for m in drawn]).float().mean()
+    if n_time > 1:  # a handful of elements may all be kept
+        assert 0 < kept < 1
 
 
 @pytest.mark.parametrize("shape", [(7, 24), (2, 5, 24), (1, 1, 24)])

@@ -153,8 +153,11 @@ def test_a_finished_study_on_a_read_only_file_system_is_left_as_it_is(tmp_path, 
     def refuse(*_: object, **__: object) -> None:
         raise OSError(errno.EROFS, "Read-only file system")
 
+    left = {"host": socket.gethostname(), "pid": 2**22 + 1}
+    (tmp_path / LOCK_FILE).write_text(json.dumps(left))
     monkeypatch.setattr(Path, "unlink", refuse)
     tidy(Cell(tmp_path))
+    assert json.loads((tmp_path / LOCK_FILE).read_text()) == left
 
 
 def test_the_error_of_an_earlier_try_is_not_that_of_this_one(tiny) -> None:

@@ -1,8 +1,9 @@
 import json
+import re
 import sqlite3
 import subprocess
 import sys
-import time
+import threading
 from pathlib import Path
 
 import pytest
@@ -46,9 +47,8 @@ def test_the_real_client_mirrors_a_cell_offline(tiny, offline) -> None:
     for words in ("qkv_bias", "adhoc", "train_loss", "n_embd", record.cell):
         assert words in text
     summary = json.loads(inspect(folder, "--summary"))
-    assert f"{record.losses.test:.6f}" in json.dumps(summary) or str(
-        record.losses.test
-    ) in json.dumps(summary)
+    numbers = [float(number) for number in re.findall(r"\d+\.\d+", json.dumps(summary))]
+    assert pytest.approx(record.losses.test, abs=1e-6) in numbers
 
 
 def test_a_dead_tracker_does_not_stop_training(tiny, offline, monkeypatch, capsys) -> None:
@@ -68,12 +68,13 @@ def test_a_hanging_tracker_does_not_slow_training_and_is_left_behind(
 ) -> None:
     import wandb
 
-    monkeypatch.setattr(wandb, "init", lambda **_: time.sleep(30))
+    answered = threading.Event()
+    monkeypatch.setattr(wandb, "init", lambda **_: answered.wait(600))
     monkeypatch.setattr(tracking, "FINISH_SECONDS", 0.2)
-    started = time.monotonic()
     record = cell.run(freeze(load([*tiny, "tracking=wandb"])))
     assert record.status is Status.COMPLETE
-    assert time.monotonic() - started < 20
+    assert not answered.is_set()
+    answered.set()
     assert "did not finish" in capsys.readouterr().err
 
 
@@ -136,7 +137,7 @@ def test_trackio_mirrors_a_cell_while_it_trains(tiny, offline, command, tmp_path
 
 
 def test_a_cell_mirrored_live_is_not_sent_again(tiny, monkeypatch, tmp_path) -> None:
-    sent = []
+    sent, ended = [], []
 
     class Silent:
         url = None
@@ -148,7 +149,7 @@ def test_a_cell_mirrored_live_is_not_sent_again(tiny, monkeypatch, tmp_path) -> 
             pass
 
         def finish(self, ending):
-            assert ending.summary.get("status", "complete") == "complete"
+            ended.append(ending.summary.get("status"))
 
     monkeypatch.setattr(harness.tracking.receipts, "open_mirror", Silent)
     folder = freeze(load([*tiny, "tracking=wandb"]))
@@ -156,6 +157,7 @@ def test_a_cell_mirrored_live_is_not_sent_again(tiny, monkeypatch, tmp_path) -> 
     target = Target(backend="wandb", project="llm-interventions")
     assert sync.sync(folder.parents[1], target).already == 1
     assert sent == [f"adhoc-{folder.name}", "adhoc-report"]
+    assert ended == ["complete", None]
 
 
 def test_a_cell_whose_tracker_died_is_sent_later(tiny, monkeypatch) -> None:
