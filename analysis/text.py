@@ -76,12 +76,25 @@ class TimeUnit(NamedTuple):
 def time_unit(hours: float) -> TimeUnit:
     """Return the unit in which a time is two or more, seconds at the least; hours if not known.
 
-    >>> [time_unit(hours).name for hours in (0.01, 0.5, 3)]
-    ['seconds', 'minutes', 'hours']
+    >>> [time_unit(hours).name for hours in (0.01, 0.5, 3, 100)]
+    ['seconds', 'minutes', 'hours', 'days']
     """
     if hours < 2 / 60:
         return TimeUnit("seconds", 3600)
-    return TimeUnit("minutes", 60) if hours < 2 else TimeUnit("hours", 1)
+    if hours < 2:
+        return TimeUnit("minutes", 60)
+    return TimeUnit("days", 1 / 24) if hours >= 48 else TimeUnit("hours", 1)
+
+
+def duration(hours: float) -> str:
+    """Return a time in the unit that suits.
+
+    >>> duration(0.0131), duration(2.5), duration(49)
+    ('47 seconds', '2.5 hours', '2.0 days')
+    """
+    unit = time_unit(hours)
+    amount = hours * unit.per_hour
+    return f"{amount:,.{int(amount < 10)}f} {unit.name}"
 
 
 def plain(value: Any) -> Any:

@@ -95,10 +95,18 @@ def summary(corpus: Corpus) -> str:
     if least := made.get("piece_bytes"):
         cut = (
             f"cut at blank lines where there are any, into documents of {least:,} to "
-            f"{2 * least:,} bytes: fewer than {ENOUGH_FILES} files could leave a split empty "
-            "(data.document_separator cuts elsewhere)\n"
+            f"{2 * least:,} bytes: fewer than {ENOUGH_FILES} files could leave a split empty. "
+            f"{_both_sides(made)}data.document_separator cuts elsewhere, data.cut=never nowhere\n"
         )
     return f"{_sources(made)}{cut}{corpus.manifest.name}: {'; '.join(sizes)}: {corpus.folder}"
+
+
+def _both_sides(made: Mapping[str, Any]) -> str:
+    """Return of how many files the test set has pieces whose neighbours are trained on."""
+    if "n_files_in_train_and_test" not in made:  # prepared by an earlier version
+        return ""
+    n = made["n_files_in_train_and_test"]
+    return f"Pieces of {n:,} of the {made['n_files']:,} files are both in train and in test. "
 
 
 def _sources(made: Mapping[str, Any]) -> str:
@@ -107,6 +115,8 @@ def _sources(made: Mapping[str, Any]) -> str:
         return ""
     n_files, links, ours = made["n_files"], made["linked_folders"], made["left_out"]
     parts = [f"{n_files:,} file{'s' * (n_files != 1)}"]
+    if not (made.get("piece_bytes") or made["n_json_lines"] or "n_without_separator" in made):
+        parts.append("each whole in one split")
     if links:
         parts.append(f"{len(links)} linked folder{'s' * (len(links) != 1)} followed")
     if ours:

@@ -16,7 +16,7 @@ import sys
 from collections import Counter
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -28,11 +28,11 @@ from harness.records.study import Study
 from harness.records.terminal import printing
 from harness.tracking.backends import settled
 from harness.tracking.base import (
-    PROJECT,
     Ending,
     Identity,
     MirrorError,
     Target,
+    default_project,
     one_line,
     upload_command,
 )
@@ -148,7 +148,7 @@ def main(arguments: list[str] | None = None) -> int:
         target = settled(
             Target(
                 backend=options.backend,
-                project=options.project,
+                project=options.project or default_project(options.backend, ""),
                 entity=options.entity,
                 online=options.online,
                 patience_seconds=PATIENCE_SECONDS,
@@ -157,7 +157,8 @@ def main(arguments: list[str] | None = None) -> int:
         if options.online and not target.online:
             raise SyncError("nobody is logged in: run `wandb login`, or leave out --online")
         for study in options.studies:
-            done = sync(study, target)
+            name = default_project(options.backend, study.resolve().name)
+            done = sync(study, replace(target, project=options.project or name))
             print(f"{printable(str(study))}: {done.sentence()}")
             for unread in done.unreadable:
                 print(f"unreadable: {printable(str(unread))}", file=sys.stderr)
@@ -186,7 +187,9 @@ def _parser() -> argparse.ArgumentParser:
     )
     parser.add_argument("studies", nargs="+", type=Path, metavar="STUDY", help="e.g. runs/demo")
     parser.add_argument("--backend", choices=("wandb", "trackio"), default="wandb")
-    parser.add_argument("--project", default=PROJECT)
+    parser.add_argument(
+        "--project", help="(default: llm-interventions; on trackio the study's name)"
+    )
     parser.add_argument("--entity", help="team on W&B (default: your own)")
     parser.add_argument("--online", action="store_true", help="send to W&B now (wandb login)")
     parser.add_argument(

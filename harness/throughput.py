@@ -4,13 +4,15 @@ usage: python -m harness.throughput [scale=gpt2_small] [+study=published] [KEY=V
 
 Trains a few steps on random tokens (no corpus is read), each way in a process of its own: the
 largest micro-batch that fits is found by bisection, letting memory run out for real; then speed
-and memory over precision, compilation and micro-batch. Ends with hardware settings and a bill.
-`python -m harness.bill` computes one for a card that is not at hand.
+and memory over precision, compilation and micro-batch; stderr says what is at work. Ends with
+hardware settings and a bill. `python -m harness.bill` computes one for a card that is not at hand.
 """
 
 from __future__ import annotations
 
+import itertools
 import sys
+import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
 from functools import cache
@@ -48,6 +50,9 @@ class Row:
         )
 
 
+TOO_LOW = """MFU of 100%: every product of large matrices that was timed to find the device's peak
+was slower than training itself, as on a busy machine. The peak is at least what is printed;
+measure again when nothing else runs."""
 HEADER = "precision compile  micro_batch     tokens/s    MFU  memory, GB  1st step, s"
 
 
@@ -129,6 +134,23 @@ def measure_apart(config: Config) -> Trial | None:
     return trials[0] if trials else None
 
 
+def told(measure: Measure) -> Measure:
+    """Return a way to measure that says on stderr what is at work, and what came of it."""
+    numbers = itertools.count(1)
+
+    def measured(config: Config) -> Trial | None:
+        hardware, started = config.hardware, time.monotonic()
+        compiled = ", compiled" if hardware.compile else ""
+        what = f"{precision_name(config.precision)}{compiled}, micro-batch {hardware.micro_batch}"
+        print(f"measuring {next(numbers)}: {what} ...", end="", file=sys.stderr, flush=True)
+        trial = measure(config)
+        rate = f"{trial.tokens_per_second:,.0f} tokens/s" if trial else "does not fit"
+        print(f" {rate}, {time.monotonic() - started:.0f} s", file=sys.stderr, flush=True)
+        return trial
+
+    return measured
+
+
 @printing()
 def main(arguments: list[str] | None = None) -> int:
     """Measure the config that the command line describes; return the exit code."""
@@ -148,7 +170,7 @@ def main(arguments: list[str] | None = None) -> int:
         return EXIT_REFUSED
     print(HEADER)
     rows = []
-    for row in survey(config, measure_apart, on_gpu=on_gpu):
+    for row in survey(config, told(measure_apart), on_gpu=on_gpu):
         print(row, flush=True)
         rows.append(row)
     if not any(row.config.precision == config.precision for row in rows):
@@ -159,6 +181,8 @@ def main(arguments: list[str] | None = None) -> int:
     print(f"\nhardware.micro_batch={hardware.micro_batch} hardware.compile={hardware.compile}")
     print(f"hardware.peak_flops={best.trial.peak_flops:.3g}")
     print(bill(config, best.trial))
+    if best.trial.mfu >= 1:
+        print(TOO_LOW)
     return 0
 
 

@@ -9,9 +9,10 @@ from analysis.cli import shared
 from analysis.errors import AnalysisError
 
 EPILOG = """examples:
+  python -m analysis plan runs/demo                              what would decide its arms
   python -m analysis plan --delta 0.01 --arms 6                  at noises measured elsewhere
   python -m analysis plan --delta 0.02 --arms 8 --sd 0.015 --rho 0.4
-  python -m analysis plan --delta 0.02 --arms 8 --pilot runs/demo
+  python -m analysis plan runs/demo --delta 0.02 --arms 8        the next study, at its noise
 """
 
 
@@ -19,33 +20,33 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Add the arguments of a plan."""
     amount, finite = shared.number(float, at_most=shared.LARGEST), shared.number(float)
     parser.add_argument(
+        "runs",
+        nargs="*",
+        metavar="RUNS",
+        help="finished runs that show the noise and the cost",
+    )
+    parser.add_argument(
         "--delta",
         type=shared.number(float, above=0, at_most=shared.LARGEST),
-        required=True,
         metavar="SIZE",
-        help="smallest difference worth finding, in the metric's unit",
+        help="smallest difference worth finding, in the metric's unit (default: the practical "
+        "size of the RUNS)",
     )
     parser.add_argument(
         "--arms",
         type=shared.number(int, at_least=1, at_most=10_000),
-        required=True,
         metavar="T",
-        help="interventions and stacks, without the baseline",
+        help="interventions and stacks, without the baseline (default: those of the RUNS)",
     )
     parser.add_argument(
-        "--pilot",
-        nargs="+",
-        default=[],
-        dest="runs",
-        metavar="RUNS",
-        help="finished runs that show the noise and the cost",
+        "--pilot", nargs="+", default=[], metavar="RUNS", help="another way to give RUNS"
     )
     parser.add_argument("--sd", type=amount, metavar="SD", help="noise sd of one run")
     parser.add_argument(
         "--rho",
         type=shared.number(float, at_least=-1, at_most=1),
         metavar="R",
-        help="correlation of same-seed runs (default: the pilot's, else unpaired)",
+        help="correlation of same-seed runs (default: the pilot's, else 0)",
     )
     shared.add_options(parser, "--alpha", default=0.05, help="family error (default: %(default)s)")
     parser.add_argument("--power", type=finite, default=0.8, help="(default: %(default)s)")
@@ -62,20 +63,28 @@ def run(options: argparse.Namespace) -> int:
     from analysis.questions.plan import Pilot, pilot_of, plan
 
     rules = shared.rules(options)
+    options.runs = [*options.runs, *options.pilot]
+    if not options.runs and None in (options.delta, options.arms):
+        raise AnalysisError(
+            "nothing to plan from: name finished runs, e.g. runs/demo, or say what to find: "
+            "--delta 0.01 --arms 6"
+        )
     if options.sd is None and not options.runs:
         print(_without_noise(options, rules.unit()), end="")
         return 0
     if options.runs:
         pilot = pilot_of(shared.read(options), rules)
     else:
-        pilot = Pilot(options.sd, math.inf, None, unit=rules.unit())
+        nothing = "not known, so that sharing seeds gains nothing; --rho says otherwise"
+        pilot = Pilot(options.sd, math.inf, 0.0, unit=rules.unit(), rho_source=nothing)
     given = {name: getattr(options, name) for name in ("sd", "rho", "hours", "usd")}
     pilot = replace(pilot, **{name: value for name, value in given.items() if value is not None})
     if options.rho is not None:
         pilot = replace(pilot, rho_source="")
     if options.sd is not None:
         pilot = replace(pilot, df=math.inf, source="the command line")
-    result = plan(options.delta, pilot, options.arms, alpha=options.alpha, power=options.power)
+    delta, n_arms = options.delta or pilot.size or pilot.sd, options.arms or pilot.n_arms
+    result = plan(delta, pilot, n_arms, alpha=options.alpha, power=options.power)
     print(result.to_markdown(), end="")
     return 0
 

@@ -41,6 +41,7 @@ LOOP_ONLY = (
 )
 OVERESTIMATED = "likely overestimated"
 NOT_CONFIRMED = "not confirmed by its own noise"
+OWN_UNKNOWN = "one run: its own noise is unknown"
 
 
 def checks_of(judgement: Judgement, table: pd.DataFrame) -> list[Check]:
@@ -57,6 +58,7 @@ def checks_of(judgement: Judgement, table: pd.DataFrame) -> list[Check]:
         *tuning_checks(judgement),
         *_step_down(judgement, table),
         *_own_noise(judgement, table),
+        *_one_run(table),
         *_practical_size(judgement),
         *_overestimated(judgement, table),
         *control_checks(judgement, table),
@@ -151,6 +153,16 @@ def _own_noise(judgement: Judgement, table: pd.DataFrame) -> list[Check]:
         "leans on the noise of the other arms"
     )
     return [Check(Level.WARNING, what, arms=arms, mark=NOT_CONFIRMED)]
+
+
+def _one_run(table: pd.DataFrame) -> list[Check]:
+    """Point out arms of one run among arms that show their own noise."""
+    judged = table["p_adj"].notna()
+    arms = tuple(table.loc[judged & table["p_own"].isna() & (table["n"] == 1), "arm"])
+    if not arms or not (judged & table["p_own"].notna()).any():
+        return []
+    what = f"{named(arms)}: {OWN_UNKNOWN}, and the verdict takes it from the other arms"
+    return [Check(Level.WARNING, what, arms=arms, mark=OWN_UNKNOWN)]
 
 
 def _alone(judgement: Judgement, table: pd.DataFrame) -> list[Check]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import shlex
 from dataclasses import dataclass
 from enum import StrEnum
 
@@ -203,10 +204,11 @@ def _loop_only(
 def _order(runs: pd.DataFrame, baseline: str) -> tuple[str, ...]:
     present = sorted(set(runs["arm"]))
     if baseline not in present:
-        have = ", ".join(present) or "none"
+        have = ", ".join(map(repr, present)) or "none"
+        example = f", e.g. --baseline {shlex.quote(present[0])}" if present else " with --baseline"
         raise AnalysisError(
             f"no complete run of the baseline {baseline!r} (complete arms: {have}): "
-            "run it, or name another with --baseline"
+            f"run it, or name another{example}"
         )
     return (baseline, *(arm for arm in present if arm != baseline))
 

@@ -217,6 +217,13 @@ def _ledger(judgement: Judgement) -> Iterator[Check]:
     again = "" if is_foreign(judgement.done) else "; run the study again to retry them"
     if ledger.unreadable:
         yield warning(f"unreadable, and counted nowhere: {named(ledger.unreadable)}")
+    apart = {name: far for name, far in judgement.source.shared.items() if far > 0}
+    if apart:
+        yield warning(
+            f"the studies hold equal cells with other losses, up to {max(apart.values()):.2g} "
+            f"apart ({named(apart)}): trained on other machines or with other packages; the first "
+            "counts"
+        )
     if ledger.diverged:
         yield warning(f"diverged: {named(ledger.diverged)}")
     if ledger.failed:

@@ -59,11 +59,6 @@ class Scores:
         """What repeats an arm: training seeds where there are several, else fine-tuning seeds."""
         return TRAINING if self.models["train_seed"].nunique() > 1 else FINE_TUNING
 
-    @property
-    def n_missing(self) -> int:
-        """Scores of models that are missing."""
-        return int(self.models["score"].isna().sum())
-
     def table(self, arm: str, value: str = "score") -> pd.DataFrame:
         """Return the arm's means, instruction x seed, over orders, judges and models of that seed.
 

@@ -165,7 +165,7 @@ def _component_table(report: NoiseReport) -> Table:
         of_these = report.evaluation["arm"] == report.of
         chosen = report.evaluation[of_these] if of_these.any() else report.evaluation
         sd = figure(math.sqrt((chosen["se"] ** 2).mean() / 2), 5)
-        why = words("per run; not added to the total")
+        why = words("per run; in no row above")
         rows.append([words("evaluation sampling"), sd, *[Item(DASH)] * 4, why])
     labels = ("source", "sd", "95% CI", "levels", "df", "share of variance", "note")
     heads = columns(*labels, text=("source", "note"))

@@ -42,6 +42,10 @@ class Pilot:
     """The study will take all arms to be equally noisy."""
     rho_source: str = ""
     """What `rho` was measured from, in words."""
+    size: float | None = None
+    """The practical size that the runs were judged by."""
+    n_arms: int = 1
+    """Of the runs, without the baseline."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -89,8 +93,8 @@ class Plan:
         """Return the answer in a sentence."""
         cautious = f"; **{self.seeds_cautious}** at the 80% upper limit of the sd"
         return (
-            f"To find a difference of {self.delta:g}{self.pilot.unit} with power {self.power:g} at "
-            f"family error {self.alpha:g}, run **{self.seeds} seeds per arm** and "
+            f"To find a difference of {self.delta:.3g}{self.pilot.unit} with power {self.power:g} "
+            f"at family error {self.alpha:g}, run **{self.seeds} seeds per arm** and "
             f"{self.n_baseline} of the baseline"
             f"{cautious if self.seeds_cautious != self.seeds else ''}."
         )
@@ -101,10 +105,12 @@ class Plan:
         measured = f" ({pilot.rho_source})" if pilot.rho_source else ""
         rho = f"correlation of same-seed runs {pilot.rho or 0:.2f}{measured}"
         rho = "seeds not shared" if pilot.rho is None else rho
+        shared = "Every arm and the baseline get the same seeds, as `python -m harness` runs them."
         df = f", df {pilot.df:.3g}" if math.isfinite(pilot.df) else ""
         lines = [
             self.summary(),
             f"Noise (from {pilot.source}): sd {pilot.sd:.3g}{df}, {rho}.",
+            *([] if pilot.rho is None else [shared]),
             "Power is that of the default rule, which averages over equal and unequal noise.",
         ]
         if self.delta < pilot.sd * math.sqrt(1 - (pilot.rho or 0)):
@@ -155,6 +161,8 @@ def pilot_of(runs: Source, rules: Rules | None = None, **changes: Any) -> Pilot:
         design.n_baseline,
         design.pooled,
         measured.origin if measured else "",
+        result.rope,
+        design.n_arms,
     )
 
 

@@ -167,14 +167,18 @@ class Speed:
                 f"A run's last loss counts for its steps: {self.credit:g} nats are worth "
                 f"{CREDIT_STEPS} of them."
             )
-        there = (run for runs in self.runs.values() for run in runs if run.cost(TOKENS))
+        there = [run for runs in self.runs.values() for run in runs if run.cost(TOKENS)]
         widest = max((run.crossings[TOKENS].grid for run in there), default=1.0)
-        coarse = " That is coarse: more validations (eval.n_val) would say more." * (
-            widest > COARSE
-        )
+        more = " That is more: more validations (eval.n_val) would say more." * (widest > COARSE)
+        early = sum(run.crossings[TOKENS].at_start for run in there)
+        if early:
+            more += (
+                f" {early} run(s) are there at the first validation already, so they cross at or "
+                "before what is counted: a lower target says more."
+            )
         return (
             "Between two validations a curve is a straight line over the logarithm of the tokens; "
-            f"around a crossing they lie up to a factor of {widest:.2f} apart.{coarse}"
+            f"around a crossing they lie up to a factor of {widest:.2f} apart.{more}"
         )
 
     def to_markdown(self) -> str:

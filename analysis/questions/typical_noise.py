@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 
 from analysis.errors import AnalysisError
 from analysis.stats.planning.design import Design
-from analysis.table import Item, Table, columns, count, document, figure, words
+from analysis.table import Table, columns, count, document, figure, words
+from analysis.text import time_unit
 
 SEEDS = 3
 """What studies often have; the table says what these find."""
@@ -59,28 +61,29 @@ class Outlook:
 
     def tables(self) -> list[Table]:
         """Return seeds and price by sd; what is known of no run has no column."""
+        designs = [Design(noise.sd, 0.0, self.n_arms, alpha=self.alpha) for noise in TYPICAL]
+        seeds = [design.seeds_needed(self.delta, self.power) for design in designs]
+        runs = [n * (self.n_arms + 1) for n in seeds]
+        time = time_unit(max(runs) * self.hours if self.hours else math.nan)
+        rows = [
+            [
+                figure(noise.sd, 4),
+                count(n),
+                count(n_runs),
+                figure(self.hours and n_runs * self.hours * time.per_hour, 1),
+                figure(None if self.usd is None else n_runs * self.usd, 2),
+                figure(design.detectable(SEEDS, self.power), 4),
+                words(noise.of),
+            ]
+            for noise, design, n, n_runs in zip(TYPICAL, designs, seeds, runs, strict=True)
+        ]
         heads = [
             *columns("sd", text=()),
-            *columns("seeds per arm", "runs in all", "hours", "dollars", text=()),
+            *columns("seeds per arm", "runs in all", time.name, "dollars", text=()),
             *columns(f"found with {SEEDS} seeds", text=()),
             *columns("such a noise", text=("such a noise",)),
         ]
-        rows = [self._row(noise) for noise in TYPICAL]
         return [Table("outlook", f"To find {self.delta:.3g} nats per token", heads, rows).known()]
-
-    def _row(self, noise: Typical) -> list[Item]:
-        design = Design(noise.sd, None, self.n_arms, alpha=self.alpha)
-        seeds = design.seeds_needed(self.delta, self.power)
-        runs = seeds * (self.n_arms + 1)
-        return [
-            figure(noise.sd, 4),
-            count(seeds),
-            count(runs),
-            figure(None if self.hours is None else runs * self.hours, 1),
-            figure(None if self.usd is None else runs * self.usd, 2),
-            figure(design.detectable(SEEDS, self.power), 4),
-            words(noise.of),
-        ]
 
     def to_markdown(self) -> str:
         """Return the table and its sources for a person."""

@@ -16,7 +16,7 @@ from analysis.runs.cell.files import found_in, read_samples
 from analysis.runs.frame import SUPERSEDED
 from analysis.runs.settings import read_config
 from analysis.table import Column, Item, Table, figure, words
-from analysis.text import DASH, plain, time_unit
+from analysis.text import DASH, duration, plain, time_unit
 from harness.records import (
     BASELINE,
     LOG_FILE,
@@ -120,7 +120,7 @@ def _detail(cell: Cell) -> dict[str, Any]:
             "test loss": record.losses.test,
             "validation loss": record.losses.val,
             "training loss": record.losses.train,
-            "training seconds": record.cost.train_seconds,
+            "training": duration(record.cost.train_seconds / 3600),
             "tokens per second": record.cost.tokens_per_second,
             "peak memory, bytes": record.cost.peak_memory_bytes,
             "dollars": record.cost.usd,

@@ -39,7 +39,7 @@ def components_chart(report: NoiseReport, rules: Rules) -> Chart | None:
         }
         for i, row in enumerate(report.components.table.to_dict("records"))
     ]
-    x, y = quantity("sd", f"sd of one run{rules.unit(', ')}", {"zero": True}), arm_axis()
+    x, y = quantity("sd", f"sd of each source{rules.unit(', ')}", {"zero": True}), arm_axis()
     line, point = mark("rule", strokeWidth=2.5, color="$accent"), dot(color="$accent")
     tooltip = [
         told("arm", "source"),

@@ -70,10 +70,12 @@ def cost_chart(result: Comparison) -> Chart | None:
     known = table[table[name].notna() & table["delta"].notna()]
     if len(known) < 2 or known[name].max() <= ABOUT_EQUAL * known[name].min():
         return None
+    time = time_unit(known["hours"].max())
+    cost, factor = ("dollars", 1.0) if name == "usd" else (time.name, time.per_hour)
     rows: Rows = [
         {
             "arm": str(row["arm"]),
-            "cost": float(row[name]),
+            "cost": float(row[name]) * factor,
             "delta": float(row["delta"]),
             "verdict": str(drawn_as(result.verdicts[str(row["arm"])].kind)),
         }
@@ -85,8 +87,7 @@ def cost_chart(result: Comparison) -> Chart | None:
         "arms": [row for row in rows if row["arm"] != base],
     }
     unnamed = len(rows) - _name_apart([*datasets["baseline"], *datasets["arms"]])
-    title = "dollars a run" if name == "usd" else "hours a run"
-    spec = _cost_spec(datasets, title, f"difference{result.rules.unit(', ')}")
+    spec = _cost_spec(datasets, f"{cost} a run", f"difference{result.rules.unit(', ')}")
     summary = "; ".join(
         f"{row['arm']}: {row['cost']:.4g}, {row['delta']:+.4f}" for row in rows[:40]
     )

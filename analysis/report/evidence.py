@@ -14,7 +14,7 @@ from analysis.benchmarks.token_losses import Text, read_texts
 from analysis.benchmarks.verdicts import Benchmark, judge_task
 from analysis.comparison.compare import compare
 from analysis.comparison.estimate import MODERATED
-from analysis.comparison.result import Comparison, text_sentence
+from analysis.comparison.result import Comparison
 from analysis.comparison.rules import Rules
 from analysis.comparison.verdict import JUDGED, Kind
 from analysis.errors import AnalysisError
@@ -32,8 +32,9 @@ from analysis.report.chart_effects import arm_order
 from analysis.report.curves import Curves, read_curves
 from analysis.runs.frame import Runs, with_names
 from analysis.runs.ledger import Ledger, take_stock
+from analysis.stats.components import TOTAL
 from analysis.table import Table
-from analysis.text import digits, time_unit
+from analysis.text import digits, duration
 from harness.records import BASELINE
 from harness.records.benchmarks import task_files
 from harness.records.responses import JUDGEMENTS_FILE
@@ -110,9 +111,9 @@ def gather(runs: Runs, rules: Rules) -> Evidence:
     if comparison is not None:
         found = attempt("speed", lambda: speed(runs, rules))
         result = comparison = with_speed(comparison, found)
-        report = attempt("noise", lambda: noise(runs, baseline=rules.baseline, metric=rules.metric))
+        report = attempt("noise", lambda: _noise(runs, rules))
         stacking = attempt("stacks", lambda: stack(result))
-        plan_ = attempt("plan", lambda: _plan(runs, rules, result))
+        plan_ = attempt("plan", lambda: _plan(runs, rules, result.alpha))
     benchmarks = attempt("benchmarks", lambda: _benchmarks(runs, rules))
     judged = attempt("judged", lambda: _judged(runs, rules))
     cells = read_cells(runs.frame)
@@ -153,10 +154,20 @@ def _judged(runs: Runs, rules: Rules) -> JudgedReport | None:
     return report_judged(judged_differences(read_scores([file]), _paired(rules)))
 
 
-def _plan(runs: Runs, rules: Rules, result: Comparison) -> Plan:
+def _noise(runs: Runs, rules: Rules) -> NoiseReport:
+    """Split the noise of all arms, whose total the top of the page shows: one sd, not several."""
+    found = noise(runs, baseline=rules.baseline, metric=rules.metric, arms="all")
+    split = found.components
+    if split is None:
+        return found
+    sources = split.table[split.table["source"] != TOTAL]
+    apart = replace(split, table=sources) if len(sources) > 1 else None
+    return replace(found, components=apart)
+
+
+def _plan(runs: Runs, rules: Rules, alpha: float) -> Plan:
     pilot = pilot_of(runs, rules)
-    n_arms = max(len(result.estimate.arms) - 1, 1)
-    return plan(result.rope or pilot.sd, pilot, n_arms, alpha=result.alpha)
+    return plan(pilot.size or pilot.sd, pilot, pilot.n_arms, alpha=alpha)
 
 
 def _title(runs: Runs) -> str:
@@ -195,17 +206,16 @@ def tiles(evidence: Evidence) -> list[Tile]:
         hours = sum(cell.record.cost.train_seconds for cell in evidence.cells) / 3600
         usd = [cell.record.cost.usd for cell in evidence.cells if cell.record.cost.usd is not None]
         price = f"{sum(usd):,.2f} dollars" if usd else "no price was set"
-        time = time_unit(hours)
-        found.append(Tile("training", f"{hours * time.per_hour:,.0f} {time.name}", price))
+        found.append(Tile("training", duration(hours), price))
     return found
 
 
 def _noise_tiles(result: Comparison) -> list[Tile]:
-    found, decimals = [], digits(result.sd) + 1
+    found, decimals = [], digits(result.sd)
     if result.sd is not None and result.estimate.obstacle is None:
         found_rho = result.estimate.correlation
         rho = f"; correlation of same-seed runs {found_rho}" if found_rho else ""
-        sd = f"± {result.sd:.{decimals}f}"
+        sd = f"± {result.sd:.{decimals + 1}f}"
         found.append(Tile("noise of one run", sd, f"sd, pooled over arms{rho}"))
     if result.judged is not None and result.rules.variance == MODERATED:
         what = "probability that all arms are equally noisy; verdicts average over both answers"
@@ -216,7 +226,8 @@ def _noise_tiles(result: Comparison) -> list[Tile]:
         found.append(Tile("noise band", band, note))
     if result.text is not None and result.text.reach:
         move = f"± {result.text.middle:.2g}"
-        found.append(Tile("another test text", move, text_sentence(result.text)))
+        note = "how far one might move a difference: the median, 95%"
+        found.append(Tile("another test text", move, note))
     if result.rope is not None:
         found.append(Tile("practical size", f"{result.rope:.3g}", result.rope_source))
     return found

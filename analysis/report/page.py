@@ -13,11 +13,12 @@ from importlib.resources import files
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from analysis.comparison.result import footnote, text_sentence
 from analysis.report import theme
-from analysis.report.cells import about, current, details, samples
+from analysis.report.cells import About, about, current, details, samples
 from analysis.report.curves import METRICS, MOST_LINES
 from analysis.report.evidence import Evidence, headline, tiles
-from analysis.report.sections import Section, sections, unknowns, with_content
+from analysis.report.sections import Section, sections, with_content
 from analysis.text import plain
 from harness.records.files import now, write_atomic
 
@@ -25,7 +26,7 @@ if TYPE_CHECKING:
     from jinja2 import Environment
 
 VEGA_LITE = "6.4"
-SCRIPTS = ("charts.js", "page.js", "cells.js", "tokens.js")
+SCRIPTS = ("charts.js", "page.js", "picture.js", "cells.js", "tokens.js")
 SYMBOLS = {theme.css_class(kind): symbol for kind, symbol in theme.SYMBOLS.items()}
 
 
@@ -36,21 +37,21 @@ def render(evidence: Evidence, *, live: bool = False) -> str:
     """
     shown, left_out = samples(current(evidence.cells))
     parts = with_content(sections(evidence), has_samples=bool(shown))
+    known = about(evidence.cells, evidence.arms)
     names = [*SCRIPTS, "live.js"] if live else SCRIPTS
     scripts = [*map(_asset, names), javascript()]
-    notes = [note for note in (evidence.curves.note, left_out) if note]
     return _environment().get_template("page.html").render(
         title=evidence.title,
         headline=headline(evidence),
-        about=about(evidence.cells, evidence.arms),
+        about=known,
         tiles=tiles(evidence),
         sections=parts,
-        unknowns=unknowns(evidence) + notes,
+        left_out=left_out,
         created=f"{now()[:16].replace('T', ' ')} UTC",
         unit="Losses in nats per token. " if evidence.cells or evidence.rules.unit() else "",
         themes=theme.THEMES,
         symbols=SYMBOLS | theme.STATUS_SYMBOLS,
-        data=embed(_data(evidence, parts, shown)),
+        data=embed(_data(evidence, parts, shown) | {"picture": _caption(evidence, known)}),
         scripts=scripts,
         style=_asset("page.css"),
         policy=_policy(scripts, live=live),
@@ -110,6 +111,15 @@ def _data(evidence: Evidence, parts: list[Section], shown: list[dict[str, Any]])
         "texts": [asdict(text) for text in evidence.texts],
         **details(evidence.cells),
     }
+
+
+def _caption(evidence: Evidence, known: About | None) -> list[str]:
+    """Return what stands under the picture: corpus, scale, tokens, test text and method."""
+    result = evidence.comparison
+    if result is None:
+        return []
+    tested = [f"Tested on {text_sentence(result.text)}."] if result.text else []
+    return [*([known.what] if known else []), *tested, footnote(result)]
 
 
 def _policy(scripts: list[str], *, live: bool) -> str:

@@ -6,7 +6,7 @@ from dataclasses import dataclass, field, replace
 
 from analysis.benchmarks.tables import checks, task_table
 from analysis.comparison.ranking import ranking
-from analysis.comparison.result import Comparison
+from analysis.comparison.result import Comparison, text_sentence
 from analysis.comparison.table import percent
 from analysis.comparison.tuning import tuning_table
 from analysis.comparison.verdict import Kind
@@ -28,6 +28,23 @@ CHARTED = ("noise_band", "effects", "curves", "speed", "noise", "plan", "cost")
 FIRST = ("arm", "verdict", "delta", "{ci}", "p adj", "seeds needed", "tokens", "published")
 """Columns of the verdicts that come first: the rest may lie outside a narrow screen."""
 
+SAMPLES = "How text becomes coherent: two arms side by side, at any two steps of training."
+SHORT = {
+    "trust": "Trust",
+    "curves": "Curves",
+    "figures": "Figures",
+    "samples": "Samples",
+    "tokens": "Tokens",
+    "speed": "Speed",
+    "judged": "Judged",
+    "measures": "Measures",
+    "noise": "Noise",
+    "plan": "Plan",
+    "ledger": "Runs",
+    "unknown": "Not known",
+}
+"""Titles that are too long for the contents."""
+
 
 @dataclass(frozen=True, slots=True)
 class Section:
@@ -40,8 +57,15 @@ class Section:
     tables: list[Table] = field(default_factory=list)
     missing: str = ""
     """Why there is nothing to show."""
+    items: list[str] = field(default_factory=list)
+    """Sentences, one below the other."""
     small: list[Chart] = field(default_factory=list)
     """Charts side by side, each with its title."""
+
+    @property
+    def short(self) -> str:
+        """How the page's contents call it."""
+        return SHORT.get(self.name, self.title)
 
     @property
     def charts(self) -> list[Chart]:
@@ -53,15 +77,12 @@ def sections(evidence: Evidence) -> list[Section]:
     """Return all sections in the page's order."""
     return [
         _effects(evidence),
+        _trust(evidence),
         _verdicts(evidence),
         _band(evidence),
         _curves(evidence),
         _figures(evidence),
-        Section(
-            "samples",
-            "Samples along training",
-            "How text becomes coherent: two arms side by side, at any two steps of training.",
-        ),
+        Section("samples", "Samples along training", SAMPLES),
         *_tokens(evidence),
         *_speed(evidence),
         *_benchmarks(evidence),
@@ -72,17 +93,14 @@ def sections(evidence: Evidence) -> list[Section]:
         _plan(evidence),
         _cost(evidence),
         _ledger(evidence),
+        _unknown(evidence),
     ]
 
 
 def with_content(parts: list[Section], *, has_samples: bool) -> list[Section]:
     """Return the sections that have something to show; the verdicts say what is missing."""
-    return [
-        part
-        for part in parts
-        if part.name == "verdicts" or not part.missing
-        if part.name != "samples" or has_samples
-    ]
+    shown = [part for part in parts if part.name == "verdicts" or not part.missing]
+    return [part for part in shown if part.name != "samples" or has_samples]
 
 
 def _ledger(evidence: Evidence) -> Section:
@@ -95,29 +113,28 @@ def _ledger(evidence: Evidence) -> Section:
     return Section("ledger", "Seed ledger", said, tables=[table])
 
 
-def unknowns(evidence: Evidence) -> list[str]:
-    """Return what this study cannot say, in plain sentences."""
+def _trust(evidence: Evidence) -> Section:
+    """Return what speaks for and against the verdicts, in plain sentences."""
     result, found = evidence.comparison, []
     if result is not None:
-        found += [_sentence(text) for text in result.warnings]
-        found += [_sentence(f"To do next: {text}") for text in result.next_steps]
-    found += [_sentence(f"No {name}: {why}") for name, why in evidence.reasons.items()]
+        found.append(f"{result.method}, because {result.why}")
+        found += [f"Tested on {text_sentence(result.text)}"] if result.text else []
+        found += [*result.confirmations, *result.warnings]
+        found += [f"To do next: {text}" for text in result.next_steps]
     ledger = evidence.ledger
     if ledger.missing:
-        found.append(f"{len(ledger.missing)} planned cells have not started.")
+        found.append(f"{len(ledger.missing)} planned cells have not started")
     if ledger.failed:
-        found.append(f"{len(ledger.failed)} runs failed and stand in no figure.")
-    return found + _unrecorded(evidence.cells)
+        found.append(f"{len(ledger.failed)} runs failed and stand in no figure")
+    items = [_sentence(text) for text in found] + _provenance(evidence.cells)
+    return Section(
+        "trust", "How far to trust this", items=items, missing="" if items else "Nothing yet."
+    )
 
 
-def _unrecorded(cells: list[Cell]) -> list[str]:
-    """Return what the cells' records leave open."""
+def _provenance(cells: list[Cell]) -> list[str]:
+    """Return what the cells' records say against them."""
     records, found = [cell.record for cell in cells], []
-    if records and all(record.cost.usd is None for record in records):
-        found.append(
-            "Dollars are not known: no price was set (hardware.usd_per_hour), so there is no "
-            "figure for nats per dollar."
-        )
     if any(record.provenance.git_dirty for record in records):
         found.append(
             "Some cells ran with uncommitted changes to the code: their provenance names the patch."
@@ -132,18 +149,27 @@ def _unrecorded(cells: list[Cell]) -> list[str]:
     return found
 
 
+def _unknown(evidence: Evidence) -> Section:
+    """Return what is absent from the page, and why."""
+    found = [_sentence(f"No {name}: {why}") for name, why in evidence.reasons.items()]
+    records = [cell.record for cell in evidence.cells]
+    if records and all(record.cost.usd is None for record in records):
+        found.append(
+            "Dollars are not known: no price was set (hardware.usd_per_hour), so there is no "
+            "figure for nats per dollar."
+        )
+    title = "What this does not know"
+    return Section("unknown", title, items=found, missing="" if found else "Nothing.")
+
+
 def _verdicts(evidence: Evidence) -> Section:
     result = evidence.comparison
     if result is None:
         why = evidence.reasons["verdicts"]
         return Section("verdicts", "Verdicts", missing=f"No comparison yet: {why}.")
-    reasons = [f"The method, named under the table, was chosen because {result.why}"]
-    text = " ".join(
-        _sentence(reason) for reason in [*reasons, *result.confirmations, *result.warnings]
-    )
     ranks = ranking(result)
     tables = [_verdict_table(result, evidence.cells), *([ranks.to_table()] if ranks else [])]
-    return Section("verdicts", "Verdicts", text, tables=tables)
+    return Section("verdicts", "Verdicts", tables=tables)
 
 
 def _verdict_table(result: Comparison, cells: list[Cell]) -> Table:
@@ -210,7 +236,7 @@ def _speed(evidence: Evidence) -> list[Section]:
     if found is None:
         return []
     table, title = found.to_table(), "Tokens to the baseline's loss"
-    return [Section("speed", title, " ".join(found.notes()), speed_chart(found), [table])]
+    return [Section("speed", title, chart=speed_chart(found), tables=[table])]
 
 
 def _tokens(evidence: Evidence) -> list[Section]:

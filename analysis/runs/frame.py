@@ -78,12 +78,16 @@ class Runs:
     """Columns of the tables that were read, under their own names."""
     taken_from: dict[str, str] = field(default_factory=dict)
     """Our column -> the table's name for it, where it was guessed."""
+    arm_column: str = "arm"
+    """The table's name for its column of arms."""
     notes: tuple[str, ...] = ()
     """How a table was read, beyond its columns' names; each a clause without a full stop."""
     names_made_up: bool = False
     """The runs had no names of their own, so that `run_id` is a row's place."""
     summary: bool = False
     """Figures behind the rows are means, sds and numbers of runs; no run itself is known."""
+    shared: dict[str, float] = field(default_factory=dict)
+    """Runs whose cell several studies hold, which counts once -> how far its test losses differ."""
     references: tuple[tuple[str, float], ...] = ()
     """Names and test losses of models that the studies did not train, on the same test set."""
     home: Path | None = None
@@ -103,9 +107,11 @@ def join(parts: Sequence[Runs]) -> Runs:
         unreadable=tuple(error for part in parts for error in part.unreadable),
         given=tuple(dict.fromkeys(name for part in parts for name in part.given)),
         taken_from={ours: name for part in parts for ours, name in part.taken_from.items()},
+        arm_column=parts[-1].arm_column,
         notes=tuple(dict.fromkeys(note for part in parts for note in part.notes)),
         names_made_up=all(part.names_made_up for part in parts),
         summary=any(part.summary for part in parts),
+        shared={name: apart for part in parts for name, apart in part.shared.items()},
         references=tuple(pair for part in parts for pair in part.references),
         home=parts[0].home,
         stem=parts[0].stem,

@@ -35,6 +35,8 @@ class Ledger:
     """Files that could not be read, each with its reason; runs of such records count nowhere."""
     n_lost: int
     """Records among them."""
+    shared: tuple[str, ...]
+    """Runs whose cell several of the studies hold; each counts once."""
     other_tests: tuple[str, ...]
     """Arms measured on another test set than the baseline's, with what they change in it."""
 
@@ -48,6 +50,8 @@ class Ledger:
             for status in order
             if self.counts.get(status) or status in ("complete", "failed", "diverged")
         ]
+        if self.shared:
+            parts.append(f"{len(self.shared)} of them in several studies, counted once")
         if self.n_lost:
             parts.append(f"{self.n_lost} unreadable")
         if self.missing:
@@ -59,7 +63,7 @@ def take_stock(given: Runs) -> Ledger:
     """Hold every run, whatever its status, against the plans and what commands asked for."""
     runs, plans = given.frame, given.plans
     status = runs["status"].astype(str)
-    cells = [cell for plan in plans.values() for cell in plan.cells]
+    cells = [*{cell["cell"]: cell for plan in plans.values() for cell in plan.cells}.values()]
     known = set(runs["cell"].astype(str)) if "cell" in runs else set()
     lost = {e.file.parent.name for e in given.unreadable if e.file.name == RECORD_FILE}
     planned = {cell["cell"] for cell in cells}
@@ -81,6 +85,7 @@ def take_stock(given: Runs) -> Ledger:
         edits=_edits(runs[status == SUPERSEDED]),
         unreadable=tuple(map(str, given.unreadable)),
         n_lost=len(lost),
+        shared=tuple(given.shared),
         other_tests=_other_tests(runs[status == OTHER_TEST]),
     )
 

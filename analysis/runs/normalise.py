@@ -73,6 +73,7 @@ def normalised(
         frame,
         given=given,
         taken_from=taken,
+        arm_column=reading.columns.get("arm") or taken.get("arm", "arm"),
         notes=(*shaped.notes, *notes),
         names_made_up=made_up,
         summary=shaped.summary,

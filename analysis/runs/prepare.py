@@ -135,10 +135,9 @@ def _check_duplicates(given: Runs, allow_reruns: bool) -> None:
     advice = _one_line_a_run(runs)
     if apart:
         column, values = next(iter(apart.items()))
-        arms = given.taken_from.get("arm", "arm")
         advice = (
             f"; they differ in {differences(apart)}: make that part of the arm, --column "
-            f"{_pasted('arm', f'{arms},{column}')}, or keep some, --where "
+            f"{_pasted('arm', f'{given.arm_column},{column}')}, or keep some, --where "
             f"{_pasted(column, values[0])}"
         )
     raise AnalysisError(

@@ -20,6 +20,7 @@ from harness.records import (
     PlannedRun,
     RecordError,
     RunRecord,
+    Status,
     StudyPlan,
     read_plan,
 )
@@ -52,7 +53,8 @@ def read_records(paths: list[Path]) -> Runs:
     if not found.records:
         raise _nothing(paths, found.unreadable)
     judged = {at: record for at, record in found.records.items() if not record.tuning}
-    kept = judged or found.records  # else the trials that chose settings were asked for by name
+    # Trials that chose settings count only where they were asked for by name.
+    kept, shared = _once(judged or found.records)
     folders, records, unreadable = list(kept), list(kept.values()), found.unreadable
     homes = [_study_of(folder / RECORD_FILE) for folder in folders]
     plans = _plans(paths, {record.study for record in records}, homes, unreadable)
@@ -68,8 +70,29 @@ def read_records(paths: list[Path]) -> Runs:
         not_started=tuple(waiting),
         unreadable=tuple(unreadable),
         references=references,
+        shared=shared,
         home=paths[0] if paths[0].is_dir() else paths[0].parent,
     )
+
+
+def _once(records: dict[Path, RunRecord]) -> tuple[dict[Path, RunRecord], dict[str, float]]:
+    """Return each cell once, complete if it is so anywhere, and those that several studies hold.
+
+    Of these, with how far apart their test losses are. Copies within a study's folder stay.
+    """
+    copies: defaultdict[str, dict[Path, Path]] = defaultdict(dict)
+    for folder, record in records.items():
+        copies[record.cell].setdefault(_study_of(folder / RECORD_FILE), folder)
+    left_out, shared = set(), {}
+    for homes in copies.values():
+        folders = list(homes.values())
+        if len(folders) > 1:
+            best = min(folders, key=lambda at: records[at].status is not Status.COMPLETE)
+            left_out |= {*folders} - {best}
+            losses = [loss for at in folders if (loss := records[at].losses.test) is not None]
+            name = f"{records[best].arm}/{records[best].cell}"
+            shared[name] = max(losses) - min(losses) if losses else 0.0
+    return {at: record for at, record in records.items() if at not in left_out}, shared
 
 
 def _frame(kept: dict[Path, RunRecord], newer: list[RunRecord | None]) -> pd.DataFrame:

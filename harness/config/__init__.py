@@ -32,6 +32,7 @@ from harness.config.running import (
 from harness.config.science import (
     VOCAB_SIZE,
     Autocast,
+    Cut,
     DataConfig,
     Matmul,
     ModelConfig,
@@ -57,6 +58,7 @@ __all__ = [
     "CompileMode",
     "Config",
     "ConfigError",
+    "Cut",
     "DataConfig",
     "EvalConfig",
     "Event",

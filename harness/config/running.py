@@ -148,8 +148,8 @@ class TrackingConfig:
     """The tracker; trackio needs its extra."""
     mode: WandbMode = WandbMode.offline
     """Online needs a logged-in user; otherwise the run stays offline and says so."""
-    project: str = "llm-interventions"
-    """The tracker's project."""
+    project: str | None = None
+    """The tracker's project; None: ``llm-interventions``, on trackio the study's name."""
     entity: str | None = None
     """W&B's team or user; None: the account's default."""
     tags: list[str] = field(default_factory=list)

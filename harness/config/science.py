@@ -31,6 +31,13 @@ class Source(Enum):
     hub_tokens = "hub_tokens"
 
 
+class Cut(Enum):
+    """Whether text files are cut into documents where nothing in them says where."""
+
+    auto = "auto"
+    never = "never"
+
+
 class Autocast(Enum):
     """Number format of the forward and backward pass; the weights stay float32."""
 
@@ -107,11 +114,13 @@ class DataConfig:
     tokenizer: Tokenizer = Tokenizer.bytes
     """What makes tokens of the text."""
     path: str | None = None
-    """source=text: a file, a folder or a glob of UTF-8 text. 200 files or more: one file is one
-    document; fewer: they are cut at blank lines.
+    """source=text: a file, a folder or a glob of UTF-8 text.
     source=hub_tokens: a folder with the safetensors files, instead of the hub."""
     document_separator: str | None = None
     r"""source=text: cuts files into documents here, e.g. ``<|endoftext|>`` or ``\n\n\n``."""
+    cut: Cut = later(lambda: Cut.auto)
+    """source=text: ``auto``: 200 files or more are a document each, fewer are cut at blank lines;
+    ``never``: a file is a document, so that nothing of one file is in two splits."""
     repo: str | None = None
     """source=hub, hub_tokens: the dataset's id on the Hugging Face hub."""
     revision: str | None = None

@@ -20,8 +20,11 @@ CHOICES = ("scale", "eval")
 RENAMED = {"study.rope": "study.practical_size"}
 """Former name of a key -> its name."""
 LONGEST = 60
-_WORD = re.compile(r"(?<![^=,\[\s])[^\s=,\[\](){}\"':$]+(?![^,\]\s])")
-"""One value, alone, in a sweep or in a list."""
+_WORD = re.compile(
+    r"""(?P<quote>["'])(?:\\.|(?!(?P=quote)).)*(?P=quote)"""
+    r"""|(?<![^=,\[\s])[^\s=,\[\](){}"':$]+(?![^,\]\s])"""
+)
+"""One value, alone, in a sweep or in a list; one in quotes is whole, and stays as it is."""
 _NUMBER = re.compile(r"[+-]?(?:\d[\d_]*\.?\d*|\.\d+)(?:e[+-]?\d+)?|[+-]?(?:inf|nan)", re.IGNORECASE)
 
 

@@ -12,7 +12,7 @@ from typing import IO, Any
 
 import numpy as np
 
-from harness.config import DataConfig
+from harness.config import Cut, DataConfig
 from harness.data.manifest import SPLITS, DataError, SplitFile, sha256_of
 from harness.data.tokens import Batch, Tokenised, get_tokenizer, tokenised
 from harness.records.files import write_atomic
@@ -192,9 +192,11 @@ def _refuse_empty(state: State, config: DataConfig) -> None:
     for name in SPLITS:
         if state.tokens[name] == 0:
             n_documents = sum(state.documents.values())
+            more = "data.document_separator cuts a file into several, data.max_tokens limits them"
+            if config.cut is Cut.never:
+                more = "data.cut=never makes each file one document"
             raise EmptySplitError(
                 f"the {name} split of {config.name} is empty: {n_documents} documents at "
                 f"data.val_frac={config.val_frac} and data.test_frac={config.test_frac}; give "
-                "more documents (data.document_separator cuts a file into several, "
-                "data.max_tokens limits them) or larger fractions"
+                f"more documents ({more}) or larger fractions"
             )

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 import yaml
 
-from harness.config import Config, DataConfig, Source
+from harness.config import Config, Cut, DataConfig, Source
 from harness.config.validate import SAFE_NAME
 from harness.data import text
 from harness.data.manifest import (
@@ -166,7 +166,7 @@ def prepare_command(config: DataConfig, data_dir: Path) -> str:
     options = [f"data={group}"]
     for item in fields(config):
         value = plain(getattr(config, item.name))
-        default = able[group].get(item.name, plain(item.default))
+        default = able[group].get(item.name, plain(getattr(DataConfig(), item.name)))
         if item.name not in OF_TRAINING and value != default:
             options.append(f"data.{item.name}={_quoted(value)}")
     if data_dir != Path("data"):
@@ -222,11 +222,16 @@ def _validate(config: DataConfig) -> None:
     used = (*USED[config.source], "name", "source", "tokenizer", *OF_TRAINING)
     for item in fields(config):
         value = getattr(config, item.name)
-        if item.name not in used and value != item.default:
+        if item.name not in used and value != getattr(DataConfig(), item.name):
             raise DataError(
                 f"data.{item.name}={value} has no effect with data.source={config.source.name}: "
                 f"leave it out; that source reads {', '.join(USED[config.source])}"
             )
+    if config.cut is Cut.never and config.document_separator:
+        raise DataError(
+            f"data.cut=never keeps files whole, and data.document_separator="
+            f"{config.document_separator!r} cuts them: leave one of them out"
+        )
     val, test = config.val_frac, config.test_frac
     if not (val > 0 and test > 0 and val + test < 1):
         raise DataError(

@@ -16,12 +16,13 @@ from harness.data.build import STATE_FILE, EmptySplitError, Progress, build
 from harness.data.json_lines import is_json_lines
 from harness.data.manifest import (
     MANIFEST_FILE,
+    SPLITS,
     Manifest,
     SplitFile,
     request,
     write_manifest,
 )
-from harness.data.tokens import batched
+from harness.data.tokens import batched, split_of
 
 
 def create(config: DataConfig, folder: Path, progress: Progress) -> None:
@@ -63,14 +64,23 @@ def _run_source(
         files, separator = found.files, config.document_separator
         made |= {"n_files": len(files), "text_sha256": text.fingerprint(files)}
         made |= {"linked_folders": found.links, "left_out": found.ours}
-        made |= {"piece_bytes": text.piece_bytes(files, separator)}
+        made |= {"piece_bytes": text.piece_bytes(files, config)}
         made |= {"n_without_separator": text.files_without(files, separator)} if separator else {}
         made |= {"n_json_lines": sum(map(is_json_lines, files)), "text_column": config.text_column}
-        documents = text.documents(files, separator, config.text_column)
+        documents = text.documents(files, config)
     else:
         documents = stdlib_docs.documents()
     splits, _ = build(partial, config, lambda _: batched(documents), progress)
+    if made.get("piece_bytes"):
+        made |= {"n_files_in_train_and_test": _on_both_sides(files, config, splits)}
     return splits, made
+
+
+def _on_both_sides(files: list[Path], config: DataConfig, splits: dict[str, SplitFile]) -> int:
+    n_documents = sum(split.n_documents for split in splits.values())
+    return text.files_on_both_sides(
+        files, config, lambda words: SPLITS[split_of(words, config)], n_documents
+    )
 
 
 def _manifest(config: DataConfig, splits: dict[str, SplitFile], made: dict[str, Any]) -> Manifest:

@@ -25,7 +25,7 @@ SPLITS = ("train", "val", "test")
 _FRACTIONS = ("max_tokens", "val_frac", "test_frac")
 USED: dict[Source, tuple[str, ...]] = {
     Source.stdlib_docs: _FRACTIONS,
-    Source.text: ("path", "document_separator", "text_column", *_FRACTIONS),
+    Source.text: ("path", "document_separator", "cut", "text_column", *_FRACTIONS),
     Source.hub: ("repo", "revision", "config", "split", "text_column", *_FRACTIONS),
     Source.hub_tokens: ("path", "repo", "revision", "max_tokens", "test_start_token"),
 }
@@ -86,8 +86,11 @@ def request(config: DataConfig) -> dict[str, Any]:
     """Return the part of `config` that decides which tokens a corpus holds, as plain data."""
     given = {name: getattr(config, name) for name in USED[config.source]}
     wanted = {name: value for name, value in given.items() if value is not None}
-    if config.source is Source.text and config.text_column == DataConfig().text_column:
-        del wanted["text_column"]  # came later: corpora keep their folders
+    if config.source is Source.text:
+        for name in ("text_column", "cut"):  # came later: corpora keep their folders
+            if wanted[name] == getattr(DataConfig(), name):
+                del wanted[name]
+    wanted |= {"cut": config.cut.name} if "cut" in wanted else {}
     wanted |= {"source": config.source.name, "tokenizer": config.tokenizer.name}
     if "path" in wanted:  # one corpus, however its path is spelt
         wanted["path"] = str(Path(wanted["path"]).expanduser().resolve())

@@ -1,17 +1,18 @@
 """Text files: a file, a folder or a glob; one file is one document, or several with a separator.
 
 Fewer than `ENOUGH_FILES` files without a separator are cut into pieces, so that every split gets
-some: a single long text simply works.
+some: a single long text simply works. ``data.cut=never`` keeps them whole.
 """
 
 from __future__ import annotations
 
+import itertools
 import mmap
 import re
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
-from harness.config import DataConfig
+from harness.config import Cut, DataConfig
 from harness.data.find import Found, find
 from harness.data.json_lines import is_json_lines, json_documents
 from harness.data.manifest import DataError, sha256_of
@@ -48,36 +49,52 @@ def find_files(config: DataConfig) -> Found:
     return found
 
 
-def piece_bytes(files: list[Path], separator: str | None) -> int | None:
+def piece_bytes(files: list[Path], config: DataConfig) -> int | None:
     """Return the least length of the pieces that the files are cut into, None: they are not."""
     plain = [file for file in files if not is_json_lines(file)]
-    if separator or len(files) >= ENOUGH_FILES or not plain:
+    whole = config.cut is Cut.never or config.document_separator
+    if whole or len(files) >= ENOUGH_FILES or not plain:
         return None
     least, most = _PIECE_BYTES
     return min(max(sum(file.stat().st_size for file in plain) // _MOST_PIECES, least), most)
 
 
-def documents(
-    files: list[Path], separator: str | None, text_column: str = "text"
-) -> Iterator[tuple[str, float]]:
+def documents(files: list[Path], config: DataConfig) -> Iterator[tuple[str, float]]:
     r"""Yield each document and the fraction of all bytes read with it, in constant memory.
 
     The separator ends a document within a file; in it, ``\n`` written out is a line break, in the
     file's own way. Each line of JSON lines is a document.
     """
     total = sum(file.stat().st_size for file in files) or 1
-    mark = _mark(separator)
-    least = piece_bytes(files, separator)
     before = 0
-    for file in files:
-        parts = (
-            json_documents(file, text_column)
-            if is_json_lines(file)
-            else _in_file(file, mark, least)
-        )
+    for file, parts in _by_file(files, config):
         for text, end in parts:
             yield text, (before + end) / total
         before += file.stat().st_size
+
+
+def files_on_both_sides(
+    files: list[Path], config: DataConfig, split_of: Callable[[str], str], n_documents: int
+) -> int:
+    """Count the files with documents both in train and in test, of the first `n_documents`."""
+    left, found = n_documents, 0
+    for _, parts in _by_file(files, config):
+        splits = [split_of(text) for text, _ in itertools.islice(parts, left) if text]
+        left -= len(splits)
+        found += {"train", "test"} <= set(splits)
+    return found
+
+
+def _by_file(
+    files: list[Path], config: DataConfig
+) -> Iterator[tuple[Path, Iterator[tuple[str, int]]]]:
+    """Yield each file and its documents, each with the byte where it ends."""
+    mark, least = _mark(config.document_separator), piece_bytes(files, config)
+    for file in files:
+        if is_json_lines(file):
+            yield file, json_documents(file, config.text_column)
+        else:
+            yield file, _in_file(file, mark, least)
 
 
 def files_without(files: list[Path], separator: str) -> int:

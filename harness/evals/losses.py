@@ -32,7 +32,6 @@ from harness.evaluation import evaluating
 from harness.records import CONFIG_FILE
 from harness.records.study import Study
 
-PRECISIONS = ("fp32", "fp16")
 BATCH_TOKENS = 8192
 """Of one forward pass."""
 

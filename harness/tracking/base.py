@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any, Protocol
 
 PROJECT = "llm-interventions"
-"""The default one."""
+"""W&B's default one."""
 
 Table = tuple[list[str], list[list[Any]]]
 """Columns and rows."""
@@ -66,6 +66,11 @@ class Ending:
     files: list[Path] = field(default_factory=list)
     whole: bool = True
     """False: some metrics were left out, so that the run has to be sent again."""
+
+
+def default_project(backend: str, study: str) -> str:
+    """Return the project of whoever names none: trackio tells runs apart by their names alone."""
+    return study if backend == "trackio" else PROJECT
 
 
 class MirrorError(RuntimeError):

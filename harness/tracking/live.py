@@ -19,7 +19,7 @@ from harness.records import RunRecord, Status
 from harness.records.cell import Cell
 from harness.records.files import plain
 from harness.tracking.backends import settled
-from harness.tracking.base import PROJECT, Ending, Target, one_line
+from harness.tracking.base import Ending, Target, default_project, one_line
 from harness.tracking.cell_run import cell_ending, cell_identity
 from harness.tracking.receipts import send
 
@@ -46,8 +46,8 @@ class Tracker:
         self._thread: threading.Thread | None = None
         if config.tracking.backend is not Backend.none:
             self._target = _target(config)
-            study = quote(str(Cell(folder).study))
-            self._later = f"python -m harness.sync {study}{_flags(self._target)}"
+            flags = _flags(self._target, config.study_name)
+            self._later = f"python -m harness.sync {quote(str(Cell(folder).study))}{flags}"
             work = (plain(asdict(config)),)
             self._thread = threading.Thread(target=self._work, args=work, daemon=True)
             self._thread.start()
@@ -98,7 +98,7 @@ def _target(config: Config) -> Target:
     tracking = config.tracking
     return Target(
         backend=tracking.backend.value,
-        project=tracking.project,
+        project=tracking.project or default_project(tracking.backend.value, config.study_name),
         entity=tracking.entity,
         online=tracking.mode is WandbMode.online,
         tags=tuple(tracking.tags),
@@ -106,9 +106,10 @@ def _target(config: Config) -> Target:
     )
 
 
-def _flags(target: Target) -> str:
+def _flags(target: Target, study: str) -> str:
     """Return what `harness.sync` needs to be told to send to the same place."""
     flags = "" if target.backend == "wandb" else f" --backend {target.backend}"
     flags += " --online" if target.online else ""
-    flags += f" --project {target.project}" if target.project != PROJECT else ""
+    named = target.project != default_project(target.backend, study)
+    flags += f" --project {quote(target.project)}" if named else ""
     return flags + (f" --entity {target.entity}" if target.entity else "")

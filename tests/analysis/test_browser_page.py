@@ -50,6 +50,40 @@ def test_copied_markdown_is_the_table_as_shown(page):
     assert "family error 0.05" in lines[-1]
 
 
+def test_a_click_copies_effects_table_and_caption_as_a_picture(page):
+    page.evaluate(
+        "Object.defineProperty(navigator, 'clipboard',"
+        " {value: {write: async ([item]) => { window.copied = await item.getType('image/png'); }}})"
+    )
+    page.locator("#picture").click()
+    page.wait_for_function("() => window.copied")
+    drawn = "createImageBitmap(window.copied).then((picture) => picture.width)"
+    assert page.evaluate(drawn) == 2 * 1080
+    text = page.evaluate("pictureSvg().then((svg) => svg.textContent)")
+    for words in ("against baseline", "better (beyond practical size)", "1,000,000 parameters", "tokens",
+                  "Line: the simultaneous 95% interval", "family error 0.05"):  # fmt: skip
+        assert words in text
+    assert page.locator(".stage").count() == 0
+
+
+def test_where_copying_is_not_allowed_the_picture_is_saved(page):
+    page.evaluate("Object.defineProperty(navigator, 'clipboard', {value: undefined})")
+    with page.expect_download() as saved:
+        page.locator("#picture").click()
+    assert saved.value.suggested_filename == "browsed.png"
+    assert saved.value.path().read_bytes().startswith(b"\x89PNG")
+
+
+def test_on_a_phone_arm_verdict_difference_and_interval_are_on_screen(page):
+    page.set_viewport_size({"width": 390, "height": 844})
+    sheet = page.locator(".sheet[data-name=verdicts]")
+    for heading in ("arm", "verdict", "delta", "95% CI"):
+        place = place_of(page, "verdicts", heading)
+        box = sheet.locator(f"tbody tr:first-child > :nth-child({place})").bounding_box()
+        assert box["x"] >= 0
+        assert box["x"] + box["width"] <= 390 - 20
+
+
 def test_the_theme_follows_the_system_and_the_button(chromium, report, page):
     dark = chromium.new_context(color_scheme="dark")
     other = dark.new_page()

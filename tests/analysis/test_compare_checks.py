@@ -81,6 +81,16 @@ def test_a_verdict_that_leans_on_the_noise_of_other_arms_says_so():
     assert found.warnings == "not confirmed by its own noise"
 
 
+def test_an_arm_of_one_run_among_others_takes_its_noise_from_them_and_says_so():
+    frame = study({"a": 0.0, "b": -0.05}, n=4)
+    frame = frame[(frame["arm"] != "b") | (frame["init_seed"] == 0)]
+    result = compare(frame)
+    assert row(result, "b").warnings.startswith("one run: its own noise is unknown")
+    assert row(result, "a").warnings == ""
+    one_each = frame[(frame["arm"] == BASELINE) | (frame["init_seed"] == 0)]
+    assert not any("own noise" in text for text in compare(one_each).warnings)
+
+
 def lost(n_lost):
     frame = study({"a": -0.05}, n=4).assign(status="complete")
     dead = (frame["arm"] == "a") & (frame["init_seed"] < n_lost)

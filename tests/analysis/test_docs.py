@@ -3,6 +3,7 @@ import doctest
 import importlib
 import pkgutil
 import re
+import shlex
 from pathlib import Path
 
 import pytest
@@ -66,3 +67,17 @@ def test_the_page_on_statistics_names_every_option_and_no_other():
     commands = next(a for a in build_parser()._actions if isinstance(a, kinds)).choices.values()
     known = {name for c in commands for a in c._actions for name in a.option_strings}
     assert set(re.findall(r"--[a-z][a-z-]+", text)) == {name for name in known if name[:2] == "--"}
+
+
+def commands_of(page: Path) -> list[list[str]]:
+    """Return the words of each `python -m analysis` in a page's shell blocks, comments left out."""
+    blocks = re.findall(r"```sh\n(.*?)```", page.read_text(), re.DOTALL)
+    lines = "\n".join(blocks).replace("\\\n", " ").splitlines()
+    split = [shlex.split(part, comments=True) for line in lines for part in line.split("&&")]
+    return [words[3:] for words in split if words[:3] == ["python", "-m", "analysis"]]
+
+
+@pytest.mark.parametrize("page", [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))])
+def test_every_command_that_a_page_shows_has_arguments_that_it_takes(page):
+    for words in commands_of(page):
+        build_parser().parse_args(words if words[0] in COMMANDS else ["table", *words])

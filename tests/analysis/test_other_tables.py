@@ -183,7 +183,7 @@ def test_duplicates_name_the_setting_in_which_they_differ_and_the_way_on(tmp_pat
     assert main(at) == 2
     error = capsys.readouterr().err
     assert "they differ in LR (1e-3, 2e-3)" in error
-    assert "--column arm=arm,LR, or keep some, --where LR=1e-3" in error
+    assert "--column arm=Model,LR, or keep some, --where LR=1e-3" in error
     assert main([*at, "--allow-reruns"]) == 0
     assert "repeats of one arm and seed differ in LR (1e-3, 2e-3)" in capsys.readouterr().out
 

@@ -86,7 +86,9 @@ def test_a_pilot_supplies_noise_and_cost(tmp_path):
     assert "dollars" in result.to_markdown()
 
 
-@pytest.mark.parametrize(("hours", "column"), [(0.002, ("minutes", 1.2)), (3, ("hours", 30))])
+@pytest.mark.parametrize(
+    ("hours", "column"), [(0.002, ("minutes", 1.2)), (0.3, ("hours", 3)), (3, ("days", 1.2))]
+)
 def test_the_time_of_a_plan_is_in_a_unit_that_suits_it(hours: float, column: tuple[str, float]):
     text = plan(0.03, Pilot(0.01, 20, 0.4, hours), 4).to_markdown()
     table = [line.strip("| ").split("|") for line in text.splitlines() if line.startswith("|")]
@@ -123,7 +125,7 @@ def test_without_a_noise_the_command_prices_those_of_others(capsys):
     heads = [head.strip() for head in table[0]]
     for row in (dict(zip(heads, row, strict=True)) for row in table[2:]):
         sd, seeds = float(row["sd"]), int(row["seeds per arm"])
-        design = Design(sd, None, 6)
+        design = Design(sd, 0.0, 6)
         assert design.power(0.01, seeds) >= 0.8 > design.power(0.01, seeds - 1)
         runs = int(row["runs in all"].replace(",", ""))
         assert (runs, float(row["dollars"])) == (7 * seeds, 2 * runs)
@@ -131,9 +133,26 @@ def test_without_a_noise_the_command_prices_those_of_others(capsys):
     assert "--sd" in capsys.readouterr().err
 
 
+def test_a_study_s_folder_alone_is_planned_for_its_own_arms_and_practical_size(tmp_path, capsys):
+    folder = str(on_disk(tmp_path / "runs", study({"a": 0.0, "b": -0.02}, n=6)))
+    assert main(["plan", folder]) == 0
+    said = capsys.readouterr().out
+    pilot = pilot_of(folder)
+    assert "Plan: 2 arm(s)" in said
+    assert f"a difference of {pilot.size:.3g} nats per token" in said
+    assert main(["plan", "--pilot", folder]) == 0
+    assert capsys.readouterr().out == said
+    assert main(["plan", "--delta", "0.01"]) == 2
+    assert "--delta 0.01 --arms 6" in capsys.readouterr().err
+
+
 def test_the_command_says_what_is_missing(capsys):
     assert main(["plan", "--delta", "0.02", "--arms", "4", "--sd", "0.015"]) == 0
-    assert "seeds per arm" in capsys.readouterr().out
+    said = capsys.readouterr().out
+    same = plan(0.02, Pilot(0.015, 20, 0.0), 4)
+    assert f"run **{same.seeds} seeds per arm** and {same.seeds} of the baseline" in said
+    assert "the same seeds, as `python -m harness` runs them" in said
+    assert "correlation of same-seed runs 0.00 (not known" in said
 
 
 def test_a_metric_that_is_no_loss_has_no_unit(tmp_path, capsys):

@@ -32,7 +32,7 @@ def test_only_the_scripts_that_the_policy_names_can_run(html):
     scripts = re.findall(r"<script>\n?(.*?)</script>", html, re.DOTALL)
     policy = re.search(r'http-equiv="Content-Security-Policy" content="(.*?)"', html)[1]
     found = [base64.b64encode(hashlib.sha256(s.encode()).digest()).decode() for s in scripts]
-    assert len(found) == 5
+    assert len(found) == 6
     assert all(digest in policy.replace("&#43;", "+") for digest in found)
 
 

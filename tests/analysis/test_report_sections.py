@@ -10,19 +10,27 @@ from analysis.comparison.rules import Rules
 from analysis.report.cells import current, samples, tail
 from analysis.report.evidence import gather, headline
 from analysis.report.page import render
-from analysis.report.sections import sections, unknowns
+from analysis.report.sections import sections
 from analysis.runs.frame import Runs
 from analysis.runs.tables import read_runs
 from harness.records import Status, read_record, write_record
 
 
+def said(evidence, name: str) -> str:
+    return " ".join(next(part.items for part in sections(evidence) if part.name == name))
+
+
+def ledger_of(evidence):
+    return next(part.tables[0] for part in sections(evidence) if part.name == "ledger")
+
+
 def test_every_section_is_there_or_says_why_not(evidence):
     parts = {part.name: part for part in sections(evidence)}
     assert list(parts) == [
-        "effects", "verdicts", "noise_band", "curves", "figures", "samples", "speed", "noise",
-        "stacks", "plan", "cost", "ledger",
+        "effects", "trust", "verdicts", "noise_band", "curves", "figures", "samples", "speed",
+        "noise", "stacks", "plan", "cost", "ledger", "unknown",
     ]  # fmt: skip
-    assert not any(part.missing for part in parts.values())
+    assert [name for name, part in parts.items() if part.missing] == ["unknown"]
     assert parts["stacks"].tables[0].rows[0][0].text == "good+plain"
 
 
@@ -46,16 +54,30 @@ def test_sections_without_content_are_absent_from_page_and_contents(tmp_path):
     frame.to_csv(tmp_path / "runs.csv", index=False)
     html = render(gather(read_runs([str(tmp_path / "runs.csv")]), Rules(practical_size=0.01)))
     names = re.findall(r'<section id="(\w+)"', html)
-    assert names == ["overview", "effects", "verdicts", "noise_band", "noise", "ledger", "unknown"]
+    assert names == [
+        "overview", "effects", "trust", "verdicts", "noise_band", "noise", "ledger", "unknown",
+    ]  # fmt: skip
     contents = html.split("<nav", 1)[1].split("</nav>", 1)[0]
     assert re.findall(r'<a href="#(\w+)">', contents) == names[1:]
     assert "Every run" in html
     assert html.count("elsewhere") >= len(frame)
 
 
+def test_the_page_has_one_sd_of_a_run_and_one_correlation(tmp_path):
+    frame = study({"a": -0.01, "b": 0.0}, n=3, n_baseline=8)
+    evidence = gather(Runs(frame.assign(status="complete")), Rules())
+    html = render(evidence)
+    visible = html[: html.index("<script")]
+    assert f"± {evidence.comparison.sd:.5f}" in visible
+    assert "<td>total" not in visible
+    assert ">total<" not in visible
+    assert {str(evidence.comparison.estimate.correlation)} == set(
+        re.findall(r"\d\.\d\d \(from \d+ pairs\)", visible)
+    )
+
+
 def test_what_is_not_known_is_said(evidence):
-    text = " ".join(unknowns(evidence))
-    assert "cannot be told apart" in text
+    assert "cannot be told apart" in said(evidence, "trust")
 
 
 def test_a_study_without_stacks_or_noise_says_so(tmp_path):
@@ -88,7 +110,7 @@ def test_cells_of_earlier_code_stand_in_the_ledger_and_in_no_curve_or_sample(tmp
     (folder / "plan.json").unlink()
     evidence = evidence_of(folder)
     assert evidence.ledger.counts == {"complete": 4, "superseded": 2}
-    ledger = next(t for s in sections(evidence) for t in s.tables if t.name == "ledger")
+    ledger = ledger_of(evidence)
     assert [row[4].text for row in ledger.rows].count("superseded") == 2
     assert evidence.curves.by_metric == before.curves.by_metric
     assert len(samples(current(evidence.cells))[0]) == len(samples(before.cells)[0]) > 0
@@ -98,9 +120,9 @@ def test_planned_cells_that_did_not_start_stand_in_the_ledger(tmp_path):
     folder = full_study(tmp_path / "gap", ARMS, 3)
     shutil.rmtree(folder / "good" / cell_name("good", 2))
     evidence = evidence_of(folder)
-    ledger = sections(evidence)[-1].tables[0]
+    ledger = ledger_of(evidence)
     assert [row[4].text for row in ledger.rows].count("not started") == 1
-    assert any("planned cells have not started" in text for text in unknowns(evidence))
+    assert "planned cells have not started" in said(evidence, "trust")
 
 
 def test_diverged_failed_and_stopped_cells_are_shown_for_what_they_are(tmp_path):
@@ -113,7 +135,7 @@ def test_diverged_failed_and_stopped_cells_are_shown_for_what_they_are(tmp_path)
     html = render(evidence)
     assert "no complete run (3 diverged)" in html
     assert "1 runs failed and stand in no figure" in html
-    ledger = sections(evidence)[-1].tables[0]
+    ledger = ledger_of(evidence)
     statuses = [row[4].text for row in ledger.rows]
     assert {"complete", "diverged", "failed", "stopped"} == set(statuses)
     assert EVIL not in html
@@ -138,13 +160,13 @@ def test_dashes_and_the_baseline_s_own_row_are_explained(evidence):
 
 def test_an_order_that_is_not_shuffled_is_no_source_of_noise(tmp_path):
     folder = full_study(tmp_path / "fixed", ARMS, 3)
-    told = " ".join(unknowns(evidence_of(folder)))
+    told = said(evidence_of(folder), "trust")
     assert "the noise of initialisation, data order and training loop cannot" in told
     for file in folder.rglob("record.json"):
         record = read_record(file)
         record.fingerprints.data_shuffled = False
         write_record(file.parent, record)
-    told = " ".join(unknowns(evidence_of(folder)))
+    told = said(evidence_of(folder), "trust")
     assert "the noise of initialisation and training loop cannot" in told
 
 

@@ -3,12 +3,13 @@ import json
 import numpy as np
 import pandas as pd
 import pytest
-from studies import on_disk, study
+from studies import on_disk, put, record, study
 
 from analysis import AnalysisError, compare, read_runs
 from analysis.__main__ import main
 from analysis.runs.frame import arm_name
 from analysis.runs.tables import wandb_row
+from harness.records import StudyPlan, write_plan
 
 
 class Summary(dict):
@@ -225,3 +226,35 @@ def test_cells_that_never_started_are_kept_where_records_are_read_beside_a_table
     alone, beside = read_runs([str(folder)]), read_runs([str(folder), str(tmp_path / "more.csv")])
     assert alone.not_started == beside.not_started == (asked,)
     assert "1 not started" in compare(beside).ledger.sentence()
+
+
+def two_studies(tmp_path, moved: float = 0.0):
+    """Return studies of one arm each, whose baseline cells are the same."""
+    rows = study({"a": -0.03, "b": 0.0}, n=3).to_dict("records")
+    for home, arms in (("one", ("baseline", "a")), ("two", ("baseline", "b"))):
+        cells = []
+        for row in (row for row in rows if row["arm"] in arms):
+            loss = row["test_loss"] + moved * (home == "two")
+            item = record(row["arm"], row["init_seed"], loss)
+            item.study = home
+            put(tmp_path / home, item)
+            cells.append({"arm": item.arm, "seeds": {}, "cell": item.cell})
+        write_plan(tmp_path / home, StudyPlan(study=home, rope=0.01, cells=cells))
+    return [tmp_path / "one", tmp_path / "two"]
+
+
+def test_cells_that_two_studies_share_count_once_and_it_is_said(tmp_path):
+    result = compare(read_runs([str(home) for home in two_studies(tmp_path)]))
+    assert dict(zip(result.table["arm"], result.table["n"], strict=True)) == dict.fromkeys(
+        ["baseline", "a", "b"], 3
+    )
+    assert result.ledger.sentence() == (
+        "9 planned, 9 complete, 0 failed, 0 diverged, 3 of them in several studies, counted once"
+    )
+    assert not any("exploratory" in text or "apart" in text for text in result.warnings)
+
+
+def test_shared_cells_with_other_losses_are_pointed_out(tmp_path):
+    homes = two_studies(tmp_path, moved=0.002)
+    (said,) = [text for text in compare(read_runs([*map(str, homes)])).warnings if "apart" in text]
+    assert "up to 0.002 apart" in said

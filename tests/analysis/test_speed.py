@@ -72,6 +72,14 @@ def test_without_a_target_every_baseline_run_comes_to_it() -> None:
     assert found.target == max(lasts)
 
 
+def test_a_run_that_was_there_before_its_first_validation_is_said() -> None:
+    found = speed(curves({"baseline": 1, "fast": 0.8}), target=11.0)
+    (early,) = (note for note in found.notes() if "at the first validation" in note)
+    assert "8 run(s) are there" in early
+    later = speed(curves({"baseline": 1, "fast": 0.8}), target=2.5)
+    assert not any("at the first validation" in note for note in later.notes())
+
+
 def test_an_arm_of_which_some_run_never_gets_there_is_said_and_not_compared() -> None:
     found = speed(curves({"baseline": 1, "slow": 3, "fast": 0.5}))
     assert found.factor("slow") is None

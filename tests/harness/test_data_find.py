@@ -54,7 +54,10 @@ def test_a_separator_with_line_breaks_matches_either_kind(tmp_path: Path) -> Non
     (tmp_path / "a.txt").write_bytes(b"one\r\n\r\ntwo")
     (tmp_path / "b.txt").write_bytes(b"one\n\ntwo")
     files = [tmp_path / "a.txt", tmp_path / "b.txt"]
-    assert [text for text, _ in documents(files, r"\n\n")] == ["one", "two"] * 2
+    assert [text for text, _ in documents(files, DataConfig(document_separator=r"\n\n"))] == [
+        "one",
+        "two",
+    ] * 2
 
 
 def test_a_separator_that_never_occurs_is_refused_and_one_that_does_not_everywhere_counted(

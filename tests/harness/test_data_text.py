@@ -8,13 +8,13 @@ from harness.cell.freeze import freeze
 from harness.config import DataConfig, Source
 from harness.config.compose import load
 from harness.data.corpus import open_corpus, prepare
-from harness.data.manifest import SPLITS, DataError, corpus_folder
+from harness.data.manifest import SPLITS, DataError, corpus_folder, request
 from harness.data.text import documents, text_files
 from harness.prepare import main
 
 
 def texts(files: list[Path], separator: str | None = None) -> list[str]:
-    return [text for text, _ in documents(files, separator)]
+    return [text for text, _ in documents(files, DataConfig(document_separator=separator))]
 
 
 def write(folder: Path, **contents: str) -> list[Path]:
@@ -52,7 +52,7 @@ def test_an_empty_file_is_no_document(tmp_path: Path) -> None:
 
 def test_the_fraction_read_grows_to_one(tmp_path: Path) -> None:
     files = write(tmp_path, a="x" * 30, b="y" * 10)
-    assert [frac for _, frac in documents(files, None)] == [0.75, 1.0]
+    assert [frac for _, frac in documents(files, DataConfig())] == [0.75, 1.0]
 
 
 @pytest.mark.parametrize("separator", [None, "--"])
@@ -106,12 +106,32 @@ def test_one_long_file_simply_works_with_splits_that_share_nothing(
     said = capsys.readouterr().out
     assert said.count("\n") == 2
     assert said.startswith("cut at blank lines where there are any")
+    assert "Pieces of 1 of the 1 files are both in train and in test" in said
     corpus = open_corpus(load(arguments).data, tmp_path / "data")
     sizes = {split: len(corpus.tokens(split)) for split in SPLITS}
     assert 0.02 < sizes["test"] / sum(sizes.values()) < 0.1
     assert 0.02 < sizes["val"] / sum(sizes.values()) < 0.1
     n_documents = sum(len(corpus.document_starts(split)) for split in SPLITS)
     assert sum(sizes.values()) == len(PROSE.encode()) + n_documents
+
+
+def test_files_that_are_never_cut_lie_whole_in_one_split(
+    tmp_path: Path, capsys: pytest.CaptureFixture
+) -> None:
+    (tmp_path / "few").mkdir()
+    files = write(tmp_path / "few", **{f"{n:02}": f"Tale {n}.\n\n" * 90 for n in range(20)})
+    arguments = ["data=text", f"data.path={tmp_path / 'few'}", f"data_dir={tmp_path / 'data'}"]
+    arguments += ["data.val_frac=0.2", "data.test_frac=0.2"]
+    assert main(arguments) == 0
+    assert "of the 20 files are both in train and in test" in capsys.readouterr().out
+    assert main([*arguments, "data.cut=never"]) == 0
+    assert "20 files, each whole in one split" in capsys.readouterr().out
+    whole, cut = (load([*arguments, *more]).data for more in (["data.cut=never"], []))
+    corpus = open_corpus(whole, tmp_path / "data")
+    assert sum(len(corpus.document_starts(split)) for split in SPLITS) == len(files)
+    assert "cut" not in request(cut)
+    with pytest.raises(DataError, match="keeps files whole, and"):
+        prepare(dataclasses.replace(whole, document_separator="--"), tmp_path / "data")
 
 
 def test_a_path_names_one_corpus_however_it_is_spelt(

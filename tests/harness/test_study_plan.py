@@ -8,7 +8,7 @@ from analysis import compare
 from harness.cell import train as cell
 from harness.cell.freeze import locate
 from harness.config import ConfigError
-from harness.config.compose import load
+from harness.config.compose import load, load_all
 from harness.records import FEWEST_DF, RunRecord, Seeds, Status, write_record
 from harness.study.plan import PlannedCell, degrees_of_freedom, seeds_for_verdicts, settle
 from tests.analysis.studies import study as simulated
@@ -43,8 +43,8 @@ def test_a_plan_that_changed_under_a_study_is_refused_with_the_difference(
 def planned(tiny, *overrides: str) -> list:
     """Settle a saved study of two arms, as its sweeper does; return its cells."""
     arms = {"baseline": [], "qkv_bias": [*overrides]}
-    configs = [load([*tiny, "study.arms=[baseline,qkv_bias]", f"+intervention={arm}", *more])
-               for arm, more in arms.items()]  # fmt: skip
+    configs = load_all([[*tiny, "study.arms=[baseline,qkv_bias]", f"+intervention={arm}", *more]
+                        for arm, more in arms.items()])  # fmt: skip
     cells = [PlannedCell(config) for config in configs]
     settle(cells, len(cells))
     return cells
@@ -149,9 +149,9 @@ def test_one_initialisation_alone_leaves_no_degrees_of_freedom() -> None:
 
 def test_a_sweep_that_can_only_end_undecided_is_told_before_it_trains(tiny, capsys) -> None:
     def warning(arms: list[str], n_seeds: int, *study: str) -> str:
-        configs = [load([*tiny, *study, f"study_name=s{n_seeds}{len(arms)}{len(study)}",
-                         f"+intervention={arm}", f"seed={seed}"])
-                   for arm in arms for seed in range(n_seeds)]  # fmt: skip
+        named = f"study_name=s{n_seeds}{len(arms)}{len(study)}"
+        configs = load_all([[*tiny, *study, named, f"+intervention={arm}", f"seed={seed}"]
+                            for arm in arms for seed in range(n_seeds)])  # fmt: skip
         settle([PlannedCell(config) for config in configs], len(configs))
         return capsys.readouterr().err
 

@@ -82,6 +82,7 @@ def test_labels_name_a_folder_and_stay_apart() -> None:
      ("train.tokens=1e6,2.5e3", "train.tokens=1000000,2500"), ("train.tokens=2.5", "train.tokens=2.5"),
      ("seed=range(3)", "seed=range(3)"), ("optim.lr=1e-3", "optim.lr=1e-3"),
      ("+intervention=[a,b]", "+intervention=[a,b]"), ("data.path='1 2'", "data.path='1 2'"),
+     ("data.path='[a], v=1 b'", "data.path='[a], v=1 b'"), (r'data.path="\" 1"', r'data.path="\" 1"'),
      ("model.norm._target_=a.b", "model.norm._target_=a.b"), ("--cfg", "--cfg")],
 )  # fmt: skip
 def test_an_override_is_read_in_the_type_of_its_key(typed, read) -> None:

@@ -7,7 +7,7 @@ from dataclasses import replace
 
 import pytest
 
-from harness.cell.step_timing import Trial
+from harness.cell.step_timing import Trial, peak_above
 from harness.config import Config, StudyConfig
 from harness.config.compose import load
 from harness.study.price import bill, cell_seconds, count_cells, growth
@@ -19,6 +19,7 @@ from harness.throughput import (
     precision_name,
     precisions,
     survey,
+    told,
 )
 
 TINY = ["model.n_layer=1", "model.n_head=2", "model.n_embd=16", "model.block_size=16"]
@@ -111,6 +112,25 @@ def test_cost_grows_with_the_weights_that_are_multiplied() -> None:
     assert 1.5 < factors["twice the layers"] < 2  # the head stays
     assert 3 < factors["twice the width"] < 4
     assert 1 < factors["twice the context"] < 1.5
+
+
+def test_a_peak_that_training_exceeds_is_measured_again() -> None:
+    def peak_of(*measured: float) -> tuple[float, int]:
+        left = list(measured)
+        return peak_above(100.0, lambda: left.pop(0)), len(measured) - len(left)
+
+    assert peak_of(150.0, 200.0) == (150.0, 1)
+    assert peak_of(72.0, 90.0, 160.0, 170.0) == (160.0, 3)
+    assert peak_of(60.0, 80.0, 70.0, 75.0, 500.0) == (100.0, 4)
+
+
+def test_the_search_says_what_it_measures_and_what_came_of_it(capsys) -> None:
+    list(survey(load(["train.batch_size=32"]), told(measure), on_gpu=False))
+    lines = capsys.readouterr().err.splitlines()
+    assert lines[0].startswith("measuring 1: fp32, micro-batch 4 ... 45 tokens/s, ")
+    assert [line.split(" ... ")[1].split(",")[0] for line in lines] == [
+        "45 tokens/s", "does not fit", "40 tokens/s", "20 tokens/s",
+    ]  # fmt: skip
 
 
 def test_a_config_that_does_not_fit_this_machine_is_refused(capsys) -> None:

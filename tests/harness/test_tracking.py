@@ -100,10 +100,25 @@ def test_no_key_is_ever_written_to_a_cell(tiny, monkeypatch, tmp_path) -> None:
     assert not [p for p in folder.rglob("*") if p.is_file() and key.encode() in p.read_bytes()]
 
 
+@pytest.mark.parametrize(
+    ("given", "project"),
+    [
+        (["tracking=trackio"], "mine"),
+        (["tracking=wandb"], "llm-interventions"),
+        (["tracking=trackio", "tracking.project=ours"], "ours"),
+    ],
+)
+def test_trackio_has_a_project_a_study_and_wandb_one_for_all(tiny, given, project) -> None:
+    target = tracking._target(load([*tiny, "study_name=mine", *given]))
+    assert target.project == project
+    named = f"--project {project}" in tracking._flags(target, "mine")
+    assert named == (project == "ours")
+
+
 @pytest.mark.proof
 def test_trackio_mirrors_a_cell_while_it_trains(tiny, offline, command, tmp_path) -> None:
     done = command(
-        "harness", *tiny, "+intervention=qkv_bias", "tracking=trackio", "tracking.project=p",
+        "harness", *tiny, "+intervention=qkv_bias", "tracking=trackio", "study_name=p",
         TRACKIO_DIR=str(tmp_path / "trackio"),
     )  # fmt: skip
     assert done.returncode == 0, done.stderr

@@ -37,10 +37,13 @@ function chartConfig(narrow) {
   };
 }
 
-async function draw(figure) {
-  const chart = DATA.charts[figure.dataset.chart];
+function viewOf(figure) {
   const picked = figure.querySelector("input[type=radio]:checked");
-  const label = picked ? picked.value : Object.keys(chart.variants)[0];
+  return picked ? picked.value : Object.keys(DATA.charts[figure.dataset.chart].variants)[0];
+}
+
+async function draw(figure, label = viewOf(figure)) {
+  const chart = DATA.charts[figure.dataset.chart];
   const plot = figure.querySelector(".plot");
   const narrow = plot.clientWidth < 560;
   let spec = structuredClone(chart.variants[label]);
@@ -77,9 +80,9 @@ function startCharts() {
     seen.observe(figure);
   }
 }
-addEventListener("beforeprint", () => figures.filter((f) => !f.dataset.drawn).forEach(draw));
+addEventListener("beforeprint", () => figures.filter((f) => !f.dataset.drawn).forEach((f) => draw(f)));
 const phone = matchMedia("(max-width: 640px)");
-phone.addEventListener("change", () => figures.filter((f) => f.dataset.drawn).forEach(draw));
+phone.addEventListener("change", () => figures.filter((f) => f.dataset.drawn).forEach((f) => draw(f)));
 
 // --- curves: an arm keeps its colour and dash as long as it is shown
 const slots = new Map();

@@ -50,14 +50,15 @@ function filterRows(sheet, text) {
   sheet.querySelector(".shown").textContent = words.length ? `${shown} of ${rows.length} rows` : "";
 }
 
+const textsOf = (row) => [...row.cells].map((cell) => {
+  const pill = cell.querySelector(".pill");
+  return (pill ? pill.lastChild.textContent : cell.textContent).replace(/\s+/g, " ").trim();
+});
+const shownRows = (sheet) => [...sheet.querySelector("tbody").rows].filter((row) => !row.hidden);
+
 function tableText(sheet, format) {
-  const lines = (row) => [...row.cells].map((cell) => {
-    const pill = cell.querySelector(".pill");
-    const text = pill ? pill.lastChild.textContent : cell.textContent;
-    return text.replace(/\s+/g, " ").trim();
-  });
-  const head = lines(sheet.querySelector("thead tr"));
-  const rows = [...sheet.querySelector("tbody").rows].filter((row) => !row.hidden).map(lines);
+  const head = textsOf(sheet.querySelector("thead tr"));
+  const rows = shownRows(sheet).map(textsOf);
   if (format === "csv")
     return [head, ...rows].map((row) => row.map((t) => (/[",]/.test(t) ? `"${t.replaceAll('"', '""')}"` : t)).join(",")).join("\n") + "\n";
   const right = [...sheet.querySelectorAll("thead th")].map((th) => th.classList.contains("num"));
@@ -77,6 +78,13 @@ async function copy(text) {
   return done;
 }
 
+function answer(button, text, said) {
+  const label = button.dataset.label ||= button.textContent;
+  button.textContent = text;
+  say(said);
+  setTimeout(() => { button.textContent = label; }, 1500);
+}
+
 for (const sheet of document.querySelectorAll(".sheet")) {
   const table = sheet.querySelector("table");
   for (const header of table.tHead.rows[0].cells)
@@ -85,10 +93,8 @@ for (const sheet of document.querySelectorAll(".sheet")) {
   if (find) find.addEventListener("input", () => filterRows(sheet, find.value));
   for (const button of sheet.querySelectorAll(".copy"))
     button.addEventListener("click", async () => {
-      const label = button.textContent;
       const done = await copy(tableText(sheet, button.dataset.format));
-      button.textContent = done ? "Copied" : "Not allowed here";
-      say(done ? "The table is in the clipboard." : "The browser did not allow copying.");
-      setTimeout(() => { button.textContent = label; }, 1500);
+      if (done) answer(button, "Copied", "The table is in the clipboard.");
+      else answer(button, "Not allowed here", "The browser did not allow copying.");
     });
 }

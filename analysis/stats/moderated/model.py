@@ -90,11 +90,6 @@ class Differences:
         return float(self.posterior.equal)
 
     @property
-    def own_unknown(self) -> tuple[bool, ...]:
-        """Whose own noise is unknown: an arm of one run, or runs without any spread."""
-        return tuple(bool(x) for x in self.own.df == 0)
-
-    @property
     def p_raw(self) -> Array:
         """(M,) p of each contrast alone."""
         return self._averaged.each(self._z)

@@ -75,7 +75,7 @@ class Design:
     sd: float
     """Of one run around its arm's mean, nats per token."""
     rho: float | None
-    """Correlation of same-seed runs, where arms share seeds; None or 0 where they do not."""
+    """Correlation of same-seed runs, where arms share seeds; None where they do not."""
     n_arms: int
     """T, without the baseline."""
     n_baseline: int | None = None
@@ -116,7 +116,7 @@ class Design:
         Where seeds are shared as many as an arm's, else about ``n * sqrt(T)``; at least those that
         there are.
         """
-        wanted = n if self.rho else allocate_baseline(n, self.n_arms)
+        wanted = allocate_baseline(n, self.n_arms) if self.rho is None else n
         return replace(self, n_baseline=max(wanted, self.n_baseline or 0))
 
     def _smallest(self, enough: Callable[[int], bool], delta: float, power: float) -> int:
@@ -145,7 +145,7 @@ class Design:
         return find_root(lambda delta: self.power(delta, n) - power, 0.0, high, tolerance=1e-7)
 
     def _noise(self, n: float) -> Noise:
-        layout = Layout(self.n_arms, n, self.n_baseline or n, bool(self.rho))
+        layout = Layout(self.n_arms, n, self.n_baseline or n, self.rho is not None)
         return _noise(layout, self.rho or 0.0)
 
     def _critical(self, n: float, noise: Noise) -> tuple[Array, Array]:
@@ -154,7 +154,7 @@ class Design:
         if self.pooled or min(n, K) < 2 or min(n, K) > ALIKE:
             critical = critical_value([noise.loading] * self.n_arms, noise.df, self.alpha)
             return np.array([critical]), np.ones(1)
-        layout = Layout(self.n_arms, n, K, bool(self.rho))
+        layout = Layout(self.n_arms, n, K, self.rho is not None)
         return _moderated_critical(layout, self.rho or 0.0, noise, self.alpha)
 
 
