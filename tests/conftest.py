@@ -41,6 +41,13 @@ TINY = [
 """Ten steps of 256 tokens: a cell in well under a second."""
 
 
+@pytest.fixture(autouse=True)
+def _same_draws_alone_and_in_any_order() -> None:
+    """Begin each test at one state of PyTorch's global generator, where a test file has loaded it."""
+    if torch := sys.modules.get("torch"):
+        torch.manual_seed(0)
+
+
 @pytest.fixture(scope="session")
 def data_dir(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Return a folder with the built-in corpus, prepared once for all tests."""

@@ -252,6 +252,20 @@ def checks(function: ast.AST, asserting: frozenset[str]) -> bool:
     )
 
 
+GENERATORS = {"np.random.default_rng", "torch.Generator", "torch.Generator().manual_seed"}
+
+
+def test_no_two_tests_draw_from_one_generator() -> None:
+    shared = [
+        f"{named(path)}: {ast.unparse(node)}"
+        for path in TESTS
+        for node in ast.parse(path.read_text()).body
+        if isinstance(node, ast.Assign) and isinstance(node.value, ast.Call)
+        and ast.unparse(node.value.func) in GENERATORS
+    ]  # fmt: skip
+    assert shared == []
+
+
 @pytest.mark.parametrize("path", TESTS, ids=named)
 def test_an_assertion_leaves_no_second_way_to_hold(path: Path) -> None:
     """``assert a or b`` holds by whichever is true, and ``.get(key, wanted)`` without the key."""

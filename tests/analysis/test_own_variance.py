@@ -5,18 +5,21 @@ from analysis.stats.linear import baseline_weights, fit_pooled
 from analysis.stats.mixed import fit_mixed
 from analysis.stats.moderated.own_variance import spread
 
-RNG = np.random.default_rng(20)
+
+@pytest.fixture
+def rng():
+    return np.random.default_rng(20)
 
 
-def blocks(n_arms, n, sd=0.01):
+def blocks(rng, n_arms, n, sd=0.01):
     """Return complete blocks: loss, arm, seed."""
-    loss = 3.7 + RNG.normal(0, 0.02, n) + RNG.normal(0, sd, (n_arms, n))
+    loss = 3.7 + rng.normal(0, 0.02, n) + rng.normal(0, sd, (n_arms, n))
     arm, seed = np.indices(loss.shape)
     return loss.ravel(), arm.ravel(), seed.ravel()
 
 
-def test_with_shared_seeds_the_own_variance_is_that_of_the_paired_differences():
-    loss, arm, seed = blocks(4, 6)
+def test_with_shared_seeds_the_own_variance_is_that_of_the_paired_differences(rng):
+    loss, arm, seed = blocks(rng, 4, 6)
     fit = fit_mixed(loss, arm, seed)
     own = spread(loss, arm, seed).of(baseline_weights(4), fit)
     table = loss.reshape(4, 6)
@@ -25,9 +28,9 @@ def test_with_shared_seeds_the_own_variance_is_that_of_the_paired_differences():
     assert own.df == pytest.approx([5, 5, 5])
 
 
-def test_without_shared_seeds_the_own_variance_is_welch_s():
+def test_without_shared_seeds_the_own_variance_is_welch_s(rng):
     arm = np.repeat([0, 1, 2], [5, 4, 7])
-    y = RNG.normal(3.7, 0.01, len(arm))
+    y = rng.normal(3.7, 0.01, len(arm))
     fit = fit_pooled(y, arm)
     own = spread(y, arm, np.arange(len(arm))).of(np.array([[-1.0, 1.0, 0.0]]), fit)
     welchs = y[arm == 1].var(ddof=1) / 4 + y[arm == 0].var(ddof=1) / 5
@@ -35,10 +38,10 @@ def test_without_shared_seeds_the_own_variance_is_welch_s():
     assert own.df[0] == pytest.approx((1 / 4 + 1 / 5) ** 2 / (1 / 4**2 / 3 + 1 / 5**2 / 4))
 
 
-def test_the_own_variance_is_unbiased_under_the_model_in_any_design():
+def test_the_own_variance_is_unbiased_under_the_model_in_any_design(rng):
     arm = np.array([0, 0, 0, 0, 0, 1, 1, 1, 1, 2, 2, 2])
     seed = np.array([0, 1, 2, 3, 3, 0, 1, 1, 4, 5, 0, 2])
-    y = RNG.normal(0, 1, len(arm)) + RNG.normal(0, 1, 6)[seed]
+    y = rng.normal(0, 1, len(arm)) + rng.normal(0, 1, 6)[seed]
     fit = fit_mixed(y, arm, seed)
     c = np.array([-1.0, 0.3, 0.7])
     n = np.bincount(arm)
@@ -52,8 +55,8 @@ def test_the_own_variance_is_unbiased_under_the_model_in_any_design():
     assert own.df[0] == pytest.approx(np.trace(M) ** 2 / (M**2).sum())
 
 
-def test_one_run_or_runs_without_any_spread_say_nothing_of_their_noise():
-    loss, arm, seed = blocks(4, 3)
+def test_one_run_or_runs_without_any_spread_say_nothing_of_their_noise(rng):
+    loss, arm, seed = blocks(rng, 4, 3)
     loss[3:6] = loss[:3] + 0.01  # arm 1 moves with the baseline, to the last digit
     keep = (arm != 3) | (seed == 0)
     runs = loss[keep], arm[keep], seed[keep]
@@ -62,14 +65,14 @@ def test_one_run_or_runs_without_any_spread_say_nothing_of_their_noise():
     assert own.df[1] == pytest.approx(2, rel=0.01)
 
 
-def test_reruns_of_a_single_seed_say_nothing_either():
+def test_reruns_of_a_single_seed_say_nothing_either(rng):
     arm, seed = np.array([0, 0, 0, 1, 1]), np.array([0, 1, 2, 1, 1])
-    y = RNG.normal(size=5)
+    y = rng.normal(size=5)
     assert spread(y, arm, seed).of(np.array([0.0, 1.0]), fit_pooled(y, arm)).df[0] == 0
 
 
-def test_a_hundred_thousand_seeds_need_no_matrix_of_their_size():
+def test_a_hundred_thousand_seeds_need_no_matrix_of_their_size(rng):
     arm = np.repeat([0, 1], 50_000)
-    y = RNG.normal(3.7, 0.01, len(arm))
+    y = rng.normal(3.7, 0.01, len(arm))
     own = spread(y, arm, np.arange(len(arm))).of(baseline_weights(2), fit_pooled(y, arm))
     assert own.df[0] == pytest.approx(2 * 49_999)

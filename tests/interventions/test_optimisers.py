@@ -15,11 +15,9 @@ from interventions.lookahead import EMANesterov, OuterNesterov
 from interventions.low_precision import Float8Linear, bfloat16_weights, float8_linears
 from interventions.normuon import NEWTON_SCHULZ, POLAR_EXPRESS, NorMuon, orthogonalised
 
-STREAM = torch.Generator()
-
 
 def random(*shape: int, seed: int = 0) -> torch.Tensor:
-    return torch.randn(shape, generator=STREAM.manual_seed(seed))
+    return torch.randn(shape, generator=torch.Generator().manual_seed(seed))
 
 
 def layers() -> nn.Sequential:
