@@ -80,4 +80,5 @@ def commands_of(page: Path) -> list[list[str]]:
 @pytest.mark.parametrize("page", [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))])
 def test_every_command_that_a_page_shows_has_arguments_that_it_takes(page):
     for words in commands_of(page):
-        build_parser().parse_args(words if words[0] in COMMANDS else ["table", *words])
+        words = words if words[0] in COMMANDS else ["table", *words]
+        assert build_parser().parse_args(words).command == words[0]
