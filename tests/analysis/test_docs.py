@@ -79,6 +79,12 @@ def commands_of(page: Path) -> list[list[str]]:
 
 @pytest.mark.parametrize("page", [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))])
 def test_every_command_that_a_page_shows_has_arguments_that_it_takes(page):
-    for words in commands_of(page):
-        words = words if words[0] in COMMANDS else ["table", *words]
-        assert build_parser().parse_args(words).command == words[0]
+    assert [words for words in commands_of(page) if is_refused(words)] == []
+
+
+def is_refused(words: list[str]) -> bool:
+    try:
+        build_parser().parse_args(words if words[0] in COMMANDS else ["table", *words])
+    except SystemExit:
+        return True
+    return False
