@@ -82,7 +82,7 @@ def test_rotary_positions_are_those_of_gpt_neox(base: float, fraction: float) ->
 def test_rotated_scores_depend_on_the_distance_alone() -> None:
     module = attention(rope=10_000.0)
     q_D, k_D = torch.randn(2, D, dtype=torch.float64, generator=torch.Generator().manual_seed(0))
-    q_TD, k_TD = (module.rotary(z.expand(1, 1, T, D))[0, 0] for z in (q_D, k_D))
+    q_TD, k_TD = (module.rotary(z.expand(1, 1, T, D), context())[0, 0] for z in (q_D, k_D))
     scores_TT = q_TD @ k_TD.T
     for distance in range(T):
         diagonal = scores_TT.diagonal(-distance)
