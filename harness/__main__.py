@@ -96,7 +96,7 @@ def main() -> None:
     warnings.filterwarnings("error", "provider=.* is not available")  # a hydra.searchpath
     try:
         run_one()
-    except (HydraException, OmegaConfBaseException, YAMLError, UserWarning) as error:
+    except (HydraException, OmegaConfBaseException, YAMLError, UnicodeError, UserWarning) as error:
         sys.exit(_refuse(explain(error)))
     except ValueError as error:  # ConfigError, DataError, RecordError
         sys.exit(_refuse(str(error)))

@@ -13,8 +13,10 @@ from harness.records import RecordError
 from harness.records.files import printable
 from harness.records.study import Study
 from harness.records.terminal import printing
-from harness.study.display import counts, summary, table
-from harness.study.states import CellState, cell_states, shown
+from harness.study.display import counts, pause, summary, table
+from harness.study.states import CellState, Known, cell_states, shown
+
+REFRESH_SECONDS = 2.0
 
 if TYPE_CHECKING:
     from rich.console import RenderableType
@@ -40,25 +42,35 @@ def _show(folder: Path, *, watch: bool) -> None:
     from rich.console import Console
     from rich.live import Live
 
-    console = Console()
-    parts = _parts(folder, console.width)
+    class Piped(Console):
+        """A console whose reader may go, as `printing` takes it."""
+
+        def on_broken_pipe(self) -> None:
+            """Exit as other commands do: rich would with 1."""
+            raise BrokenPipeError
+
+    console, known = Piped(), Known()
+    parts = _parts(folder, console.width, known)
     if not watch:
         for part in parts:
             console.print(part, highlight=False)
         return
-    with Live(parts[0], console=console) as live:
+    with Live(parts[0], console=console, auto_refresh=False) as live:
+        cost = 0.0
         while True:
-            time.sleep(2)
+            time.sleep(pause(cost, REFRESH_SECONDS))
+            before = time.thread_time()
             with suppress(RecordError, OSError):  # the last view stays
-                live.update(_parts(folder, console.width)[0])
+                live.update(_parts(folder, console.width, known)[0], refresh=True)
+            cost = time.thread_time() - before
 
 
-def _parts(folder: Path, width: int) -> list[RenderableType]:
+def _parts(folder: Path, width: int, known: Known) -> list[RenderableType]:
     """Return a study's table and what stands below it, or a line for each study of a folder."""
     from rich.text import Text
 
     study = Study(folder)
-    if states := cell_states(study):
+    if states := cell_states(study, known):
         unreadable = [f"unreadable: {printable(str(e))}" for e in study.intent().unreadable]
         texts = [summary(shown(states)[0]), beside(states), *unreadable]
         return [table(states, str(folder), width), *(Text(text) for text in texts if text)]

@@ -26,7 +26,7 @@ from harness.config import Config, ConfigError, PrecisionConfig
 from harness.records.files import CONF_DIR, printable
 from harness.records.terminal import printing
 from harness.study.price import bill
-from harness.study.side_by_side import measure
+from harness.study.side_by_side import StepError, measure
 
 if TYPE_CHECKING:
     from harness.cell.step_timing import Trial
@@ -158,10 +158,12 @@ def main(arguments: list[str] | None = None) -> int:
     if {"-h", "--help"} & set(overrides):
         print(__doc__)
         return 0
+    from harness.cell.sources import source_hashes
     from harness.config.compose import load
 
     try:
         config = load(overrides)
+        source_hashes(config)  # refuses a target that is not there
         from harness.engine.devices import choose_device
 
         on_gpu = choose_device(config.hardware.device).type == "cuda"
@@ -170,9 +172,13 @@ def main(arguments: list[str] | None = None) -> int:
         return EXIT_REFUSED
     print(HEADER)
     rows = []
-    for row in survey(config, told(measure_apart), on_gpu=on_gpu):
-        print(row, flush=True)
-        rows.append(row)
+    try:
+        for row in survey(config, told(measure_apart), on_gpu=on_gpu):
+            print(row, flush=True)
+            rows.append(row)
+    except StepError as error:
+        print(f"error: {printable(str(error))}", file=sys.stderr)
+        return 1
     if not any(row.config.precision == config.precision for row in rows):
         print("error: not one sequence fits in memory: take a smaller model", file=sys.stderr)
         return 1

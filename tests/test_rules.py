@@ -29,7 +29,7 @@ FORBIDDEN = {
 }
 RECORDS = (
     *("", ".benchmarks", ".cell", ".evaluation", ".files", ".numbers", ".reading", ".responses"),
-    *(".study", ".terminal", ".versions"),
+    *(".sources", ".study", ".terminal", ".versions"),
 )
 ALLOWED = {
     "analysis": {f"harness.records{part}" for part in RECORDS},

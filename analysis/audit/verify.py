@@ -24,12 +24,14 @@ from analysis.runs.prepare import prepare
 from analysis.runs.records import read_records
 from harness.records import (
     CONFIG_FILE,
+    SOURCES_FOLDER,
     TEST_LOSSES_FILE,
     RecordError,
     RunRecord,
     Status,
 )
 from harness.records.reading import read_bytes
+from harness.records.sources import closure, hash_of, kept_files
 from harness.records.study import read_all
 
 
@@ -131,11 +133,23 @@ def _problems(home: Path, record: RunRecord) -> Iterable[str]:
         yield f"{TEST_LOSSES_FILE} is missing"
     elif not same(_mean(losses), record.losses.test):
         yield f"the mean of {TEST_LOSSES_FILE} is not the recorded test loss"
+    yield from _changed_sources(home, record)
     patch = record.provenance.dirty_patch
     if patch and not (home / patch).exists():
         yield "the code had uncommitted changes and the patch is missing"
     if record.step != record.n_steps:
         yield "called complete before its last step"
+
+
+def _changed_sources(home: Path, record: RunRecord) -> Iterable[str]:
+    """Hold the cell's own code, as it keeps it, against what ran; what is installed is not kept."""
+    for target, recorded in record.provenance.sources.items():
+        try:
+            files = closure(target, kept_files(home).get)
+            if files and hash_of(files) != recorded:
+                yield f"the code of {target} in {SOURCES_FOLDER} is not what was run (sha256)"
+        except RecordError as error:
+            yield f"the code of {target} in {SOURCES_FOLDER} cannot be read: {error.reason}"
 
 
 def _sha256(file: Path) -> str | None:

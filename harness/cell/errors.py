@@ -10,9 +10,9 @@ from pathlib import Path
 from types import FrameType
 from typing import Any
 
-from harness.cell.sources import kept_files
 from harness.engine.memory import out_of_memory
 from harness.records import RunRecord, Status
+from harness.records.sources import kept_files
 
 
 def enter_failure(record: RunRecord, error: BaseException, folder: Path) -> None:
@@ -20,14 +20,20 @@ def enter_failure(record: RunRecord, error: BaseException, folder: Path) -> None
 
     Of code that was edited since it was frozen, no line: the next cell has another.
     """
-    while error.__cause__ is not None and _raised_by_hydra(error):
-        error = error.__cause__  # what went wrong in a target
+    error = cause(error)
     record.status = Status.FAILED
     record.error = f"{type(error).__name__}: {error}"
     lines = [] if out_of_memory(error) else _own_lines(error, kept_files(folder))
     if lines and not lines[-1][0].is_relative_to(folder.absolute()):
         record.line_to_fix = "{}:{}".format(*lines[-1])
         record.error += f"; fix {record.line_to_fix} and run it again"
+
+
+def cause(error: BaseException) -> BaseException:
+    """Return what went wrong in a target, where Hydra says only that something did."""
+    while error.__cause__ is not None and _raised_by_hydra(error):
+        error = error.__cause__
+    return error
 
 
 def _raised_by_hydra(error: BaseException) -> bool:

@@ -8,11 +8,9 @@ them whatever is edited later.
 from __future__ import annotations
 
 import ast
-import hashlib
 import sys
 import sysconfig
 from collections.abc import Callable, Iterator
-from dataclasses import asdict
 from difflib import get_close_matches
 from functools import lru_cache
 from importlib.machinery import ModuleSpec, SourceFileLoader
@@ -22,12 +20,17 @@ from typing import Any
 
 from harness.config import Config, ConfigError, scientific
 from harness.data.corpus import Corpus
-from harness.records import SOURCES_FOLDER
-from harness.records.files import canonical_hash, write_atomic
-
-OURS = "harness."
-"""Our own code is in the record's provenance, not in the cell's identity."""
-PACKAGE_FILE = "__init__.py"
+from harness.records import SOURCES_FOLDER, RecordError
+from harness.records.files import canonical_hash, plain, write_atomic
+from harness.records.sources import (
+    OURS,
+    PACKAGE_FILE,
+    closure,
+    hash_of,
+    kept_files,
+    parsed,
+    prefixes,
+)
 
 
 def identity(config: Config, corpus: Corpus, sources: dict[str, str]) -> dict[str, Any]:
@@ -53,12 +56,12 @@ def source_hashes(config: Config, folder: Path | None = None) -> dict[str, str]:
     """
     found = {}
     for target in sorted(_targets(config)):
+        if target.startswith(OURS):
+            _check_ours(target)
+            continue
         kept = _closure(target, kept_files(folder).get) if folder else {}
         files = kept or _files(target)
-        if target.startswith(OURS):
-            continue
-        digest = hashlib.sha256(b"".join(files[name].read_bytes() for name in sorted(files)))
-        found[target] = digest.hexdigest()[:16] if files else ""  # built in or compiled
+        found[target] = hash_of(files) if files else ""  # built in or compiled
     return found
 
 
@@ -119,9 +122,8 @@ class _Kept:
 
 def _targets(config: Config) -> set[str]:
     cards = [card.fn for card in config.interventions.values()]
-    groups = [asdict(group) for group in (config.model, config.optim, config.precision)]
-    parts = [*groups, config.schedule, config.data.pipeline, cards]
-    return set(_walk(parts))
+    groups = [config.model, config.optim, config.precision, config.schedule, config.data.pipeline]
+    return set(_walk(plain([groups, cards])))
 
 
 def _walk(node: Any) -> Iterator[str]:
@@ -133,6 +135,12 @@ def _walk(node: Any) -> Iterator[str]:
     if isinstance(node, list):
         for value in node:
             yield from _walk(value)
+
+
+@lru_cache
+def _check_ours(target: str) -> None:
+    """Refuse a name that the harness does not define; what it defines stays while it runs."""
+    _files(target)
 
 
 def _files(target: str) -> dict[str, Path]:
@@ -158,30 +166,15 @@ def _files(target: str) -> dict[str, Path]:
 
 
 def _closure(target: str, find: Callable[[str], Path | None]) -> dict[str, Path]:
-    """Return module -> file of a target and of all that it imports, as far as `find` has them."""
-    found: dict[str, Path] = {}
-    waiting = [module for module in _prefixes(target) if find(module)][:1]
-    while waiting:
-        module = waiting.pop()
-        file = find(module) if module else None
-        if file is not None and module not in found and not module.startswith(OURS):
-            found[module] = file
-            inside = f"{module}.__init__" if file.name.endswith(PACKAGE_FILE) else module
-            # the packages around a module are imported before it
-            waiting += [*_prefixes(module), *sorted(_imports(parse(file, target), inside))]
-    return found
+    """Return what a target is made of, as `closure` does, or refuse it."""
+    try:
+        return closure(target, find)
+    except RecordError as error:
+        raise _refused(target, error) from error
 
 
-def _prefixes(name: str) -> list[str]:
-    """Return the modules that a dotted name may be in, the innermost first."""
-    parts = name.split(".")
-    return [".".join(parts[:n]) for n in range(len(parts) - 1, 0, -1)]
-
-
-def kept_files(folder: Path) -> dict[str, Path]:
-    """Return module -> file of the sources that a cell keeps."""
-    files = (folder.absolute() / SOURCES_FOLDER).glob("*.py")
-    return {file.name.removesuffix(".py").removesuffix(".__init__"): file for file in files}
+def _refused(target: str, error: RecordError) -> ConfigError:
+    return ConfigError(f"_target_={target}: {error.file}, {error.reason}")
 
 
 def _installed(path: Path) -> bool:
@@ -192,7 +185,7 @@ def _installed(path: Path) -> bool:
 
 def _locate(target: str) -> tuple[str, str]:
     """Return the innermost module of a target, and the name that is wanted of it."""
-    for module in _prefixes(target):
+    for module in prefixes(target):
         if _spec(module) is not None:
             return module, target.removeprefix(f"{module}.").split(".")[0]
     raise ConfigError(
@@ -229,27 +222,9 @@ def origin(module: str) -> Path | None:
 def parse(path: Path, target: str) -> ast.Module:
     """Return a source's syntax tree, or refuse it: `target` is why it is read."""
     try:
-        return _tree(path, path.stat().st_mtime_ns)
-    except SyntaxError as error:
-        raise ConfigError(f"_target_={target}: {path}, line {error.lineno}: {error.msg}") from error
-
-
-@lru_cache(maxsize=64)
-def _tree(path: Path, _modified_ns: int) -> ast.Module:
-    return ast.parse(path.read_bytes())
-
-
-def _imports(tree: ast.Module, importer: str) -> set[str]:
-    """Return the modules that a module may import, by their full names."""
-    found: set[str] = set()
-    for node in ast.walk(tree):
-        if isinstance(node, ast.Import):
-            found |= {alias.name for alias in node.names}
-        elif isinstance(node, ast.ImportFrom):
-            above = importer.split(".")[: -node.level] if node.level else []
-            base = ".".join([*above, *([node.module] if node.module else [])])
-            found |= {base, *(f"{base}.{alias.name}".lstrip(".") for alias in node.names)}
-    return found
+        return parsed(path)
+    except RecordError as error:
+        raise _refused(target, error) from error
 
 
 def _top_level(tree: ast.Module) -> set[str] | None:

@@ -20,7 +20,7 @@ from hydra.core.override_parser.overrides_parser import OverridesParser
 from hydra.errors import HydraException
 from hydra.plugins.config_source import ConfigSource
 from hydra.types import RunMode
-from omegaconf import DictConfig, OmegaConf
+from omegaconf import II, DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 from yaml import YAMLError
 
@@ -29,7 +29,7 @@ from harness.config.frozen import SCHEMA
 from harness.config.messages import explain
 from harness.config.overlays import changes, check_agreement, check_effects
 from harness.config.typed import arm_label, as_typed, of_science
-from harness.config.validate import validate
+from harness.config.validate import check_bounds, validate
 from harness.records.files import CONF_DIR, flatten
 
 CONFIG_NAME = "config"
@@ -58,6 +58,7 @@ def load_all(cells: Sequence[Sequence[str]]) -> list[Config]:
     GlobalHydra.instance().clear()
     _composed.cache_clear()
     _flat.cache_clear()
+    _resolved.cache_clear()
     with initialize_config_dir(str(CONF_DIR), version_base="1.3", job_name="harness"):
         return [resolve((), as_typed(overrides)) for overrides in cells]
 
@@ -68,15 +69,27 @@ def resolve(hydra_overrides: Sequence[str], overrides: Sequence[str]) -> Config:
     seeds = dict(pair for item in rest if (pair := _seed(item)))
     others = tuple(item for item in rest if _seed(item) is None)
     arm = _Arm(hydra=tuple(hydra_overrides), others=others, overlays=tuple(names))
+    composed = _composed(arm)
+    config = _resolved(arm, tuple(seeds.items()) * composed.follows_seeds).copy()
     with _in_one_line():
-        config: Config = OmegaConf.to_object(_composed(arm).with_seeds(seeds))  # type: ignore[assignment]
+        tree = composed.with_seeds(seeds)
+        config.seed, config.seeds = tree.seed, OmegaConf.to_object(tree.seeds)  # type: ignore[assignment]
+    check_bounds(config)
+    return config
+
+
+@lru_cache(maxsize=256)
+def _resolved(arm: _Arm, seeds: tuple[tuple[str, str], ...]) -> Config:
+    """Return an arm's config, checked; its cells have copies."""
+    with _in_one_line():
+        config: Config = OmegaConf.to_object(_composed(arm).with_seeds(dict(seeds)))  # type: ignore[assignment]
     validate(config)
-    if sorted(names) != sorted(config.interventions):
+    if sorted(arm.overlays) != sorted(config.interventions):
         raise ConfigError(
-            f"the overlays {names} carry cards for {sorted(config.interventions)}: "
+            f"the overlays {list(arm.overlays)} carry cards for {sorted(config.interventions)}: "
             "each conf/intervention/NAME.yaml must carry exactly the card interventions.NAME"
         )
-    if names:
+    if arm.overlays:
         _compare(config, arm)
     if config.study.tuned:
         tune(config)
@@ -104,11 +117,15 @@ class _Composed:
     tree: DictConfig
     seeds: dict[str, Any]
     """As composed: a number, or that it follows ``seed``."""
+    follows_seeds: bool
+    """Whether another value may, so that each cell has its own."""
 
     def with_seeds(self, given: dict[str, str]) -> DictConfig:
         """Set all seeds and return the tree, which the cells of an arm share: copies are slow."""
-        for key, value in (self.seeds | given).items():
-            OmegaConf.update(self.tree, key, value)
+        wanted = self.seeds | given
+        for key, value in wanted.items():
+            # what refers to `seed` is slow to look up in every cell
+            OmegaConf.update(self.tree, key, wanted["seed"] if value == II("seed") else value)
         return self.tree
 
 
@@ -133,7 +150,9 @@ def _composed(arm: _Arm) -> _Composed:
         if missing := OmegaConf.missing_keys(tree):
             raise ConfigError(f"no value for {', '.join(sorted(missing))}: set it")
     values = flatten(composed)
-    return _Composed(tree, {key: values[key] for key in SEED_KEYS})
+    others = (str(value) for key, value in values.items() if key not in SEED_KEYS)
+    follows = any("${" in text and "seed" in text for text in others)
+    return _Composed(tree, {key: values[key] for key in SEED_KEYS}, follows)
 
 
 def _refuse_namesakes(group: str, names: Sequence[str], sources: Sequence[dict[str, str]]) -> None:
@@ -215,6 +234,7 @@ def _split(overrides: Sequence[str]) -> tuple[list[str], list[str]]:
     return names, rest
 
 
+@lru_cache(maxsize=256)
 def _listed(override: str, value: str) -> list[str]:
     try:
         parsed = OverridesParser.create().parse_override(f"x={value}").value()

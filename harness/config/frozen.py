@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import json
 import re
-from dataclasses import asdict
+from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
@@ -26,7 +27,15 @@ RETIRED = ("reference",)
 
 def to_yaml(config: Config) -> str:
     """Return every setting as YAML."""
-    text: str = yaml.dump(plain(asdict(config)), Dumper=DUMPER, sort_keys=False, allow_unicode=True)
+    return "".join(_section(key, json.dumps(part)) for key, part in plain(config).items())
+
+
+@lru_cache(maxsize=4096)
+def _section(key: str, content: str) -> str:
+    """Return the YAML of one key, from its JSON: a study's cells differ in few of them."""
+    text: str = yaml.dump(
+        {key: json.loads(content)}, Dumper=DUMPER, sort_keys=False, allow_unicode=True
+    )
     return text
 
 

@@ -5,7 +5,9 @@ from __future__ import annotations
 from collections.abc import Sequence
 from contextlib import suppress
 from difflib import get_close_matches
+from io import TextIOWrapper
 from pathlib import Path
+from traceback import walk_tb
 
 from hydra.errors import MissingConfigException, OverrideParseException
 from omegaconf import DictConfig, OmegaConf
@@ -38,11 +40,22 @@ def explain(error: Exception) -> str:
         return f"cannot read {word!r}: {reason}; {_quoted(word)}"
     if ours := _of_hydra(str(error)):
         return ours
+    if isinstance(error, UnicodeDecodeError):
+        return f"{_being_read(error)} is not UTF-8, at byte {error.start}: save it as that"
     if isinstance(error, YAMLError):
         return f"not valid YAML: {' '.join(str(error).split())}"
     if isinstance(error.__cause__, OmegaConfBaseException):
         error = error.__cause__
     return _of_omegaconf(error)
+
+
+def _being_read(error: UnicodeDecodeError) -> str:
+    """Return the file that Hydra was reading: the error does not name it, the open file does."""
+    found = "a config file"
+    for frame, _ in walk_tb(error.__traceback__):
+        for value in frame.f_locals.values():
+            found = value.name if isinstance(value, TextIOWrapper) else found
+    return str(found)
 
 
 def _of_hydra(text: str) -> str:

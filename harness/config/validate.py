@@ -32,7 +32,7 @@ MOST_PARAMETERS = 10**13
 def validate(config: Config) -> None:
     """Refuse impossible values."""
     _check_finite(config)
-    _check_bounds(config)
+    check_bounds(config)
     _check_heads(config.model)
     _check_size(config.model)
     _check_steps(config)
@@ -75,15 +75,16 @@ def _is_list(value: Any) -> bool:
     return isinstance(value, list | tuple)
 
 
-def _check_bounds(group: Any, prefix: str = "") -> None:
+def check_bounds(group: Any, prefix: str = "") -> None:
+    """Hold the numbers of a group to the bounds of their fields."""
     for item in fields(group):
         key, value = f"{prefix}{item.name}", getattr(group, item.name)
         if is_dataclass(value):
-            _check_bounds(value, f"{key}.")
+            check_bounds(value, f"{key}.")
         elif isinstance(value, dict):
             for name, part in value.items():
                 if is_dataclass(part):
-                    _check_bounds(part, f"{key}.{name}.")
+                    check_bounds(part, f"{key}.{name}.")
         elif isinstance(value, int | float):
             bounds = {name: item.metadata[name] for name in BOUNDS if name in item.metadata}
             if "below" not in bounds:

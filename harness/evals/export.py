@@ -17,13 +17,14 @@ from typing import Any
 import tiktoken
 from torch import Tensor
 
-from harness.cell.sources import kept_files, origin
+from harness.cell.sources import origin
 from harness.config import ConfigError
 from harness.data.tokens import END_OF_TEXT
 from harness.evals.card import model_card
 from harness.evals.models import LoadedModel
 from harness.hub.gpt2 import hub_config, is_gpt2, to_gpt2
 from harness.records.files import plain, write_atomic
+from harness.records.sources import kept_files
 
 MODELLING = "modeling_llm_interventions.py"
 _TEMPLATE = Path(__file__).with_name("modelling.py.txt")
@@ -67,7 +68,7 @@ def _write_bundle(loaded: LoadedModel, folder: Path) -> None:
             "model_type": "llm_interventions",
             "auto_map": {auto: f"{module}.{name}" for auto, name in classes.items()},
             "dtype": "float32",
-            "model": plain(asdict(loaded.model.config)),
+            "model": plain(loaded.model.config),
             "progress": float(progress) if isinstance(progress, Tensor) else 1.0,
             "vocab_size": loaded.model.config.vocab_size,
             "max_position_embeddings": loaded.block_size,

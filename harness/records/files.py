@@ -10,6 +10,7 @@ import secrets
 import unicodedata
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
+from dataclasses import fields, is_dataclass
 from datetime import UTC, datetime
 from enum import Enum
 from pathlib import Path
@@ -127,11 +128,13 @@ def flatten(tree: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
 
 
 def plain(value: Any) -> Any:
-    """Return nested mappings and lists with enum members as their names."""
+    """Return nested mappings and lists; enum members as names, dataclasses as mappings."""
     if isinstance(value, Enum):
         return value.name
     if isinstance(value, dict):
         return {str(key): plain(item) for key, item in value.items()}
     if isinstance(value, list | tuple):
         return [plain(item) for item in value]
+    if is_dataclass(value):  # asdict copies every leaf
+        return {item.name: plain(getattr(value, item.name)) for item in fields(value)}
     return value

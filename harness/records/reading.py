@@ -108,13 +108,20 @@ def said(error: BaseException) -> str:
     return " ".join(str(error).split()) or type(error).__name__
 
 
-def check_depth(value: Any, deepest: int = DEEPEST) -> None:
+def check_depth(value: Any) -> None:
     """Refuse nested lists and mappings that nobody could copy or print."""
+    _check_depth(value, DEEPEST, set())
+
+
+def _check_depth(value: Any, deepest: int, seen: set[int]) -> None:
     if deepest == 0:
         raise ValueError("it is nested too deeply")
+    if id(value) in seen:  # a few aliases of YAML can stand for more than fits in any memory
+        raise ValueError("one part of it stands for another (an alias): write it out")
+    seen.add(id(value))
     for item in value.values() if isinstance(value, dict) else value:
         if isinstance(item, dict | list):
-            check_depth(item, deepest - 1)
+            _check_depth(item, deepest - 1, seen)
 
 
 def json_object(line: bytes) -> dict[str, Any]:

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 from harness.cell.console import duration, say, wants_bar
 from harness.records import RecordError
 from harness.records.study import Study
-from harness.study.states import CellState, cell_states, shown
+from harness.study.states import CellState, Known, cell_states, shown
 
 if TYPE_CHECKING:
     from rich.table import Table
@@ -30,6 +30,13 @@ _SEED_WIDTH = 14
 _SHORT = 60
 """Characters of a message in the table; below it stands the whole."""
 _REFRESH_SECONDS = 1.0
+_SHARE = 0.03
+"""Of a core, that a live view may take."""
+
+
+def pause(cost: float, least: float) -> float:
+    """Return the seconds until a view that took `cost` seconds of a core may be drawn again."""
+    return max(least, cost / _SHARE)
 
 
 def summary(states: list[CellState]) -> str:
@@ -104,7 +111,8 @@ class Screen:
 
     def __init__(self, study: Study, n_cells: int, n_slots: int) -> None:
         self.study, self.n_cells = study, n_cells
-        self.n_done, self.start, self.shown = 0, time.perf_counter(), 0.0
+        self.n_done, self.start, self.due = 0, time.perf_counter(), 0.0
+        self.known: Known = {}
         self.live: Any = None
         self.first = f"{n_cells} cells to train, {min(n_slots, n_cells)} at a time; {study}"
 
@@ -125,15 +133,16 @@ class Screen:
                 self.live.stop()
 
     def refresh(self, *, now: bool = False) -> None:
-        """Redraw the table, at most once a second; what cannot be shown stops nothing."""
-        if self.live is None:
+        """Redraw the table when it is due; what cannot be shown stops nothing."""
+        if self.live is None or (time.perf_counter() < self.due and not now):
             return
-        if now or time.perf_counter() - self.shown >= _REFRESH_SECONDS:
-            self.shown = time.perf_counter()
-            title = f"{self.study}  {self.n_done}/{self.n_cells} done, {self._left()} left"
-            with suppress(RecordError, OSError):
-                grid = table(cell_states(self.study), title, self.live.console.width)
-                self.live.update(grid, refresh=True)
+        before = time.thread_time()
+        title = f"{self.study}  {self.n_done}/{self.n_cells} done, {self._left()} left"
+        with suppress(RecordError, OSError):
+            grid = table(cell_states(self.study, self.known), title, self.live.console.width)
+            self.live.update(grid, refresh=True)
+        cost = time.thread_time() - before
+        self.due = time.perf_counter() + pause(cost, _REFRESH_SECONDS)
 
     def done(self, text: str) -> None:
         """Count a cell that ended, and say how."""

@@ -143,7 +143,7 @@ def _refuse_namesakes(cells: Sequence[PlannedCell]) -> None:
     """Refuse cells of equal arm and seeds that differ in a setting: no table tells them apart."""
     named: dict[str, list[Flat]] = {}
     for cell in [*cells, *_finished_before(cells)]:
-        settings = recipe(cell.config, canonical_hash(plain(asdict(cell.config.data))))
+        settings = recipe(cell.config, canonical_hash(plain(cell.config.data)))
         same = named.setdefault(cell.name, [])
         if settings not in same:  # else the arm was edited: see `harness.records.versions`
             same.append(settings)

@@ -33,18 +33,27 @@ def measure(config: Config, n: int = 1) -> list[Trial] | None:
     return done if len(done) == n else None
 
 
+class StepError(ValueError):
+    """A config whose cells cannot take a step; the message is one line."""
+
+
 def _share(barrier: Barrier) -> None:
     global _barrier  # noqa: PLW0603 - the one way to hand it to a pool's processes
     _barrier = barrier
 
 
 def _measure(config: Config) -> Trial | None:
+    from harness.cell.errors import cause
     from harness.cell.step_timing import run
 
     try:
         trial = run(config, lambda: _barrier.wait(PATIENCE_SECONDS))
     except BrokenBarrierError:
         return None
+    except Exception as error:  # of anybody's code
+        what = cause(error)
+        words = " ".join(str(what).split())
+        raise StepError(f"this config takes no step: {type(what).__name__}: {words}") from error
     if trial is None:
         _barrier.abort()  # nobody waits for this one
     return trial

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import asdict, dataclass, replace
+from pathlib import Path
 
 from msgspec import ValidationError, convert
 
@@ -16,6 +17,9 @@ from harness.records.reading import RecordError, metrics_row, read_json_lines
 from harness.records.study import Study
 from harness.records.versions import last_asked, rank, superseded_by
 from harness.study.outcome import last_line
+
+PASSING = ("running", "interrupted", "unreadable")
+"""States that can change while the cell's own files do not."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -35,14 +39,23 @@ class CellState:
     """Trained before its arm was edited; see `harness.records.versions`."""
 
 
-def cell_states(study: Study) -> list[CellState]:
-    """Return the state of every cell: the plan's, then others by arm and seeds, latest first."""
+Stamp = tuple[tuple[int, int, int] | None, ...]
+Known = dict[Path, tuple[Stamp, CellState]]
+"""What was found at an earlier look, by the cell's folder."""
+
+
+def cell_states(study: Study, known: Known | None = None) -> list[CellState]:
+    """Return the state of every cell: the plan's, then others by arm and seeds, latest first.
+
+    Who looks again and again hands over what is `known`: only what has changed is read again.
+    """
+    known = {} if known is None else known
     intent = study.intent()
     asked, entries = last_asked(intent.commands), intent.asked()
     cells = intent.plan.cells if intent.plan else []
     planned = {study.folder / c["arm"] / c["cell"]: c for c in cells}
     others = [
-        cell_state(Cell(folder), entries.get(folder.name))
+        _known_state(Cell(folder), entries.get(folder.name), known)
         for folder in study.cells()
         if folder not in planned
     ]
@@ -50,11 +63,31 @@ def cell_states(study: Study) -> list[CellState]:
         key=lambda s: asked.get(s.cell) or (s.record and s.record.started) or "", reverse=True
     )
     others.sort(key=lambda s: (s.arm, [int(n) for n in s.seed.split("/") if n != "?"]))
-    states = [*(cell_state(Cell(folder), entry) for folder, entry in planned.items()), *others]
+    first = [_known_state(Cell(folder), entry, known) for folder, entry in planned.items()]
+    states = [*first, *others]
     records, in_plan = [s.record for s in states if s.record], {path.name for path in planned}
     newer = superseded_by([(record, rank(record, in_plan, asked)) for record in records])
     old = {record.cell for record, new in zip(records, newer, strict=True) if new}
     return [replace(state, superseded=state.cell in old) for state in states]
+
+
+def _known_state(cell: Cell, planned: PlannedRun | None, known: Known) -> CellState:
+    stamp = tuple(map(_stamp, (cell.record_file, cell.config_file, cell.log_file)))
+    before, state = known.get(cell.folder, (None, None))
+    if state is None or before != stamp:
+        state = cell_state(cell, planned)
+        if state.state not in PASSING:
+            known[cell.folder] = stamp, state
+    return state
+
+
+def _stamp(file: Path) -> tuple[int, int, int] | None:
+    """Return what changes with a file."""
+    try:
+        found = file.stat()
+    except (OSError, ValueError):
+        return None
+    return found.st_mtime_ns, found.st_size, found.st_ino
 
 
 def cell_state(cell: Cell, planned: PlannedRun | None = None) -> CellState:

@@ -9,7 +9,7 @@ from __future__ import annotations
 import logging
 import queue
 import threading
-from dataclasses import asdict, replace
+from dataclasses import replace
 from pathlib import Path
 from shlex import quote
 from typing import Any
@@ -48,7 +48,7 @@ class Tracker:
             self._target = _target(config)
             flags = _flags(self._target, config.study_name)
             self._later = f"python -m harness.sync {quote(str(Cell(folder).study))}{flags}"
-            work = (plain(asdict(config)),)
+            work = (plain(config),)
             self._thread = threading.Thread(target=self._work, args=work, daemon=True)
             self._thread.start()
 

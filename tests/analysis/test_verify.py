@@ -1,3 +1,4 @@
+import hashlib
 import json
 
 import numpy as np
@@ -180,6 +181,24 @@ def test_an_installed_copy_is_known_by_its_files_and_no_version_is_none_of_them(
     assert "None" not in said
     for what in ("code version", "tokenizer", "device", "set of package versions"):
         assert f"- note: no {what} is known" in said
+
+
+def test_code_that_a_cell_keeps_and_did_not_run_is_found(traced):
+    file = next((traced / "b").rglob("record.json"))
+    (kept := file.parent / "sources").mkdir()
+    (kept / "mine.py").write_text("import mine_too\n")
+    (kept / "mine_too.py").write_text("x = 1\n")
+    content = json.loads(file.read_text())
+    ran = hashlib.sha256(b"import mine_too\nx = 1\n").hexdigest()[:16]
+    content["provenance"]["sources"] = {"mine.Idea": ran, "installed.Thing": "0" * 16}
+    file.write_text(json.dumps(content))
+    before = set(failures(traced))  # its arm has two versions now
+    (kept / "mine_too.py").write_text("x = 2\n")
+    what = "the code of mine.Idea in sources "
+    assert set(failures(traced)) - before == {what + "is not what was run (sha256)"}
+    (kept / "mine_too.py").write_text("x =\n")
+    wrong = what + "cannot be read: line 1: invalid syntax"
+    assert set(failures(traced)) - before == {wrong}
 
 
 def test_a_folder_without_records_is_refused(tmp_path):

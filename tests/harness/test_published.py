@@ -1,6 +1,5 @@
 """Every configuration of the published repository is a command here."""
 
-from dataclasses import asdict
 from math import isclose
 
 import pytest
@@ -35,7 +34,7 @@ def test_there_are_36_of_them() -> None:
 @pytest.mark.parametrize("run", RUNS, ids=lambda run: run.name)
 def test_a_published_run_composes_to_its_values(run: PublishedRun) -> None:
     config = composed(run)
-    settings = flatten(plain(asdict(config)))
+    settings = flatten(plain(config))
     found = {key: settings.get(key) for key in BASELINE | run.sets}
     assert found == BASELINE | run.sets
     assert config.n_steps == run.n_steps

@@ -26,6 +26,7 @@ from harness.records.cell import Cell
 from harness.records.study import Study
 from harness.status import beside
 from harness.study import display as screen
+from harness.study import states
 from harness.study.display import Screen, summary, table
 from harness.study.states import CellState, cell_states
 from harness.study.states import shown as first_and_others
@@ -177,7 +178,32 @@ def test_a_view_never_stops_a_study(tmp_path) -> None:
     screen = Screen(Study(tmp_path), 1, 1)
     screen.live = Live(console=Console(file=io.StringIO()), auto_refresh=False)
     screen.refresh(now=True)
-    assert screen.shown
+    assert screen.due
+
+
+def test_a_view_again_reads_only_what_has_changed(tmp_path, monkeypatch) -> None:
+    def write(seed: int, status: Status, test: float | None = None) -> None:
+        record = RunRecord(
+            study="s", arm="a", interventions=[], cell=f"c{seed}", n_steps=2, status=status,
+            seeds=Seeds(init=seed, data=seed, loop=seed), losses=Losses(test=test),
+        )  # fmt: skip
+        write_record(tmp_path / "a" / f"c{seed}", record)
+
+    write(0, Status.COMPLETE, 3.0)
+    write(1, Status.RUNNING)
+    known: dict = {}
+    first = cell_states(Study(tmp_path), known)
+    read, whole = [], states.cell_state
+    monkeypatch.setattr(states, "cell_state", lambda c, p: read.append(c.id) or whole(c, p))
+    assert cell_states(Study(tmp_path), known) == first
+    assert read == ["c1"]  # it may have stopped without a word
+    write(0, Status.COMPLETE, 2.75)
+    assert cell_states(Study(tmp_path), known)[0].text == "2.7500"
+
+
+def test_a_view_that_takes_long_is_drawn_less_often() -> None:
+    assert screen.pause(0.001, 2) == 2
+    assert screen.pause(0.3, 2) == pytest.approx(10)
 
 
 def test_watching_shows_what_changed_until_ctrl_c(tiny, monkeypatch, capsys) -> None:

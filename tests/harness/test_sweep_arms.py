@@ -1,12 +1,14 @@
 """What a sweep varies names arms."""
 
+from dataclasses import asdict
+
 import pytest
 from omegaconf import OmegaConf
 
 from harness.cell.build import all_changes
 from harness.cell.freeze import freeze, load_frozen, locate
-from harness.config import recipe, scientific
-from harness.config.compose import load
+from harness.config import ConfigError, recipe, scientific
+from harness.config.compose import load, load_all
 from harness.config.typed import arm_label, as_typed
 from tests.harness.test_sweeps import sweeper
 
@@ -87,3 +89,18 @@ def test_labels_name_a_folder_and_stay_apart() -> None:
 )  # fmt: skip
 def test_an_override_is_read_in_the_type_of_its_key(typed, read) -> None:
     assert as_typed([typed]) == [read]
+
+
+def test_cells_of_an_arm_share_nothing_but_their_settings() -> None:
+    follows = "sample.top_k=${seed}"  # each cell has its own
+    one, other, own = load_all([["seed=1"], ["seed=2", "seeds.data=7"], ["seed=3", follows]])
+    assert [one.seed, *asdict(one.seeds).values()] == [1, 1, 1, 1]
+    assert [other.seed, *asdict(other.seeds).values()] == [2, 2, 7, 2]
+    one.model.mlp["activation"] = "none"
+    one.optim.betas.append(0.5)
+    other.seed, other.seeds = one.seed, one.seeds
+    assert other == load(["seed=1"])
+    assert own.sample.top_k == 3
+    assert load_all([[follows, f"seed={n}"] for n in (4, 5)])[1].sample.top_k == 5
+    with pytest.raises(ConfigError, match=r"seeds\.init=-1: must be 0 or more"):
+        load(["seed=-1"])
