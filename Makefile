@@ -75,6 +75,7 @@ bench: $(READY) ## Measure everything on an idle machine, about 35 minutes (NANO
 	$(BIN)/python -m benchmarks.overhead --write
 	$(BIN)/python -m benchmarks.study --write
 	$(BIN)/python -m benchmarks.runner --write
+	$(BIN)/python -m benchmarks.large --write
 	$(BIN)/python -m benchmarks.analysis --write
 	$(BIN)/python benchmarks/tokenise.py
 
