@@ -54,7 +54,8 @@ def test_a_place_that_cannot_be_written_to_is_named(reported, tmp_path, capsys):
 
 @pytest.mark.slow
 @pytest.mark.parametrize(
-    ("arms", "seeds", "most_mb", "most_seconds"), [(12, 5, 3, 300), (125, 8, 10, 600)]
+    ("arms", "seeds", "most_mb", "most_seconds"),
+    [(12, 5, 3, 300), pytest.param(125, 8, 10, 600, marks=pytest.mark.proof)],
 )
 def test_large_studies_stay_small_and_quick(tmp_path, arms, seeds, most_mb, most_seconds):
     effects = {"baseline": 0.0} | {f"arm_{i:03}": -0.001 * i for i in range(1, arms)}

@@ -25,8 +25,11 @@ from tests.interventions.arms import (
     trained,
 )  # fmt: skip
 
+EACH = pytest.mark.parametrize("name", NAMES, scope="module")
+"""An overlay's tests run one after the other, so that it is composed and trained once."""
 
-@pytest.mark.parametrize("name", NAMES)
+
+@EACH
 def test_every_overlay_has_a_card_and_changes_the_config(name: str) -> None:
     card = read_card(OVERLAYS / f"{name}.yaml")
     assert len(card.summary) < 120
@@ -36,7 +39,7 @@ def test_every_overlay_has_a_card_and_changes_the_config(name: str) -> None:
     assert any((config.changes, config.interventions[name].fn, card.control))
 
 
-@pytest.mark.parametrize("name", NAMES)
+@EACH
 def test_every_overlay_is_applied_to_the_baselines_recipe(name: str) -> None:
     needs = NEEDS.get(name, ())
     arm, base = composed((name,), needs), recipe(composed(("baseline",), needs), "data")
@@ -45,7 +48,7 @@ def test_every_overlay_is_applied_to_the_baselines_recipe(name: str) -> None:
     assert recipe(longer, "data") != base
 
 
-@pytest.mark.parametrize("name", NAMES)
+@EACH
 def test_every_overlay_trains_finite_steps_that_differ_from_the_baselines(name: str) -> None:
     needs = NEEDS.get(name, ())
     weights, baselines = trained((name,), needs), trained((), needs)
@@ -59,7 +62,7 @@ def keeps_state(name: str) -> bool:
     return bool(card.interventions[name].fn) or any(key.startswith(touched) for key in card.changes)
 
 
-@pytest.mark.parametrize("name", NAMES)
+@EACH
 def test_every_optimiser_and_event_goes_on_from_a_saved_state_to_the_bit(name: str) -> None:
     if not keeps_state(name):
         return
