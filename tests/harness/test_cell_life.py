@@ -138,7 +138,7 @@ def test_the_time_of_the_compiler_is_paid_but_is_no_speed(tiny, monkeypatch, com
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("n_devices", [1, 2])
+@pytest.mark.parametrize("n_devices", [1, pytest.param(2, marks=pytest.mark.proof)])
 def test_a_second_run_of_a_cell_has_the_same_curve_and_is_sent_nowhere(tiny, command, n_devices):
     from analysis.audit.rerun import rerun
 

@@ -323,6 +323,7 @@ def test_opening_a_corpus_imports_no_heavy_package() -> None:
     assert not {"torch", "datasets", "huggingface_hub", "tiktoken"} & set(json.loads(done.stdout))
 
 
+@pytest.mark.proof
 @pytest.mark.slow
 def test_memory_does_not_grow_with_the_corpus() -> None:
     script = Path(__file__).parents[2] / "benchmarks" / "tokenise.py"

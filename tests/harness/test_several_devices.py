@@ -42,7 +42,7 @@ def test_running_out_of_memory_halves_the_micro_batch_at_the_same_batch(
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("n_processes", [2, 4])
+@pytest.mark.parametrize("n_processes", [2, pytest.param(4, marks=pytest.mark.proof)])
 def test_several_processes_train_the_same_model_as_one(
     command, tmp_path, tiny, n_processes
 ) -> None:
@@ -73,6 +73,7 @@ def test_one_command_trains_a_cell_on_two_devices(command, tmp_path, tiny) -> No
     assert (record.status, record.provenance.n_devices) == (Status.COMPLETE, 2)
 
 
+@pytest.mark.proof
 @pytest.mark.slow
 def test_a_killed_cell_of_three_devices_ends_with_the_weights_of_an_undisturbed_one(
     command, tmp_path, tiny
@@ -98,6 +99,7 @@ def test_a_killed_cell_of_three_devices_ends_with_the_weights_of_an_undisturbed_
     assert one.fingerprints == other.fingerprints
 
 
+@pytest.mark.proof
 @pytest.mark.slow
 def test_memory_that_runs_out_on_one_of_two_devices_halves_the_micro_batch(
     command, tmp_path, tiny

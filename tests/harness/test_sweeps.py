@@ -98,6 +98,7 @@ def test_nobody_is_told_to_overwrite_again(monkeypatch) -> None:
     assert same_command() == "the same command, without overwrite=true,"
 
 
+@pytest.mark.proof
 @pytest.mark.slow
 def test_submitits_local_executor_runs_the_same_cells(command, tmp_path, tiny) -> None:
     arguments = [*tiny, *STUDY]

@@ -150,7 +150,7 @@ FAULTS = {
 }
 
 
-LONGER = ("hangs", "breaks midway", "takes no metrics")
+LONGER = ("hangs", "hangs midway", "breaks midway", "takes no metrics")
 
 
 @pytest.mark.parametrize(
