@@ -182,6 +182,7 @@ def test_a_folder_without_a_frozen_cell_is_refused(command, tmp_path) -> None:
 
 
 @pytest.mark.slow
+@pytest.mark.proof
 def test_kill_9_at_any_moment_loses_nothing(command, tmp_path, tiny) -> None:
     slow = [
         *tiny,

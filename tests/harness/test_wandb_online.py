@@ -150,7 +150,7 @@ FAULTS = {
 }
 
 
-LONGER = ("hangs", "hangs midway", "breaks midway", "takes no metrics")
+LONGER = ("hangs", "hangs midway", "breaks midway", "refuses the key", "takes no metrics")
 
 
 @pytest.mark.parametrize(
@@ -184,6 +184,7 @@ def test_a_server_that_is_not_there_costs_a_line(server, train):
     assert said.count("warning: tracker") == 1
 
 
+@pytest.mark.proof
 def test_a_slow_server_gets_everything_all_the_same(server, train):
     server.fault = lambda asked: time.sleep(0.1)
     _, folder, said = train(server.environment)
