@@ -43,7 +43,8 @@ class NextToken:
             self.cache = KVCache(len(cut), self.loaded.device)
             found_BV = self._behind(list(cut.values()))
         else:
-            self.cache.keep([self.rows.index(row) for row in cut])
+            if list(cut) != self.rows:  # some ended; leaving them out copies all that is kept
+                self.cache.keep([self.rows.index(row) for row in cut])
             found_BV = self._behind([ids[-1:] for ids in cut.values()])
         self.rows = list(cut)
         self.cache.read([len(ids) for ids in cut.values()])
