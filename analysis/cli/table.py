@@ -55,10 +55,16 @@ def run(options: argparse.Namespace) -> int:
     texts, lines = [], []
     for metric in metrics:
         runs, result = _compared(argparse.Namespace(**{**vars(options), "metric": metric}))
-        texts.append(result.to_markdown())
+        contents = {
+            "md": result.to_markdown(),
+            "csv": result.to_csv(),
+            "json": result.to_json(),
+            "tex": result.to_latex(),
+        }
+        texts.append(contents["md"])
         if not options.no_write:
             more = "_" + re.sub(r"\W+", "_", metric) if len(metrics) > 1 else ""
-            lines += _write(result, options.out or runs.home or Path(), f"{runs.stem}{more}")
+            lines += _write(contents, options.out or runs.home or Path(), f"{runs.stem}{more}")
     if len(metrics) > 1:
         texts.append(
             f"{len(metrics)} metrics: the family error holds in each table by itself; a finding "
@@ -78,15 +84,9 @@ def _compared(options: argparse.Namespace) -> tuple[Runs, Comparison]:
     return runs, compare_with_speed(runs, rules)
 
 
-def _write(result: Comparison, folder: Path, stem: str) -> list[str]:
+def _write(contents: dict[str, str], folder: Path, stem: str) -> list[str]:
     """Write the results; return where, and which rules' results they replace."""
     before = _rules_of(folder / f"{stem}.json")
-    contents = {
-        "md": result.to_markdown(),
-        "csv": result.to_csv(),
-        "json": result.to_json(),
-        "tex": result.to_latex(),
-    }
     shared.write(folder, {f"{stem}.{ending}": text for ending, text in contents.items()})
     lines = [f"Written: {folder}/{stem}.{{{','.join(contents)}}}"]
     after = _rules_of(folder / f"{stem}.json")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import math
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -42,7 +43,7 @@ def read_numbers(file: Path) -> NDArray[np.float64]:
     """Return a ``.npy`` file's row of finite numbers."""
     raw = read_bytes(file)
     try:
-        values = np.load(io.BytesIO(_of_its_size(raw)), allow_pickle=False)
+        values = _array(raw)
         if values.ndim != 1 or not len(values) or values.dtype.kind not in "fiu":
             raise ValueError(f"it holds {values.dtype} of shape {values.shape}, and no numbers")
         numbers: NDArray[np.float64] = values.astype(np.float64)
@@ -53,8 +54,8 @@ def read_numbers(file: Path) -> NDArray[np.float64]:
     return numbers
 
 
-def _of_its_size(raw: bytes) -> bytes:
-    """Refuse an array whose header promises more than there is, before room is made for it."""
+def _array(raw: bytes) -> NDArray[Any]:
+    """Return the array; refuse a header that promises more than there is, or Python objects."""
     file = io.BytesIO(raw)
     version = np.lib.format.read_magic(file)
     read_header = {
@@ -64,12 +65,12 @@ def _of_its_size(raw: bytes) -> bytes:
     if read_header is None:
         raise ValueError(f"it is of version {version} of numpy's format")
     shape, _, kind = read_header(file)
-    size = kind.itemsize
-    for length in shape:
-        size *= length
-    if size != len(raw) - file.tell():
-        raise ValueError(f"it holds {len(raw) - file.tell()} bytes where {size} are promised")
-    return raw
+    if kind.hasobject:
+        raise ValueError("it holds Python objects")
+    promised, there = kind.itemsize * math.prod(shape), len(raw) - file.tell()
+    if promised != there:
+        raise ValueError(f"it holds {there} bytes where {promised} are promised")
+    return np.frombuffer(raw, kind, offset=file.tell()).reshape(shape)
 
 
 def found_in(read: Callable[[Path], list[Any]], folder: Path) -> list[Any]:

@@ -102,13 +102,11 @@ class Design:
         AnalysisError
             No number of seeds up to 100,000 does, or a figure is out of range.
         """
-        _check(delta, self.sd, self.rho, power, self.alpha)
-        return self._smallest(lambda n: self.power(delta, n) >= power, delta, power)
+        return self._smallest(lambda design, n: design, delta, power)
 
     def fewest_seeds(self, delta: float, power: float = 0.8) -> int:
         """Return the same where the baseline gets the runs that it deserves (`allocated`)."""
-        _check(delta, self.sd, self.rho, power, self.alpha)
-        return self._smallest(lambda n: self.allocated(n).power(delta, n) >= power, delta, power)
+        return self._smallest(Design.allocated, delta, power)
 
     def allocated(self, n: int) -> Design:
         """Return the design with the baseline's runs for n seeds of every arm.
@@ -119,21 +117,19 @@ class Design:
         wanted = allocate_baseline(n, self.n_arms) if self.rho is None else n
         return replace(self, n_baseline=max(wanted, self.n_baseline or 0))
 
-    def _smallest(self, enough: Callable[[int], bool], delta: float, power: float) -> int:
-        high = 2
-        while not enough(high):
-            high *= 2
-            if high > MOST_SEEDS:
+    def _smallest(self, at: Callable[[Design, int], Design], delta: float, power: float) -> int:
+        """Look first where equally noisy differences would be found, which is quickly known."""
+        _check(delta, self.sd, self.rho, power, self.alpha)
+        start = 1
+        for design in dict.fromkeys((replace(self, pooled=True), self)):
+            start = _first(lambda n, d=design: at(d, n).power(delta, n) >= power, start)
+            if start > MOST_SEEDS:
                 raise AnalysisError(
                     f"no number of seeds up to {MOST_SEEDS:,} finds {delta:g} with "
                     f"power {power:g} at sd {self.sd:g}: ask for a larger difference"
                     + (", or run more baseline seeds" if self.n_baseline else "")
                 )
-        low = max(high // 2, 1)
-        while high - low > 1:
-            middle = (low + high) // 2
-            low, high = (low, middle) if enough(middle) else (middle, high)
-        return high
+        return start
 
     def detectable(self, n: int, power: float = 0.8) -> float:
         """Return the smallest difference, nats per token, that n seeds find with a power."""
@@ -156,6 +152,19 @@ class Design:
             return np.array([critical]), np.ones(1)
         layout = Layout(self.n_arms, n, K, self.rho is not None)
         return _moderated_critical(layout, self.rho or 0.0, noise, self.alpha)
+
+
+def _first(enough: Callable[[int], bool], start: int) -> int:
+    """Return the smallest n from 2 that is enough, near `start` if it can; else one too many."""
+    low, high, step = start - 1, max(start, 2), 1
+    while low > 1 and enough(low):
+        low, high, step = max(low - step, 1), low, 2 * step
+    while high <= MOST_SEEDS and not enough(high):
+        low, high, step = high, min(high + step, MOST_SEEDS + 1), 2 * step
+    while high - low > 1:
+        middle = (low + high) // 2
+        low, high = (low, middle) if enough(middle) else (middle, high)
+    return high
 
 
 def allocate_baseline(n: int, n_arms: int) -> int:
