@@ -10,7 +10,7 @@ import pytest
 
 import analysis
 import analysis.cli
-from analysis.__main__ import build_parser
+from analysis.__main__ import build_parser, main
 from analysis.cli import COMMANDS
 from analysis.comparison.verdict import JUDGED, Kind
 
@@ -88,3 +88,14 @@ def is_refused(words: list[str]) -> bool:
     except SystemExit:
         return True
     return False
+
+
+def test_the_tables_of_public_records_are_what_their_commands_print(capsys, monkeypatch):
+    monkeypatch.chdir(ROOT)
+    page = (ROOT / "docs" / "reanalysis.md").read_text()
+    commands = re.findall(r"^python -m analysis (.*)$", page, re.MULTILINE)
+    assert len(commands) == 2
+    for command in commands:
+        main([*shlex.split(command), "--no-write"])
+        printed = capsys.readouterr().out
+        assert printed[printed.index("| arm") : printed.index("\n\n- ")] in page
