@@ -59,15 +59,15 @@ def prepare(
     runs = last_lines(runs, metric)
     frame = runs.frame.reset_index(drop=True).copy()
     frame = with_names(frame)
-    pairs = zip(frame[metric], frame["run_id"], strict=True)
-    frame["loss"] = [to_number(value, f"{run}, column {metric!r}") for value, run in pairs]
     for seed in SEEDS:
         if seed in frame:
             known = [None if is_unknown(value) else value for value in frame[seed]]
             frame[seed] = pd.Series(labels(known), dtype=object)
     _check_status(frame)
-    _check_finite(frame, metric)
     _check_duplicates(replace(runs, frame=frame), allow_reruns)
+    pairs = zip(frame[metric], frame["run_id"], strict=True)
+    frame["loss"] = [to_number(value, f"{run}, column {metric!r}") for value, run in pairs]
+    _check_finite(frame, metric)
     _leave_out_other_tests(frame, metric, baseline)
     _check_one_recipe(frame)
     return replace(runs, frame=frame)
@@ -158,7 +158,8 @@ def repeated(runs: pd.DataFrame) -> pd.DataFrame:
 def differing(given: Runs) -> dict[str, list[str]]:
     """Return the settings in which runs of equal arm and seeds differ, with their values.
 
-    A setting is a column of the table that nothing else is read from and whose values come again.
+    A setting is a column of the table that nothing else is read from; the fewer values, the sooner
+    it is named, and one whose values seldom come again is a result.
     """
     again = repeated(given.frame)
     if not is_foreign(given.frame) or not len(again):
@@ -169,9 +170,9 @@ def differing(given: Runs) -> dict[str, list[str]]:
     for name in [n for n in given.given if n in again and n.casefold() not in read]:
         values = again[name].astype(str)
         groups = values.groupby([again[key] for key in ("arm", *seeds)])
-        if values.nunique() < len(values) and (groups.nunique() > 1).any():
+        if values.nunique() <= len(values) / 2 and (groups.nunique() > 1).any():
             found[name] = list(dict.fromkeys(values))
-    return found
+    return dict(sorted(found.items(), key=lambda item: len(item[1])))
 
 
 def differences(apart: dict[str, list[str]]) -> str:

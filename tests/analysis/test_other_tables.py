@@ -188,6 +188,16 @@ def test_duplicates_name_the_setting_in_which_they_differ_and_the_way_on(tmp_pat
     assert "repeats of one arm and seed differ in LR (1e-3, 2e-3)" in capsys.readouterr().out
 
 
+def test_a_setting_is_told_from_a_result_whatever_it_is_called(tmp_path):
+    rows = "".join(
+        f"{m},{objective},{s},{x + i / 100},{7 * i + s}\n"
+        for m, s, x in RUNS for i, objective in enumerate(("mse", "huber"))
+    )  # fmt: skip
+    (tmp_path / "fits.csv").write_text("arm,loss,seed,val_loss,best_epoch\n" + rows)
+    with pytest.raises(AnalysisError, match=r"differ in loss \(mse, huber\).* arm=arm,loss"):
+        compare(tmp_path / "fits.csv", metric="val_loss")
+
+
 def test_a_missing_arm_proposes_the_column(tmp_path):
     (tmp_path / "runs.csv").write_text(LONG.replace("arm", "my recipe"))
     with pytest.raises(AnalysisError, match="--column 'arm=my recipe'"):
