@@ -25,6 +25,9 @@ from analysis.runs.frame import (
 from analysis.runs.reading import is_unknown, to_number
 from harness.records import BASELINE
 
+CHART_COLUMN = "__MIN"
+"""How W&B ends the name of a column that a chart's export has for each run."""
+
 
 def prepare(
     runs: Runs,
@@ -76,13 +79,9 @@ def prepare(
 def _refuse_missing(runs: Runs, metric: str) -> None:
     """Refuse runs without arms or without the metric, and say which column it may be."""
     if "arm" not in runs.frame:
-        names = [name for name in runs.given or map(str, runs.frame) if _names_arms(runs, name)]
-        example = names[0] if names else "NAME"
-        raise AnalysisError(
-            "no column 'arm' or 'interventions' among "
-            f"{_listed(runs.given or runs.frame.columns)}: name the column "
-            f"that says what was changed, e.g. --column {_pasted('arm', example)}"
-        )
+        given = runs.given or tuple(map(str, runs.frame))
+        how = _how_to_name(runs, given)
+        raise AnalysisError(f"no column 'arm' or 'interventions' among {_listed(given)}: {how}")
     if metric not in runs.frame:
         numbers = _numeric(runs)
         advice = "nor any other column of numbers; a result for each run is needed"
@@ -91,11 +90,25 @@ def _refuse_missing(runs: Runs, metric: str) -> None:
         raise AnalysisError(f"no column {metric!r} in the runs: {advice}")
 
 
-def _names_arms(runs: Runs, name: str) -> bool:
-    """Tell whether a column may name arms: words, of which some come again."""
+def _how_to_name(runs: Runs, given: Iterable[str]) -> str:
+    """Return how arms can be named."""
+    if any(name.endswith(CHART_COLUMN) for name in given):
+        return (
+            "this is a chart's export of W&B, whose runs have names alone; export the table of "
+            "runs, or read them from W&B, wandb:ENTITY/PROJECT"
+        )
+    names = [name for name in given if _has_words(runs, name)]
+    if not names:
+        return "none of them says what was changed: add one that does"
+    best = min(names, key=lambda name: runs.frame[name].is_unique)
+    return f"name the column that says what was changed, e.g. --column {_pasted('arm', best)}"
+
+
+def _has_words(runs: Runs, name: str) -> bool:
+    """Tell whether a column's values are words, more than one where there are several rows."""
     values = runs.frame[name].astype(str)
     words = pd.to_numeric(values, errors="coerce").isna().all()
-    return bool(words) and 1 < values.nunique() < len(values)
+    return bool(words) and (values.nunique() > 1 or len(values) == 1)
 
 
 def _pasted(ours: str, theirs: str) -> str:

@@ -8,6 +8,7 @@ import pytest
 from analysis import AnalysisError, compare, read_runs
 from analysis.__main__ import main
 from analysis.runs.frame import labels
+from analysis.runs.normalise import normalised
 
 LOSSES = {"baseline": (3.31, 3.33, 3.32, 3.345), "muon": (3.21, 3.22, 3.2, 3.25)}
 RUNS = [(arm, seed, loss) for arm, losses in LOSSES.items() for seed, loss in enumerate(losses)]
@@ -196,6 +197,27 @@ def test_a_setting_is_told_from_a_result_whatever_it_is_called(tmp_path):
     (tmp_path / "fits.csv").write_text("arm,loss,seed,val_loss,best_epoch\n" + rows)
     with pytest.raises(AnalysisError, match=r"differ in loss \(mse, huber\).* arm=arm,loss"):
         compare(tmp_path / "fits.csv", metric="val_loss")
+
+
+@pytest.mark.parametrize(
+    ("word", "status"),
+    {"FINISHED": "complete", "COMPLETED": "complete", "TERMINATED": "complete", "FAIL": "failed",
+     "PRUNED": "stopped", "TIMEOUT": "stopped", "OUT_OF_MEMORY": "failed"}.items(),
+)  # fmt: skip
+def test_the_states_of_other_programs_are_known(word, status):
+    frame = pd.DataFrame({"arm": ["baseline"], "loss": [1.0], "State": [word]})
+    assert normalised(frame).frame["status"].tolist() == [status]
+
+
+def test_a_chart_s_export_of_wandb_says_what_to_export_instead():
+    chart = pd.DataFrame({"Step": [1], "a - val_loss": [3.0], "a - val_loss__MIN": [3.0]})
+    with pytest.raises(AnalysisError, match=r"chart's export of W&B.*wandb:ENTITY/PROJECT"):
+        compare(chart)
+
+
+def test_a_table_without_any_column_for_arms_is_told_to_add_one():
+    with pytest.raises(AnalysisError, match="none of them says what was changed: add one"):
+        compare(pd.DataFrame({"epoch": [0, 1], "val_loss": [3.4, 3.2]}))
 
 
 def test_a_missing_arm_proposes_the_column(tmp_path):
