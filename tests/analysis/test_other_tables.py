@@ -199,6 +199,25 @@ def test_a_setting_is_told_from_a_result_whatever_it_is_called(tmp_path):
         compare(tmp_path / "fits.csv", metric="val_loss")
 
 
+@pytest.mark.parametrize("above", ["# made by run.py, seeds 0,1\n\n", "sep=;\n"])
+def test_what_stands_above_a_table_is_passed_over_and_counted(tmp_path, above):
+    table = tmp_path / "runs.csv"
+    table.write_text(above + "arm;seed;loss\nbaseline;0;3.1\nbaseline;1;x\n")
+    line = 3 + above.count("\n")
+    with pytest.raises(AnalysisError, match=f"line {line}, column 'loss': 'x' is not a number"):
+        compare(table, metric="loss")
+
+
+def test_a_column_may_be_called_number_sign_and_hold_percentages(tmp_path):
+    table = tmp_path / "runs.csv"
+    rows = [("baseline", 50.1), ("baseline", 50.3), ("a", 52.1), ("a", 52.4)]
+    lines = "".join(f"{i},{arm},{x}%\n" for i, (arm, x) in enumerate(rows))
+    table.write_text("#,arm,accuracy\n" + lines)
+    result = compare(table, metric="accuracy", higher_is_better=True)
+    assert result.table.set_index("arm").loc["a", "mean_loss"] == pytest.approx(52.25)
+    assert "percentages in accuracy" in result.to_markdown()
+
+
 @pytest.mark.parametrize(
     ("word", "status"),
     {"FINISHED": "complete", "COMPLETED": "complete", "TERMINATED": "complete", "FAIL": "failed",
