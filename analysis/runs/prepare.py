@@ -10,6 +10,7 @@ import numpy as np
 import pandas as pd
 
 from analysis.errors import AnalysisError
+from analysis.runs.curves import STEPS, last_lines
 from analysis.runs.frame import (
     COLUMNS,
     OTHER_TEST,
@@ -23,9 +24,6 @@ from analysis.runs.frame import (
 )
 from analysis.runs.reading import is_unknown, to_number
 from harness.records import BASELINE
-
-STEPS = ("step", "_step", "global_step", "iteration", "iter", "epoch")
-"""Columns of tables that have one line a step instead of one a run."""
 
 
 def prepare(
@@ -58,6 +56,7 @@ def prepare(
         A missing column, unknown status, NaN in a complete run, duplicates, mixed test sets, sizes.
     """
     _refuse_missing(runs, metric)
+    runs = last_lines(runs, metric)
     frame = runs.frame.reset_index(drop=True).copy()
     frame = with_names(frame)
     pairs = zip(frame[metric], frame["run_id"], strict=True)
@@ -185,7 +184,7 @@ def _one_line_a_run(runs: pd.DataFrame) -> str:
     if not is_foreign(runs):
         return "; move the copies that are not meant to count out of the folder"
     steps = [str(name) for name in runs if str(name).lower() in STEPS]
-    why = f", its last ({steps[0]!r} looks like one line a step)" if steps else ""
+    why = f", its last, or a run's lines in the order of {steps[0]!r}" if steps else ""
     return f"; keep one line a run{why}"
 
 

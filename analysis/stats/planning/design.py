@@ -122,7 +122,11 @@ class Design:
         _check(delta, self.sd, self.rho, power, self.alpha)
         start = 1
         for design in dict.fromkeys((replace(self, pooled=True), self)):
-            start = _first(lambda n, d=design: at(d, n).power(delta, n) >= power, start)
+
+            def enough(n: int, design: Design = design) -> bool:
+                return at(design, n).power(delta, n) >= power
+
+            start = _first(enough, start)
             if start > MOST_SEEDS:
                 raise AnalysisError(
                     f"no number of seeds up to {MOST_SEEDS:,} finds {delta:g} with "
