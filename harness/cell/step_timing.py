@@ -159,6 +159,7 @@ def count_flops(config: Config, device: torch.device = CPU) -> StepFlops:
     with FlopCounterMode(display=False, custom_mapping=known) as both, sdpa_kernel(SDPBackend.MATH):
         accumulate_gradients(t, 0)
     t.events.gradients_ready(t.model, 0)
+    t.optimizer.step()  # an optimiser's first may only set things up
     with FlopCounterMode(display=False) as step:
         t.optimizer.step()
     return StepFlops(both.get_total_flops(), step.get_total_flops())

@@ -40,6 +40,16 @@ def test_an_optimiser_that_multiplies_is_charged_for_each_step(tiny) -> None:
     assert found.per_token(config) == (16 * found.per_sequence + iterations) / 256
 
 
+def test_an_optimiser_whose_first_step_sets_things_up_is_charged_for_the_later_ones(tiny) -> None:
+    config = load([*tiny, "+intervention=soap"])
+    blocks = [m for m in build(config.model).blocks.modules() if isinstance(m, torch.nn.Linear)]
+    sides = [m.weight.shape for m in blocks]
+    # gradient, mean and direction are turned from both sides; then the two means of products
+    turned = sum(3 * (2 * r * r * c + 2 * r * c * c) for r, c in sides)
+    products = sum(2 * r * r * c + 2 * r * c * c for r, c in sides)
+    assert count_flops(config).per_step == turned + products
+
+
 def test_an_arm_is_counted_once_and_a_plain_model_never(tiny, monkeypatch) -> None:
     counted = []
     monkeypatch.setattr(step_timing, "_COUNTED", {})
