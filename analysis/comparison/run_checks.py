@@ -164,8 +164,8 @@ def _budgets(judgement: Judgement) -> Iterator[Check]:
         if column not in done:
             continue
         spent = pd.to_numeric(done[column]).groupby(done["arm"]).mean()
-        base = spent.get(baseline, np.nan)
-        other = tuple(a for a in judgement.arms[1:] if abs(spent.get(a, np.nan) / base - 1) > 0.01)
+        apart = (spent / spent.get(baseline, np.nan) - 1).abs()
+        other = tuple(arm for arm in judgement.arms[1:] if apart.get(arm, 0) > 0.01)
         if other:
             yield warning(
                 f"{named(other)}: trained on another number of {what} than {baseline}, so the "

@@ -162,7 +162,8 @@ def _compare(reached: dict[str, list[Reached]], cost: str, rules: Rules) -> Coun
         for runs in there.values()
         for run in runs
     ]
-    frame = pd.DataFrame(rows).drop(columns=["loss", "folder", "published_delta"], errors="ignore")
+    of_losses = ["loss", "folder", "published_delta", "tokens", "step"]
+    frame = pd.DataFrame(rows).drop(columns=of_losses, errors="ignore")
     alpha = share * (rules.alpha or 0.05)
     result = compare(frame, replace(rules, alpha=alpha, higher_is_better=False))
     factors = {}
