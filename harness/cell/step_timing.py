@@ -186,7 +186,8 @@ def _forward_flops(model: GPT, n_tokens: int) -> int:
     x_BT = torch.arange(n_tokens)[None] % model.config.vocab_size
     with torch.no_grad(), _counting() as counter, sdpa_kernel(SDPBackend.MATH):
         model(x_BT)
-    return counter.get_total_flops()
+    found: int = counter.get_total_flops()
+    return found
 
 
 def _counting() -> FlopCounterMode:
