@@ -171,3 +171,9 @@ def test_a_metric_that_is_no_loss_has_no_unit(tmp_path, capsys):
 def test_a_difference_has_the_same_plan_whatever_its_sign():
     pilot = Pilot(0.015, 7, 0.4)
     assert plan(-0.012, pilot, 8).to_markdown() == plan(0.012, pilot, 8).to_markdown()
+
+
+def test_one_seed_of_many_arms_beside_a_larger_baseline_finds_nothing() -> None:
+    design = Design(0.01, 0.5, 99, 8)
+    assert design.power(1.0, 1) == 0
+    assert design.fewest_seeds(0.5) == 2

@@ -5,7 +5,7 @@ import torch
 
 from harness.cell import step_timing
 from harness.cell.freeze import freeze
-from harness.cell.step_timing import StepFlops, count_flops, step_flops
+from harness.cell.step_timing import StepFlops, count_flops, model_flops_per_token, step_flops
 from harness.config import ConfigError
 from harness.config.compose import load
 from harness.config.frozen import read_config
@@ -20,6 +20,16 @@ def test_a_plain_model_costs_what_the_formula_says(tiny, changes) -> None:
     formula = flops_per_token(build(config.model), config.model)
     assert found.per_sequence == formula * config.model.block_size
     assert found.per_step == 0
+
+
+@pytest.mark.parametrize(
+    "names", ["", "moe", "swiglu", "gqa", "hyper_connections", "doc_mask", "value_embeddings"]
+)
+def test_a_model_counted_on_short_sequences_costs_what_the_whole_training_does(tiny, names) -> None:
+    size = [i for i in tiny if "n_head" not in i and "block_size" not in i]
+    config = load([*size, "model.block_size=64", f"+intervention=[{names}]"])
+    found = model_flops_per_token(config.model) * config.model.block_size
+    assert found == pytest.approx(count_flops(config).per_sequence, rel=1e-6)
 
 
 def test_experts_that_are_not_asked_cost_nothing(tiny) -> None:
