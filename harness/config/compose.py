@@ -127,8 +127,11 @@ class _Composed:
         """Set all seeds and return the tree, which the cells of an arm share: copies are slow."""
         wanted = self.seeds | given
         for key, value in wanted.items():
+            group, _, name = key.rpartition(".")
             # what refers to `seed` is slow to look up in every cell
-            OmegaConf.update(self.tree, key, wanted["seed"] if value == II("seed") else value)
+            (self.tree[group] if group else self.tree)[name] = (
+                wanted["seed"] if value == II("seed") else value
+            )
         return self.tree
 
 
