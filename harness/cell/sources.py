@@ -76,6 +76,15 @@ def keep_sources(config: Config, folder: Path) -> None:
                     write_atomic(folder / SOURCES_FOLDER / kept, path.read_bytes())
 
 
+def kept_sources(config: Config, folder: Path) -> dict[str, Path]:
+    """Return module -> file that the cell keeps, of those that its targets are made of."""
+    files: dict[str, Path] = {}
+    for target in _targets(config):
+        if not target.startswith(OURS):
+            files |= _closure(target, kept_files(folder).get)
+    return files
+
+
 def use_kept_sources(config: Config, folder: Path) -> list[str]:
     """Import the cell's own modules as they were frozen; return the names of those edited since.
 
@@ -84,10 +93,7 @@ def use_kept_sources(config: Config, folder: Path) -> list[str]:
     """
     kept = _Kept()
     sys.meta_path.insert(0, kept)
-    files: dict[str, Path] = {}
-    for target in _targets(config):
-        if not target.startswith(OURS):
-            files |= _closure(target, kept_files(folder).get)
+    files = kept_sources(config, folder)
     for name, file in sorted(files.items()):  # a package before its modules
         live = origin(name)
         if live is None or live.read_bytes() != file.read_bytes():
