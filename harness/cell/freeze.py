@@ -8,7 +8,7 @@ from pathlib import Path
 
 from harness.cell.lock import living_owner
 from harness.cell.sources import identity, keep_sources, source_hashes
-from harness.config import Config, ConfigError, all_changes, stack_of
+from harness.config import Config, ConfigError, all_changes, scientific, stack_of
 from harness.config.frozen import read_config, to_yaml
 from harness.data.corpus import Corpus, ensure_corpora
 from harness.records import (
@@ -38,11 +38,10 @@ def locate(config: Config) -> Path:
     """
     sources = source_hashes(config)
     note_parent(config)
-    note_budget(config)
+    note_budget(config, sources)
     corpus = ensure_corpora(config)
     check_fits(config, corpus)
-    folder = Path(config.runs_dir).absolute() / config.study_name / config.arm
-    folder /= _name(config, corpus, sources)
+    folder = _arm_folder(config) / _name(config, corpus, sources)
     if config.overwrite and (owner := living_owner(folder)):
         raise ConfigError(f"overwrite: {folder} is being run by {owner}: stop that first")
     return folder
@@ -59,29 +58,72 @@ def note_parent(config: Config) -> None:
     config.train.init_from = found.place
 
 
-def note_budget(config: Config) -> None:
+def note_budget(config: Config, sources: dict[str, str]) -> None:
     """Note how many tokens cost the arm what the baseline's cost that."""
-    changes = all_changes(config)
-    if not config.train.equal_flops or not (changes or config.interventions):
+    train, changes = config.train, all_changes(config)
+    if train.equal_flops and train.equal_seconds:
+        raise ConfigError("train.equal_flops and train.equal_seconds: leave out one of them")
+    if not (train.equal_flops or train.equal_seconds) or not (changes or config.interventions):
         return
-    from harness.cell.step_timing import step_flops  # imports torch
-
     baseline, stated = stack_of(replace(config, changes=changes), ()), changes.get("train.tokens")
-    try:
-        ours, theirs = (step_flops(c).per_token(c) for c in (config, baseline))
-    except (RuntimeError, NotImplementedError) as error:
-        raise ConfigError(
-            f"train.equal_flops: the operations of {config.arm} cannot be counted "
-            f"({' '.join(str(error).split()):.200}): leave it out"
-        ) from error
-    tokens = round(baseline.train.tokens * theirs / ours)
+    if train.equal_flops:
+        tokens = round(baseline.train.tokens * _relative_flops(baseline, config))
+    else:
+        train.relative_seconds = _relative_seconds(config, baseline, sources)
+        tokens = round(baseline.train.tokens / train.relative_seconds)
     if stated is not None and stated[1] != tokens:
+        key = "equal_flops" if train.equal_flops else "equal_seconds"
         raise ConfigError(
-            f"{config.arm} sets train.tokens={stated[1]}, and so does train.equal_flops=true "
+            f"{config.arm} sets train.tokens={stated[1]}, and so does train.{key}=true "
             f"({tokens}): leave out one of them"
         )
     config.changes["train.tokens"] = [baseline.train.tokens, tokens]
-    config.train.tokens = tokens
+    train.tokens = tokens
+
+
+def _relative_flops(config: Config, other: Config) -> float:
+    from harness.cell.step_timing import step_flops  # imports torch
+
+    try:
+        ours, theirs = (step_flops(c).per_token(c) for c in (config, other))
+    except (RuntimeError, NotImplementedError) as error:
+        raise ConfigError(
+            f"train.equal_flops: the operations of {other.arm} cannot be counted "
+            f"({' '.join(str(error).split()):.200}): leave it out"
+        ) from error
+    return ours / theirs
+
+
+_TIMED: dict[str, float] = {}
+"""A token's seconds over the baseline's, of the arms that this process has timed."""
+
+
+def _relative_seconds(config: Config, baseline: Config, sources: dict[str, str]) -> float:
+    """Return what was given, or noted in a cell of the same arm; else measure it."""
+    if config.train.relative_seconds is not None:
+        return config.train.relative_seconds
+    wanted = _but_tokens(config, sources)
+    if wanted not in _TIMED:
+        for file in _arm_folder(config).glob(f"*/{CONFIG_FILE}"):
+            with suppress(ConfigError):  # a damaged one is written anew
+                noted, of_cell = read_config(file), file.parent
+                found = noted.train.relative_seconds
+                if found and _but_tokens(noted, source_hashes(noted, of_cell)) == wanted:
+                    return found
+        from harness.cell.step_timing import relative_seconds  # imports torch
+
+        _TIMED[wanted] = relative_seconds(config, baseline)
+    return _TIMED[wanted]
+
+
+def _but_tokens(config: Config, sources: dict[str, str]) -> str:
+    """Return a hash of what a step's seconds depend on, the machine aside."""
+    science = scientific(config, "") | {"seeds": None, "sources": sources}
+    return canonical_hash(science | {"train": {**science["train"], "tokens": None}})
+
+
+def _arm_folder(config: Config) -> Path:
+    return Path(config.runs_dir).absolute() / config.study_name / config.arm
 
 
 def freeze(config: Config, folder: Path | None = None) -> Path:

@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import gc
 import logging
+import multiprocessing
 import resource
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
+from concurrent.futures import ProcessPoolExecutor
 from dataclasses import dataclass, fields, replace
 from functools import partial
 from pathlib import Path
@@ -18,7 +20,7 @@ from torch.nn.attention import SDPBackend, sdpa_kernel
 from torch.utils.flop_counter import FlopCounterMode
 
 from harness.cell.build import build_training
-from harness.config import Autocast, Config, ModelConfig, OptimConfig, scientific
+from harness.config import Autocast, Config, ConfigError, ModelConfig, OptimConfig, scientific
 from harness.engine.batches import Batches
 from harness.engine.devices import choose_device, settle_process
 from harness.engine.distributed import World
@@ -35,6 +37,11 @@ _COUNTED: dict[str, StepFlops] = {}
 """By the science of an arm, its seeds and tokens aside: counting takes seconds."""
 N_TIMED = 3
 """Steps that are timed at least, after one that is not."""
+N_COMPARED = 20
+"""Steps that an arm is timed on, twice, to be compared with the baseline."""
+MOST_APART = 0.05
+"""Of two timings of the same thing."""
+MOST_ROUNDS = 3
 SECONDS_TIMED = {"cpu": 0, "cuda": 5}
 """A GPU's clock is at its height only at first."""
 N_MICRO = 2
@@ -101,8 +108,9 @@ def _measure(config: Config, device: torch.device, meet: Callable[[], object]) -
     t = synthetic_training(config, device, size * n_timed)
     first = _clock(device, lambda: train_step(t, 0))
     meet()
-    whole, micro = _timed_steps(t, n_timed)
-    step_seconds = whole + micro * (n_micro - n_timed)
+    whole, gradients = _timed_steps(t, [0] * N_TIMED)
+    micro = np.median(gradients) / n_timed
+    step_seconds = float(np.median(whole) + micro * (n_micro - n_timed))
     sequences = t.batches.tokens[t.batches.pipeline.positions(np.arange(size))]
     evaluation = _clock(device, lambda: sequence_losses(t.model, sequences, size))
     rate = config.tokens_per_step / step_seconds
@@ -245,16 +253,58 @@ def _linear_flops(x: torch.Size, weight: torch.Size, *_: object, **__: object) -
     return 2 * x.numel() * weight[0]
 
 
-def _timed_steps(t: Training, n_micro: int) -> tuple[float, float]:
-    """Return the seconds of a whole step, and of one of the `n_micro` micro-batches that it has."""
+def _timed_steps(t: Training, steps: Sequence[int]) -> tuple[list[float], list[float]]:
+    """Return the seconds of whole steps and of their gradients alone; on a GPU they go round."""
     whole: list[float] = []
     gradients: list[float] = []
     until = time.perf_counter() + SECONDS_TIMED[t.device.type]
-    while len(whole) < N_TIMED or time.perf_counter() < until:
-        whole.append(_clock(t.device, lambda: train_step(t, 0)))
-        gradients.append(_clock(t.device, lambda: accumulate_gradients(t, 0)))
+    while len(whole) < len(steps) or time.perf_counter() < until:
+        step = steps[len(whole) % len(steps)]
+        whole.append(_clock(t.device, partial(train_step, t, step)))
+        gradients.append(_clock(t.device, partial(accumulate_gradients, t, step)))
         t.optimizer.zero_grad(set_to_none=True)
-    return float(np.median(whole)), float(np.median(gradients)) / n_micro
+    return whole, gradients
+
+
+def relative_seconds(config: Config, baseline: Config) -> float:
+    """Return the seconds that a token costs an arm over the baseline's, by the clock.
+
+    In a process of its own: the baseline, the arm twice, the baseline, so that a drift of the
+    machine's speed cancels; again while two timings of the same thing are too far apart.
+    """
+    spawn = multiprocessing.get_context("spawn")
+    with ProcessPoolExecutor(1, spawn, settle_process, (config.hardware,)) as pool:
+        for _ in range(MOST_ROUNDS):
+            order = (baseline, config, config, baseline)
+            first, ours, ours_again, last = (pool.submit(seconds_per_token, c) for c in order)
+            arm = sorted((ours.result(), ours_again.result()))
+            base = sorted((first.result(), last.result()))
+            apart = max(arm[1] / arm[0], base[1] / base[0]) - 1
+            if apart <= MOST_APART:
+                return float(f"{(arm[0] * arm[1] / base[0] / base[1]) ** 0.5:.3g}")
+    raise ConfigError(
+        f"train.equal_seconds: two timings of {config.arm} or of its baseline are {apart:.0%} "
+        "apart: stop what else runs on this machine, or give train.relative_seconds"
+    )
+
+
+def seconds_per_token(config: Config) -> float:
+    """Time steps on one device, spread over the whole training, and average over all of them.
+
+    A mean and no median: some steps do more than others.
+    """
+    device = choose_device(config.hardware.device)
+    share = config.train.batch_size // config.hardware.n_devices
+    size = config.hardware.micro_batch or share
+    n_micro = share // size
+    n_timed = min(N_MICRO, n_micro)
+    t = synthetic_training(config, device, size * n_timed)
+    train_step(t, 0)  # with the compiler's seconds
+    last = t.config.n_steps - 1
+    whole, gradients = _timed_steps(t, [last * i // N_COMPARED for i in range(N_COMPARED)])
+    micro = np.mean(gradients) / n_timed
+    seconds = float(np.mean(whole) + micro * (n_micro - n_timed))
+    return seconds * config.hardware.n_devices / config.tokens_per_step
 
 
 def _clock(device: torch.device, function: Callable[[], object]) -> float:

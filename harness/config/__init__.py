@@ -216,7 +216,8 @@ def scientific(config: Config, dataset_sha256: str) -> dict[str, Any]:
     }
     kept |= {name: value for name, value in added.items() if value}
     kept["train"].pop("init_from", None)  # where the weights lay; their hash is there
-    kept["train"].pop("equal_flops", None)  # how the tokens were found; they are there
+    for how in ("equal_flops", "equal_seconds", "relative_seconds"):
+        kept["train"].pop(how, None)  # how the tokens were found; they are there
     result: dict[str, Any] = plain(kept)
     return result
 

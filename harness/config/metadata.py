@@ -26,9 +26,10 @@ def later(default_factory: Callable[[], Any]) -> Any:
     return field(default_factory=default_factory, metadata=_LATER)
 
 
-def number(default: Any, *, unit: str = "", **bounds: float) -> Any:
-    """Return a field that `harness.config.validate` holds to its bounds.
+def number(default: Any, *, unit: str = "", later: bool = False, **bounds: float) -> Any:
+    """Return a field that `harness.config.validate` holds to its bounds; `later` as in `later`.
 
     They are `above`, `at_least`, `below` and `at_most`; without the last two it is 10^9 at most.
     """
-    return field(default=default, metadata={**bounds, **({"unit": unit} if unit else {})})
+    metadata = {**bounds, **({"unit": unit} if unit else {}), **(_LATER if later else {})}
+    return field(default=default, metadata=metadata)

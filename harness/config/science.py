@@ -158,6 +158,11 @@ class TrainConfig:
     equal_flops: bool = later(bool)
     """Train an arm for as many floating-point operations as the baseline's `tokens` cost, as
     PyTorch counts them, and not for as many tokens."""
+    equal_seconds: bool = later(bool)
+    """Likewise for as many seconds of training, as this machine takes: see `relative_seconds`."""
+    relative_seconds: float | None = number(None, above=0, at_most=1e6, later=True)
+    """With `equal_seconds`: a token's seconds over the baseline's. Measured when an arm's first
+    cell is frozen, noted there, and taken over by its other cells; or give one of your own."""
     round_up: bool = later(bool)
     """Round the number of steps up instead."""
     batch_stages: list[Any] = later(list)
