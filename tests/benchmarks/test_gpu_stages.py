@@ -8,7 +8,7 @@ from benchmarks.gpu import arms, check, floors, packing, profile, speed
 from benchmarks.gpu.__main__ import main
 from benchmarks.gpu.bench import Bench
 from harness.cell.step_timing import Trial
-from harness.config.compose import load
+from tests.configs import load
 
 pytestmark = pytest.mark.filterwarnings("ignore")  # of libraries that are measured beside
 TRIAL = Trial(

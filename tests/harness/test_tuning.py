@@ -7,12 +7,12 @@ from types import SimpleNamespace
 import pytest
 
 from harness.config import BudgetConfig, ConfigError, recipe, scientific
-from harness.config.compose import load
 from harness.records import read_plan, read_record
 from harness.records.study import Study
 from harness.study.outcome import over_budget
 from harness.study.price import count_cells, count_trials
 from harness.study.tuning import FIRST_SEED, Candidate, choose, combinations, overrides
+from tests.configs import load
 from tests.harness.studies import results
 
 TUNED = ["+study=demo", "study.arms=[baseline,lion]", "study.seeds=2", "study_name=bench",
