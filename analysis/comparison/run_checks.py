@@ -158,20 +158,22 @@ def _unpaired(judgement: Judgement) -> Iterator[Check]:
 
 
 def _budgets(judgement: Judgement) -> Iterator[Check]:
-    """Point out arms that trained on another number of tokens than the baseline."""
+    """Point out arms that trained on another number of tokens (or steps) than the baseline."""
     done, baseline = judgement.done, judgement.rules.baseline
-    if "tokens" not in done:
+    for column, what in (("tokens", "tokens"), ("step", "steps")):
+        if column not in done:
+            continue
+        spent = pd.to_numeric(done[column]).groupby(done["arm"]).mean()
+        apart = (spent / spent.get(baseline, np.nan) - 1).abs()
+        other = tuple(arm for arm in judgement.arms[1:] if apart.get(arm, 0) > 0.01)
+        if other:
+            yield warning(
+                f"{named(other)}: trained on another number of {what} than {baseline}, so the "
+                "difference is the budget's as well",
+                other,
+                f"another number of {what}",
+            )
         return
-    tokens = pd.to_numeric(done["tokens"]).groupby(done["arm"]).mean()
-    base = tokens.get(baseline, np.nan)
-    other = tuple(a for a in judgement.arms[1:] if abs(tokens.get(a, np.nan) / base - 1) > 0.01)
-    if other:
-        yield warning(
-            f"{named(other)}: trained on another number of tokens than {baseline}, so the "
-            "difference is the budget's as well",
-            other,
-            "another number of tokens",
-        )
 
 
 def _recipes(judgement: Judgement) -> Iterator[Check]:

@@ -9,7 +9,7 @@ import numpy as np
 
 from analysis.comparison.result import Comparison
 from analysis.comparison.verdict import Kind
-from analysis.runs.curves import SECONDS, TOKENS, Curve
+from analysis.runs.curves import FLOPS, SECONDS, TOKENS, Curve
 from analysis.stats.crossing import Crossing
 from analysis.table import Item, Table, columns, count, document, figure, p_item, words
 from analysis.text import DASH
@@ -53,8 +53,11 @@ class Factor:
     kind: Kind
 
     def __str__(self) -> str:
-        text = f"{self.ratio:.2f}"
-        return text if np.isnan(self.low) else f"{text} [{self.low:.2f}, {self.high:.2f}]"
+        if np.isnan(self.low):
+            return f"{self.ratio:.2f}"
+        places = 3 if self.high - self.low < 0.1 else 2
+        low, high = (f"{end:.{places}f}" for end in (self.low, self.high))
+        return f"{self.ratio:.{places}f} [{low}, {high}]"
 
 
 @dataclass(frozen=True, slots=True)
@@ -88,6 +91,11 @@ class Speed:
     def baseline(self) -> str:
         """The arm that the others are compared with."""
         return next(iter(self.runs))
+
+    @property
+    def in_tokens(self) -> bool:
+        """Whether the runs' tokens are known; else steps stand for them."""
+        return all(run.curve.has_tokens for runs in self.runs.values() for run in runs)
 
     def n_reached(self, arm: str) -> int:
         """Return how many of the arm's runs came to the target."""
@@ -148,13 +156,12 @@ class Speed:
             f"of geometric means, with simultaneous {100 * (1 - self.alpha):g}% intervals over "
             "all arms of the study: 0.87 is the same loss with 0.87 of the tokens."
         ]
-        if not all(run.curve.has_tokens for runs in self.runs.values() for run in runs):
+        if not self.in_tokens:
             found.append("Steps stand for tokens: the runs do not say how many a step has.")
+        if FLOPS in self.compared:
+            found.append("FLOPs: tokens by what a token costs the arm.")
         if SECONDS in self.compared:
-            found.append(
-                "FLOPs: tokens by what a token costs the arm. Seconds: by the clock of the "
-                "machines that trained them, whatever else ran there."
-            )
+            found.append("Seconds: by the clock of the machines, whatever else ran there.")
         late = [arm for arm in self.runs if self.n_reached(arm) < len(self.runs[arm])]
         if late:
             said = "; ".join(f"{arm}: {self.sentence(arm)}" for arm in late)
@@ -183,6 +190,4 @@ class Speed:
 
     def to_markdown(self) -> str:
         """Return the answer for a person."""
-        others = [arm for arm in self.runs if arm != self.baseline]
-        said = [f"- {arm} {self.sentence(arm)}." for arm in others if self.factor(arm)]
-        return document("Tokens to a target", self.to_table(), "\n".join(said))
+        return document("Tokens to a target", self.to_table())

@@ -68,6 +68,11 @@ def speed(
             f"no complete run of {rules.baseline!r} has logged {metric}: set eval.n_val above 0, "
             "or name the baseline with --baseline"
         )
+    if credit is None and all(len(curve.loss) < 2 for curve in curves):
+        raise AnalysisError(
+            f"each run has one {metric}, which is no curve: give a table of one line a step, or "
+            "--credit, for which a run's last loss is enough"
+        )
     if credit is not None and not credit > 0:
         raise AnalysisError(f"--credit {credit:g}: nats for {CREDIT_STEPS} steps, above 0")
     given, why = target, "as asked for"
@@ -162,7 +167,8 @@ def _compare(reached: dict[str, list[Reached]], cost: str, rules: Rules) -> Coun
         for runs in there.values()
         for run in runs
     ]
-    frame = pd.DataFrame(rows).drop(columns=["loss", "folder", "published_delta"], errors="ignore")
+    of_losses = ["loss", "folder", "published_delta", "tokens", "step"]
+    frame = pd.DataFrame(rows).drop(columns=of_losses, errors="ignore")
     alpha = share * (rules.alpha or 0.05)
     result = compare(frame, replace(rules, alpha=alpha, higher_is_better=False))
     factors = {}

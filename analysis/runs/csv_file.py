@@ -7,6 +7,7 @@ import csv
 import io
 import re
 import sys
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -18,6 +19,8 @@ from analysis.text import unguarded
 DELIMITERS = (",", ";", "\t")
 DECIMAL_COMMA = re.compile(r"[+-]?(?:\d+|\d{1,3}(?:\.\d{3})+)(?:,\d+)?(?:[eE][+-]?\d+)?")
 """A number where the columns are separated by semicolons."""
+
+PERCENT = re.compile(r"[+-]?\d+(?:\.\d+)?\s*%")
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,9 +48,16 @@ def read_csv(path: Path) -> CsvFile:
     header = [unguarded(name.strip()) for name in header]
     cells = [_fitted(row, header, f"{path}, line {line}") for line, row in body]
     frame = pd.DataFrame(cells, columns=header, dtype=object)
-    changed = _decimal_points(frame) if delimiter == ";" else []
-    notes = (f"decimal commas in {', '.join(changed)}",) if changed else ()
-    return CsvFile(frame, [f"line {line}" for line, _ in body], notes)
+    notes = []
+    if delimiter == ";" and (
+        changed := _rewritten(
+            frame, ",", DECIMAL_COMMA, lambda text: text.replace(".", "").replace(",", ".")
+        )
+    ):
+        notes.append(f"decimal commas in {', '.join(changed)}")
+    if changed := _rewritten(frame, "%", PERCENT, lambda text: text.rstrip("% ")):
+        notes.append(f"percentages in {', '.join(changed)}")
+    return CsvFile(frame, [f"line {line}" for line, _ in body], tuple(notes))
 
 
 def _text(path: Path) -> str:
@@ -62,13 +72,29 @@ def _text(path: Path) -> str:
 
 
 def _delimiter(path: Path, text: str) -> tuple[str, str]:
-    """Return what separates the columns, and the table: a spreadsheet may say it on a line."""
-    first, _, rest = text.partition("\n")
-    if first.strip().startswith("sep=") and len(first.strip()) == 5:
-        return first.strip()[-1], rest
+    """Return what separates the columns, and the table.
+
+    What stands above it is made blank: comments, and a spreadsheet's line that says the delimiter.
+    """
+    lines = text.split("\n")
+    top = 0
+    while top < len(lines) - 1 and _is_comment(lines[top]):
+        top += 1
+    header, said = lines[top], lines[top].strip()
+    if given := said.startswith("sep=") and len(said) == 5:
+        top += 1
+    table = "\n".join([*[""] * top, *lines[top:]])
+    if given:
+        return said[-1], table
     preferred = "\t" if path.suffix.lower() == ".tsv" else ","
     order = sorted(DELIMITERS, key=lambda mark: mark != preferred)
-    return max(order, key=lambda mark: len(next(csv.reader([first], delimiter=mark), []))), text
+    return max(order, key=lambda mark: len(next(csv.reader([header], delimiter=mark), []))), table
+
+
+def _is_comment(line: str) -> bool:
+    """Tell whether a line above the table is blank or a comment; a column may be called #."""
+    said = line.strip()
+    return not said or (said[0] == "#" and said[1:2] not in DELIMITERS)
 
 
 def _fitted(row: list[str], header: list[str], where: str) -> list[str]:
@@ -83,14 +109,15 @@ def _fitted(row: list[str], header: list[str], where: str) -> list[str]:
     return [unguarded(cell) for cell in row]
 
 
-def _decimal_points(frame: pd.DataFrame) -> list[str]:
-    """Write 3,31 as 3.31 in the columns of such numbers, in place; return their names."""
+def _rewritten(
+    frame: pd.DataFrame, mark: str, form: re.Pattern[str], plain: Callable[[str], str]
+) -> list[str]:
+    """Rewrite, in place, the columns whose numbers are all of a form; return their names."""
     changed = []
     for i, name in enumerate(frame.columns):
         texts = [str(value).strip() for value in frame.iloc[:, i]]
         known = [text for text in texts if text]
-        commas = any("," in text for text in known)
-        if commas and all(DECIMAL_COMMA.fullmatch(text) for text in known):
-            frame.isetitem(i, [text.replace(".", "").replace(",", ".") for text in texts])
+        if any(mark in text for text in known) and all(map(form.fullmatch, known)):
+            frame.isetitem(i, [plain(text) for text in texts])
             changed.append(str(name))
     return changed

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -14,12 +14,17 @@ import pandas as pd
 from analysis.errors import AnalysisError
 from analysis.runs.cell.files import found_in, read_metrics
 from analysis.runs.frame import SEEDS, Runs, is_foreign, with_names
+from analysis.runs.reading import is_unknown
 from harness.records import Status
 
 TOKENS, FLOPS, SECONDS = "tokens", "FLOPs", "seconds"
 COSTS = (TOKENS, FLOPS, SECONDS)
 """What training can be counted in."""
 VALIDATION = "val_loss"
+STEPS = ("step", "_step", "global_step", "iteration", "iter", "epoch")
+"""Columns of tables that have one line a step instead of one a run."""
+OF_A_WHOLE_RUN = ("batch_size", "n_params", "n_steps")
+"""Columns that do not change along a run: a sweep of them has a line a run, of as many steps."""
 COMPLETE, DIVERGED = Status.COMPLETE.value, Status.DIVERGED.value
 
 
@@ -75,11 +80,41 @@ def _of_table(runs: Runs, metric: str) -> Iterable[Curve]:
             f"no column {', '.join(missing)}: a table of curves has one line a step, with arm, "
             f"{metric}, tokens or step, and a seed; name them with --column"
         )
-    frame = with_names(frame)
-    known = [name for name in SEEDS if name in frame and frame[name].notna().all()]
-    keys = ["arm", *known] if known else ["arm", "run_id"]
-    for _, lines in frame[frame[metric].notna()].groupby(keys, sort=False):
+    runs = replace(runs, frame=with_names(frame))
+    known = runs.frame[frame[metric].notna()]
+    for _, lines in known.groupby(_keys(runs), sort=False, dropna=False):
         yield _of_lines(lines, metric)
+
+
+def last_lines(runs: Runs, metric: str) -> Runs:
+    """Return one line a run: of a table with one line a step, each run's last with the metric.
+
+    Of such a table the lines of each run stand in the order of their steps.
+    """
+    frame = runs.frame
+    column = next((name for name in frame if str(name).casefold() in STEPS), None)
+    if column is None or not is_foreign(frame):
+        return runs
+    lines = frame.assign(
+        _step=pd.to_numeric(frame[column], errors="coerce"),
+        _known=[not is_unknown(value) for value in frame[metric]],
+    )
+    of_runs = lines[lines["_known"]].groupby(_keys(runs), sort=False, dropna=False)["_step"]
+    grown = (of_runs.diff().dropna() > 0).all() and lines["_step"].notna().all()
+    if not grown or of_runs.size().max() == 1:
+        return runs
+    ranked = lines.sort_values(["_known", "_step"], kind="stable")
+    last = ranked.groupby(_keys(runs), sort=False, dropna=False).tail(1).index.sort_values()
+    note = f"one line a step ({column}): the last of each run counts, {len(last)} of {len(lines)}"
+    return replace(runs, frame=frame.loc[last], notes=(*runs.notes, note))
+
+
+def _keys(runs: Runs) -> list[str]:
+    """Return the columns that tell a table's runs apart."""
+    seeds = [name for name in SEEDS if name in runs.frame and runs.frame[name].notna().all()]
+    sizes = [name for name in OF_A_WHOLE_RUN if name in runs.frame]
+    is_place = runs.names_made_up and runs.frame["run_id"].is_unique
+    return ["arm", *seeds, *sizes, *([] if is_place else ["run_id"])]
 
 
 def _of_lines(lines: pd.DataFrame, metric: str) -> Curve:

@@ -13,17 +13,11 @@ from analysis.runs.shapes import Shaped, one_line_a_run, where_true
 from harness.records import BASELINE
 
 STATES = {
-    "finished": "complete",
-    "completed": "complete",
-    "done": "complete",
-    "ok": "complete",
-    "crashed": "failed",
-    "killed": "failed",
-    "error": "failed",
-    "preempted": "stopped",
-    "pending": "running",
-    "queued": "running",
-    "scheduled": "running",
+    **dict.fromkeys(("finished", "completed", "done", "ok", "success", "succeeded"), "complete"),
+    **dict.fromkeys(("crashed", "killed", "error", "fail", "out_of_memory", "node_fail"), "failed"),
+    **dict.fromkeys(("preempted", "pruned", "timeout", "cancelled", "canceled"), "stopped"),
+    **dict.fromkeys(("pending", "queued", "scheduled", "waiting"), "running"),
+    "terminated": "complete",  # Ray Tune's
 }
 """Others' words for a status -> ours."""
 

@@ -10,6 +10,7 @@ import numpy as np
 import pandas as pd
 
 from analysis.errors import AnalysisError
+from analysis.runs.curves import STEPS, last_lines
 from analysis.runs.frame import (
     COLUMNS,
     OTHER_TEST,
@@ -24,8 +25,8 @@ from analysis.runs.frame import (
 from analysis.runs.reading import is_unknown, to_number
 from harness.records import BASELINE
 
-STEPS = ("step", "_step", "global_step", "iteration", "iter", "epoch")
-"""Columns of tables that have one line a step instead of one a run."""
+CHART_COLUMN = "__MIN"
+"""How W&B ends the name of a column that a chart's export has for each run."""
 
 
 def prepare(
@@ -58,17 +59,18 @@ def prepare(
         A missing column, unknown status, NaN in a complete run, duplicates, mixed test sets, sizes.
     """
     _refuse_missing(runs, metric)
+    runs = last_lines(runs, metric)
     frame = runs.frame.reset_index(drop=True).copy()
     frame = with_names(frame)
-    pairs = zip(frame[metric], frame["run_id"], strict=True)
-    frame["loss"] = [to_number(value, f"{run}, column {metric!r}") for value, run in pairs]
     for seed in SEEDS:
         if seed in frame:
             known = [None if is_unknown(value) else value for value in frame[seed]]
             frame[seed] = pd.Series(labels(known), dtype=object)
     _check_status(frame)
-    _check_finite(frame, metric)
     _check_duplicates(replace(runs, frame=frame), allow_reruns)
+    pairs = zip(frame[metric], frame["run_id"], strict=True)
+    frame["loss"] = [to_number(value, f"{run}, column {metric!r}") for value, run in pairs]
+    _check_finite(frame, metric)
     _leave_out_other_tests(frame, metric, baseline)
     _check_one_recipe(frame)
     return replace(runs, frame=frame)
@@ -77,13 +79,9 @@ def prepare(
 def _refuse_missing(runs: Runs, metric: str) -> None:
     """Refuse runs without arms or without the metric, and say which column it may be."""
     if "arm" not in runs.frame:
-        names = [name for name in runs.given or map(str, runs.frame) if _names_arms(runs, name)]
-        example = names[0] if names else "NAME"
-        raise AnalysisError(
-            "no column 'arm' or 'interventions' among "
-            f"{_listed(runs.given or runs.frame.columns)}: name the column "
-            f"that says what was changed, e.g. --column {_pasted('arm', example)}"
-        )
+        given = runs.given or tuple(map(str, runs.frame))
+        how = _how_to_name(runs, given)
+        raise AnalysisError(f"no column 'arm' or 'interventions' among {_listed(given)}: {how}")
     if metric not in runs.frame:
         numbers = _numeric(runs)
         advice = "nor any other column of numbers; a result for each run is needed"
@@ -92,11 +90,25 @@ def _refuse_missing(runs: Runs, metric: str) -> None:
         raise AnalysisError(f"no column {metric!r} in the runs: {advice}")
 
 
-def _names_arms(runs: Runs, name: str) -> bool:
-    """Tell whether a column may name arms: words, of which some come again."""
+def _how_to_name(runs: Runs, given: Iterable[str]) -> str:
+    """Return how arms can be named."""
+    if any(name.endswith(CHART_COLUMN) for name in given):
+        return (
+            "this is a chart's export of W&B, whose runs have names alone; export the table of "
+            "runs, or read them from W&B, wandb:ENTITY/PROJECT"
+        )
+    names = [name for name in given if _has_words(runs, name)]
+    if not names:
+        return "none of them says what was changed: add one that does"
+    best = min(names, key=lambda name: runs.frame[name].is_unique)
+    return f"name the column that says what was changed, e.g. --column {_pasted('arm', best)}"
+
+
+def _has_words(runs: Runs, name: str) -> bool:
+    """Tell whether a column's values are words, more than one where there are several rows."""
     values = runs.frame[name].astype(str)
     words = pd.to_numeric(values, errors="coerce").isna().all()
-    return bool(words) and 1 < values.nunique() < len(values)
+    return bool(words) and (values.nunique() > 1 or len(values) == 1)
 
 
 def _pasted(ours: str, theirs: str) -> str:
@@ -159,7 +171,8 @@ def repeated(runs: pd.DataFrame) -> pd.DataFrame:
 def differing(given: Runs) -> dict[str, list[str]]:
     """Return the settings in which runs of equal arm and seeds differ, with their values.
 
-    A setting is a column of the table that nothing else is read from and whose values come again.
+    A setting is a column of the table that nothing else is read from; the fewer values, the sooner
+    it is named, and one whose values seldom come again is a result.
     """
     again = repeated(given.frame)
     if not is_foreign(given.frame) or not len(again):
@@ -170,9 +183,9 @@ def differing(given: Runs) -> dict[str, list[str]]:
     for name in [n for n in given.given if n in again and n.casefold() not in read]:
         values = again[name].astype(str)
         groups = values.groupby([again[key] for key in ("arm", *seeds)])
-        if values.nunique() < len(values) and (groups.nunique() > 1).any():
+        if values.nunique() <= len(values) / 2 and (groups.nunique() > 1).any():
             found[name] = list(dict.fromkeys(values))
-    return found
+    return dict(sorted(found.items(), key=lambda item: len(item[1])))
 
 
 def differences(apart: dict[str, list[str]]) -> str:
@@ -185,7 +198,7 @@ def _one_line_a_run(runs: pd.DataFrame) -> str:
     if not is_foreign(runs):
         return "; move the copies that are not meant to count out of the folder"
     steps = [str(name) for name in runs if str(name).lower() in STEPS]
-    why = f", its last ({steps[0]!r} looks like one line a step)" if steps else ""
+    why = f", its last, or a run's lines in the order of {steps[0]!r}" if steps else ""
     return f"; keep one line a run{why}"
 
 

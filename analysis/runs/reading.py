@@ -16,7 +16,7 @@ GUESSES = {
     **{ours: (ours,) for ours in COLUMNS if ours not in ("seed", INTERVENTIONS)},
     "arm": ("arm", INTERVENTIONS, "intervention", "variant", "config", "group", "name"),
     "test_loss": ("test_loss", "val_loss", "validation_loss", "eval_loss", "loss"),
-    **{ours: (ours, "seed") for ours in SEEDS},
+    **{ours: (ours, "seed", "random_seed", "rng_seed", "random_state") for ours in SEEDS},
     "status": ("status", "state"),
     "run_id": ("run_id", "run", "id"),
 }

@@ -13,7 +13,7 @@ import pandas as pd
 from analysis.errors import AnalysisError
 from analysis.runs.csv_file import read_csv
 from analysis.runs.frame import Runs, join
-from analysis.runs.logs import LOGS, read_logs
+from analysis.runs.logs import LOGS, logs_below, read_logs
 from analysis.runs.normalise import normalised
 from analysis.runs.reading import Reading
 from harness.records import RECORD_FILE, REPORT_JOB
@@ -72,6 +72,10 @@ def read_runs(
             raise AnalysisError(
                 f"{folder} is neither a {RECORD_FILE} nor one of {', '.join((*TABLES, *LOGS))}"
             )
+    for folder in [folder for folder in folders if folder.is_dir()]:
+        if found := logs_below(folder):
+            logs += found
+            folders.remove(folder)
     how = reading or Reading()
     how = replace(how, columns={**how.columns, **(columns or {})})
     parts = _told_apart(tables, [read_table(table, how) for table in tables])

@@ -25,7 +25,7 @@ from harness.engine.distributed import World
 from harness.engine.memory import out_of_memory
 from harness.evaluation import sequence_losses
 from harness.loop import Training, accumulate_gradients, train_step
-from harness.model import build, cross_entropy, flops_per_token
+from harness.model import GPT, build, cross_entropy, flops_per_token
 from harness.records.files import canonical_hash
 
 log = logging.getLogger(__name__)
@@ -41,6 +41,8 @@ N_MICRO = 2
 """Micro-batches of a timed step at most: with two, gradients are held as in accumulation."""
 MOST_PEAKS = 4
 """So often the peak is measured while training seems to exceed it."""
+SHORT_CONTEXTS = 16, 32
+"""Tokens of the sequences that a large model is counted on."""
 MATMUL_SIZE = {"cpu": 1024, "cuda": 8192}
 
 
@@ -155,26 +157,56 @@ def count_flops(config: Config, device: torch.device = CPU) -> StepFlops:
     plain = replace(config, hardware=hardware, precision=precision, model=model)
     t = synthetic_training(plain, device, 1)
     t.forward = partial(_plainly, t.model)  # type: ignore[assignment]
-    known = {torch.ops.mkldnn._linear_pointwise: _linear_flops}
-    with FlopCounterMode(display=False, custom_mapping=known) as both, sdpa_kernel(SDPBackend.MATH):
+    with _counting() as both, sdpa_kernel(SDPBackend.MATH):
         accumulate_gradients(t, 0)
     t.events.gradients_ready(t.model, 0)
+    t.optimizer.step()  # an optimiser's first may only set things up
     with FlopCounterMode(display=False) as step:
         t.optimizer.step()
     return StepFlops(both.get_total_flops(), step.get_total_flops())
+
+
+def model_flops_per_token(config: ModelConfig) -> float:
+    """Count a training token's operations in the model alone: three times the forward pass's.
+
+    A large model is counted in seconds: on two short sequences, since a token's operations are
+    linear in the context, and without losses of interventions and the optimiser.
+    """
+    if _has_plain_parts(config):
+        with torch.device("meta"):
+            return flops_per_token(build(config), config)
+    model = build(replace(config, dropout=0.0)).eval()
+    short, longer = (min(n, config.block_size) for n in SHORT_CONTEXTS)
+    first, second = (_forward_flops(model, n) / n for n in (short, longer))
+    slope = (second - first) / (longer - short) if longer > short else 0.0
+    return 3 * (first + slope * (config.block_size - short))
+
+
+def _forward_flops(model: GPT, n_tokens: int) -> int:
+    x_BT = torch.arange(n_tokens)[None] % model.config.vocab_size
+    with torch.no_grad(), _counting() as counter, sdpa_kernel(SDPBackend.MATH):
+        model(x_BT)
+    found: int = counter.get_total_flops()
+    return found
+
+
+def _counting() -> FlopCounterMode:
+    known = {torch.ops.mkldnn._linear_pointwise: _linear_flops}
+    return FlopCounterMode(display=False, custom_mapping=known)
 
 
 def is_plain(config: Config) -> bool:
     """Tell whether the estimate is exact; counting imports torch's compiler (1.5 s)."""
     return (
         not any(card.fn for card in config.interventions.values())
-        and all(
-            getattr(config.model, item.name) == getattr(ModelConfig(), item.name)
-            for item in fields(ModelConfig)
-            if isinstance(getattr(ModelConfig(), item.name), dict)
-        )
+        and _has_plain_parts(config.model)
         and config.optim.optimizer == OptimConfig().optimizer
     )
+
+
+def _has_plain_parts(config: ModelConfig) -> bool:
+    slots = [f.name for f in fields(ModelConfig) if isinstance(getattr(config, f.name), dict)]
+    return all(getattr(config, name) == getattr(ModelConfig(), name) for name in slots)
 
 
 def step_flops(config: Config, device: torch.device = CPU) -> StepFlops:

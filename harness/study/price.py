@@ -66,8 +66,10 @@ class ComputedSpeed:
 
 
 def speed_on(card: Card, mfu: float, config: Config) -> ComputedSpeed:
-    """Return how fast the config's model trains there."""
-    return ComputedSpeed(mfu * card.peak(config) / _flops(config, config.model))
+    """Return how fast the config's model trains there; experts that are not asked cost nothing."""
+    from harness.cell.step_timing import model_flops_per_token  # imports torch
+
+    return ComputedSpeed(mfu * card.peak(config) / model_flops_per_token(config.model))
 
 
 def count_cells(config: Config) -> int:
@@ -129,11 +131,12 @@ def growth(config: Config) -> dict[str, float]:
         "twice the width": replace(m, n_embd=2 * m.n_embd, n_head=2 * m.n_head),
         "twice the context": replace(m, block_size=2 * m.block_size),
     }
-    factors = {name: _flops(config, model) / _flops(config, m) for name, model in larger.items()}
+    factors = {name: _weights(model) / _weights(m) for name, model in larger.items()}
     return {"twice the tokens": 2.0, **factors}
 
 
-def _flops(config: Config, model: ModelConfig) -> float:
+def _weights(model: ModelConfig) -> float:
+    """Estimate a token's operations from the weights, too large a model to be run here."""
     import torch
 
     from harness.model import build, flops_per_token

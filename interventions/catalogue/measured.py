@@ -42,12 +42,17 @@ class Measured:
 def read_measured(folder: Path = RESULTS) -> dict[str, list[Measured]]:
     """Return arm -> what each study's committed results say of it."""
     found: dict[str, list[Measured]] = {}
-    for file in sorted(folder.glob("*.csv")):
+    for file in studies_in(folder):
         scale = read_origin(file)["scale"]
         for row in csv.DictReader(file.read_text(encoding="utf-8").splitlines()):
             if row["arm"] != "baseline":
                 found.setdefault(row["arm"], []).append(_measured(file.stem, scale, row))
     return found
+
+
+def studies_in(folder: Path) -> list[Path]:
+    """Return the tables of this project's own studies: what others published has no origin here."""
+    return [origin.with_suffix(".csv") for origin in sorted(folder.glob("*.json"))]
 
 
 def _measured(study: str, scale: str, row: dict[str, str]) -> Measured:

@@ -8,7 +8,13 @@ from omegaconf import OmegaConf
 
 from harness.records.files import CONF_DIR
 from interventions.card import Card, read_cards
-from interventions.catalogue.measured import RESULTS, Measured, read_measured, read_origin
+from interventions.catalogue.measured import (
+    RESULTS,
+    Measured,
+    read_measured,
+    read_origin,
+    studies_in,
+)
 
 PAGE = CONF_DIR.parent / "docs" / "interventions.md"
 HEAD = """\
@@ -35,7 +41,7 @@ def render(results: Path = RESULTS) -> str:
 def _origins(results: Path) -> list[str]:
     """Say of each study's results what they are worth, and how to have them again."""
     said = []
-    for file in sorted(results.glob("*.csv")):
+    for file in studies_in(results):
         origin = read_origin(file)
         said.append(
             f"Measured here, study `{file.stem}` ({origin['finished']}, {origin['device']}, torch "

@@ -8,6 +8,7 @@ import pytest
 from analysis import AnalysisError, compare, read_runs
 from analysis.__main__ import main
 from analysis.runs.frame import labels
+from analysis.runs.normalise import normalised
 
 LOSSES = {"baseline": (3.31, 3.33, 3.32, 3.345), "muon": (3.21, 3.22, 3.2, 3.25)}
 RUNS = [(arm, seed, loss) for arm, losses in LOSSES.items() for seed, loss in enumerate(losses)]
@@ -29,6 +30,9 @@ SEEDS_WIDE = "arm,seed 0,seed 1,seed 2,seed 3\n" + "".join(
 REPLICATES = "arm,run,test_loss\n" + "".join(f"{a},{s},{x}\n" for a, s, x in RUNS)
 LISTS = LONG.replace("arm", "interventions").replace("muon", "\"['muon']\"")
 LISTS = LISTS.replace("baseline", "[]")
+CURVES = "arm,seed,step,val_loss\n" + "".join(
+    f"{a},{s},{step},{x + (20 - step) / 10}\n" for a, s, x in RUNS for step in (10, 20)
+)
 MEANS = "arm,mean,sd,n\nbaseline,3.32,0.02,5\nmuon,3.25,0.01,4\n"
 TABLES = {
     name: text
@@ -186,6 +190,56 @@ def test_duplicates_name_the_setting_in_which_they_differ_and_the_way_on(tmp_pat
     assert "--column arm=Model,LR, or keep some, --where LR=1e-3" in error
     assert main([*at, "--allow-reruns"]) == 0
     assert "repeats of one arm and seed differ in LR (1e-3, 2e-3)" in capsys.readouterr().out
+
+
+def test_a_setting_is_told_from_a_result_whatever_it_is_called(tmp_path):
+    rows = "".join(
+        f"{m},{objective},{s},{x + i / 100},{7 * i + s}\n"
+        for m, s, x in RUNS for i, objective in enumerate(("mse", "huber"))
+    )  # fmt: skip
+    (tmp_path / "fits.csv").write_text("arm,loss,seed,val_loss,best_epoch\n" + rows)
+    with pytest.raises(AnalysisError, match=r"differ in loss \(mse, huber\).* arm=arm,loss"):
+        compare(tmp_path / "fits.csv", metric="val_loss")
+
+
+@pytest.mark.parametrize("above", ["# made by run.py, seeds 0,1\n\n", "sep=;\n"])
+def test_what_stands_above_a_table_is_passed_over_and_counted(tmp_path, above):
+    table = tmp_path / "runs.csv"
+    table.write_text(above + "arm;seed;loss\nbaseline;0;3.1\nbaseline;1;x\n")
+    line = 3 + above.count("\n")
+    with pytest.raises(AnalysisError, match=f"line {line}, column 'loss': 'x' is not a number"):
+        compare(table, metric="loss")
+
+
+def test_a_column_may_be_called_number_sign_and_hold_percentages(tmp_path):
+    table = tmp_path / "runs.csv"
+    rows = [("baseline", 50.1), ("baseline", 50.3), ("a", 52.1), ("a", 52.4)]
+    lines = "".join(f"{i},{arm},{x}%\n" for i, (arm, x) in enumerate(rows))
+    table.write_text("#,arm,accuracy\n" + lines)
+    result = compare(table, metric="accuracy", higher_is_better=True)
+    assert result.table.set_index("arm").loc["a", "mean_loss"] == pytest.approx(52.25)
+    assert "percentages in accuracy" in result.to_markdown()
+
+
+@pytest.mark.parametrize(
+    ("word", "status"),
+    {"FINISHED": "complete", "COMPLETED": "complete", "TERMINATED": "complete", "FAIL": "failed",
+     "PRUNED": "stopped", "TIMEOUT": "stopped", "OUT_OF_MEMORY": "failed"}.items(),
+)  # fmt: skip
+def test_the_states_of_other_programs_are_known(word, status):
+    frame = pd.DataFrame({"arm": ["baseline"], "loss": [1.0], "State": [word]})
+    assert normalised(frame).frame["status"].tolist() == [status]
+
+
+def test_a_chart_s_export_of_wandb_says_what_to_export_instead():
+    chart = pd.DataFrame({"Step": [1], "a - val_loss": [3.0], "a - val_loss__MIN": [3.0]})
+    with pytest.raises(AnalysisError, match=r"chart's export of W&B.*wandb:ENTITY/PROJECT"):
+        compare(chart)
+
+
+def test_a_table_without_any_column_for_arms_is_told_to_add_one():
+    with pytest.raises(AnalysisError, match="none of them says what was changed: add one"):
+        compare(pd.DataFrame({"epoch": [0, 1], "val_loss": [3.4, 3.2]}))
 
 
 def test_a_missing_arm_proposes_the_column(tmp_path):

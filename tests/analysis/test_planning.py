@@ -188,3 +188,9 @@ def test_own_variances_of_unequal_groups_are_those_of_simulated_runs():
     for power_of in (1, 2):
         typical = weight @ ratio[:, 0] ** power_of
         assert typical == pytest.approx((simulated[:, 0] ** power_of).mean(), rel=0.02)
+
+
+def test_one_seed_of_many_arms_beside_a_larger_baseline_finds_nothing() -> None:
+    design = Design(0.01, 0.5, 99, 8)
+    assert design.power(1.0, 1) == 0
+    assert design.fewest_seeds(0.5) == 2

@@ -183,12 +183,38 @@ def test_runs_without_a_result_need_a_status(tmp_path):
         compare([str(table)])
 
 
-@pytest.mark.parametrize("seeds", ["seed", "run_id"])
-def test_a_table_with_a_line_a_step_is_told_so(tmp_path, seeds):
-    table = tmp_path / "long.csv"
-    table.write_text(f"arm,{seeds},step,loss\nbaseline,0,10,2.0\nbaseline,0,20,1.9\n")
-    with pytest.raises(AnalysisError, match=r"one line a run, its last .'step' looks like one"):
-        compare([str(table)])
+@pytest.mark.parametrize("names", [["seed"], ["run_id"], []])
+def test_of_a_table_with_a_line_a_step_each_run_s_last_counts(names):
+    rows = [
+        {"arm": arm, "seed": seed, "run_id": f"{arm}{seed}", "step": step,
+         "loss": 3 - step / 100 + 0.01 * seed + delta}
+        for arm, delta in {"baseline": 0.0, "a": -0.2}.items()
+        for seed in range(3 if names else 1)
+        for step in (10, 20, 30)
+    ]  # fmt: skip
+    frame = pd.DataFrame(rows)[["arm", *names, "step", "loss"]]
+    result = compare(frame)
+    n = 3 if names else 1
+    assert result.table.set_index("arm")["n"].to_dict() == {"baseline": n, "a": n}
+    assert result.table["mean_loss"].min() == pytest.approx(2.5 + 0.01 * (n - 1) / 2)
+    assert f"one line a step (step): the last of each run counts, {2 * n} of {6 * n}" in (
+        result.to_markdown()
+    )
+
+
+def test_a_run_that_was_lost_keeps_its_last_line():
+    frame = pd.DataFrame(
+        [("baseline", s, 10 * k, 3 - k / 10 + s / 100, "") for s in range(3) for k in (1, 2)]
+        + [("a", s, 10, 2.8 + s / 90, "") for s in range(2)] + [("a", 2, 10, None, "failed")],
+        columns=["arm", "seed", "step", "loss", "status"],
+    )  # fmt: skip
+    assert compare(frame).ledger.failed == ("row 9 (a)",)
+
+
+def test_lines_out_of_the_order_of_their_steps_are_not_taken_for_a_curve():
+    frame = pd.DataFrame({"arm": ["baseline"] * 2, "seed": 0, "step": [20, 10], "loss": [1.9, 2]})
+    with pytest.raises(AnalysisError, match="its last, or a run's lines in the order of 'step'"):
+        compare(frame)
 
 
 def test_advice_for_a_foreign_table_names_no_command_of_ours(tmp_path):

@@ -50,7 +50,7 @@ def test_the_factor_of_a_power_law_comes_out() -> None:
     assert SECONDS not in found.compared
     verdicts = {row[0].text: row[-1].text for row in found.to_table().rows}
     assert verdicts == {"baseline": "(baseline)", "fast": "faster", "dear": "faster"}
-    assert f"fast reaches it with {found.factor('fast')} of the baseline" in found.to_markdown()
+    assert str(found.factor("fast")) in found.to_markdown()
 
 
 def test_a_straight_line_over_log_tokens_is_met_exactly() -> None:
@@ -155,14 +155,24 @@ def logs(tmp_path):
 
 def test_logs_of_modded_nanogpt_are_read(logs) -> None:
     curves_ = read_curves(read_runs(logs))
-    assert {(c.run["arm"], c.run["init_seed"]) for c in curves_} == {
-        (arm, seed) for arm in ("adam", "muon") for seed in (0, 1, 2)
+    assert {c.run["run_id"] for c in curves_} == {
+        f"{arm}/{log}" for arm in ("adam", "muon") for log in (0, 1, 2)
     }
     assert curves_[0].step.tolist() == [0, 125, 250, 375, 500]
     assert curves_[0].costs[SECONDS][-1] == pytest.approx(50.0)
     found = speed(read_runs(logs), Rules(baseline="adam"), target=3.29)
     assert found.factor("muon").ratio < 0.8
     assert "Steps stand for tokens" in " ".join(found.notes())
+
+
+def test_folders_of_logs_are_read_and_a_table_takes_each_run_s_last_loss(logs, tmp_path) -> None:
+    (tmp_path / "adam" / "notes.txt").write_text("tuned on Tuesday")
+    result = analysis.compare([str(tmp_path / "adam"), str(tmp_path / "muon")], baseline="adam")
+    assert result.table.set_index("arm")["mean_loss"].to_dict() == pytest.approx(
+        {"adam": 3.282, "muon": 3.202}
+    )
+    assert "(step): the last of each run counts, 6 of 30" in result.to_markdown()
+    assert "every run counts as its own seed" in result.why
 
 
 def test_a_credit_turns_last_losses_into_steps(logs) -> None:
@@ -173,6 +183,16 @@ def test_a_credit_turns_last_losses_into_steps(logs) -> None:
     assert first.crossings[TOKENS].tokens is None  # 0.08 nats are more than all of its steps
     small = speed(read_runs(logs), Rules(baseline="adam"), target=3.28, credit=0.045)
     assert small.runs["muon"][0].cost(TOKENS) == pytest.approx(500 - 100 * 0.08 / 0.045)
+
+
+def test_one_loss_a_run_is_no_curve_but_enough_for_a_credit() -> None:
+    rows = [("baseline", s, 500, 3.28 + s / 1e3) for s in range(3)]
+    rows += [("a", s, 400, 3.28 + s / 1e3) for s in range(3)]
+    last = pd.DataFrame(rows, columns=["arm", "seed", "step", "val_loss"])
+    with pytest.raises(AnalysisError, match="each run has one val_loss, which is no curve"):
+        speed(last)
+    found = speed(last, target=3.28, credit=0.0045)
+    assert found.factor("a").ratio == pytest.approx(0.79, abs=0.02)
 
 
 def test_a_text_that_is_no_such_log_is_refused(tmp_path) -> None:

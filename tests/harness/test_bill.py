@@ -25,6 +25,20 @@ def test_a_number_format_has_its_own_peak() -> None:
     assert ratio == pytest.approx(312 / 19.5)
 
 
+def test_experts_that_are_not_asked_are_not_charged() -> None:
+    """Two of six experts cost what one MLP of twice the width does; the router is small."""
+    size = ["scale=gpt2_small", "model.n_layer=2", "model.n_embd=96", "precision=amp_bf16"]
+    plain, experts, one = (
+        speed_on(CARDS["h100"], 0.4, load([*size, *more])).tokens_per_second ** -1
+        for more in (
+            [],
+            ["+intervention=moe"],
+            ["+model.mlp.expansion=8"],
+        )
+    )
+    assert plain < experts == pytest.approx(one, rel=0.01)
+
+
 def test_a_study_is_priced_arm_by_arm(capsys) -> None:
     command = [*STUDY, *GPT2, "train.tokens=1e9", "device=h100", "mfu=0.4", "usd_per_hour=2.5"]
     assert main(command) == 0

@@ -5,7 +5,7 @@ import torch
 
 from harness.cell import step_timing
 from harness.cell.freeze import freeze
-from harness.cell.step_timing import StepFlops, count_flops, step_flops
+from harness.cell.step_timing import StepFlops, count_flops, model_flops_per_token, step_flops
 from harness.config import ConfigError
 from harness.config.frozen import read_config
 from harness.model import build, flops_per_token
@@ -20,6 +20,16 @@ def test_a_plain_model_costs_what_the_formula_says(tiny, changes) -> None:
     formula = flops_per_token(build(config.model), config.model)
     assert found.per_sequence == formula * config.model.block_size
     assert found.per_step == 0
+
+
+@pytest.mark.parametrize(
+    "names", ["", "moe", "swiglu", "gqa", "hyper_connections", "doc_mask", "value_embeddings"]
+)
+def test_a_model_counted_on_short_sequences_costs_what_the_whole_training_does(tiny, names) -> None:
+    size = [i for i in tiny if "n_head" not in i and "block_size" not in i]
+    config = load([*size, "model.block_size=64", f"+intervention=[{names}]"])
+    found = model_flops_per_token(config.model) * config.model.block_size
+    assert found == pytest.approx(count_flops(config).per_sequence, rel=1e-6)
 
 
 def test_experts_that_are_not_asked_cost_nothing(tiny) -> None:
@@ -38,6 +48,16 @@ def test_an_optimiser_that_multiplies_is_charged_for_each_step(tiny) -> None:
     iterations = sum(5 * (2 * m * m * n + 2 * m**3 + 2 * m * m * n) for m, n in sides)
     assert found.per_step == iterations
     assert found.per_token(config) == (16 * found.per_sequence + iterations) / 256
+
+
+def test_an_optimiser_whose_first_step_sets_things_up_is_charged_for_the_later_ones(tiny) -> None:
+    config = load([*tiny, "+intervention=soap"])
+    blocks = [m for m in build(config.model).blocks.modules() if isinstance(m, torch.nn.Linear)]
+    sides = [m.weight.shape for m in blocks]
+    # gradient, mean and direction are turned from both sides; then the two means of products
+    turned = sum(3 * (2 * r * r * c + 2 * r * c * c) for r, c in sides)
+    products = sum(2 * r * r * c + 2 * r * c * c for r, c in sides)
+    assert count_flops(config).per_step == turned + products
 
 
 def test_an_arm_is_counted_once_and_a_plain_model_never(tiny, monkeypatch) -> None:

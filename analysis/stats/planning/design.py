@@ -122,7 +122,11 @@ class Design:
         _check(delta, self.sd, self.rho, power, self.alpha)
         start = 1
         for design in dict.fromkeys((replace(self, pooled=True), self)):
-            start = _first(lambda n, d=design: at(d, n).power(delta, n) >= power, start)
+
+            def enough(n: int, design: Design = design) -> bool:
+                return at(design, n).power(delta, n) >= power
+
+            start = _first(enough, start)
             if start > MOST_SEEDS:
                 raise AnalysisError(
                     f"no number of seeds up to {MOST_SEEDS:,} finds {delta:g} with "
@@ -239,7 +243,8 @@ def _noise(layout: Layout, rho: float) -> Noise:
     trace, square = spread(np.zeros(len(arm)), arm, seed).expected(c, fit)
     loading = math.sqrt(max(float(found.correlation[0, -1]), 0.0)) if T > 1 else math.sqrt(0.5)
     own = trace**2 / square if min(n, K) > 1 else 0.0
-    return Noise(math.sqrt(variance), float(found.df[0]), loading, own)
+    # one seed an arm leaves no degrees of freedom, and an adjusted variance that means nothing
+    return Noise(math.sqrt(max(variance, 0.0)), float(found.df[0]), loading, own)
 
 
 @lru_cache(maxsize=1024)
