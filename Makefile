@@ -41,8 +41,8 @@ test: $(READY) ## Run all tests
 proof: $(READY) ## Run the longer proofs that `make test` leaves out (simulations, exported logits of every model)
 	$(BIN)/python -m pytest -n auto --dist worksteal -q -m proof
 
-test-fast: $(READY) ## Run the tests that take under two minutes in all
-	$(BIN)/python -m pytest -n auto --dist worksteal -q -m 'not slow and not proof'
+test-fast: $(READY) ## Run the tests that neither train nor compose much, under two minutes in all
+	$(BIN)/python -m pytest -n auto --dist worksteal -q -m 'not slow and not thorough and not proof'
 
 coverage: $(READY) ## Run all tests, print the lines and branches that they reach; modules below 85 % first
 	$(BIN)/python -m coverage erase

@@ -24,6 +24,21 @@ def pytest_xdist_auto_num_workers(config: pytest.Config) -> int:
     return (os.cpu_count() or 1) * (1 if "not slow" in config.option.markexpr else 2)
 
 
+THOROUGH = {
+    *("command", "compose_all", "data_dir", "launch", "make_training", "own_idea", "study", "tiny"),
+    *("trained", "chromium", "page", "report"),
+}
+"""Fixtures of tests that compose and train cells, start commands or a browser."""
+
+
+@pytest.hookimpl(tryfirst=True)
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Leave out of the fast suite what asks for one of these."""
+    for item in items:
+        if not THOROUGH.isdisjoint(getattr(item, "fixturenames", ())):
+            item.add_marker("thorough")
+
+
 REPOSITORY = Path(__file__).parent.parent
 TINY = [
     "model.n_layer=1",

@@ -139,6 +139,7 @@ def test_constant_differences_at_every_seed_are_not_evidence():
     assert not any("run the baseline with at least 4" in step for step in result.next_steps)
 
 
+@pytest.mark.thorough
 @settings(max_examples=6)
 @given(shift=st.floats(-50, 50), scale=st.floats(0.01, 100), seed=st.integers(0, 5))
 def test_verdicts_follow_shift_scale_and_any_order(shift, scale, seed):

@@ -44,6 +44,7 @@ def test_matrices_are_those_of_linear_layers_but_the_head(make_training) -> None
     }
 
 
+@pytest.mark.thorough
 def test_a_split_moves_each_part_as_its_optimiser_alone_would() -> None:
     ours, theirs = Toy(), Toy()
     config = OptimConfig(lr=0.01, weight_decay=0.3)

@@ -172,6 +172,7 @@ def test_a_missing_corpus_names_the_command_that_prepares_it(tmp_path: Path) -> 
     assert str(caught.value).endswith(f"{command} data_dir={tmp_path}")
 
 
+@pytest.mark.thorough
 @pytest.mark.parametrize(
     "overrides",
     [

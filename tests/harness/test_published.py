@@ -11,6 +11,8 @@ from harness.model import slot_factory
 from harness.records.files import CONF_DIR, flatten, plain
 from tests.harness.published_runs import BASELINE, RUNS, PublishedRun
 
+pytestmark = pytest.mark.thorough
+
 
 def composed(run: PublishedRun) -> Config:
     overlays = f"+intervention=[{run.arm.replace('+', ',')}]"

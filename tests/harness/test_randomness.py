@@ -34,6 +34,7 @@ def hashes(config: ModelConfig, seed: int = 0) -> dict[str, str]:
     return parameter_hashes(model)
 
 
+@pytest.mark.thorough
 @pytest.mark.parametrize("name", PUBLISHED)
 def test_a_published_intervention_leaves_every_shared_tensor_bit_identical(name: str) -> None:
     # precision=amp_fp16 as at the published scale, where no_amp has something to change

@@ -19,6 +19,8 @@ from harness.study.plan import PlannedCell
 from harness.study.runner import preload
 from tests.configs import load
 
+pytestmark = pytest.mark.thorough
+
 SHAPE = {"n_layer": 1, "n_head": 2, "n_embd": 16, "block_size": 16, "vocab_size": 61}
 
 

@@ -127,6 +127,7 @@ def test_an_arm_that_is_planned_twice_is_refused(tiny) -> None:
         settle([PlannedCell(config) for config in configs], 2)
 
 
+@pytest.mark.thorough
 @pytest.mark.parametrize(
     ("n_arms", "n", "n_baseline", "shared"),
     [(1, 3, 3, True), (1, 4, 4, True), (1, 3, 3, False), (1, 3, 2, True), (2, 2, 2, True),

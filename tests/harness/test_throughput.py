@@ -90,6 +90,7 @@ def test_where_nothing_fits_no_row_is_given() -> None:
     assert list(survey(load(), lambda _: None, on_gpu=False)) == []
 
 
+@pytest.mark.thorough
 def test_the_bill_counts_cells_training_evaluation_and_dollars() -> None:
     config = load(["hardware.usd_per_hour=2", "train.tokens=3600000", "eval.n_val=10"])
     config = replace(config, study=StudyConfig(arms=["baseline", "a", "b"], seeds=4))

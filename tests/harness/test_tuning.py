@@ -75,6 +75,7 @@ def test_several_settings_are_tried_in_all_combinations() -> None:
     assert name == "study_name=bench_tune_lr1_weight_decay1"
 
 
+@pytest.mark.thorough
 def test_a_factor_is_a_part_of_the_arm_and_leaves_its_recipe() -> None:
     plain = load(["+intervention=lion"])
     tuned = load(["+intervention=lion", "+study.tuned={optim.lr:2}"])
