@@ -277,6 +277,26 @@ def test_no_two_tests_draw_from_one_generator() -> None:
     assert shared == []
 
 
+SEEDED = {"np.random.default_rng", "np.random.Generator", "np.random.Philox", "random.Random"}
+
+
+def test_every_draw_of_a_test_has_a_seed() -> None:
+    """A generator of a test's own, with a seed: what all share depends on who drew before."""
+    calls = [
+        (path, node, ast.unparse(node.func))
+        for path in TESTS
+        for node in nodes_of(path)
+        if isinstance(node, ast.Call) and isinstance(node.func, ast.Attribute)
+    ]
+    unseeded = [
+        f"{named(path)}: {ast.unparse(node)}"
+        for path, node, name in calls
+        if (name in SEEDED and not (node.args or node.keywords))
+        or (name.startswith(("np.random.", "random.")) and name.split("(")[0] not in SEEDED)
+    ]
+    assert unseeded == []
+
+
 @pytest.mark.parametrize("path", TESTS, ids=named)
 def test_an_assertion_leaves_no_second_way_to_hold(path: Path) -> None:
     """``assert a or b`` holds by whichever is true, and ``.get(key, wanted)`` without the key."""
