@@ -143,9 +143,12 @@ def _problems(home: Path, record: RunRecord) -> Iterable[str]:
 
 def _changed_sources(home: Path, record: RunRecord) -> Iterable[str]:
     """Hold the cell's own code, as it keeps it, against what ran; what is installed is not kept."""
+    kept = kept_files(home)
+    if missing := sorted(set(record.provenance.kept_sources) - kept.keys()):
+        yield f"the code of {', '.join(missing)} is missing in {SOURCES_FOLDER}"
     for target, recorded in record.provenance.sources.items():
         try:
-            files = closure(target, kept_files(home).get)
+            files = closure(target, kept.get)
             if files and hash_of(files) != recorded:
                 yield f"the code of {target} in {SOURCES_FOLDER} is not what was run (sha256)"
         except RecordError as error:

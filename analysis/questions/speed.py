@@ -92,6 +92,11 @@ class Speed:
         """The arm that the others are compared with."""
         return next(iter(self.runs))
 
+    @property
+    def in_tokens(self) -> bool:
+        """Whether the runs' tokens are known; else steps stand for them."""
+        return all(run.curve.has_tokens for runs in self.runs.values() for run in runs)
+
     def n_reached(self, arm: str) -> int:
         """Return how many of the arm's runs came to the target."""
         return sum(run.cost(TOKENS) is not None for run in self.runs[arm])
@@ -151,7 +156,7 @@ class Speed:
             f"of geometric means, with simultaneous {100 * (1 - self.alpha):g}% intervals over "
             "all arms of the study: 0.87 is the same loss with 0.87 of the tokens."
         ]
-        if not all(run.curve.has_tokens for runs in self.runs.values() for run in runs):
+        if not self.in_tokens:
             found.append("Steps stand for tokens: the runs do not say how many a step has.")
         if FLOPS in self.compared:
             found.append("FLOPs: tokens by what a token costs the arm.")

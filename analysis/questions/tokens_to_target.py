@@ -68,6 +68,11 @@ def speed(
             f"no complete run of {rules.baseline!r} has logged {metric}: set eval.n_val above 0, "
             "or name the baseline with --baseline"
         )
+    if credit is None and all(len(curve.loss) < 2 for curve in curves):
+        raise AnalysisError(
+            f"each run has one {metric}, which is no curve: give a table of one line a step, or "
+            "--credit, for which a run's last loss is enough"
+        )
     if credit is not None and not credit > 0:
         raise AnalysisError(f"--credit {credit:g}: nats for {CREDIT_STEPS} steps, above 0")
     given, why = target, "as asked for"

@@ -28,7 +28,8 @@ def speed_chart(found: Speed) -> Chart:
         "target": [{"loss": found.target}],
         "crossings": _crossings(found, arms),
     }
-    x = quantity("tokens", "training tokens", LOG, axis={"format": "~s", "labelFlush": True})
+    title = "training tokens" if found.in_tokens else "training steps"
+    x = quantity("tokens", title, LOG, axis={"format": "~s", "labelFlush": True})
     y = quantity("loss", "validation loss, nats per token")
     colour = by_slot([f"$series{i}" for i in range(MOST_LINES)])
     looks = {"color": colour, "strokeDash": by_slot(list(DASHES)), "detail": {"field": "run"}}

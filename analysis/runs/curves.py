@@ -23,6 +23,8 @@ COSTS = (TOKENS, FLOPS, SECONDS)
 VALIDATION = "val_loss"
 STEPS = ("step", "_step", "global_step", "iteration", "iter", "epoch")
 """Columns of tables that have one line a step instead of one a run."""
+OF_A_WHOLE_RUN = ("batch_size", "n_params", "n_steps")
+"""Columns that do not change along a run: a sweep of them has a line a run, of as many steps."""
 COMPLETE, DIVERGED = Status.COMPLETE.value, Status.DIVERGED.value
 
 
@@ -79,7 +81,8 @@ def _of_table(runs: Runs, metric: str) -> Iterable[Curve]:
             f"{metric}, tokens or step, and a seed; name them with --column"
         )
     runs = replace(runs, frame=with_names(frame))
-    for _, lines in runs.frame[frame[metric].notna()].groupby(_keys(runs), sort=False):
+    known = runs.frame[frame[metric].notna()]
+    for _, lines in known.groupby(_keys(runs), sort=False, dropna=False):
         yield _of_lines(lines, metric)
 
 
@@ -96,12 +99,12 @@ def last_lines(runs: Runs, metric: str) -> Runs:
         _step=pd.to_numeric(frame[column], errors="coerce"),
         _known=[not is_unknown(value) for value in frame[metric]],
     )
-    of_runs = lines[lines["_known"]].groupby(_keys(runs), sort=False)["_step"]
+    of_runs = lines[lines["_known"]].groupby(_keys(runs), sort=False, dropna=False)["_step"]
     grown = (of_runs.diff().dropna() > 0).all() and lines["_step"].notna().all()
     if not grown or of_runs.size().max() == 1:
         return runs
     ranked = lines.sort_values(["_known", "_step"], kind="stable")
-    last = ranked.groupby(_keys(runs), sort=False).tail(1).index.sort_values()
+    last = ranked.groupby(_keys(runs), sort=False, dropna=False).tail(1).index.sort_values()
     note = f"one line a step ({column}): the last of each run counts, {len(last)} of {len(lines)}"
     return replace(runs, frame=frame.loc[last], notes=(*runs.notes, note))
 
@@ -109,8 +112,9 @@ def last_lines(runs: Runs, metric: str) -> Runs:
 def _keys(runs: Runs) -> list[str]:
     """Return the columns that tell a table's runs apart."""
     seeds = [name for name in SEEDS if name in runs.frame and runs.frame[name].notna().all()]
+    sizes = [name for name in OF_A_WHOLE_RUN if name in runs.frame]
     is_place = runs.names_made_up and runs.frame["run_id"].is_unique
-    return ["arm", *seeds, *([] if is_place else ["run_id"])]
+    return ["arm", *seeds, *sizes, *([] if is_place else ["run_id"])]
 
 
 def _of_lines(lines: pd.DataFrame, metric: str) -> Curve:

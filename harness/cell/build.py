@@ -14,7 +14,7 @@ from torch import nn
 
 from harness.cell import provenance
 from harness.cell.lock import Lock, NoLock
-from harness.cell.sources import source_hashes, version
+from harness.cell.sources import kept_sources, source_hashes, version
 from harness.config import Config, ConfigError, Slot, all_changes, recipe, stack_of
 from harness.data.corpus import Corpus
 from harness.data.evaluated import test_sequences
@@ -167,6 +167,7 @@ def new_record(folder: Path, config: Config, corpus: Corpus, device: torch.devic
         cudnn = torch.backends.cudnn.version()  # type: ignore[no-untyped-call]
         record.provenance.packages |= {"cuda": str(torch.version.cuda), "cudnn": str(cudnn)}
     sources = record.provenance.sources = source_hashes(config, folder)
+    record.provenance.kept_sources = sorted(kept_sources(config, folder))
     record.version = version(config, corpus, sources)
     record.recipe = canonical_hash(recipe(config, corpus.dataset_sha256))
     record.provenance.dataset_sha256 = corpus.dataset_sha256

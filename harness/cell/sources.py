@@ -11,6 +11,7 @@ import ast
 import sys
 import sysconfig
 from collections.abc import Callable, Iterator
+from dataclasses import fields, is_dataclass
 from difflib import get_close_matches
 from functools import lru_cache
 from importlib.machinery import ModuleSpec, SourceFileLoader
@@ -21,7 +22,7 @@ from typing import Any
 from harness.config import Config, ConfigError, scientific
 from harness.data.corpus import Corpus
 from harness.records import SOURCES_FOLDER, RecordError
-from harness.records.files import canonical_hash, plain, write_atomic
+from harness.records.files import canonical_hash, write_atomic
 from harness.records.sources import (
     OURS,
     PACKAGE_FILE,
@@ -75,6 +76,15 @@ def keep_sources(config: Config, folder: Path) -> None:
                     write_atomic(folder / SOURCES_FOLDER / kept, path.read_bytes())
 
 
+def kept_sources(config: Config, folder: Path) -> dict[str, Path]:
+    """Return module -> file that the cell keeps, of those that its targets are made of."""
+    files: dict[str, Path] = {}
+    for target in _targets(config):
+        if not target.startswith(OURS):
+            files |= _closure(target, kept_files(folder).get)
+    return files
+
+
 def use_kept_sources(config: Config, folder: Path) -> list[str]:
     """Import the cell's own modules as they were frozen; return the names of those edited since.
 
@@ -83,10 +93,7 @@ def use_kept_sources(config: Config, folder: Path) -> list[str]:
     """
     kept = _Kept()
     sys.meta_path.insert(0, kept)
-    files: dict[str, Path] = {}
-    for target in _targets(config):
-        if not target.startswith(OURS):
-            files |= _closure(target, kept_files(folder).get)
+    files = kept_sources(config, folder)
     for name, file in sorted(files.items()):  # a package before its modules
         live = origin(name)
         if live is None or live.read_bytes() != file.read_bytes():
@@ -123,15 +130,17 @@ class _Kept:
 def _targets(config: Config) -> set[str]:
     cards = [card.fn for card in config.interventions.values()]
     groups = [config.model, config.optim, config.precision, config.schedule, config.data.pipeline]
-    return set(_walk(plain([groups, cards])))
+    return set(_walk([*groups, *cards]))
 
 
 def _walk(node: Any) -> Iterator[str]:
-    """Yield every ``_target_`` of nested mappings and lists."""
+    """Yield every ``_target_`` of nested groups, mappings and lists."""
     if isinstance(node, dict):
         if "_target_" in node:
             yield str(node["_target_"])
         node = list(node.values())
+    elif is_dataclass(node):
+        node = [getattr(node, item.name) for item in fields(node)]
     if isinstance(node, list):
         for value in node:
             yield from _walk(value)

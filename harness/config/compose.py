@@ -8,19 +8,22 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from copy import copy, deepcopy
 from dataclasses import dataclass, replace
 from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
 from hydra import initialize_config_dir
+from hydra._internal.config_repository import ConfigRepository
+from hydra.core.config_search_path import ConfigSearchPath
 from hydra.core.config_store import ConfigStore
 from hydra.core.global_hydra import GlobalHydra
 from hydra.core.override_parser.overrides_parser import OverridesParser
 from hydra.errors import HydraException
-from hydra.plugins.config_source import ConfigSource
+from hydra.plugins.config_source import ConfigResult, ConfigSource
 from hydra.types import RunMode
-from omegaconf import II, DictConfig, OmegaConf
+from omegaconf import II, DictConfig, ListConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 from yaml import YAMLError
 
@@ -74,7 +77,7 @@ def resolve(hydra_overrides: Sequence[str], overrides: Sequence[str]) -> Config:
     with _in_one_line():
         tree = composed.with_seeds(seeds)
         config.seed, config.seeds = tree.seed, OmegaConf.to_object(tree.seeds)  # type: ignore[assignment]
-    check_bounds(config)
+    check_bounds(config, only=("seed", "seeds"))
     return config
 
 
@@ -124,9 +127,45 @@ class _Composed:
         """Set all seeds and return the tree, which the cells of an arm share: copies are slow."""
         wanted = self.seeds | given
         for key, value in wanted.items():
+            group, _, name = key.rpartition(".")
             # what refers to `seed` is slow to look up in every cell
-            OmegaConf.update(self.tree, key, wanted["seed"] if value == II("seed") else value)
+            (self.tree[group] if group else self.tree)[name] = (
+                wanted["seed"] if value == II("seed") else value
+            )
         return self.tree
+
+
+class _ReadOnce(ConfigRepository):
+    """Hydra's files and stored configs, each read once, not once for every arm."""
+
+    def __init__(self, config_search_path: ConfigSearchPath) -> None:
+        self.known: dict[str, dict[str, ConfigResult | None]] = {}
+        super().__init__(config_search_path)
+
+    def initialize_sources(self, config_search_path: ConfigSearchPath) -> None:
+        """Look into other folders, as ``hydra.searchpath`` asks."""
+        super().initialize_sources(config_search_path)
+        self.read = self.known.setdefault(str(config_search_path), {})
+
+    def load_config(self, config_path: str) -> ConfigResult | None:
+        """Return a copy, which Hydra changes."""
+        if config_path not in self.read:
+            self.read[config_path] = super().load_config(config_path)
+        return deepcopy(self.read[config_path])
+
+    def __deepcopy__(self, _: Any) -> _ReadOnce:
+        """Return what a composition may point to other folders, with all that was read."""
+        return copy(self)
+
+
+def _loaded(overrides: list[str]) -> DictConfig:
+    """Let Hydra compose."""
+    loader: Any = GlobalHydra.instance().config_loader()
+    if not isinstance(loader.repository, _ReadOnce):
+        loader.repository = _ReadOnce(loader.get_search_path())
+    tree: DictConfig = loader.load_configuration(CONFIG_NAME, overrides, RunMode.RUN)
+    OmegaConf.set_struct(tree, False)
+    return tree
 
 
 @lru_cache(maxsize=256)
@@ -134,16 +173,13 @@ def _composed(arm: _Arm) -> _Composed:
     """Hold a composition against the schema again: ``+model.typo=3`` slips past Hydra."""
     overlays = [f"+intervention=[{','.join(arm.overlays)}]"] if arm.overlays else []
     with _in_one_line():
-        loader = GlobalHydra.instance().config_loader()
-        whole = loader.load_configuration(
-            CONFIG_NAME, [*arm.hydra, *arm.others, *overlays], RunMode.RUN
-        )
+        whole = _loaded([*arm.hydra, *arm.others, *overlays])
+        runtime = whole.pop("hydra").runtime
+        _refuse_namesakes("intervention", arm.overlays, runtime.config_sources)
+        chosen = runtime.choices.get("study")
+        _refuse_namesakes("study", [chosen] if chosen else [], runtime.config_sources)
         composed: dict[str, Any] = OmegaConf.to_container(whole, resolve=False)  # type: ignore[assignment]
-        runtime = composed.pop("hydra")["runtime"]
-        _refuse_namesakes("intervention", arm.overlays, runtime["config_sources"])
-        chosen = runtime["choices"].get("study")
-        _refuse_namesakes("study", [chosen] if chosen else [], runtime["config_sources"])
-        composed["scale_name"] = runtime["choices"].get("scale", "")
+        composed["scale_name"] = runtime.choices.get("scale", "")
         tree: DictConfig = OmegaConf.merge(SCHEMA, composed)  # type: ignore[assignment]
         if arm.overlays:
             doses.supply(tree, composed, _flat(arm.but()))
@@ -155,9 +191,9 @@ def _composed(arm: _Arm) -> _Composed:
     return _Composed(tree, {key: values[key] for key in SEED_KEYS}, follows)
 
 
-def _refuse_namesakes(group: str, names: Sequence[str], sources: Sequence[dict[str, str]]) -> None:
+def _refuse_namesakes(group: str, names: Sequence[str], sources: ListConfig) -> None:
     """Refuse a file that two folders have: Hydra takes one of them without a word."""
-    paths = (source["path"] for source in sources if source["schema"] == "file")
+    paths = (source.path for source in sources if source.schema == "file")
     folders = dict.fromkeys(Path(path).resolve() for path in paths)
     plural, own = (
         ("studies", "yours") if group == "study" else (f"{group}s", "yours, file and card")

@@ -8,7 +8,7 @@ from __future__ import annotations
 import math
 import operator
 import re
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from dataclasses import asdict, fields, is_dataclass
 from typing import Any
 
@@ -75,9 +75,11 @@ def _is_list(value: Any) -> bool:
     return isinstance(value, list | tuple)
 
 
-def check_bounds(group: Any, prefix: str = "") -> None:
-    """Hold the numbers of a group to the bounds of their fields."""
+def check_bounds(group: Any, prefix: str = "", only: Collection[str] = ()) -> None:
+    """Hold the numbers of a group, or of a few of its fields, to the bounds of their fields."""
     for item in fields(group):
+        if only and item.name not in only:
+            continue
         key, value = f"{prefix}{item.name}", getattr(group, item.name)
         if is_dataclass(value):
             check_bounds(value, f"{key}.")

@@ -135,10 +135,11 @@ def _parsed(raw: dict[str, Any]) -> Manifest:
 
 def verify_files(folder: Path, manifest: Manifest) -> None:
     """Compare every token and document file with the manifest; unchanged ones only by stat."""
-    seen = {part.key: part.stamp(folder) for part in _parts(manifest)}
+    parts = {part.key: part for part in _parts(manifest)}
+    seen = {key: part.stamp(folder) for key, part in parts.items()}
     before = _read_stamps(folder)
-    for part in _parts(manifest):
-        if before.get(part.key) != seen[part.key]:
+    for key, part in parts.items():
+        if before.get(key) != seen[key]:
             part.check_hash(folder)
     if seen != before:
         with suppress(OSError):  # a read-only corpus is hashed each time

@@ -173,7 +173,9 @@ class Provenance:
     code_sha256: str | None = None
     """Of the installed packages' files, where there is no checkout."""
     sources: dict[str, str] = field(default_factory=dict)
-    """Target outside the harness -> hash of its file, which is kept in ``sources/``."""
+    """Target outside the harness -> hash of its files."""
+    kept_sources: list[str] = field(default_factory=list)
+    """The modules of them that the cell keeps in ``sources/``; what is installed is not kept."""
     config_sha256: str | None = None
     dataset_sha256: str | None = None
     """Of the whole prepared corpus (its manifest's token files)."""

@@ -13,6 +13,7 @@ from contextlib import contextmanager
 from dataclasses import fields, is_dataclass
 from datetime import UTC, datetime
 from enum import Enum
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -127,8 +128,18 @@ def flatten(tree: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
     return flat
 
 
+_LEAVES = frozenset({type(None), bool, int, float, str})
+
+
+@cache
+def _field_names(kind: Any) -> list[str]:
+    return [item.name for item in fields(kind)]
+
+
 def plain(value: Any) -> Any:
     """Return nested mappings and lists; enum members as names, dataclasses as mappings."""
+    if type(value) in _LEAVES:
+        return value
     if isinstance(value, Enum):
         return value.name
     if isinstance(value, dict):
@@ -136,5 +147,5 @@ def plain(value: Any) -> Any:
     if isinstance(value, list | tuple):
         return [plain(item) for item in value]
     if is_dataclass(value):  # asdict copies every leaf
-        return {item.name: plain(getattr(value, item.name)) for item in fields(value)}
+        return {name: plain(getattr(value, name)) for name in _field_names(type(value))}
     return value

@@ -141,13 +141,11 @@ def _tested_alike(arm: Config, baseline: Config) -> bool:
 
 def _refuse_namesakes(cells: Sequence[PlannedCell]) -> None:
     """Refuse cells of equal arm and seeds that differ in a setting: no table tells them apart."""
-    named: dict[str, list[Flat]] = {}
+    named: dict[str, list[Config]] = {}
     for cell in [*cells, *_finished_before(cells)]:
-        settings = recipe(cell.config, canonical_hash(plain(cell.config.data)))
-        same = named.setdefault(cell.name, [])
-        if settings not in same:  # else the arm was edited: see `harness.records.versions`
-            same.append(settings)
-    name, same = max(named.items(), key=lambda item: len(item[1]))
+        named.setdefault(cell.name, []).append(cell.config)
+    several = {name: _recipes(same) for name, same in named.items() if len(same) > 1}
+    name, same = max(several.items(), key=lambda item: len(item[1]), default=("", []))
     every = sorted({key for settings in same for key in settings})
     keys = [key for key in every if len({str(settings.get(key)) for settings in same}) > 1]
     if len(same) > 1:
@@ -156,6 +154,16 @@ def _refuse_namesakes(cells: Sequence[PlannedCell]) -> None:
             f"{', '.join(keys)}, so no table could tell them apart: sweep it (-m {keys[0]}=A,B "
             "makes an arm of each value), or keep settings apart with study_name=NAME"
         )
+
+
+def _recipes(configs: Sequence[Config]) -> list[Flat]:
+    """Return the different ones; of equal ones the arm was edited: `harness.records.versions`."""
+    found: list[Flat] = []
+    for config in configs:
+        settings = recipe(config, canonical_hash(plain(config.data)))
+        if settings not in found:
+            found.append(settings)
+    return found
 
 
 def _finished_before(cells: Sequence[PlannedCell]) -> list[PlannedCell]:

@@ -65,6 +65,13 @@ def test_every_seed_at_every_batch_counts():
     assert "2 seeds as blocks" in fit.to_markdown()
 
 
+def test_a_column_of_steps_makes_no_curve_of_a_sweep_over_batches():
+    loss = [3.72, 3.69, 3.71, 3.73, 3.70, 3.72]
+    frame = runs([192, 96, 48] * 2, loss, init_seed=[0, 0, 0, 1, 1, 1], step=[100, 200, 400] * 2)
+    assert list(batch_size(frame).points["n"]) == [2, 2, 2]
+    assert list(batch_size(frame.drop(columns="init_seed")).points["n"]) == [2, 2, 2]
+
+
 def test_repeats_of_one_seed_at_one_batch_count_once():
     rng = np.random.default_rng(5)
     frame = runs(BATCHES, losses(97, 0.05, 0.01, rng), init_seed=np.tile([0, 1, 2], 5), loop_seed=0)

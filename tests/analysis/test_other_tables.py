@@ -30,6 +30,9 @@ SEEDS_WIDE = "arm,seed 0,seed 1,seed 2,seed 3\n" + "".join(
 REPLICATES = "arm,run,test_loss\n" + "".join(f"{a},{s},{x}\n" for a, s, x in RUNS)
 LISTS = LONG.replace("arm", "interventions").replace("muon", "\"['muon']\"")
 LISTS = LISTS.replace("baseline", "[]")
+CURVES = "arm,seed,step,val_loss\n" + "".join(
+    f"{a},{s},{step},{x + (20 - step) / 10}\n" for a, s, x in RUNS for step in (10, 20)
+)
 MEANS = "arm,mean,sd,n\nbaseline,3.32,0.02,5\nmuon,3.25,0.01,4\n"
 TABLES = {
     name: text

@@ -185,6 +185,16 @@ def test_a_credit_turns_last_losses_into_steps(logs) -> None:
     assert small.runs["muon"][0].cost(TOKENS) == pytest.approx(500 - 100 * 0.08 / 0.045)
 
 
+def test_one_loss_a_run_is_no_curve_but_enough_for_a_credit() -> None:
+    rows = [("baseline", s, 500, 3.28 + s / 1e3) for s in range(3)]
+    rows += [("a", s, 400, 3.28 + s / 1e3) for s in range(3)]
+    last = pd.DataFrame(rows, columns=["arm", "seed", "step", "val_loss"])
+    with pytest.raises(AnalysisError, match="each run has one val_loss, which is no curve"):
+        speed(last)
+    found = speed(last, target=3.28, credit=0.0045)
+    assert found.factor("a").ratio == pytest.approx(0.79, abs=0.02)
+
+
 def test_a_text_that_is_no_such_log_is_refused(tmp_path) -> None:
     (tmp_path / "notes.txt").write_text("hello")
     with pytest.raises(AnalysisError, match=r"notes\.txt has no line such as 'step:250"):

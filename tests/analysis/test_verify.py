@@ -201,6 +201,14 @@ def test_code_that_a_cell_keeps_and_did_not_run_is_found(traced):
     assert set(failures(traced)) - before == {wrong}
 
 
+def test_code_that_a_cell_kept_and_that_was_deleted_is_found(traced):
+    edit(traced, sources={"mine.Idea": "0" * 16, "installed.Thing": "0" * 16})
+    before = set(failures(traced))  # no module is known to have been kept
+    edit(traced, kept_sources=["mine", "mine_too"])
+    gone = {"the code of mine, mine_too is missing in sources"}
+    assert set(failures(traced)) - before == gone
+
+
 def test_a_folder_without_records_is_refused(tmp_path):
     with pytest.raises(AnalysisError, match=r"no record\.json"):
         verify(tmp_path)

@@ -218,7 +218,7 @@ def test_a_process_that_lost_its_cell_writes_nothing_more(tiny, monkeypatch) -> 
 
 
 SELDOM = {"git_sha", "git_dirty", "git_error", "dirty_patch", "untracked", "code_sha256", "sources",
-          "init_from", "init_sha256", "n_devices", "compile"}  # fmt: skip
+          "kept_sources", "init_from", "init_sha256", "n_devices", "compile"}  # fmt: skip
 """Of a record's provenance: what a plain cell on one device may leave empty."""
 
 

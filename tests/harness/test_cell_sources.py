@@ -104,6 +104,7 @@ def test_editing_an_interventions_own_code_makes_another_cell(tiny, own_idea) ->
     assert freeze(load([*tiny, *arm])) == first
     record = cell.run(first)
     assert (first / "sources" / "own_idea.py").read_text() == module.read_text()
+    assert record.provenance.kept_sources == ["own_idea"]
     module.write_text("def scale(loss, logits, y, model):\n    return loss * 0.5\n")
     second = freeze(load([*tiny, *arm]))
     assert second != first
