@@ -277,8 +277,15 @@ def relative_seconds(config: Config, baseline: Config) -> float:
         for _ in range(MOST_ROUNDS):
             order = (baseline, config, config, baseline)
             first, ours, ours_again, last = (pool.submit(seconds_per_token, c) for c in order)
-            arm = sorted((ours.result(), ours_again.result()))
-            base = sorted((first.result(), last.result()))
+            try:
+                arm = sorted((ours.result(), ours_again.result()))
+                base = sorted((first.result(), last.result()))
+            except Exception as error:  # of anybody's code, or memory ran out
+                what = " ".join(str(error).split())
+                raise ConfigError(
+                    f"train.equal_seconds: {config.arm} or its baseline takes no step here: "
+                    f"{type(error).__name__}: {what:.200}"
+                ) from error
             apart = max(arm[1] / arm[0], base[1] / base[0]) - 1
             if apart <= MOST_APART:
                 return float(f"{(arm[0] * arm[1] / base[0] / base[1]) ** 0.5:.3g}")
