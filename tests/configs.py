@@ -1,7 +1,9 @@
 """Configs for tests that are about something else: the same overrides are composed once."""
 
+import os
 from collections.abc import Sequence
 from functools import cache
+from pathlib import Path
 
 from hydra import initialize_config_dir
 from hydra.core.global_hydra import GlobalHydra
@@ -16,7 +18,8 @@ FOLDERS = ("runs_dir", "data_dir")
 
 def load(overrides: Sequence[str] = ()) -> Config:
     """Do as `harness.config.compose.load`; overlays of a test's own are read anew each time."""
-    if any("searchpath" in item for item in overrides):
+    beside = Path.cwd() != CONF_DIR.parent and any(map(os.path.isdir, ("my_conf", "conf")))
+    if beside or any("searchpath" in item for item in overrides):
         return compose.load(overrides)
     folders = dict(pair for item in overrides if (pair := item.split("=", 1))[0] in FOLDERS)
     config = _composed(tuple(o for o in overrides if o.partition("=")[0] not in FOLDERS)).copy()
