@@ -7,7 +7,7 @@ BIN := $(VENV)/bin
 READY := $(VENV)/.ready
 TORCH := $(shell sed -n 's/^torch==/torch==/p' constraints.txt)
 
-.PHONY: help setup study report figure test test-fast proof test-ray test-lm-eval check format bench gpu calibrate catalogue pairs judge-demo chaos fuzz mutate clean
+.PHONY: help setup study report figure test test-fast coverage proof test-ray test-lm-eval check format bench gpu calibrate catalogue pairs judge-demo chaos fuzz mutate clean
 .DEFAULT_GOAL := help
 
 help: ## Show this help
@@ -41,8 +41,14 @@ test: $(READY) ## Run all tests
 proof: $(READY) ## Run the longer proofs that `make test` leaves out (simulations, exported logits of every model)
 	$(BIN)/python -m pytest -n auto --dist worksteal -q -m proof
 
-test-fast: $(READY) ## Run the tests that take under two minutes in all
-	$(BIN)/python -m pytest -n auto --dist worksteal -q -m 'not slow and not proof'
+test-fast: $(READY) ## Run the tests that neither train nor compose much, under two minutes in all
+	$(BIN)/python -m pytest -n auto --dist worksteal -q -m 'not slow and not thorough and not proof'
+
+coverage: $(READY) ## Run all tests, print the lines and branches that they reach; modules below 85 % first
+	$(BIN)/python -m coverage erase
+	$(BIN)/python -m coverage run -m pytest -n auto --dist worksteal -q -m 'not proof' $(TESTS)
+	$(BIN)/python -m coverage combine -q
+	$(BIN)/python -m coverage report --skip-covered --sort=cover
 
 # Ray's launcher needs cloudpickle below 3, the other launchers a newer one: an environment of its own.
 test-ray: ## Test on a local Ray, in an environment of its own (RAY_VENV, 2 GB)

@@ -66,7 +66,7 @@ def show(given: list[str]) -> None:
     name, overrides = given[0], given[1:]
     config = load([*overrides, f"+intervention={name}"])
     card = Card.of(name, config.interventions[name])
-    changes = f"against the baseline (scale={config.scale_name}):\n  {differences(config.changes)}"
+    changes = f"against the baseline (scale={config.scale_name}):\n{differences(config.changes)}"
     print(describe(card, changes.replace("\n", "\n  ")))
     print(f"\n{measurements(read_measured().get(name, []))}")
 

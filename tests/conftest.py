@@ -10,7 +10,9 @@ from pathlib import Path
 import pytest
 from hypothesis import settings
 
-settings.register_profile("same-cases-every-time", derandomize=True)
+from harness.records.files import flocked
+
+settings.register_profile("same-cases-every-time", derandomize=True, deadline=None)
 settings.load_profile("same-cases-every-time")
 signal.signal(signal.SIGINT, signal.default_int_handler)
 """A shell makes what it starts in the background ignore Ctrl-C, and so would the tests' commands."""
@@ -20,6 +22,21 @@ signal.signal(signal.SIGINT, signal.default_int_handler)
 def pytest_xdist_auto_num_workers(config: pytest.Config) -> int:
     """Let twice as many slow tests run as there are cores: they wait about half of the time."""
     return (os.cpu_count() or 1) * (1 if "not slow" in config.option.markexpr else 2)
+
+
+THOROUGH = {
+    *("command", "compose_all", "data_dir", "launch", "make_training", "own_idea", "study", "tiny"),
+    *("trained", "chromium", "page", "report"),
+}
+"""Fixtures of tests that compose and train cells, start commands or a browser."""
+
+
+@pytest.hookimpl(tryfirst=True)
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Leave out of the fast suite what asks for one of these."""
+    for item in items:
+        if not THOROUGH.isdisjoint(getattr(item, "fixturenames", ())):
+            item.add_marker("thorough")
 
 
 REPOSITORY = Path(__file__).parent.parent
@@ -45,18 +62,33 @@ TINY = [
 def _same_draws_alone_and_in_any_order() -> None:
     """Begin each test at one state of PyTorch's global generator, where a test file has loaded it."""
     if torch := sys.modules.get("torch"):
-        torch.manual_seed(0)
+        torch.default_generator.manual_seed(0)
+
+
+def made_once(factory: pytest.TempPathFactory, name: str, make: Callable[[Path], object]) -> Path:
+    """Return a folder that all workers of a run share; the first that needs it makes it."""
+    base = factory.getbasetemp()
+    base = base.parent if "PYTEST_XDIST_WORKER" in os.environ else base
+    folder, done = base / name, base / f"{name}.done"
+    with flocked(base / f"{name}.lock"):
+        if not done.exists():
+            folder.mkdir()
+            make(folder)
+            done.touch()
+    return folder
 
 
 @pytest.fixture(scope="session")
 def data_dir(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Return a folder with the built-in corpus, prepared once for all tests."""
-    from harness.config.compose import load
-    from harness.data.corpus import ensure_prepared
 
-    folder = tmp_path_factory.mktemp("data")
-    ensure_prepared(load().data, folder)
-    return folder
+    def make(folder: Path) -> None:
+        from harness.data.corpus import ensure_prepared
+        from tests.configs import load
+
+        ensure_prepared(load().data, folder)
+
+    return made_once(tmp_path_factory, "data", make)
 
 
 @pytest.fixture
@@ -71,10 +103,10 @@ def make_training(data_dir: Path, tmp_path: Path) -> Callable:
     from harness.cell.build import Setup, new_record, start_training
     from harness.cell.freeze import freeze
     from harness.cell.lock import NO_LOCK
-    from harness.config.compose import load
     from harness.data.corpus import open_corpus
     from harness.engine.devices import choose_device
     from harness.engine.distributed import World
+    from tests.configs import load
 
     def make(overrides: list[str]):
         config = load([*TINY, f"data_dir={data_dir}", f"runs_dir={tmp_path / 'runs'}", *overrides])

@@ -78,7 +78,7 @@ MOST_MODULES = 13
 
 def imports(path: Path) -> set[str]:
     found: set[str] = set()
-    for node in ast.walk(tree_of(path)):
+    for node in nodes_of(path):
         if isinstance(node, ast.Import):
             found |= {alias.name for alias in node.names}
         elif isinstance(node, ast.ImportFrom) and node.module:
@@ -145,7 +145,7 @@ def test_the_harness_names_no_intervention() -> None:
     for path in (ROOT / "harness").rglob("*.py"):
         strings = {
             node.value
-            for node in ast.walk(tree_of(path))
+            for node in nodes_of(path)
             if isinstance(node, ast.Constant) and isinstance(node.value, str)
         }
         # also a schedule, a setting of the model, and a study's region of practical equivalence
@@ -173,7 +173,7 @@ def lines_of_code(tree: ast.AST, text: str) -> int:
 
 @pytest.mark.parametrize("path", SOURCES, ids=named)
 def test_modules_are_free_of_assertions(path: Path) -> None:
-    checks = [n for n in ast.walk(tree_of(path)) if isinstance(n, ast.Assert)]
+    checks = [n for n in nodes_of(path) if isinstance(n, ast.Assert)]
     assert not checks
 
 
@@ -200,10 +200,15 @@ def tree_of(path: Path) -> ast.Module:
     return ast.parse(path.read_text())
 
 
+@cache
+def nodes_of(path: Path) -> tuple[ast.AST, ...]:
+    """Return a module's whole tree, walked once for all rules."""
+    return tuple(ast.walk(tree_of(path)))
+
+
+@cache
 def functions(path: Path) -> list[ast.FunctionDef | ast.AsyncFunctionDef]:
-    return [
-        n for n in ast.walk(tree_of(path)) if isinstance(n, ast.FunctionDef | ast.AsyncFunctionDef)
-    ]
+    return [n for n in nodes_of(path) if isinstance(n, ast.FunctionDef | ast.AsyncFunctionDef)]
 
 
 def parcel_size(annotation: ast.expr | None) -> int:
@@ -222,7 +227,7 @@ SAID = {"verdict", "verdicts", "warning", "message", "note", "why", "reason", "e
 @pytest.mark.parametrize("path", [p for p in SOURCES if "analysis" in p.parts], ids=named)
 def test_nothing_is_read_out_of_what_was_said(path: Path) -> None:
     """A verdict, a warning or a reason is a value before it is a sentence."""
-    for node in ast.walk(tree_of(path)):
+    for node in nodes_of(path):
         if isinstance(node, ast.Call) and getattr(node.func, "attr", "") in ASKED:
             words = {
                 getattr(n, "id", getattr(n, "attr", getattr(n, "value", None)))
@@ -272,10 +277,30 @@ def test_no_two_tests_draw_from_one_generator() -> None:
     assert shared == []
 
 
+SEEDED = {"np.random.default_rng", "np.random.Generator", "np.random.Philox", "random.Random"}
+
+
+def test_every_draw_of_a_test_has_a_seed() -> None:
+    """A generator of a test's own, with a seed: what all share depends on who drew before."""
+    calls = [
+        (path, node, ast.unparse(node.func))
+        for path in TESTS
+        for node in nodes_of(path)
+        if isinstance(node, ast.Call) and isinstance(node.func, ast.Attribute)
+    ]
+    unseeded = [
+        f"{named(path)}: {ast.unparse(node)}"
+        for path, node, name in calls
+        if (name in SEEDED and not (node.args or node.keywords))
+        or (name.startswith(("np.random.", "random.")) and name.split("(")[0] not in SEEDED)
+    ]
+    assert unseeded == []
+
+
 @pytest.mark.parametrize("path", TESTS, ids=named)
 def test_an_assertion_leaves_no_second_way_to_hold(path: Path) -> None:
     """``assert a or b`` holds by whichever is true, and ``.get(key, wanted)`` without the key."""
-    for node in ast.walk(tree_of(path)):
+    for node in nodes_of(path):
         if isinstance(node, ast.Assert):
             either = isinstance(node.test, ast.BoolOp) and isinstance(node.test.op, ast.Or)
             gets = [

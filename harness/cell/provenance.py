@@ -76,7 +76,7 @@ def _keep(patch: bytes, folder: Path) -> str | None:
         log.warning("uncommitted changes of %d bytes are not kept: commit them", len(patch))
         return None
     name = f"{hashlib.sha256(patch).hexdigest()[:16]}.patch"
-    kept = folder.parents[1] / PATCHES / name
+    kept = folder.absolute().parents[1] / PATCHES / name
     if not kept.exists():
         kept.parent.mkdir(parents=True, exist_ok=True)
         write_atomic(kept, patch)

@@ -84,8 +84,7 @@ def resolve(hydra_overrides: Sequence[str], overrides: Sequence[str]) -> Config:
 @lru_cache(maxsize=256)
 def _resolved(arm: _Arm, seeds: tuple[tuple[str, str], ...]) -> Config:
     """Return an arm's config, checked; its cells have copies."""
-    with _in_one_line():
-        config: Config = OmegaConf.to_object(_composed(arm).with_seeds(dict(seeds)))  # type: ignore[assignment]
+    config = _composed(arm).typed(dict(seeds))
     validate(config)
     if sorted(arm.overlays) != sorted(config.interventions):
         raise ConfigError(
@@ -134,6 +133,17 @@ class _Composed:
             )
         return self.tree
 
+    def typed(self, seeds: dict[str, str]) -> Config:
+        """Return it as dataclasses; ``+model.typo=3``, which slips past Hydra, is refused."""
+        with _in_one_line():
+            tree = self.with_seeds(seeds)
+            try:
+                config: Config = OmegaConf.to_object(tree)  # type: ignore[assignment]
+            except AttributeError:  # the schema's own refusal names the key
+                OmegaConf.merge(SCHEMA, OmegaConf.to_container(tree, resolve=False))
+                raise
+        return config
+
 
 class _ReadOnce(ConfigRepository):
     """Hydra's files and stored configs, each read once, not once for every arm."""
@@ -170,17 +180,16 @@ def _loaded(overrides: list[str]) -> DictConfig:
 
 @lru_cache(maxsize=256)
 def _composed(arm: _Arm) -> _Composed:
-    """Hold a composition against the schema again: ``+model.typo=3`` slips past Hydra."""
+    """Let Hydra compose an arm; refuse what it takes without a word."""
     overlays = [f"+intervention=[{','.join(arm.overlays)}]"] if arm.overlays else []
     with _in_one_line():
-        whole = _loaded([*arm.hydra, *arm.others, *overlays])
-        runtime = whole.pop("hydra").runtime
+        tree = _loaded([*arm.hydra, *arm.others, *overlays])
+        runtime = tree.pop("hydra").runtime
         _refuse_namesakes("intervention", arm.overlays, runtime.config_sources)
         chosen = runtime.choices.get("study")
         _refuse_namesakes("study", [chosen] if chosen else [], runtime.config_sources)
-        composed: dict[str, Any] = OmegaConf.to_container(whole, resolve=False)  # type: ignore[assignment]
-        composed["scale_name"] = runtime.choices.get("scale", "")
-        tree: DictConfig = OmegaConf.merge(SCHEMA, composed)  # type: ignore[assignment]
+        tree.scale_name = runtime.choices.get("scale", "")
+        composed: dict[str, Any] = OmegaConf.to_container(tree, resolve=False)  # type: ignore[assignment]
         if arm.overlays:
             doses.supply(tree, composed, _flat(arm.but()))
         if missing := OmegaConf.missing_keys(tree):

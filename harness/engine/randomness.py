@@ -22,7 +22,11 @@ def generator(seed: int, purpose: str, *names: str | int) -> torch.Generator:
 
 def seed_global(seed: int, purpose: str, *names: str | int) -> None:
     """Key PyTorch's global generators (CPU and GPU), which dropout draws from."""
-    torch.manual_seed(key(seed, purpose, *names))
+    stream = key(seed, purpose, *names)
+    # torch.manual_seed takes a millisecond for kinds of devices that are not here
+    torch.default_generator.manual_seed(stream)
+    if torch.cuda.is_available():
+        torch.cuda.manual_seed_all(stream)
 
 
 @torch.no_grad()

@@ -6,6 +6,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from tests.conftest import made_once
+
 sys.path.insert(0, str(Path(__file__).parent))
 
 
@@ -19,7 +21,10 @@ def reported(tmp_path_factory):
     """Return a complete study's folder, with markup wherever text is free."""
     from full_study import ARMS, EVIL, full_study
 
-    return full_study(tmp_path_factory.mktemp("runs") / "reported", ARMS, 3, completion=EVIL)
+    def make(folder: Path) -> None:
+        full_study(folder / "reported", ARMS, 3, completion=EVIL)
+
+    return made_once(tmp_path_factory, "runs_of_reported", make) / "reported"
 
 
 @pytest.fixture(scope="session")
@@ -56,11 +61,14 @@ def report(tmp_path_factory) -> str:
 
     from analysis.report import write_report
 
-    folder = full_study(tmp_path_factory.mktemp("runs") / "browsed", ARMS, 4, completion=EVIL)
-    write_texts(
-        folder, ["One\n", EVIL, " two", " three"], {"baseline": 0.0, "good": -0.5, "bad": 0.9}
-    )
-    return write_report(folder).report.as_uri()
+    def make(runs: Path) -> None:
+        folder = full_study(runs / "browsed", ARMS, 4, completion=EVIL)
+        texts = ["One\n", EVIL, " two", " three"]
+        write_texts(folder, texts, {"baseline": 0.0, "good": -0.5, "bad": 0.9})
+        write_report(folder)
+
+    runs = made_once(tmp_path_factory, "runs_of_browsed", make)
+    return (runs / "browsed" / "report.html").as_uri()
 
 
 @pytest.fixture

@@ -31,6 +31,7 @@ def test_with_shared_seeds_the_seeds_effects_do_not_count():
     assert (found.df, found.df_arms) == (3, 9)
 
 
+@pytest.mark.thorough
 @pytest.mark.parametrize("shared", [True, False])
 def test_it_keeps_its_level_and_sees_a_baseline_of_sixteen_times_the_variance(shared):
     rng = np.random.default_rng(2)

@@ -156,6 +156,7 @@ def python(*arguments):
     return done, time.perf_counter() - start
 
 
+@pytest.mark.thorough
 def test_help_imports_nothing_heavy_and_tables_no_scipy_stats_or_torch(folder):
     code = (
         "import sys; from analysis.__main__ import main\n"

@@ -6,6 +6,7 @@ from hypothesis import strategies as st
 from studies import study
 
 from analysis import compare
+from analysis.comparison.rules import Origin
 from analysis.comparison.verdict import Kind
 from harness.records import BASELINE
 
@@ -138,7 +139,8 @@ def test_constant_differences_at_every_seed_are_not_evidence():
     assert not any("run the baseline with at least 4" in step for step in result.next_steps)
 
 
-@settings(max_examples=6, deadline=None)
+@pytest.mark.thorough
+@settings(max_examples=6)
 @given(shift=st.floats(-50, 50), scale=st.floats(0.01, 100), seed=st.integers(0, 5))
 def test_verdicts_follow_shift_scale_and_any_order(shift, scale, seed):
     frame = study({"a": -0.03, "b": 0.002}, n=4)
@@ -204,3 +206,10 @@ def test_no_interval_leaves_the_practical_size_beside_no_practical_difference():
         n_same += len(same)
         assert ((same["ci_low"] > -0.015) & (same["ci_high"] < 0.015)).all()
     assert n_same > 20
+
+
+def test_two_baseline_runs_have_a_band_and_the_practical_size_is_one_sd_of_all_runs():
+    result = compare(study({"a": 0.0, "b": 0.0}, n=5, n_baseline=2))
+    assert result.noise.K == 2
+    assert result.practical.size == pytest.approx(result.estimate.fit.sd_total)
+    assert result.practical.origin == Origin.RUN_SD

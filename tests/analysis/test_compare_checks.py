@@ -14,6 +14,7 @@ def row(result, arm):
     return result.table.set_index("arm").loc[arm]
 
 
+@pytest.mark.thorough
 def test_a_step_down_p_below_alpha_beside_an_interval_that_holds_0_is_explained():
     frame = study({"far": -0.5, "near": 0.0}, n=6, shared=False)
     base = frame.loc[frame["arm"] == BASELINE, "test_loss"].to_numpy()

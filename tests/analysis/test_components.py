@@ -127,6 +127,7 @@ def test_a_negative_estimate_shows_as_zero_with_its_interval():
 
 def test_few_levels_are_noted():
     assert "only 3 levels" in by_source(NESTED.iloc[:6]).loc["init", "note"]
+    assert "levels" not in by_source(NESTED).loc["init", "note"]
 
 
 def test_one_mean_square_has_the_chi_square_interval():

@@ -1,5 +1,6 @@
 """A/A controls: what a study that includes them says of its noise."""
 
+import pytest
 from full_study import evidence_of, full_study
 
 from analysis.comparison.compare import compare
@@ -40,6 +41,7 @@ def test_a_control_beyond_the_noise_is_the_first_thing_to_explain(tmp_path) -> N
     assert result.confirmations == ()
 
 
+@pytest.mark.thorough
 def test_a_control_that_repeats_the_baseline_stands_in_no_figure(tmp_path) -> None:
     study = controlled(tmp_path, 0.0, twin=True)
     result = compare(str(study))

@@ -4,7 +4,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from analysis.stats.dunnett import (
+    MAX_DISTINCT,
     critical_value,
+    distinct,
     one_factor_loadings,
     step_down,
     tail_probability,
@@ -104,7 +106,7 @@ def test_correlations_without_product_form_are_approximated_closely(r_numbers):
     loading=st.floats(0.0, 0.95),
     df=st.floats(3, 200),
 )
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=40)
 def test_step_down_lies_between_raw_and_bonferroni_and_keeps_their_order(t, loading, df):
     raw = two_sided_p(t, df)
     adjusted = step_down(t, [loading] * len(t), df)
@@ -117,7 +119,7 @@ def test_step_down_lies_between_raw_and_bonferroni_and_keeps_their_order(t, load
     t=st.lists(st.floats(0, 8), min_size=2, max_size=6),
     df=st.lists(st.floats(3, 60), min_size=6, max_size=6),
 )
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=40)
 def test_an_arm_whose_interval_leaves_out_zero_is_below_alpha_whatever_the_df(t, df):
     df, loadings = np.array(df[: len(t)]), [0.7] * len(t)
     single = [tail_probability(value, loadings, own) for value, own in zip(t, df, strict=True)]
@@ -130,7 +132,7 @@ def test_little_df_beside_much_does_not_raise_the_other_s_p():
 
 
 @given(st.lists(st.floats(0.05, 0.95), min_size=3, max_size=7))
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=40)
 def test_loadings_are_recovered_from_their_own_correlations(loadings):
     known = np.array(loadings)
     R = np.outer(known, known)
@@ -148,3 +150,11 @@ def test_hundreds_of_distinct_loadings_are_rounded_to_the_safe_side():
     exact = critical_value(np.repeat(np.sort(loadings)[::5], 5), 500)
     assert coarse == pytest.approx(exact, rel=2e-3)
     assert coarse >= critical_value([0.8] * 200, 500)
+
+
+def test_loadings_are_rounded_only_where_there_are_too_many_of_them():
+    few = np.linspace(0.1, 0.9, MAX_DISTINCT)
+    assert distinct(few)[0] == pytest.approx(few, abs=1e-8)
+    many, counts = distinct(np.linspace(0.1, 0.9, 3 * MAX_DISTINCT))
+    assert len(many) <= MAX_DISTINCT
+    assert counts.sum() == 3 * MAX_DISTINCT

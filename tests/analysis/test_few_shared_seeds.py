@@ -96,7 +96,7 @@ def test_few_shared_seeds_keep_the_error_and_the_power(seeds, rho):
     variance=st.sampled_from(["moderated", "pooled"]),
     draw=st.integers(0, 10**6),
 )
-@settings(max_examples=150, deadline=None)
+@settings(max_examples=150)
 def test_no_layout_of_seeds_ends_in_a_traceback(seeds, digits, variance, draw):
     count = sum(len(row) for row in seeds)
     loss = np.random.default_rng(draw).normal(3.7, 0.01, count).round(digits)

@@ -123,7 +123,7 @@ def test_no_figure_depends_on_what_else_is_asked():
     shift=st.floats(-5, 5),
     scale=st.floats(0.01, 100),
 )
-@settings(max_examples=25, deadline=None)
+@settings(max_examples=25)
 def test_order_shift_and_scale_change_nothing(draw, n_arms, n, shift, scale):
     rng = np.random.default_rng(draw)
     table = noisy(rng, n_arms, n)
@@ -144,7 +144,7 @@ def test_order_shift_and_scale_change_nothing(draw, n_arms, n, shift, scale):
     alpha=st.sampled_from([0.2, 0.05, 0.001]),
     rope=st.floats(1e-4, 0.05),
 )
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=40)
 def test_p_intervals_and_equivalence_agree_with_each_other(draw, n_arms, n, alpha, rope):
     rng = np.random.default_rng(draw)
     table = noisy(rng, n_arms, n, spread=3.0)

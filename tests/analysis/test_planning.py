@@ -5,7 +5,7 @@ from studies import on_disk, study
 
 from analysis import AnalysisError, Pilot, pilot_of, plan
 from analysis.__main__ import main
-from analysis.stats.planning.design import Design
+from analysis.stats.planning.design import Design, Layout, _typical_unpaired
 from analysis.stats.planning.power import power, upper_sd
 
 
@@ -171,6 +171,23 @@ def test_a_metric_that_is_no_loss_has_no_unit(tmp_path, capsys):
 def test_a_difference_has_the_same_plan_whatever_its_sign():
     pilot = Pilot(0.015, 7, 0.4)
     assert plan(-0.012, pilot, 8).to_markdown() == plan(0.012, pilot, 8).to_markdown()
+
+
+def test_an_arm_without_degrees_of_freedom_has_no_power():
+    assert np.isnan(power([2.0], 0.0, 2.0)).all()
+
+
+def test_own_variances_of_unequal_groups_are_those_of_simulated_runs():
+    n, K, T, rng = 3, 7, 2, np.random.default_rng(0)
+    base = rng.normal(size=(40_000, 1, K)).var(axis=2, ddof=1)
+    arms = rng.normal(size=(40_000, T, n)).var(axis=2, ddof=1)
+    squares = arms.sum(axis=1, keepdims=True) * (n - 1) + base * (K - 1)
+    pooled = squares / (T * (n - 1) + K - 1)
+    simulated = (arms / n + base / K) / (1 / n + 1 / K) / pooled
+    ratio, weight = _typical_unpaired(Layout(n_arms=T, n=n, K=K, paired=False))
+    for power_of in (1, 2):
+        typical = weight @ ratio[:, 0] ** power_of
+        assert typical == pytest.approx((simulated[:, 0] ** power_of).mean(), rel=0.02)
 
 
 def test_one_seed_of_many_arms_beside_a_larger_baseline_finds_nothing() -> None:

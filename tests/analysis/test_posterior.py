@@ -37,6 +37,7 @@ def plain_grid(R, d, z):
     return equal / (equal + unequal.sum()), np.array(tails)
 
 
+@pytest.mark.thorough
 @pytest.mark.parametrize(
     ("R", "d"),
     [

@@ -45,6 +45,7 @@ def test_equally_noisy_pairs_have_tukey_s_p():
     assert found.p[0, 1] == found.p[1, 0] == pytest.approx(expected, rel=1e-5)
 
 
+@pytest.mark.thorough
 def test_all_true_ranks_are_covered_together():
     rng = np.random.default_rng(3)
     means = np.array([3.70, 3.69, 3.692, 3.694, 3.68])

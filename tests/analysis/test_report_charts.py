@@ -22,6 +22,7 @@ def figures(frame, **rules) -> dict[str, str]:
     return {name: vl_convert.vegalite_to_svg(spec) for name, spec in specs.items()}
 
 
+@pytest.mark.thorough
 def test_the_noise_band_has_a_dot_for_every_run_and_the_baseline_on_top(evidence):
     chart = noise_band_chart(evidence.comparison)
     assert len(chart.datasets["runs"]) == 3 * len(ARMS)
@@ -63,6 +64,7 @@ def test_an_accuracy_is_given_no_unit_of_a_loss_in_any_figure():
     assert "difference from baseline, accuracy" in drawn["effects"]
 
 
+@pytest.mark.thorough
 def test_an_arm_far_away_is_named_at_the_edge_and_does_not_squeeze_the_others():
     frame = study({"near": -0.03, "far": 2.0}, n=4)
     result = compare(frame)
@@ -93,6 +95,7 @@ def test_a_published_figure_stands_without_a_run():
     assert sorted(row["arm"] for row in rows) == ["a", "baseline", "published"]
 
 
+@pytest.mark.thorough
 def test_names_in_the_cost_chart_do_not_lie_over_each_other(tmp_path):
     arms = {"baseline": 0.0} | {f"arm_{i}": 0.001 * i for i in range(30)} | {"far": 0.9}
     chart = cost_chart(evidence_of(full_study(tmp_path / "many", arms, 2)).comparison)

@@ -3,6 +3,7 @@
 import json
 import re
 
+import pytest
 import vl_convert
 from full_study import ARMS, end_as, evidence_of, full_study
 
@@ -59,6 +60,7 @@ def test_thinning_keeps_both_ends_and_invents_nothing():
     assert kept == sorted(set(kept))
 
 
+@pytest.mark.thorough
 def test_a_diverged_arm_does_not_stretch_the_loss_axis(tmp_path):
     folder = full_study(tmp_path / "wild", ARMS, 3)
     for seed in range(3):

@@ -3,6 +3,7 @@
 import json
 from pathlib import Path
 
+import pytest
 import vl_convert
 from full_study import ARMS, evidence_of, full_study
 
@@ -42,6 +43,7 @@ def test_rate_gradients_and_clipping_are_drawn_an_arm_a_line(tmp_path) -> None:
     assert {(row["arm"], row["mean"], row["n"]) for row in rows} == {("good", 0.5, 2)}
 
 
+@pytest.mark.thorough
 def test_a_figure_with_series_has_a_chart_for_each_arm(tmp_path) -> None:
     folder = full_study(tmp_path / "s", ARMS, 2)
     for arm in ("good", "good+plain"):

@@ -104,6 +104,7 @@ def test_the_key_names_what_is_drawn_and_nothing_else(tmp_path, html):
     assert not any(word in " ".join(chart.key) for word in ("Bar", "lighter"))
 
 
+@pytest.mark.thorough
 @pytest.mark.parametrize(
     "rules",
     [

@@ -3,6 +3,7 @@
 import re
 import shutil
 
+import pytest
 from full_study import ARMS, EVIL, cell_name, end_as, evidence_of, full_study
 from studies import study
 
@@ -116,6 +117,7 @@ def test_cells_of_earlier_code_stand_in_the_ledger_and_in_no_curve_or_sample(tmp
     assert len(samples(current(evidence.cells))[0]) == len(samples(before.cells)[0]) > 0
 
 
+@pytest.mark.thorough
 def test_planned_cells_that_did_not_start_stand_in_the_ledger(tmp_path):
     folder = full_study(tmp_path / "gap", ARMS, 3)
     shutil.rmtree(folder / "good" / cell_name("good", 2))
@@ -125,6 +127,7 @@ def test_planned_cells_that_did_not_start_stand_in_the_ledger(tmp_path):
     assert "planned cells have not started" in said(evidence, "trust")
 
 
+@pytest.mark.thorough
 def test_diverged_failed_and_stopped_cells_are_shown_for_what_they_are(tmp_path):
     folder = full_study(tmp_path / "mixed", ARMS, 3)
     for seed in range(3):
@@ -158,6 +161,7 @@ def test_dashes_and_the_baseline_s_own_row_are_explained(evidence):
     assert "compares its own runs" in notes["evaluation"]
 
 
+@pytest.mark.thorough
 def test_an_order_that_is_not_shuffled_is_no_source_of_noise(tmp_path):
     folder = full_study(tmp_path / "fixed", ARMS, 3)
     told = said(evidence_of(folder), "trust")

@@ -37,6 +37,7 @@ def get(port: int, path: str, host: str | None = None) -> tuple[int, str]:
     return answer.status, text
 
 
+@pytest.mark.thorough
 def test_the_report_is_served_and_its_version_changes_with_the_runs(served):
     folder, port = served
     assert "6 planned, 6 complete" in get(port, "/")[1]
@@ -74,6 +75,7 @@ def test_a_port_that_cannot_be_is_refused_in_one_line(tmp_path, capsys):
     assert "--port: '99999' is no whole number at least 0 and at most 65535" in error
 
 
+@pytest.mark.thorough
 def test_the_command_says_its_address_and_stops_with_ctrl_c(tmp_path):
     folder = full_study(tmp_path / "live", ARMS, 2, n_points=4)
     arguments = [sys.executable, "-m", "analysis", "watch", str(folder), "--port", "0"]

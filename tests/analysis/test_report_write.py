@@ -66,6 +66,7 @@ def test_large_studies_stay_small_and_quick(tmp_path, arms, seeds, most_mb, most
     assert report.stat().st_size < most_mb * 1e6
 
 
+@pytest.mark.thorough
 def test_the_report_imports_neither_the_engine_nor_a_tracker():
     code = (
         "import sys, analysis.report, analysis.report.page, analysis.report.write;"

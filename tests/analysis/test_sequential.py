@@ -235,3 +235,8 @@ def test_an_arm_of_which_every_run_diverged_still_counts_in_the_family():
     row = states(decide(frame, plan)).loc["a"]
     assert row["alpha"] * 2 / 3 < row["p_adj"] < row["alpha"]
     assert row["verdict"] == "undecided"
+
+
+def test_an_arm_that_no_look_has_judged_is_at_look_0():
+    row = states(decide(study({"a": 0.0}, n=1), PLAN)).loc["a"]
+    assert (row["look"], row["decision"]) == (0, "continue")

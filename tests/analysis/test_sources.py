@@ -35,6 +35,7 @@ def test_a_wandb_run_becomes_a_row():
     assert "samples" not in row
 
 
+@pytest.mark.thorough
 def test_a_wandb_project_is_analysed_like_any_table(monkeypatch):
     import wandb
 

@@ -88,6 +88,7 @@ def test_an_arm_of_which_some_run_never_gets_there_is_said_and_not_compared() ->
     assert [row[0].text for row in found.to_table().rows] == ["fast", "baseline", "slow"]
 
 
+@pytest.mark.thorough
 def test_an_arm_that_never_gets_there_stays_in_the_family() -> None:
     both = curves({"baseline": 1, "slow": 3, "fast": 0.97}, noise=0.02)
     alone = speed(both[both["arm"] != "slow"], target=1.7).factor("fast")

@@ -58,6 +58,7 @@ def test_tables_without_their_rules_cannot_be_traced(traced):
     assert failures(traced) == [what]
 
 
+@pytest.mark.thorough
 @pytest.mark.parametrize("name", ["results.md", "results.csv", "results.tex"])
 def test_a_falsified_mean_is_found_in_every_table(traced, name):
     mean = compare(str(traced)).table.set_index("arm").loc["a", "mean_loss"]
@@ -70,6 +71,7 @@ def test_a_falsified_mean_is_found_in_every_table(traced, name):
     assert detail(traced, what).split("; ")[0] == ("a: mean_loss" if name.endswith("csv") else "a")
 
 
+@pytest.mark.thorough
 @pytest.mark.parametrize("name", ["results.md", "results.csv", "results.tex"])
 def test_a_row_that_was_added_is_found(traced, name):
     text = (traced / name).read_text()
@@ -85,6 +87,7 @@ def test_an_edited_sentence_is_a_note(traced):
     assert "results.md: the text beside its table is another one now" in notes
 
 
+@pytest.mark.thorough
 def test_a_practical_size_of_this_call_and_the_plan_s_are_told_apart(traced):
     assert main([str(traced), "--rope", "0.03"]) == 0
     assert verify(traced).passed, verify(traced).to_markdown()
@@ -157,6 +160,7 @@ def edit(folder, **provenance):
         file.write_text(json.dumps(content))
 
 
+@pytest.mark.thorough
 @pytest.mark.parametrize(
     ("what", "name"),
     [("test set", "test_set_sha256"), ("corpus", "dataset_sha256"), ("tokenizer", "tokenizer")],

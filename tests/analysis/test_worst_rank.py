@@ -21,7 +21,7 @@ def by_enumeration(x, y):
     baseline=st.lists(st.integers(0, 5), max_size=4),
     lost=st.tuples(st.integers(0, 3), st.integers(0, 3)),
 )
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 def test_p_is_that_of_all_ways_to_deal_out_the_ranks(arm, baseline, lost):
     x, y = arm + [9] * lost[0], baseline + [9] * lost[1]
     if not x or not y:

@@ -8,9 +8,12 @@ from benchmarks.gpu import arms, check, floors, packing, profile, speed
 from benchmarks.gpu.__main__ import main
 from benchmarks.gpu.bench import Bench
 from harness.cell.step_timing import Trial
-from harness.config.compose import load
+from tests.configs import load
 
-pytestmark = pytest.mark.filterwarnings("ignore")  # of libraries that are measured beside
+pytestmark = [
+    pytest.mark.thorough,
+    pytest.mark.filterwarnings("ignore"),  # of libraries that are measured beside
+]
 TRIAL = Trial(
     tokens_per_second=1000.0, eval_tokens_per_second=4000.0, mfu=0.5, peak_flops=1e12,
     memory_bytes=2 * 10**9, first_step_seconds=1.0,

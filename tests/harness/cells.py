@@ -8,8 +8,8 @@ import pytest
 from harness.cell import recorder
 from harness.cell import train as cell
 from harness.cell.freeze import freeze
-from harness.config.compose import load
 from harness.records import RunRecord
+from tests.configs import load
 
 
 def run(overrides: list[str]) -> tuple[Path, RunRecord]:

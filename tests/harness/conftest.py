@@ -16,7 +16,7 @@ from hydra import initialize_config_dir
 from harness.config import Config, DataConfig, Source
 from harness.config.compose import resolve
 from harness.records.files import CONF_DIR
-from tests.conftest import TINY
+from tests.conftest import TINY, made_once
 
 GPT2_FILES = {
     "vocab.bpe": "6d1cbeee0f20b3d9449abfede4726ed8212e3aee",
@@ -174,16 +174,16 @@ def trained(data_dir: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Return a study of two tiny cells, with what the analysis would have written."""
     from harness.cell import train as cell
     from harness.cell.freeze import freeze
-    from harness.config.compose import load
+    from tests.configs import load
 
-    runs = tmp_path_factory.mktemp("runs")
-    for overrides in ([], ["+intervention=qkv_bias"]):
-        cell.run(freeze(load([*TINY, f"data_dir={data_dir}", f"runs_dir={runs}", *overrides])))
-    study = runs / "adhoc"
-    row = {"arm": "qkv_bias", "verdict": "undecided", "delta": -0.25}
-    (study / "results.json").write_text(json.dumps({"table": [row], "sd": 0.01}))
-    (study / "report.html").write_text("<!doctype html>the report")
-    return study
+    def make(runs: Path) -> None:
+        for overrides in ([], ["+intervention=qkv_bias"]):
+            cell.run(freeze(load([*TINY, f"data_dir={data_dir}", f"runs_dir={runs}", *overrides])))
+        row = {"arm": "qkv_bias", "verdict": "undecided", "delta": -0.25}
+        (runs / "adhoc" / "results.json").write_text(json.dumps({"table": [row], "sd": 0.01}))
+        (runs / "adhoc" / "report.html").write_text("<!doctype html>the report")
+
+    return made_once(tmp_path_factory, "runs_of_trained", make) / "adhoc"
 
 
 @pytest.fixture

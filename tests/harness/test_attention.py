@@ -68,6 +68,7 @@ def llamas_angles(base: float, n_rotated: int) -> tuple[Tensor, Tensor]:
     return LlamaRotaryEmbedding(config)(X, torch.arange(T)[None])
 
 
+@pytest.mark.thorough
 @pytest.mark.parametrize(("base", "fraction"), [(10_000.0, 1.0), (100.0, 1.0), (10_000.0, 0.5)])
 def test_rotary_positions_are_those_of_gpt_neox(base: float, fraction: float) -> None:
     from transformers.models.gpt_neox.modeling_gpt_neox import apply_rotary_pos_emb

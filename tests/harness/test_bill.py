@@ -3,8 +3,10 @@
 import pytest
 
 from harness.bill import main
-from harness.config.compose import load
 from harness.study.price import CARDS, speed_on
+from tests.configs import load
+
+pytestmark = pytest.mark.thorough
 
 STUDY = ["+study=demo", "study.arms=[baseline,no_amp,qkv_bias+no_dropout]", "study.seeds=4"]
 GPT2 = ["scale=gpt2_small", "precision=amp_bf16"]

@@ -20,7 +20,6 @@ from harness.cell import train as cell
 from harness.cell.freeze import freeze
 from harness.cell.sources import use_kept_sources
 from harness.config import Config, ConfigError, WandbMode
-from harness.config.compose import load
 from harness.config.frozen import read_config
 from harness.config.validate import validate
 from harness.records import RecordError, read_record
@@ -31,6 +30,7 @@ from harness.records.study import Study, read_all
 from harness.study.plan import PlannedCell
 from harness.study.runner import run_cells
 from harness.study.states import cell_states
+from tests.configs import load
 from tests.harness.cells import run_until
 
 

@@ -9,9 +9,9 @@ import pytest
 from harness.cell import rehearsal
 from harness.cell import train as cell
 from harness.cell.freeze import freeze
-from harness.config.compose import load
 from harness.records import read_record
 from harness.records.versions import rank, superseded_by
+from tests.configs import load
 from tests.harness.cells import run
 
 

@@ -7,9 +7,9 @@ import pytest
 from harness.cell import recorder
 from harness.cell import train as cell
 from harness.cell.freeze import freeze, load_frozen
-from harness.config.compose import load
 from harness.records import Status, read_record
 from harness.records.files import canonical_hash
+from tests.configs import load
 from tests.harness.cells import contents
 
 

@@ -17,9 +17,9 @@ from harness.cell import train as cell
 from harness.cell.console import EXIT_BUSY, EXIT_REFUSED
 from harness.cell.freeze import freeze, load_frozen
 from harness.cell.lock import LOCK_FILE
-from harness.config.compose import load
 from harness.loop import accumulate_gradients
 from harness.records import Provenance, Status, read_record
+from tests.configs import load
 from tests.harness.cells import contents, lines, run
 
 

@@ -12,8 +12,8 @@ import torch
 from harness.cell import recorder
 from harness.cell import train as cell
 from harness.cell.freeze import freeze, load_frozen
-from harness.config.compose import load
 from harness.records import RunRecord, Status
+from tests.configs import load
 from tests.harness.cells import lines, run, run_until
 
 

@@ -29,6 +29,7 @@ def test_help_shows_groups_config_and_examples_without_importing_torch(command) 
         assert words in done.stdout
 
 
+@pytest.mark.thorough
 @pytest.mark.parametrize(
     "arguments", [["--help"], ["model.typo=1"], ["+model.typo=1"], ["+intervention=[qkv_bias,foo]"]]
 )

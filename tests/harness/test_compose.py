@@ -12,6 +12,8 @@ from harness.config.messages import COMMANDS
 from harness.config.validate import BOUNDS, validate
 from harness.records.files import CONF_DIR
 
+pytestmark = pytest.mark.thorough
+
 
 @pytest.mark.parametrize(
     ("overrides", "words"),

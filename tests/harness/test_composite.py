@@ -9,11 +9,11 @@ from torch import nn
 from harness.cell import train as cell
 from harness.cell.freeze import freeze
 from harness.config import Autocast, ConfigError, Matmul, OptimConfig, PrecisionConfig
-from harness.config.compose import load
 from harness.engine.precision import Precision
 from harness.engine.randomness import weights_hash
 from harness.loop import Nobody, train
 from harness.optim import Composite, clip_gradients, inner_matrices, split
+from tests.configs import load
 from tests.harness.cells import run, run_until
 
 MUON = ["+intervention=muon"]
@@ -44,6 +44,7 @@ def test_matrices_are_those_of_linear_layers_but_the_head(make_training) -> None
     }
 
 
+@pytest.mark.thorough
 def test_a_split_moves_each_part_as_its_optimiser_alone_would() -> None:
     ours, theirs = Toy(), Toy()
     config = OptimConfig(lr=0.01, weight_decay=0.3)

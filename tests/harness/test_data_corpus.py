@@ -13,7 +13,6 @@ import numpy as np
 import pytest
 
 from harness.config import DataConfig, Source, Tokenizer
-from harness.config.compose import load
 from harness.data import build, manifest, tokens
 from harness.data.corpus import (
     Corpus,
@@ -23,6 +22,7 @@ from harness.data.corpus import (
 )
 from harness.data.manifest import SPLITS, DataError, corpus_folder, read_manifest
 from harness.data.tokens import split_of
+from tests.configs import load
 
 END = 256
 
@@ -172,6 +172,7 @@ def test_a_missing_corpus_names_the_command_that_prepares_it(tmp_path: Path) -> 
     assert str(caught.value).endswith(f"{command} data_dir={tmp_path}")
 
 
+@pytest.mark.thorough
 @pytest.mark.parametrize(
     "overrides",
     [

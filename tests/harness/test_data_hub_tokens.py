@@ -144,6 +144,7 @@ def test_a_folder_without_the_files_is_refused(config: DataConfig, tmp_path: Pat
         prepare(dataclasses.replace(config, path=str(tmp_path / "empty")), tmp_path)
 
 
+@pytest.mark.thorough
 def test_the_published_corpus_comes_from_the_hub_once(folder: Path, tmp_path: Path) -> None:
     with HubServer({"gpjt/fineweb-gpt2-tokens": folder}) as hub:
         command = [

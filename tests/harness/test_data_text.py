@@ -6,11 +6,11 @@ import pytest
 
 from harness.cell.freeze import freeze
 from harness.config import DataConfig, Source
-from harness.config.compose import load
 from harness.data.corpus import open_corpus, prepare
 from harness.data.manifest import SPLITS, DataError, corpus_folder, request
 from harness.data.text import documents, text_files
 from harness.prepare import main
+from tests.configs import load
 
 
 def texts(files: list[Path], separator: str | None = None) -> list[str]:

@@ -16,6 +16,7 @@ from harness.data.tokens import Batch, Tokenised, get_tokenizer, tokenise
 BYTES = get_tokenizer(Tokenizer.bytes)
 
 
+@pytest.mark.thorough
 @given(st.text())
 def test_byte_tokens_are_the_utf8_bytes(text: str) -> None:
     assert BYTES.encode_ordinary(text) == list(text.encode())

@@ -9,6 +9,8 @@ from harness.config import Config, ConfigError
 from harness.config.compose import load
 from harness.config.doses import times
 
+pytestmark = pytest.mark.thorough
+
 
 @pytest.mark.parametrize(
     ("scale", "doses"),

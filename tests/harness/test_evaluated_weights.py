@@ -9,10 +9,10 @@ from safetensors.torch import load_file
 
 from harness.cell import train as cell
 from harness.cell.freeze import freeze
-from harness.config.compose import load
 from harness.engine.randomness import weights_hash
 from harness.loop import Nobody, Training, evaluate, evaluated_weights, train
 from harness.model import build
+from tests.configs import load
 from tests.harness.cells import lines, run, run_until
 
 OWN_AVERAGE = """

@@ -9,8 +9,8 @@ from harness import events
 from harness.cell import train as cell
 from harness.cell.freeze import freeze
 from harness.config import Event
-from harness.config.compose import load
 from harness.records import Status
+from tests.configs import load
 from tests.harness.cells import lines, run, run_until
 
 EVERYTHING = """

@@ -9,9 +9,9 @@ import torch
 from harness.cell import train as cell
 from harness.cell.freeze import freeze
 from harness.config import ConfigError
-from harness.config.compose import load
 from harness.loop import micro_loss
 from harness.model import cross_entropy
+from tests.configs import load
 from tests.harness.cells import run_until
 
 IDEA = """\

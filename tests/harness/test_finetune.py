@@ -242,6 +242,7 @@ def losses_of_trl(model: Any, tokens: list[Any], folder: Path) -> list[float]:
     return [line["loss"] for line in trainer.state.log_history if "loss" in line]
 
 
+@pytest.mark.thorough
 @pytest.mark.filterwarnings("ignore::FutureWarning", "ignore::UserWarning")
 def test_losses_are_those_of_trl_on_the_same_batches(tmp_path: Path) -> None:
     from transformers import GPT2Config, GPT2LMHeadModel

@@ -7,9 +7,9 @@ from harness.cell import step_timing
 from harness.cell.freeze import freeze
 from harness.cell.step_timing import StepFlops, count_flops, model_flops_per_token, step_flops
 from harness.config import ConfigError
-from harness.config.compose import load
 from harness.config.frozen import read_config
 from harness.model import build, flops_per_token
+from tests.configs import load
 from tests.harness.cells import run
 
 

@@ -27,7 +27,8 @@ def test_a_config_is_read_as_it_was_written(config: Config, file: Path) -> None:
     assert asdict(read_config(file)) == asdict(config)
 
 
-@settings(deadline=None, max_examples=40)
+@pytest.mark.thorough
+@settings(max_examples=40)
 @given(st.lists(st.text(st.sampled_from("\\${}:ab'\"\n1e-3 é"))))
 def test_no_text_in_a_config_is_taken_for_a_reference(
     config: Config, file: Path, texts: list[str]

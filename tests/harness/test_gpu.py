@@ -10,11 +10,11 @@ import pytest
 import torch
 
 from harness.cell.step_timing import run as time_steps
-from harness.config.compose import load
 from harness.loop import train
 from harness.records import Status, read_record
 from harness.records.files import CONF_DIR
 from harness.throughput import largest_that_fits, with_hardware
+from tests.configs import load
 from tests.conftest import TINY
 from tests.harness.cells import run
 from tests.harness.studies import results, wait_until

@@ -11,10 +11,10 @@ from harness.cell import train as cell
 from harness.cell.freeze import freeze
 from harness.cell.step_timing import synthetic_training
 from harness.config import ConfigError, OptimConfig
-from harness.config.compose import load
 from harness.engine import checkpoint
 from harness.loop import Nobody, train, train_step
 from harness.optim import adamw, load_state, set_rates, settle_rates
+from tests.configs import load
 from tests.harness.cells import run_until
 
 OWN_OPTIMIZER = """

@@ -5,7 +5,6 @@ from torch import nn
 from torch.nn import functional as F
 
 from harness.config import ConfigError, ModelConfig
-from harness.config.compose import load
 from harness.engine.randomness import initialise
 from harness.model import (
     GPT,
@@ -17,6 +16,7 @@ from harness.model import (
     cross_entropy,
     set_progress,
 )
+from tests.configs import load
 
 TINY = {"n_layer": 2, "n_head": 4, "n_embd": 32, "block_size": 16, "vocab_size": 61}
 

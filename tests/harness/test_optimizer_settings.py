@@ -6,8 +6,8 @@ import torch
 from harness.cell import train as cell
 from harness.cell.freeze import freeze
 from harness.config import ConfigError, scientific, stack_of
-from harness.config.compose import load
 from harness.loop import Nobody, train
+from tests.configs import load
 from tests.harness.cells import run, run_until
 
 COSINE = "{_target_:harness.schedule.warmup_cosine,warmup_frac:0.5,final_frac:0.0}"

@@ -20,6 +20,7 @@ def overlay(folder, name: str, body: str) -> str:
     return f"hydra.searchpath=[file://{folder}]"
 
 
+@pytest.mark.thorough
 @pytest.mark.parametrize("folder", ["conf", "my_conf"])
 def test_overlays_and_studies_beside_the_command_are_found(tmp_path, monkeypatch, folder) -> None:
     (tmp_path / folder / "study").mkdir(parents=True)

@@ -8,11 +8,11 @@ from pathlib import Path
 import pytest
 
 from harness.cell.step_timing import Trial
-from harness.config.compose import load
 from harness.engine.gpus import gpu_memory_bytes
 from harness.study import packing
 from harness.study.side_by_side import measure
 from harness.study.slots import plan_slots
+from tests.configs import load
 
 ONE = Trial(
     tokens_per_second=100.0, eval_tokens_per_second=400.0, mfu=0.1, peak_flops=1e12,

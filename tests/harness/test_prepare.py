@@ -12,6 +12,8 @@ from harness.data.corpus import open_corpus
 from harness.data.manifest import corpus_folder
 from harness.prepare import Moment, main, progress_text
 
+pytestmark = pytest.mark.thorough
+
 TEXT = ["data=text", "data.name=books", "data.val_frac=0.2", "data.test_frac=0.2"]
 
 

@@ -11,6 +11,8 @@ from harness.model import slot_factory
 from harness.records.files import CONF_DIR, flatten, plain
 from tests.harness.published_runs import BASELINE, LOCAL, LOCAL_ROWS, RUNS, PublishedRun
 
+pytestmark = pytest.mark.thorough
+
 
 def composed(run: PublishedRun) -> Config:
     overlays = f"+intervention=[{run.arm.replace('+', ',')}]"
@@ -59,7 +61,8 @@ def test_rows_trained_on_another_corpus_are_arms_with_the_baselines_test(name: s
 def test_the_published_schedule_peaks_at_step_1658_and_ends_at_a_tenth() -> None:
     config = composed(next(run for run in RUNS if run.name.endswith("schedule-learning-rate")))
     factor = slot_factory(config.schedule)
-    rates = [config.optim.lr * factor(step, config.n_steps) for step in range(config.n_steps)]
+    n = config.n_steps
+    rates = [config.optim.lr * factor(step, n) for step in range(n)]
     assert rates.index(max(rates)) == 1658
     assert isclose(rates[0], 1.4e-8)
     assert isclose(rates[1658], 1.4e-3)

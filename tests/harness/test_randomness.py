@@ -7,11 +7,11 @@ from scipy import stats
 from torch import nn
 
 from harness.config import ModelConfig
-from harness.config.compose import load
 from harness.engine.batches import Batches
 from harness.engine.randomness import initialise, key, parameter_hashes, sequence_order
 from harness.loop import accumulate_gradients
 from harness.model import build
+from tests.configs import load
 
 PUBLISHED = [
     "weight_tying",
@@ -34,6 +34,7 @@ def hashes(config: ModelConfig, seed: int = 0) -> dict[str, str]:
     return parameter_hashes(model)
 
 
+@pytest.mark.thorough
 @pytest.mark.parametrize("name", PUBLISHED)
 def test_a_published_intervention_leaves_every_shared_tensor_bit_identical(name: str) -> None:
     # precision=amp_fp16 as at the published scale, where no_amp has something to change
@@ -149,3 +150,10 @@ def test_dropout_is_keyed_by_loop_seed_and_step(make_training) -> None:
     assert not torch.equal(first, gradient(["seeds.loop=1"], 0))
     assert torch.equal(first, gradient(["seeds.data=1"], 0))
     assert torch.equal(gradient(["model.dropout=0"], 0), gradient(["model.dropout=0"], 1))
+
+
+def test_a_shuffled_order_s_fingerprint_holds_every_epoch_that_is_read() -> None:
+    one, other = (Batches(np.zeros(1001, dtype=np.uint16), 10, 8, seed=4) for _ in range(2))
+    other._order = lambda epoch: one._order(2 * epoch)  # the same first epoch, another second
+    assert one.fingerprint(12) == other.fingerprint(12)
+    assert one.fingerprint(13) != other.fingerprint(13)

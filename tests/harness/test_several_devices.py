@@ -10,9 +10,9 @@ import torch
 from harness import loop
 from harness.cell import train as cell
 from harness.cell.freeze import freeze, load_frozen
-from harness.config.compose import load
 from harness.loop import accumulate_gradients
 from harness.records import Status, find_records, read_record
+from tests.configs import load
 from tests.harness.studies import overlay
 
 

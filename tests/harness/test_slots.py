@@ -4,8 +4,8 @@ import os
 
 import pytest
 
-from harness.config.compose import load
 from harness.study.slots import plan_slots
+from tests.configs import load
 
 
 @pytest.mark.parametrize(

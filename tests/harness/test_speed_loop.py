@@ -9,7 +9,6 @@ import torch
 from torch.nn import functional as F
 
 from harness.config import ModelConfig, OptimConfig, PrecisionConfig
-from harness.config.compose import load
 from harness.engine.memory import keep_memory
 from harness.engine.precision import Precision
 from harness.engine.randomness import initialise, weights_hash
@@ -18,6 +17,9 @@ from harness.model import build
 from harness.optim import adamw, clip_gradients
 from harness.study.plan import PlannedCell
 from harness.study.runner import preload
+from tests.configs import load
+
+pytestmark = pytest.mark.thorough
 
 SHAPE = {"n_layer": 1, "n_head": 2, "n_embd": 16, "block_size": 16, "vocab_size": 61}
 

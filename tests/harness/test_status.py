@@ -10,7 +10,6 @@ from rich.live import Live
 from harness import status as command_line
 from harness.cell import train as cell
 from harness.cell.freeze import freeze
-from harness.config.compose import load
 from harness.records import (
     Losses,
     Provenance,
@@ -30,6 +29,7 @@ from harness.study import states
 from harness.study.display import Screen, summary, table
 from harness.study.states import CellState, cell_states
 from harness.study.states import shown as first_and_others
+from tests.configs import load
 from tests.harness.studies import STUDY, shown_table
 
 

@@ -10,10 +10,10 @@ from harness.cell import train as cell
 from harness.cell.build import build_batches
 from harness.cell.freeze import freeze
 from harness.config import ConfigError
-from harness.config.compose import load
 from harness.config.steps import Plan, Steps
 from harness.engine.batches import Batches
 from harness.loop import accumulate_gradients, share_of_batch
+from tests.configs import load
 from tests.harness.cells import lines, run, run_until
 
 BATCH = "train.batch_stages=[[0,0.25],[0.3,0.5],[0.6,1]]"
@@ -90,8 +90,8 @@ def test_a_stopped_cell_goes_on_to_the_same_weights(tiny, tmp_path, monkeypatch,
 @pytest.mark.parametrize("way", WAYS)
 def test_micro_batches_and_processes_change_no_gradient(make_training: Callable, way: str) -> None:
     def gradients(micro_batch: int, n_processes: int) -> list[torch.Tensor]:
-        arguments = ["model.dropout=0", way, f"hardware.micro_batch={micro_batch}"]
-        t = make_training(arguments)
+        t = make_training(["model.dropout=0", way])
+        t.micro_batch = micro_batch
         t.world.average_gradients = lambda model: None
         t.world.size = n_processes
         for t.world.rank in range(n_processes):

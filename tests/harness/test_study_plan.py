@@ -8,10 +8,11 @@ from analysis import compare
 from harness.cell import train as cell
 from harness.cell.freeze import locate
 from harness.config import ConfigError
-from harness.config.compose import load, load_all
+from harness.config.compose import load_all
 from harness.records import FEWEST_DF, RunRecord, Seeds, Status, write_record
 from harness.study.plan import PlannedCell, degrees_of_freedom, seeds_for_verdicts, settle
 from tests.analysis.studies import study as simulated
+from tests.configs import load
 from tests.harness.studies import STUDY, results
 
 BEYOND = "better (beyond practical size)"
@@ -126,6 +127,7 @@ def test_an_arm_that_is_planned_twice_is_refused(tiny) -> None:
         settle([PlannedCell(config) for config in configs], 2)
 
 
+@pytest.mark.thorough
 @pytest.mark.parametrize(
     ("n_arms", "n", "n_baseline", "shared"),
     [(1, 3, 3, True), (1, 4, 4, True), (1, 3, 3, False), (1, 3, 2, True), (2, 2, 2, True),

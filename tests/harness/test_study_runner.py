@@ -12,7 +12,6 @@ from harness.cell import train as cell
 from harness.cell.console import StudyFailed
 from harness.cell.freeze import freeze
 from harness.cell.lock import LOCK_FILE
-from harness.config.compose import load
 from harness.records import Status, write_record
 from harness.records.cell import Cell
 from harness.records.study import Study
@@ -22,6 +21,7 @@ from harness.study.outcome import over_budget, tidy, why, written_since
 from harness.study.plan import PlannedCell
 from harness.study.runner import _Runner, _Try, require_results, run_cells
 from harness.study.states import cell_states
+from tests.configs import load
 from tests.harness.studies import STUDY, overlay, results, wait_until
 
 

@@ -12,6 +12,8 @@ from harness.config.compose import load, load_all
 from harness.config.typed import arm_label, as_typed
 from tests.harness.test_sweeps import sweeper
 
+pytestmark = pytest.mark.thorough
+
 NOTHING_PLANNED = OmegaConf.create({"study": {"arms": []}, "hydra": {"runtime": {"choices": {}}}})
 
 

@@ -11,10 +11,10 @@ from analysis import AnalysisError, compare
 from harness.cell import train as cell
 from harness.cell.freeze import freeze
 from harness.config import ConfigError
-from harness.config.compose import load
 from harness.data.corpus import open_corpora, prepare
 from harness.data.evaluated import test_sequences as sequences_of_the_test
 from harness.records import RunRecord, Status
+from tests.configs import load
 from tests.harness.cells import run_until
 
 ON_DOCS = ["+data@eval.data.docs=stdlib_docs", "eval.test_set=docs"]

@@ -9,7 +9,6 @@ import pytest
 
 from harness.cell.step_timing import Trial, peak_above
 from harness.config import Config, StudyConfig
-from harness.config.compose import load
 from harness.study.price import bill, cell_seconds, count_cells, growth
 from harness.throughput import (
     best_row,
@@ -21,6 +20,7 @@ from harness.throughput import (
     survey,
     told,
 )
+from tests.configs import load
 
 TINY = ["model.n_layer=1", "model.n_head=2", "model.n_embd=16", "model.block_size=16"]
 
@@ -90,6 +90,7 @@ def test_where_nothing_fits_no_row_is_given() -> None:
     assert list(survey(load(), lambda _: None, on_gpu=False)) == []
 
 
+@pytest.mark.thorough
 def test_the_bill_counts_cells_training_evaluation_and_dollars() -> None:
     config = load(["hardware.usd_per_hour=2", "train.tokens=3600000", "eval.n_val=10"])
     config = replace(config, study=StudyConfig(arms=["baseline", "a", "b"], seeds=4))

@@ -12,12 +12,12 @@ import harness.tracking.receipts
 from harness import sync
 from harness.cell import train as cell
 from harness.cell.freeze import freeze
-from harness.config.compose import load
 from harness.records import Status, read_record
 from harness.tracking import live as tracking
 from harness.tracking.base import Target
 from harness.tracking.cell_run import cell_identity
 from harness.tracking.receipts import was_sent
+from tests.configs import load
 
 
 @pytest.fixture

@@ -7,12 +7,12 @@ from types import SimpleNamespace
 import pytest
 
 from harness.config import BudgetConfig, ConfigError, recipe, scientific
-from harness.config.compose import load
 from harness.records import read_plan, read_record
 from harness.records.study import Study
 from harness.study.outcome import over_budget
 from harness.study.price import count_cells, count_trials
 from harness.study.tuning import FIRST_SEED, Candidate, choose, combinations, overrides
+from tests.configs import load
 from tests.harness.studies import results
 
 TUNED = ["+study=demo", "study.arms=[baseline,lion]", "study.seeds=2", "study_name=bench",
@@ -75,6 +75,7 @@ def test_several_settings_are_tried_in_all_combinations() -> None:
     assert name == "study_name=bench_tune_lr1_weight_decay1"
 
 
+@pytest.mark.thorough
 def test_a_factor_is_a_part_of_the_arm_and_leaves_its_recipe() -> None:
     plain = load(["+intervention=lion"])
     tuned = load(["+intervention=lion", "+study.tuned={optim.lr:2}"])

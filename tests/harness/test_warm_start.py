@@ -10,11 +10,11 @@ from harness.cell import train as cell
 from harness.cell.build import build_training, corpus_batches
 from harness.cell.freeze import freeze, load_frozen, locate
 from harness.config import Config, ConfigError
-from harness.config.compose import load
 from harness.data.corpus import open_corpus
 from harness.engine.distributed import World
 from harness.evals.models import load as load_model
 from harness.records import read_record
+from tests.configs import load
 
 
 @pytest.fixture

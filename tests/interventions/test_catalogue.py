@@ -25,6 +25,8 @@ from tests.interventions.arms import (
     trained,
 )  # fmt: skip
 
+pytestmark = pytest.mark.thorough
+
 EACH = pytest.mark.parametrize("name", NAMES, scope="module")
 """An overlay's tests run one after the other, so that it is composed and trained once."""
 

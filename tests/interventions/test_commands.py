@@ -110,7 +110,7 @@ def test_answers_that_lead_nowhere_are_one_line(arguments, words, own_folder, ca
 def test_show_prints_card_differences_and_what_was_measured(capsys) -> None:
     assert main(["show", "higher_lr", "scale=gpt2_small"]) == 0
     said = capsys.readouterr().out
-    assert "against the baseline (scale=gpt2_small):\n      optim.lr: 0.0004 -> 0.0014" in said
+    assert "against the baseline (scale=gpt2_small):\n    optim.lr: 0.0004 -> 0.0014" in said
     assert "source: Giles Thomas" in said
     assert "measured here" in said
     assert main(["show", "no_such"]) == 2

@@ -23,6 +23,8 @@ from tests.interventions.arms import (
     trained,
 )  # fmt: skip
 
+pytestmark = pytest.mark.thorough
+
 WORDS = ("event", "fn._target_", "fn._partial_")
 """Of a card; each intervention has its own."""
 PAIRED = sorted(set(NAMES) - set(NEEDS) - {TWIN})
