@@ -9,7 +9,7 @@ from harness.config import Config
 from harness.config.compose import resolve
 from harness.model import slot_factory
 from harness.records.files import CONF_DIR, flatten, plain
-from tests.harness.published_runs import BASELINE, RUNS, PublishedRun
+from tests.harness.published_runs import BASELINE, LOCAL, LOCAL_ROWS, RUNS, PublishedRun
 
 pytestmark = pytest.mark.thorough
 
@@ -41,6 +41,21 @@ def test_a_published_run_composes_to_its_values(run: PublishedRun) -> None:
     assert found == BASELINE | run.sets
     assert config.n_steps == run.n_steps
     assert (config.arm, config.data.shuffle) == (run.arm, False)
+
+
+@pytest.mark.parametrize("name", LOCAL_ROWS)
+def test_rows_trained_on_another_corpus_are_arms_with_the_baselines_test(name: str) -> None:
+    arm, extra, corpus = LOCAL_ROWS[name]
+    with initialize_config_dir(str(CONF_DIR), version_base="1.3"):
+        config = resolve(
+            (),
+            ["scale=gpt2_small", f"+intervention=[{arm.replace('+', ',')}]", *LOCAL, *extra],
+        )
+    tests = config.test_data[config.eval.test_set]
+    assert (config.arm, config.data.name, config.train.batch_size) == (arm, corpus, 6)
+    assert (tests.repo, tests.config) == ("HuggingFaceFW/fineweb", "sample-10BT")
+    assert config.data.repo == tests.repo + ("-edu" if "edu" in arm else "")
+    assert bool(config.train.init_from) == name.endswith("extended")
 
 
 def test_the_published_schedule_peaks_at_step_1658_and_ends_at_a_tenth() -> None:
