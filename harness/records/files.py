@@ -147,5 +147,6 @@ def plain(value: Any) -> Any:
     if isinstance(value, list | tuple):
         return [plain(item) for item in value]
     if is_dataclass(value):  # asdict copies every leaf
-        return {name: plain(getattr(value, name)) for name in _field_names(type(value))}
+        kind: Any = type(value)
+        return {name: plain(getattr(value, name)) for name in _field_names(kind)}
     return value
