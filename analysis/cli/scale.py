@@ -25,8 +25,7 @@ def run(options: argparse.Namespace) -> int:
     """Print the answer, and write it where asked to."""
     from analysis.questions.scale import scale
 
-    one_by_one = [argparse.Namespace(**{**vars(options), "runs": [r]}) for r in options.runs]
-    sizes = [shared.read(one) for one in one_by_one]
+    sizes = shared.read_apart(options, [[study] for study in options.runs])
     found = scale(sizes, shared.rules(options), at=options.at)
     print(found.to_markdown(), end="")
     if options.out is not None:

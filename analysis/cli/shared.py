@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import sys
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -140,6 +141,11 @@ def read(options: argparse.Namespace) -> Runs:
             "python -m analysis table"
         )
     return runs
+
+
+def read_apart(options: argparse.Namespace, sources: Sequence[list[str]]) -> list[Runs]:
+    """Read several studies with the same options, each by itself."""
+    return [read(argparse.Namespace(**{**vars(options), "runs": given})) for given in sources]
 
 
 def _columns(options: argparse.Namespace) -> dict[str, str]:

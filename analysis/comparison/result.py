@@ -185,6 +185,11 @@ def _notes(result: Comparison) -> list[str]:
             f" Family error {result.alpha:g}: p adjusted for the number of arms, intervals "
             "simultaneous."
         )
+    if any(verdict.kind is Kind.SAME for verdict in result.verdicts.values()):
+        read += (
+            f" Beside `{Kind.SAME}` the interval is that of the equivalence test, which is "
+            "narrower."
+        )
     if _adjusted(result):
         read += " Delta is adjusted for which seeds each arm has, so it is not mean minus mean."
     notes = [read, *_table(result.source)]

@@ -23,8 +23,9 @@ from analysis.runs.frame import (
 from analysis.runs.prepare import differences, differing
 
 HIGHER = re.compile(
-    r"(?<![a-z])(acc|accuracy|reward|return|score|bleu|rouge|f1|auc|auroc|exact_match|pass|win_?rate)"
-    r"(?![a-z])"
+    r"(?<![a-z])(acc|accuracy|reward|return|score|bleu|rouge|chrf|f1|auc|auroc|exact_match|em|pass|"
+    r"win_?rate|elo|map|top_?[15]|mfu|throughput|tokens_per_s(ec(ond)?)?|mmlu|hellaswag|arc|piqa|"
+    r"boolq|winogrande|lambada|gsm8k|humaneval|mbpp|truthfulqa|blimp)(?![a-z])"
 )
 """In a metric's name: better when higher."""
 LOWER = re.compile(r"loss|error|perplexity|brier")

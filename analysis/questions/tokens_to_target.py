@@ -60,6 +60,11 @@ def speed(
         No curves, a target that the baseline does not reach, a credit that is not above 0.
     """
     rules, source = rules or Rules(), as_runs(runs)
+    if rules.higher_is_better:
+        raise AnalysisError(
+            f"{rules.metric} is said to be better when higher, and crossings are looked for in "
+            "losses, which fall: name the loss with --metric"
+        )
     metric = VALIDATION if rules.metric == Rules().metric else rules.metric
     curves = read_curves(source, metric)
     base = [c for c in curves if c.run["arm"] == rules.baseline and c.run["status"] == COMPLETE]

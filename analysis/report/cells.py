@@ -143,12 +143,14 @@ def _provenance(record: RunRecord) -> dict[str, Any]:
 
 def tail(file: Path, lines: int) -> str:
     """Return the last lines of a text file without reading the whole of a long one."""
-    if not file.exists():
+    if not file.is_file():  # a pipe would never end
         return ""
-    size = file.stat().st_size
-    with file.open("rb") as handle:
-        handle.seek(max(0, size - 400 * lines))
-        text = handle.read().decode("utf-8", errors="replace")
+    try:
+        with file.open("rb") as handle:
+            handle.seek(max(0, file.stat().st_size - 400 * lines))
+            text = handle.read().decode("utf-8", errors="replace")
+    except OSError as error:
+        return f"cannot be read: {error.strerror}"
     return "\n".join(text.splitlines()[-lines:])
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TypeVar
@@ -24,12 +24,14 @@ from analysis.judged.verdicts import judged_differences
 from analysis.questions.noise import NoiseReport, noise
 from analysis.questions.paired import PairedRules
 from analysis.questions.plan import Plan, pilot_of, plan
+from analysis.questions.scale import Scale, scale
 from analysis.questions.speed import Speed
 from analysis.questions.stack import Stacking, stack
 from analysis.questions.tokens_to_target import speed, with_speed
 from analysis.report.cells import Cell, current, read_cells
 from analysis.report.chart_effects import arm_order
 from analysis.report.curves import Curves, read_curves
+from analysis.runs.curves import last_lines
 from analysis.runs.frame import Runs, with_names
 from analysis.runs.ledger import Ledger, take_stock
 from analysis.stats.components import TOTAL
@@ -59,6 +61,8 @@ class Evidence:
     cells: list[Cell]
     curves: Curves
     speed: Speed | None
+    scale: Scale | None
+    """Where studies at other sizes were given."""
     texts: list[Text]
     """Texts that arms were evaluated on token by token."""
     benchmarks: list[Benchmark]
@@ -95,8 +99,11 @@ class Tile:
     """What it means."""
 
 
-def gather(runs: Runs, rules: Rules) -> Evidence:
-    """Compute all sections of a report; the study may still be running."""
+def gather(runs: Runs, rules: Rules, sizes: Sequence[Runs] = ()) -> Evidence:
+    """Compute all sections of a report; the study may still be running.
+
+    `sizes` are studies of the same arms at other sizes.
+    """
     reasons: dict[str, str] = {}
 
     def attempt(section: str, work: Callable[[], T]) -> T | None:
@@ -114,6 +121,7 @@ def gather(runs: Runs, rules: Rules) -> Evidence:
         report = attempt("noise", lambda: _noise(runs, rules))
         stacking = attempt("stacks", lambda: stack(result))
         plan_ = attempt("plan", lambda: _plan(runs, rules, result.alpha))
+    trend = attempt("scale", lambda: scale([runs, *sizes], rules)) if sizes else None
     benchmarks = attempt("benchmarks", lambda: _benchmarks(runs, rules))
     judged = attempt("judged", lambda: _judged(runs, rules))
     cells = read_cells(runs.frame)
@@ -125,10 +133,11 @@ def gather(runs: Runs, rules: Rules) -> Evidence:
         noise=report,
         stacking=stacking,
         plan=plan_,
-        ledger=take_stock(replace(runs, frame=with_names(runs.frame))),
+        ledger=take_stock(last_lines(replace(runs, frame=with_names(runs.frame)), rules.metric)),
         cells=cells,
         curves=read_curves(current(cells)),
         speed=found,
+        scale=trend,
         texts=attempt("tokens", lambda: read_texts(runs)) or [],
         benchmarks=benchmarks or [],
         judged=judged,

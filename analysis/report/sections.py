@@ -12,7 +12,7 @@ from analysis.comparison.tuning import tuning_table
 from analysis.comparison.verdict import Kind
 from analysis.questions.noise import band_text, pairing_text
 from analysis.report.cells import Cell, ledger_table, runs_table
-from analysis.report.chart_compute import speed_chart
+from analysis.report.chart_compute import scale_chart, speed_chart
 from analysis.report.chart_effects import effects_chart, noise_band_chart
 from analysis.report.chart_study import components_chart, power_chart
 from analysis.report.charts import Chart
@@ -36,6 +36,7 @@ SHORT = {
     "samples": "Samples",
     "tokens": "Tokens",
     "speed": "Speed",
+    "scale": "Scale",
     "judged": "Judged",
     "measures": "Measures",
     "noise": "Noise",
@@ -85,6 +86,7 @@ def sections(evidence: Evidence) -> list[Section]:
         Section("samples", "Samples along training", SAMPLES),
         *_tokens(evidence),
         *_speed(evidence),
+        *_scale(evidence),
         *_benchmarks(evidence),
         *_judged(evidence),
         *_measures(evidence),
@@ -237,6 +239,17 @@ def _speed(evidence: Evidence) -> list[Section]:
         return []
     table, title = found.to_table(), "Tokens to the baseline's loss"
     return [Section("speed", title, chart=speed_chart(found), tables=[table])]
+
+
+def _scale(evidence: Evidence) -> list[Section]:
+    found = evidence.scale
+    if found is None:
+        return []
+    names = ", ".join(study.name for study in found.studies)
+    text = f"Studies from the smallest to the largest: {names}."
+    return [
+        Section("scale", "Does it hold at scale?", text, scale_chart(found), [found.to_table()])
+    ]
 
 
 def _tokens(evidence: Evidence) -> list[Section]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -28,6 +29,7 @@ NAMES = (
     "verdicts",
     "ranks",
     "speed",
+    "scale",
     "judged",
     "judged_ranks",
     "judges",
@@ -58,6 +60,7 @@ def write_report(
     out: Path | None = None,
     *,
     figures: bool = False,
+    sizes: Sequence[Runs] = (),
 ) -> Written:
     """Write ``report.html`` and, beside it, ``tables/`` and perhaps ``figures/``.
 
@@ -73,6 +76,8 @@ def write_report(
         Folder to write to; default: beside the runs.
     figures
         Write every chart as SVG and PNG too; that takes seconds.
+    sizes
+        Studies of the same arms at other sizes, for the trend along them.
 
     Raises
     ------
@@ -80,7 +85,7 @@ def write_report(
         Runs that cannot be read, or a folder that cannot be written to.
     """
     given = runs if isinstance(runs, Runs) else read_runs([str(runs)])
-    evidence = gather(given, rules or Rules())
+    evidence = gather(given, rules or Rules(), sizes)
     folder = out or given.home or Path()
     prefix = given.stem.removesuffix("results")
     report = _write(folder / f"{prefix}{REPORT_FILE}", render(evidence))

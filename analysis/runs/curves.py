@@ -73,13 +73,17 @@ def _of_cell(row: dict[Any, Any], metric: str) -> Curve:
 
 def _of_table(runs: Runs, metric: str) -> Iterable[Curve]:
     frame = runs.frame
+    column = _step_column(frame)
     missing = [name for name in ("arm", metric) if name not in frame]
-    missing += [] if {"tokens", "step"} & set(frame) else ["tokens (or step)"]
+    missing += [] if "tokens" in frame or column else ["tokens (or step)"]
     if missing:
         raise AnalysisError(
             f"no column {', '.join(missing)}: a table of curves has one line a step, with arm, "
             f"{metric}, tokens or step, and a seed; name them with --column"
         )
+    if column:
+        _refuse_unnamed_runs(runs, column)
+        frame = frame.assign(step=frame[column])
     runs = replace(runs, frame=with_names(frame))
     known = runs.frame[frame[metric].notna()]
     for _, lines in known.groupby(_keys(runs), sort=False, dropna=False):
@@ -92,9 +96,10 @@ def last_lines(runs: Runs, metric: str) -> Runs:
     Of such a table the lines of each run stand in the order of their steps.
     """
     frame = runs.frame
-    column = next((name for name in frame if str(name).casefold() in STEPS), None)
+    column = _step_column(frame)
     if column is None or not is_foreign(frame):
         return runs
+    _refuse_unnamed_runs(runs, column)
     lines = frame.assign(
         _step=pd.to_numeric(frame[column], errors="coerce"),
         _known=[not is_unknown(value) for value in frame[metric]],
@@ -107,6 +112,26 @@ def last_lines(runs: Runs, metric: str) -> Runs:
     last = ranked.groupby(_keys(runs), sort=False, dropna=False).tail(1).index.sort_values()
     note = f"one line a step ({column}): the last of each run counts, {len(last)} of {len(lines)}"
     return replace(runs, frame=frame.loc[last], notes=(*runs.notes, note))
+
+
+def _step_column(frame: pd.DataFrame) -> str | None:
+    return next((str(name) for name in frame if str(name).casefold() in STEPS), None)
+
+
+def _refuse_unnamed_runs(runs: Runs, column: str) -> None:
+    """Refuse several curves an arm, one below the other, that nothing tells apart."""
+    if _keys(runs) != ["arm"]:
+        return
+    step = pd.to_numeric(runs.frame[column], errors="coerce")
+    by_arm = step.groupby(runs.frame["arm"], sort=False)
+    begins = ~(by_arm.diff() > 0)
+    at_first = step == by_arm.transform("min")
+    n_lines, n_curves = len(step), int(begins.sum())
+    if at_first[begins].all() and n_curves > by_arm.ngroups and n_lines >= 2 * n_curves:
+        raise AnalysisError(
+            f"{column!r} starts again within an arm, so {n_curves} curves stand one below the "
+            "other and nothing names them: add a column of seeds, e.g. --column seed=NAME"
+        )
 
 
 def _keys(runs: Runs) -> list[str]:
@@ -128,5 +153,7 @@ def _of_lines(lines: pd.DataFrame, metric: str) -> Curve:
     }
     has_tokens = TOKENS in costs
     costs.setdefault(TOKENS, step[order])
-    run = {str(k): v for k, v in lines.iloc[0].items()} | {"status": COMPLETE}
+    lost = DIVERGED in set(lines["status"])
+    status = DIVERGED if lost else COMPLETE
+    run = {str(k): v for k, v in lines.iloc[0].items()} | {"status": status}
     return Curve(run, lines[metric].to_numpy(float)[order], step[order], costs, has_tokens)

@@ -7,6 +7,7 @@ the log lies in, and each log is a run; of its seed nothing is known.
 
 from __future__ import annotations
 
+import math
 import re
 from collections.abc import Sequence
 from pathlib import Path
@@ -46,8 +47,10 @@ def read_logs(files: Sequence[Path]) -> Runs:
                 "logs are read in modded-nanogpt's form"
             )
         arm = file.absolute().parent.name
+        finite = math.isfinite(float(found[-1][1]))
         rows += [
-            {"arm": arm, "run_id": f"{arm}/{file.stem}", "step": int(step),
+            {"arm": arm, "run_id": f"{arm}/{file.stem}",
+             "status": "complete" if finite else "diverged", "step": int(step),
              "val_loss": float(loss), "hours": float(time) * HOURS[unit] if time else None}
             for step, loss, time, unit in found
         ]  # fmt: skip

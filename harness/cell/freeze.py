@@ -61,6 +61,11 @@ def note_parent(config: Config) -> None:
 def note_budget(config: Config, sources: dict[str, str]) -> None:
     """Note how many tokens cost the arm what the baseline's cost that."""
     train, changes = config.train, all_changes(config)
+    if train.relative_seconds is not None and not train.equal_seconds:
+        raise ConfigError(
+            f"train.relative_seconds={train.relative_seconds:g} is read with "
+            "train.equal_seconds=true alone: set both, or none"
+        )
     if train.equal_flops and train.equal_seconds:
         raise ConfigError("train.equal_flops and train.equal_seconds: leave out one of them")
     if not (train.equal_flops or train.equal_seconds) or not (changes or config.interventions):

@@ -291,7 +291,8 @@ def relative_seconds(config: Config, baseline: Config) -> float:
                 return float(f"{(arm[0] * arm[1] / base[0] / base[1]) ** 0.5:.3g}")
     raise ConfigError(
         f"train.equal_seconds: two timings of {config.arm} or of its baseline are {apart:.0%} "
-        "apart: stop what else runs on this machine, or give train.relative_seconds"
+        "apart: stop what else runs on this machine, or give train.relative_seconds in a command "
+        "for this arm alone"
     )
 
 

@@ -1,18 +1,47 @@
 """What `report` and `plot` write, where, and how fast."""
 
+import os
 import re
 import subprocess
 import sys
 import time
 
+import pandas as pd
 import pytest
 from full_study import full_study
 
 from analysis.__main__ import main
 from analysis.report import write_report
+from analysis.report.cells import tail
 
 
 @pytest.mark.slow
+def test_a_report_says_what_holds_at_the_sizes_that_it_is_given(reported, tmp_path, capsys):
+    frame = pd.DataFrame(
+        [
+            {"study": name, "arm": arm, "seed": seed, "flops": flops,
+             "test_loss": 3 + delta * (arm == "a") + 0.01 * seed + 0.001 * seed * (arm == "a")}
+            for name, flops, delta in (("small", 1e15, -0.1), ("middle", 4e15, -0.08), ("large", 2e16, -0.05))
+            for arm in ("baseline", "a") for seed in range(3)
+        ]
+    )  # fmt: skip
+    for name, part in frame.groupby("study"):
+        part.to_csv(tmp_path / f"{name}.csv", index=False)
+    large, *others = [str(tmp_path / f"{name}.csv") for name in ("large", "small", "middle")]
+    assert main(["report", large, "--sizes", *others]) == 0
+    page = (tmp_path / "large_report.html").read_text()
+    assert "from the smallest to the largest: small, middle, large" in page
+    assert "2e+16 FLOPs" in (tmp_path / "large_tables" / "scale.md").read_text()
+    capsys.readouterr()
+
+
+def test_a_log_that_is_a_folder_or_a_pipe_is_left_alone(tmp_path):
+    (tmp_path / "folder").mkdir()
+    os.mkfifo(tmp_path / "pipe")
+    (tmp_path / "log.txt").write_text("one\ntwo\nthree\n")
+    assert [tail(tmp_path / n, 2) for n in ("folder", "pipe", "log.txt")] == ["", "", "two\nthree"]
+
+
 def test_the_command_writes_one_page_with_tables_and_figures(reported, tmp_path, capsys):
     assert main(["report", str(reported), "--out", str(tmp_path), "--figures"]) == 0
     assert "report.html" in capsys.readouterr().out

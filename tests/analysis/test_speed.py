@@ -196,6 +196,30 @@ def test_one_loss_a_run_is_no_curve_but_enough_for_a_credit() -> None:
     assert found.factor("a").ratio == pytest.approx(0.79, abs=0.02)
 
 
+def test_a_log_that_ends_in_nan_is_of_a_run_that_diverged(logs, tmp_path) -> None:
+    lost = tmp_path / "adam" / "0.txt"
+    lost.write_text(lost.read_text() + "step:500/500 val_loss:nan train_time:1ms\n")
+    runs = read_runs(logs)
+    assert analysis.compare(runs, baseline="adam").ledger.diverged == ("adam/0",)
+    with pytest.raises(AnalysisError, match="a run of adam diverged"):
+        speed(runs, Rules(baseline="adam"), target=3.29)
+
+
+def test_crossings_are_looked_for_in_losses_alone(logs) -> None:
+    with pytest.raises(AnalysisError, match="better when higher, and crossings are looked for in"):
+        speed(read_runs(logs), Rules(baseline="adam", higher_is_better=True), target=3.29)
+
+
+def test_curves_one_below_the_other_that_nothing_names_are_refused() -> None:
+    frame = curves({"baseline": 1.0, "fast": 0.8}).drop(columns="seed")
+    for work in (speed, analysis.compare):
+        with pytest.raises(AnalysisError, match="'step' starts again within an arm"):
+            work(frame)
+    early = pd.DataFrame({"arm": ["baseline"] * 4, "epoch": [3, 4, 5, 4], "val_loss": 3.0})
+    early = early.assign(val_loss=[3.0, 3.1, 3.2, 3.1])
+    assert len(analysis.compare(early).runs) == 4
+
+
 def test_a_text_that_is_no_such_log_is_refused(tmp_path) -> None:
     (tmp_path / "notes.txt").write_text("hello")
     with pytest.raises(AnalysisError, match=r"notes\.txt has no line such as 'step:250"):

@@ -52,6 +52,11 @@ def test_the_cell_is_the_one_that_names_its_tokens(tiny, timed) -> None:
     assert len(timed) == 1
 
 
+def test_a_measurement_that_nothing_reads_is_refused(tiny, timed) -> None:
+    with pytest.raises(ConfigError, match=r"read with train\.equal_seconds=true alone"):
+        freeze(load([*tiny, "+intervention=swiglu", "train.relative_seconds=2"]))
+
+
 def test_a_measurement_of_ones_own_is_taken(tiny, timed) -> None:
     config = load([*tiny, *ARM, "train.relative_seconds=2"])
     freeze(config)
