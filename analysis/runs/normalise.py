@@ -8,7 +8,16 @@ import pandas as pd
 
 from analysis.errors import AnalysisError
 from analysis.runs.frame import INTERVENTIONS, SEEDS, Runs, arm_name, labels
-from analysis.runs.reading import GUESSES, Reading, find, is_number, is_unknown, tidied, to_number
+from analysis.runs.reading import (
+    GUESSES,
+    Reading,
+    find,
+    is_number,
+    is_unknown,
+    known_as,
+    tidied,
+    to_number,
+)
 from analysis.runs.shapes import Shaped, one_line_a_run, where_true
 from harness.records import BASELINE
 
@@ -99,10 +108,22 @@ def _columns(frame: pd.DataFrame, columns: Mapping[str, str], source: str) -> di
     for ours, words in GUESSES.items():
         if ours not in frame:
             found = find(known, words, source)
-            if found is not None:
+            if found is not None and not (ours == "arm" and _names_runs(frame, found)):
                 frame[ours] = frame[found]
                 taken[ours] = columns.get(found, found)
     return taken
+
+
+def _names_runs(frame: pd.DataFrame, name: str) -> bool:
+    """Tell whether a column names each run, beside seeds and other words that come again."""
+    seeds = [n for n in frame if known_as(n) in GUESSES[SEEDS[0]] and frame[n].nunique() > 1]
+    if not seeds or not frame[name].is_unique:
+        return False
+    others = (frame[n].astype(str) for n in frame if n != name)
+    return any(
+        1 < texts.nunique() < len(texts) and pd.to_numeric(texts, errors="coerce").isna().all()
+        for texts in others
+    )
 
 
 def _arms(values: pd.Series, *, lists: bool) -> list[str]:

@@ -282,9 +282,15 @@ def _split(overrides: Sequence[str]) -> tuple[list[str], list[str]]:
 @lru_cache(maxsize=256)
 def _listed(override: str, value: str) -> list[str]:
     try:
-        parsed = OverridesParser.create().parse_override(f"x={value}").value()
+        found = OverridesParser.create().parse_override(f"x={value}")
     except HydraException as error:
         raise ConfigError(f"cannot read {override!r}: quote it: '+intervention=[a,b]'") from error
+    if found.is_sweep_override():
+        raise ConfigError(
+            f"{override} is a sweep, which `python -m harness -m` runs: name one arm or stack, "
+            "'+intervention=[a,b]', or a study's arms, 'study.arms=[baseline,a]' study.seeds=5"
+        )
+    parsed = found.value()
     chosen = [str(name) for name in (parsed if isinstance(parsed, list) else [parsed])]
     if "" in chosen:
         raise ConfigError(f"{override} names no intervention; see: python -m interventions")

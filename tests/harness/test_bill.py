@@ -3,6 +3,7 @@
 import pytest
 
 from harness.bill import main
+from harness.config import ConfigError
 from harness.study.price import CARDS, speed_on
 from tests.configs import load
 
@@ -66,3 +67,8 @@ def test_a_study_is_priced_arm_by_arm(capsys) -> None:
 def test_what_cannot_be_priced_is_refused(capsys, given: list[str], message: str) -> None:
     assert main(given) == 2
     assert message in capsys.readouterr().err
+
+
+def test_a_sweep_is_told_how_a_study_is_named() -> None:
+    with pytest.raises(ConfigError, match=r"is a sweep, .*'study\.arms=\[baseline,a\]'"):
+        load(["+intervention=baseline,no_dropout"])
