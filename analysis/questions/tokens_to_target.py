@@ -60,26 +60,10 @@ def speed(
         No curves, a target that the baseline does not reach, a credit that is not above 0.
     """
     rules, source = rules or Rules(), as_runs(runs)
-    if rules.higher_is_better:
-        raise AnalysisError(
-            f"{rules.metric} is said to be better when higher, and crossings are looked for in "
-            "losses, which fall: name the loss with --metric"
-        )
     metric = VALIDATION if rules.metric == Rules().metric else rules.metric
     curves = read_curves(source, metric)
     base = [c for c in curves if c.run["arm"] == rules.baseline and c.run["status"] == COMPLETE]
-    if not base:
-        raise AnalysisError(
-            f"no complete run of {rules.baseline!r} has logged {metric}: set eval.n_val above 0, "
-            "or name the baseline with --baseline"
-        )
-    if credit is None and all(len(curve.loss) < 2 for curve in curves):
-        raise AnalysisError(
-            f"each run has one {metric}, which is no curve: give a table of one line a step, or "
-            "--credit, for which a run's last loss is enough"
-        )
-    if credit is not None and not credit > 0:
-        raise AnalysisError(f"--credit {credit:g}: nats for {CREDIT_STEPS} steps, above 0")
+    _check(curves, base, replace(rules, metric=metric), credit)
     given, why = target, "as asked for"
     if given is None:
         given = max(_last(curve) for curve in base)
@@ -94,6 +78,29 @@ def speed(
     rules = replace(rules, metric=LOG_COST, alpha=alpha, practical_size=None, references=())
     compared = {cost: _compare(reached, cost, rules) for cost in costs if _known(reached, cost)}
     return Speed(given, why, reached, alpha, compared, credit)
+
+
+def _check(
+    curves: Sequence[Curve], base: Sequence[Curve], rules: Rules, credit: float | None
+) -> None:
+    """Refuse what has no crossings."""
+    if rules.higher_is_better:
+        raise AnalysisError(
+            f"{rules.metric} is said to be better when higher, and crossings are looked for in "
+            "losses, which fall: name the loss with --metric"
+        )
+    if not base:
+        raise AnalysisError(
+            f"no complete run of {rules.baseline!r} has logged {rules.metric}: set eval.n_val "
+            "above 0, or name the baseline with --baseline"
+        )
+    if credit is None and all(len(curve.loss) < 2 for curve in curves):
+        raise AnalysisError(
+            f"each run has one {rules.metric}, which is no curve: give a table of one line a step, "
+            "or --credit, for which a run's last loss is enough"
+        )
+    if credit is not None and not credit > 0:
+        raise AnalysisError(f"--credit {credit:g}: nats for {CREDIT_STEPS} steps, above 0")
 
 
 def with_speed(result: Comparison, found: Speed | None) -> Comparison:

@@ -123,7 +123,6 @@ def gather(runs: Runs, rules: Rules, sizes: Sequence[Runs] = ()) -> Evidence:
         plan_ = attempt("plan", lambda: _plan(runs, rules, result.alpha))
     trend = attempt("scale", lambda: scale([runs, *sizes], rules)) if sizes else None
     benchmarks = attempt("benchmarks", lambda: _benchmarks(runs, rules))
-    judged = attempt("judged", lambda: _judged(runs, rules))
     cells = read_cells(runs.frame)
     return Evidence(
         title=_title(runs),
@@ -140,7 +139,7 @@ def gather(runs: Runs, rules: Rules, sizes: Sequence[Runs] = ()) -> Evidence:
         scale=trend,
         texts=attempt("tokens", lambda: read_texts(runs)) or [],
         benchmarks=benchmarks or [],
-        judged=judged,
+        judged=attempt("judged", lambda: _judged(runs, rules)),
         reasons=reasons,
     )
 
