@@ -22,6 +22,7 @@ from collections import Counter
 from collections.abc import Callable, Iterator
 from concurrent.futures import ProcessPoolExecutor
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -402,9 +403,9 @@ def main() -> None:
     options = parser.parse_args()
     n_workers = os.cpu_count() or 1
     with ProcessPoolExecutor(n_workers, multiprocessing.get_context("spawn")) as pool:
-        parts = list(pool.map(share, [options] * n_workers, range(n_workers)))
-    tally = parts[0]
-    for other in parts[1:]:
+        work = partial(share, options, n_workers)
+        tally, *others = pool.map(work, range(n_workers))
+    for other in others:
         tally.add(other)
     text = told(tally, list(dict.fromkeys(name for name, _ in tally.runs)))
     print(text)
@@ -413,18 +414,13 @@ def main() -> None:
     sys.exit(bool(tally.mishandled))
 
 
-def share(options: argparse.Namespace, worker: int) -> Tally:
+def share(options: argparse.Namespace, n_workers: int, worker: int) -> Tally:
     """Do one worker's share of the mutations, on a study of its own."""
     draw_once()
     base = Path(tempfile.mkdtemp(prefix="fuzz-"))
     study = build(base)
-    chosen = [
-        mutation
-        for mutation in sample(study, options.mutations, options.seed)[
-            worker :: os.cpu_count() or 1
-        ]
-        if options.only in mutation.file.name
-    ]
+    mine = sample(study, options.mutations, options.seed)[worker::n_workers]
+    chosen = [mutation for mutation in mine if options.only in mutation.file.name]
     names = options.commands.split(",") if options.commands else list(commands(study, base))
     tally = fuzz(study, chosen, names)
     tally.n_known = len(list(mutations(study)))

@@ -161,20 +161,20 @@ def _unpaired(judgement: Judgement) -> Iterator[Check]:
 def _budgets(judgement: Judgement) -> Iterator[Check]:
     """Point out arms that trained on another number of tokens (or steps) than the baseline."""
     done, baseline = judgement.done, judgement.rules.baseline
-    for column, what in (("tokens", "tokens"), ("step", "steps")):
-        if column not in done:
-            continue
-        spent = pd.to_numeric(done[column]).groupby(done["arm"]).mean()
-        apart = (spent / spent.get(baseline, np.nan) - 1).abs()
-        other = tuple(arm for arm in judgement.arms[1:] if apart.get(arm, 0) > 0.01)
-        if other:
-            yield warning(
-                f"{named(other)}: trained on another number of {what} than {baseline}, so the "
-                "difference is the budget's as well",
-                other,
-                f"another number of {what}",
-            )
+    counted = next((what for what in ("tokens", "step") if what in done), None)
+    if counted is None:
         return
+    spent = pd.to_numeric(done[counted]).groupby(done["arm"]).mean()
+    apart = (spent / spent.get(baseline, np.nan) - 1).abs()
+    other = tuple(arm for arm in judgement.arms[1:] if apart.get(arm, 0) > 0.01)
+    if other:
+        what = f"another number of {counted.removesuffix('s')}s"
+        yield warning(
+            f"{named(other)}: trained on {what} than {baseline}, so the difference is the budget's "
+            "as well",
+            other,
+            what,
+        )
 
 
 def _recipes(judgement: Judgement) -> Iterator[Check]:

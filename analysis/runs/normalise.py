@@ -12,6 +12,7 @@ from analysis.runs.reading import (
     GUESSES,
     Reading,
     find,
+    has_words,
     is_number,
     is_unknown,
     known_as,
@@ -120,10 +121,7 @@ def _names_runs(frame: pd.DataFrame, name: str) -> bool:
     if not seeds or not frame[name].is_unique:
         return False
     others = (frame[n].astype(str) for n in frame if n != name)
-    return any(
-        1 < texts.nunique() < len(texts) and pd.to_numeric(texts, errors="coerce").isna().all()
-        for texts in others
-    )
+    return any(1 < texts.nunique() < len(texts) and has_words(texts) for texts in others)
 
 
 def _arms(values: pd.Series, *, lists: bool) -> list[str]:

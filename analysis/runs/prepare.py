@@ -22,7 +22,7 @@ from analysis.runs.frame import (
     named,
     with_names,
 )
-from analysis.runs.reading import is_unknown, to_number
+from analysis.runs.reading import has_words, is_unknown, to_number
 from harness.records import BASELINE
 
 CHART_COLUMN = "__MIN"
@@ -97,18 +97,16 @@ def _how_to_name(runs: Runs, given: Iterable[str]) -> str:
             "this is a chart's export of W&B, whose runs have names alone; export the table of "
             "runs, or read them from W&B, wandb:ENTITY/PROJECT"
         )
-    names = [name for name in given if _has_words(runs, name)]
+    columns = {name: runs.frame[name].astype(str) for name in given}
+    names = [
+        name
+        for name, values in columns.items()
+        if has_words(values) and (values.nunique() > 1 or len(values) == 1)
+    ]
     if not names:
         return "none of them says what was changed: add one that does"
-    best = min(names, key=lambda name: runs.frame[name].is_unique)
+    best = min(names, key=lambda name: columns[name].is_unique)
     return f"name the column that says what was changed, e.g. --column {_pasted('arm', best)}"
-
-
-def _has_words(runs: Runs, name: str) -> bool:
-    """Tell whether a column's values are words, more than one where there are several rows."""
-    values = runs.frame[name].astype(str)
-    words = pd.to_numeric(values, errors="coerce").isna().all()
-    return bool(words) and (values.nunique() > 1 or len(values) == 1)
 
 
 def _pasted(ours: str, theirs: str) -> str:

@@ -100,6 +100,11 @@ def is_unknown(value: object) -> bool:
     return is_missing(value) or str(value).strip().casefold() in MISSING
 
 
+def has_words(values: pd.Series) -> bool:
+    """Tell whether none of a column's values is a number."""
+    return bool(pd.to_numeric(values.astype(str), errors="coerce").isna().all())
+
+
 def to_number(value: Any, where: str) -> float:
     """Return a number, NaN where none is given; refuse anything else, saying `where` it stands."""
     if is_unknown(value):

@@ -72,7 +72,7 @@ def note_budget(config: Config, sources: dict[str, str]) -> None:
         return
     baseline, stated = stack_of(replace(config, changes=changes), ()), changes.get("train.tokens")
     if train.equal_flops:
-        tokens = round(baseline.train.tokens * _relative_flops(baseline, config))
+        tokens = round(baseline.train.tokens / _relative_flops(config, baseline))
     else:
         train.relative_seconds = _relative_seconds(config, baseline, sources)
         tokens = round(baseline.train.tokens / train.relative_seconds)
@@ -86,14 +86,15 @@ def note_budget(config: Config, sources: dict[str, str]) -> None:
     train.tokens = tokens
 
 
-def _relative_flops(config: Config, other: Config) -> float:
+def _relative_flops(config: Config, baseline: Config) -> float:
+    """Return a token's operations over the baseline's."""
     from harness.cell.step_timing import step_flops  # imports torch
 
     try:
-        ours, theirs = (step_flops(c).per_token(c) for c in (config, other))
+        ours, theirs = (step_flops(c).per_token(c) for c in (config, baseline))
     except (RuntimeError, NotImplementedError) as error:
         raise ConfigError(
-            f"train.equal_flops: the operations of {other.arm} cannot be counted "
+            f"train.equal_flops: the operations of {config.arm} cannot be counted "
             f"({' '.join(str(error).split()):.200}): leave it out"
         ) from error
     return ours / theirs

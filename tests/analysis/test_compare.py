@@ -36,6 +36,14 @@ def test_equal_within_the_practical_size_is_said_so():
     assert row(result, "null").verdict == "no practical difference"
 
 
+def test_an_equivalence_test_s_interval_is_said_to_be_one():
+    equal = compare(study({"a": 0.0001}, n=8), practical_size=0.02)
+    assert equal.verdicts["a"].kind is Kind.SAME
+    assert "stands the equivalence test's interval instead" in equal.to_markdown()
+    clear = compare(study({"a": -0.1}, n=8), practical_size=0.02)
+    assert "equivalence test's interval" not in clear.to_markdown()
+
+
 def test_real_but_small_is_both():
     result = compare(study({"tiny": -0.004}, n=40, sd=0.002), rope=0.02)
     assert row(result, "tiny").verdict == "better (below practical size)"

@@ -122,6 +122,7 @@ def test_survivors_are_paired_where_other_arms_show_how_seeds_pair():
 @pytest.mark.parametrize(
     ("metric", "hint"),
     [("val_acc", True), ("accuracy", True), ("eval/f1", True), ("win_rate", True), ("bleu4", True),
+     ("mmlu", True), ("arc_easy", True), ("tokens_per_second", True), ("march_loss", False),
      ("reward_loss", False), ("perplexity", False), ("accumulated_cost", False)],
 )  # fmt: skip
 def test_a_metric_that_is_better_when_higher_by_its_name_gets_a_hint(metric, hint):
@@ -131,10 +132,11 @@ def test_a_metric_that_is_better_when_higher_by_its_name_gets_a_hint(metric, hin
         assert any("add --higher-is-better" in w for w in found.warnings) == (hint and not known)
 
 
-def test_an_arm_of_another_budget_is_pointed_out():
+@pytest.mark.parametrize(("column", "words"), [("tokens", "tokens"), ("step", "steps")])
+def test_an_arm_of_another_budget_is_pointed_out(column, words):
     frame = study({"a": 0.0, "long": -0.05}, n=4)
-    frame["tokens"] = np.where(frame["arm"] == "long", 2e6, 1e6)
-    texts = [text for text in compare(frame).warnings if "number of tokens" in text]
+    frame[column] = np.where(frame["arm"] == "long", 2e6, 1e6)
+    texts = [text for text in compare(frame).warnings if f"another number of {words} " in text]
     assert [text.split(":")[0] for text in texts] == ["long"]
 
 
