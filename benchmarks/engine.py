@@ -1,6 +1,7 @@
 """Measure this engine against what one would pick instead, on the same step.
 
     python -m benchmarks.engine [--shapes A,B,C] [--nanogpt CHECKOUT] [--device cuda] [--write]
+    python -m benchmarks.engine --peers before --before CHECKOUT    # of an earlier version
 
 Each peer meets the engine in a duel: two processes with the same allocator settings take turns,
 a turn of one and a turn of the other make a round, and a round gives one ratio of times.
@@ -12,13 +13,15 @@ litgpt has no dropout: it meets the engine without. Peers that are not installed
 from __future__ import annotations
 
 import argparse
+import importlib
 import importlib.util
 import itertools
 import multiprocessing
 import resource
 import statistics
+import sys
 import time
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from multiprocessing.connection import Connection
 
 from benchmarks.report import machine, table, write_section
@@ -26,8 +29,19 @@ from benchmarks.report import machine, table, write_section
 ROUNDS = {"A": (9, 3), "B": (5, 1), "C": (3, 1)}
 """Rounds, and steps in each turn."""
 WITHOUT_DROPOUT = ("litgpt",)
-PEERS = ("textbook", "transformers", "nanogpt", "litgpt")
+PEERS = ("textbook", "transformers", "nanogpt", "litgpt", "before")
 MATMUL_SIZE = 1024
+
+
+@dataclass(frozen=True, slots=True)
+class Side:
+    """One engine and the step it takes, in a process of its own."""
+
+    name: str
+    shape: str
+    dropout: float
+    steps: int
+    options: dict
 
 
 def main() -> None:
@@ -49,6 +63,7 @@ def parse() -> argparse.Namespace:
     parser.add_argument("--peers", default=",".join(PEERS))
     parser.add_argument("--write", action="store_true", help="into docs/benchmarks.md")
     parser.add_argument("--nanogpt", help="a local checkout of karpathy/nanoGPT")
+    parser.add_argument("--before", help="a local checkout of an earlier version of this engine")
     parser.add_argument("--device", default="cpu", choices=["cpu", "cuda"])
     parser.add_argument("--autocast", action="store_true", help="bfloat16 for all sides")
     parser.add_argument("--threads", type=int, default=1)
@@ -57,8 +72,8 @@ def parse() -> argparse.Namespace:
 
 
 def available(peer: str, options: argparse.Namespace) -> bool:
-    if peer == "nanogpt":
-        return options.nanogpt is not None
+    if peer in ("nanogpt", "before"):
+        return getattr(options, peer) is not None
     return peer == "textbook" or importlib.util.find_spec(peer) is not None
 
 
@@ -87,8 +102,8 @@ def duel(shape: str, peer: str, options: dict) -> dict[str, str]:
     sides = {}
     for name in ("ours", peer):
         here, there = context.Pipe()
-        arguments = (there, name, shape, dropout, steps, options)
-        process = context.Process(target=serve, args=arguments, daemon=True)
+        side = Side(name, shape, dropout, steps, options)
+        process = context.Process(target=serve, args=(there, side), daemon=True)
         process.start()
         there.close()  # so that a process that dies ends the wait for it
         here.recv()  # warm
@@ -126,8 +141,13 @@ def ask(pipe: Connection, word: str):
     return pipe.recv()
 
 
-def serve(pipe: Connection, name: str, shape: str, dropout: float, n: int, options: dict) -> None:
-    """Child process: build one side, then train `n` steps whenever asked."""
+def serve(pipe: Connection, side: Side) -> None:
+    """Child process: build one side, then train its steps whenever asked."""
+    options = side.options
+    if side.name == "before":  # whatever of the harness is imported later comes from there, too
+        sys.path.insert(0, options["before"])
+        importlib.import_module("harness")
+        del sys.path[0]
     import torch
 
     from benchmarks.contestants import SHAPES, Contestant
@@ -138,11 +158,11 @@ def serve(pipe: Connection, name: str, shape: str, dropout: float, n: int, optio
         keep_memory()
     torch.set_num_threads(options["threads"])
     torch.manual_seed(0)
-    batch_size, config = SHAPES[shape]
-    config = replace(config, dropout=dropout)
+    batch_size, config = SHAPES[side.shape]
+    config = replace(config, dropout=side.dropout)
     with torch.device("meta"):
         flops = flops_per_token(build(config), config)
-    step = Contestant(name, config, options).step
+    step = Contestant("ours" if side.name == "before" else side.name, config, options).step
     ids = torch.randint(config.vocab_size, (batch_size, config.block_size + 1))
     x_BT, y_BT = (t.contiguous().to(options["device"]) for t in (ids[:, :-1], ids[:, 1:]))
     alone = options["device"] == "cpu" and options["threads"] == 1
@@ -159,7 +179,7 @@ def serve(pipe: Connection, name: str, shape: str, dropout: float, n: int, optio
     pipe.send("warm")
     while pipe.recv() == "turn":
         peak = 2 * MATMUL_SIZE**3 / timed(clock, multiply, 3)
-        seconds = timed(clock, lambda: step(x_BT, y_BT), n)
+        seconds = timed(clock, lambda: step(x_BT, y_BT), side.steps)
         rate = x_BT.numel() / seconds
         pipe.send({"seconds": seconds, "tokens_per_second": rate, "mfu": rate * flops / peak})
     pipe.send(peak_memory(options["device"]))
