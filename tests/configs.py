@@ -1,11 +1,13 @@
-"""Configs for tests that are about something else: the same overrides are composed once."""
+"""Configs for tests: the same overrides are composed once, and Hydra reads its files once."""
 
 import os
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from functools import cache
 from pathlib import Path
 
 from hydra import initialize_config_dir
+from hydra._internal.hydra import Hydra
 from hydra.core.global_hydra import GlobalHydra
 
 from harness.config import Config, compose
@@ -30,7 +32,23 @@ def load(overrides: Sequence[str] = ()) -> Config:
 
 @cache
 def _composed(overrides: tuple[str, ...]) -> Config:
-    """Compose as `compose.load` does, which forgets what arms of an earlier call share."""
+    with our_hydra():
+        return compose.resolve((), as_typed(overrides))
+
+
+@contextmanager
+def our_hydra() -> Iterator[None]:
+    """Initialise Hydra with our folder, whose files are read once for all tests of a process."""
+    hydra = _hydra()
+    GlobalHydra.instance().clear()
+    GlobalHydra.instance().initialize(hydra)
+    yield
+    GlobalHydra.instance().clear()
+
+
+@cache
+def _hydra() -> Hydra:
     GlobalHydra.instance().clear()
     with initialize_config_dir(str(CONF_DIR), version_base="1.3", job_name="harness"):
-        return compose.resolve((), as_typed(overrides))
+        hydra: Hydra = GlobalHydra.instance().hydra
+    return hydra

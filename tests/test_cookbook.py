@@ -12,8 +12,8 @@ import pytest
 from analysis import __main__ as analysis
 from harness.cell import train as cell
 from harness.cell.freeze import freeze
-from harness.config.compose import load
 from harness.records import Status
+from tests.configs import load
 from tests.conftest import REPOSITORY, TINY
 
 PAGE = REPOSITORY / "docs" / "cookbook.md"

@@ -9,8 +9,8 @@ import pytest
 
 from harness.cell import train as cell
 from harness.cell.freeze import freeze
-from harness.config.compose import load
 from harness.records import Status
+from tests.configs import load
 
 FOLDER = Path(__file__).parent.parent / "docs" / "extending"
 PAGES = sorted(FOLDER.glob("*.md"))

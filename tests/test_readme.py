@@ -9,9 +9,9 @@ import pytest
 import yaml
 
 from analysis import compare
-from harness.config.compose import load
 from harness.model import build, count_parameters
 from tests.analysis.studies import study
+from tests.configs import load
 from tests.conftest import REPOSITORY
 
 README = (REPOSITORY / "README.md").read_text()

@@ -6,6 +6,7 @@ see `harness.config.overlays`.
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from copy import copy, deepcopy
@@ -15,9 +16,13 @@ from pathlib import Path
 from typing import Any
 
 from hydra import initialize_config_dir
+from hydra._internal.config_loader_impl import ConfigLoaderImpl
 from hydra._internal.config_repository import ConfigRepository
+from hydra.conf import JobConf, OverridesConf, RuntimeConf
+from hydra.core.config_loader import ConfigLoader
 from hydra.core.config_search_path import ConfigSearchPath
 from hydra.core.config_store import ConfigStore
+from hydra.core.default_element import GroupDefault, InputDefault
 from hydra.core.global_hydra import GlobalHydra
 from hydra.core.override_parser.overrides_parser import OverridesParser
 from hydra.errors import HydraException
@@ -63,7 +68,17 @@ def load_all(cells: Sequence[Sequence[str]]) -> list[Config]:
     _flat.cache_clear()
     _resolved.cache_clear()
     with initialize_config_dir(str(CONF_DIR), version_base="1.3", job_name="harness"):
-        return [resolve((), as_typed(overrides)) for overrides in cells]
+        return [_of_a_command(as_typed(overrides)) for overrides in cells]
+
+
+def _of_a_command(overrides: Sequence[str]) -> Config:
+    """Resolve what no Hydra has looked at: of its own settings, it checks those that are named."""
+    theirs = [item for item in overrides if _is_hydras(item)]
+    if theirs:
+        loader = GlobalHydra.instance().config_loader()
+        with _in_one_line():
+            loader.load_configuration(CONFIG_NAME, theirs, RunMode.RUN)
+    return resolve(theirs, [item for item in overrides if item not in theirs])
 
 
 def resolve(hydra_overrides: Sequence[str], overrides: Sequence[str]) -> Config:
@@ -71,7 +86,8 @@ def resolve(hydra_overrides: Sequence[str], overrides: Sequence[str]) -> Config:
     names, rest = _split(overrides)
     seeds = dict(pair for item in rest if (pair := _seed(item)))
     others = tuple(item for item in rest if _seed(item) is None)
-    arm = _Arm(hydra=tuple(hydra_overrides), others=others, overlays=tuple(names))
+    paths = tuple(item for item in hydra_overrides if _key(item) == "hydra.searchpath")
+    arm = _Arm(searchpath=paths, others=others, overlays=tuple(names))
     composed = _composed(arm)
     config = _resolved(arm, tuple(seeds.items()) * composed.follows_seeds).copy()
     with _in_one_line():
@@ -105,7 +121,8 @@ def _resolved(arm: _Arm, seeds: tuple[tuple[str, str], ...]) -> Config:
 class _Arm:
     """What is composed: a command line without its seeds."""
 
-    hydra: tuple[str, ...]
+    searchpath: tuple[str, ...]
+    """Of Hydra's own overrides, the one that says where files lie."""
     others: tuple[str, ...]
     overlays: tuple[str, ...]
 
@@ -146,7 +163,10 @@ class _Composed:
 
 
 class _ReadOnce(ConfigRepository):
-    """Hydra's files and stored configs, each read once, not once for every arm."""
+    """Hydra's files and stored configs, each read once, without the settings of Hydra itself.
+
+    They are half of a composition, and the same for all arms.
+    """
 
     def __init__(self, config_search_path: ConfigSearchPath) -> None:
         self.known: dict[str, dict[str, ConfigResult | None]] = {}
@@ -160,7 +180,8 @@ class _ReadOnce(ConfigRepository):
     def load_config(self, config_path: str) -> ConfigResult | None:
         """Return a copy, which Hydra changes."""
         if config_path not in self.read:
-            self.read[config_path] = super().load_config(config_path)
+            found = super().load_config(config_path)
+            self.read[config_path] = found and _without_hydra(found, config_path)
         return deepcopy(self.read[config_path])
 
     def __deepcopy__(self, _: Any) -> _ReadOnce:
@@ -168,11 +189,32 @@ class _ReadOnce(ConfigRepository):
         return copy(self)
 
 
+def _without_hydra(found: ConfigResult, path: str) -> ConfigResult:
+    """Leave of Hydra's own settings what its loader writes into, and no choice among them."""
+    if path == "hydra/config":
+        node = {"overrides": OverridesConf, "runtime": RuntimeConf, "job": JobConf}
+        written = OmegaConf.create({**node, "searchpath": []})
+        return replace(found, config=written, defaults_list=[], is_schema_source=True)
+    kept = [default for default in found.defaults_list or () if not _chooses_for_hydra(default)]
+    return replace(found, defaults_list=kept)
+
+
+def _chooses_for_hydra(default: InputDefault) -> bool:
+    group = default.group if isinstance(default, GroupDefault) and default.override else None
+    return group is not None and group.lstrip("/").startswith("hydra/")
+
+
+@lru_cache(maxsize=1)
+def _loader_of_arms(theirs: ConfigLoader) -> ConfigLoader:
+    """Return a loader with the same search path as Hydra's present one."""
+    ours = ConfigLoaderImpl(theirs.get_search_path())
+    ours.repository = _ReadOnce(theirs.get_search_path())
+    return ours
+
+
 def _loaded(overrides: list[str]) -> DictConfig:
     """Let Hydra compose."""
-    loader: Any = GlobalHydra.instance().config_loader()
-    if not isinstance(loader.repository, _ReadOnce):
-        loader.repository = _ReadOnce(loader.get_search_path())
+    loader = _loader_of_arms(GlobalHydra.instance().config_loader())
     tree: DictConfig = loader.load_configuration(CONFIG_NAME, overrides, RunMode.RUN)
     OmegaConf.set_struct(tree, False)
     return tree
@@ -183,7 +225,7 @@ def _composed(arm: _Arm) -> _Composed:
     """Let Hydra compose an arm; refuse what it takes without a word."""
     overlays = [f"+intervention=[{','.join(arm.overlays)}]"] if arm.overlays else []
     with _in_one_line():
-        tree = _loaded([*arm.hydra, *arm.others, *overlays])
+        tree = _loaded([*arm.searchpath, *arm.others, *overlays])
         runtime = tree.pop("hydra").runtime
         _refuse_namesakes("intervention", arm.overlays, runtime.config_sources)
         chosen = runtime.choices.get("study")
@@ -237,7 +279,7 @@ def _compare(config: Config, arm: _Arm) -> None:
 
 def _name_by_sweep(config: Config, arm: _Arm) -> None:
     """Note which swept settings differ from the baseline's, and so name the arm."""
-    given = {item.lstrip("+~").partition("=")[0]: item for item in arm.others}
+    given = {_key(item): item for item in arm.others}
     swept = {key: given[key] for key in config.sweep if key in given}
     plain = replace(arm.but(), others=tuple(o for o in arm.others if o not in swept.values()))
     baseline = _flat(plain)
@@ -256,6 +298,14 @@ def _in_one_line() -> Iterator[None]:
         raise
     except (HydraException, OmegaConfBaseException, YAMLError, ValueError) as error:
         raise ConfigError(explain(error)) from error
+
+
+def _key(override: str) -> str:
+    return override.lstrip("+~").partition("=")[0]
+
+
+def _is_hydras(override: str) -> bool:
+    return re.match("hydra([./=@]|$)", override.lstrip("+~")) is not None
 
 
 def _seed(override: str) -> tuple[str, str] | None:

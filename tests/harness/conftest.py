@@ -11,11 +11,10 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
-from hydra import initialize_config_dir
 
 from harness.config import Config, DataConfig, Source
 from harness.config.compose import resolve
-from harness.records.files import CONF_DIR
+from tests.configs import our_hydra
 from tests.conftest import TINY, made_once
 
 GPT2_FILES = {
@@ -34,7 +33,7 @@ def compose_all() -> Callable[[str, list[str]], dict[str, Config]]:
     """
 
     def compose(scale: str, arms: list[str]) -> dict[str, Config]:
-        with initialize_config_dir(str(CONF_DIR), version_base="1.3"):
+        with our_hydra():
             return {
                 arm: resolve(
                     (), [*f"scale={scale}".split(), f"+intervention=[{arm.replace('+', ',')}]"]

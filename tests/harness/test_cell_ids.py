@@ -7,8 +7,8 @@ import pytest
 import yaml
 
 from harness.config import recipe, scientific, stack_of
-from harness.config.compose import load
 from harness.records.files import CONF_DIR, canonical_hash
+from tests.configs import load
 
 IDS = {
     "demo": {

@@ -11,8 +11,8 @@ import pytest
 from harness.cell import provenance
 from harness.cell import train as cell
 from harness.cell.freeze import freeze
-from harness.config.compose import load
 from harness.records import read_record
+from tests.configs import load
 from tests.harness.cells import run
 
 

@@ -3,14 +3,14 @@ from dataclasses import asdict, fields, is_dataclass
 from pathlib import Path
 
 import pytest
-from hydra import initialize_config_dir
 from omegaconf import OmegaConf
 
 from harness.config import Autocast, Config, ConfigError, Matmul, stack_of
-from harness.config.compose import _Arm, _composed, load, load_all, resolve
+from harness.config.compose import _Arm, _composed, load_all, resolve
 from harness.config.messages import COMMANDS
 from harness.config.validate import BOUNDS, validate
 from harness.records.files import CONF_DIR
+from tests.configs import load, our_hydra
 
 pytestmark = pytest.mark.thorough
 
@@ -304,10 +304,10 @@ def test_every_config_file_opens_with_the_command_that_runs_it(path) -> None:
 )
 def test_the_seeds_of_an_arm_share_the_work_and_change_nothing_else(seeds: list[str]) -> None:
     arm = ["+intervention=qkv_bias", "model.dropout=0.2"]
-    with initialize_config_dir(str(CONF_DIR), version_base="1.3"):
+    with our_hydra():
         resolve((), [*arm, "seed=8", "seeds.init=9"])
         shared = resolve((), [*arm, *seeds])
-        at_one_go = _Arm(hydra=(), others=(*arm[1:], *seeds), overlays=("qkv_bias",))
+        at_one_go = _Arm(searchpath=(), others=(*arm[1:], *seeds), overlays=("qkv_bias",))
         whole = OmegaConf.to_object(_composed(at_one_go).with_seeds({}))
     whole.changes, whole.interventions = shared.changes, shared.interventions
     assert asdict(shared) == asdict(whole)

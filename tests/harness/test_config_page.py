@@ -3,9 +3,9 @@
 import re
 from dataclasses import asdict
 
-from harness.config.compose import load
 from harness.config_page import PAGE, render
 from harness.records.files import flatten
+from tests.configs import load
 
 
 def test_the_page_is_what_its_command_writes() -> None:

@@ -6,8 +6,8 @@ from pathlib import Path
 import pytest
 
 from harness.config import Config, ConfigError
-from harness.config.compose import load
 from harness.config.doses import times
+from tests.configs import load
 
 pytestmark = pytest.mark.thorough
 

@@ -9,8 +9,8 @@ from harness.cell import step_timing
 from harness.cell.freeze import freeze
 from harness.cell.step_timing import relative_seconds, seconds_per_token
 from harness.config import ConfigError
-from harness.config.compose import load
 from harness.config.frozen import read_config
+from tests.configs import load
 
 ARM = ["+intervention=swiglu", "train.equal_seconds=true"]
 

@@ -8,7 +8,6 @@ import torch
 
 from harness.cell.sources import keep_sources
 from harness.config import Config
-from harness.config.compose import load as load_config
 from harness.config.frozen import to_yaml
 from harness.engine.checkpoint import save_weights
 from harness.engine.randomness import initialise
@@ -17,6 +16,7 @@ from harness.evals.models import load
 from harness.hub.gpt2 import is_gpt2
 from harness.model import build
 from harness.records.files import CONF_DIR
+from tests.configs import load as load_config
 from tests.harness.hub_server import HubServer
 
 transformers = pytest.importorskip("transformers")

@@ -6,8 +6,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from harness.config import Config, ConfigError
-from harness.config.compose import load
 from harness.config.frozen import read_config, to_yaml
+from tests.configs import load
 
 ARM = ["+intervention=[higher_lr,qkv_bias]", "seed=3"]
 

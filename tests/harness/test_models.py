@@ -9,11 +9,11 @@ import torch
 from harness.cell import train as cell
 from harness.cell.freeze import freeze
 from harness.config import ConfigError
-from harness.config.compose import load as load_config
 from harness.data.corpus import open_corpora
 from harness.data.evaluated import test_sequences as sequences_of_the_test
 from harness.evals.models import load
 from harness.evaluation import sequence_losses
+from tests.configs import load as load_config
 
 transformers = pytest.importorskip("transformers")
 

@@ -6,13 +6,13 @@ import pytest
 import torch
 
 from harness.config import Config
-from harness.config.compose import load as load_config
 from harness.data.tokens import get_tokenizer
 from harness.engine.randomness import initialise
 from harness.evals.models import LoadedModel
 from harness.evals.next_token import NextToken, can_cache
 from harness.evals.sampling import Sampling, complete_all
 from harness.model import build
+from tests.configs import load as load_config
 
 ROTARY = {"rope": 10_000.0, "rope_frac": 0.5, "qk_norm": True, "n_kv_head": 1}
 BENT = {"softcap": 5.0, "value_residual": True, "value_embedding": True, "exclusive": True}

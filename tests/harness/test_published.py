@@ -3,12 +3,12 @@
 from math import isclose
 
 import pytest
-from hydra import initialize_config_dir
 
 from harness.config import Config
 from harness.config.compose import resolve
 from harness.model import slot_factory
-from harness.records.files import CONF_DIR, flatten, plain
+from harness.records.files import flatten, plain
+from tests.configs import our_hydra
 from tests.harness.published_runs import BASELINE, LOCAL, LOCAL_ROWS, RUNS, PublishedRun
 
 pytestmark = pytest.mark.thorough
@@ -16,7 +16,7 @@ pytestmark = pytest.mark.thorough
 
 def composed(run: PublishedRun) -> Config:
     overlays = f"+intervention=[{run.arm.replace('+', ',')}]"
-    with initialize_config_dir(str(CONF_DIR), version_base="1.3"):
+    with our_hydra():
         return resolve(
             (),
             [
@@ -46,7 +46,7 @@ def test_a_published_run_composes_to_its_values(run: PublishedRun) -> None:
 @pytest.mark.parametrize("name", LOCAL_ROWS)
 def test_rows_trained_on_another_corpus_are_arms_with_the_baselines_test(name: str) -> None:
     arm, extra, corpus = LOCAL_ROWS[name]
-    with initialize_config_dir(str(CONF_DIR), version_base="1.3"):
+    with our_hydra():
         config = resolve(
             (),
             ["scale=gpt2_small", f"+intervention=[{arm.replace('+', ',')}]", *LOCAL, *extra],

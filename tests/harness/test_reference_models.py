@@ -13,11 +13,11 @@ from analysis.comparison.compare import compare
 from analysis.runs.records import read_records
 from harness.cell import train as cell
 from harness.cell.freeze import freeze
-from harness.config.compose import load as load_config
 from harness.evals.losses import measure, study_test_set
 from harness.evals.models import LoadedModel, load
 from harness.model import build
 from harness.records.evaluation import read_evaluations
+from tests.configs import load as load_config
 
 
 @pytest.fixture

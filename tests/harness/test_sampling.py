@@ -10,12 +10,12 @@ import torch
 from harness.cell import train as cell
 from harness.cell.freeze import freeze
 from harness.config import ConfigError
-from harness.config.compose import load as load_config
 from harness.data.tokens import get_tokenizer
 from harness.evals.ladder import ladder
 from harness.evals.models import LoadedModel, load
 from harness.evals.sampling import Sampling, complete_all, draw
 from harness.evaluation import complete
+from tests.configs import load as load_config
 
 
 @pytest.fixture

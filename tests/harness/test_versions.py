@@ -7,12 +7,12 @@ import sys
 import pytest
 
 from harness.cell import train as cell
-from harness.config.compose import load
 from harness.records.study import Study
 from harness.records.versions import last_asked
 from harness.status import beside
 from harness.study.plan import PlannedCell, settle
 from harness.study.states import cell_states
+from tests.configs import load
 from tests.harness.studies import overlay, shown_table
 
 

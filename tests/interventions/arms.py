@@ -5,8 +5,6 @@ from functools import cache
 
 import numpy as np
 import torch
-from hydra import initialize_config_dir
-from hydra.core.global_hydra import GlobalHydra
 from torch import Tensor
 
 from harness.cell.build import build_batches, build_training
@@ -15,6 +13,7 @@ from harness.config.compose import resolve
 from harness.engine.distributed import World
 from harness.loop import Training, evaluated_weights, train_step
 from interventions.card import OVERLAYS
+from tests.configs import our_hydra
 from tests.conftest import TINY
 
 NAMES = sorted(path.stem for path in OVERLAYS.glob("*.yaml") if path.stem != "baseline")
@@ -37,16 +36,15 @@ SIZE = [item for item in TINY if "n_head" not in item] + DEEPER
 
 @cache
 def composed(names: tuple[str, ...], needs: tuple[str, ...] = ()) -> Config:
-    GlobalHydra.instance().clear()
-    with initialize_config_dir(str(OVERLAYS.parent), version_base="1.3"):
+    with our_hydra():
         size = [item for item in SIZE if "block_size" not in item or "scale=demo" not in needs]
         return resolve((), [*size, *needs, f"+intervention=[{','.join(names)}]"])
 
 
 def steps(config: Config) -> tuple[int, ...]:
-    """Return an early step, a late one and the last two: some ideas begin late, or act now and then."""
+    """Return the first step, a late one and the last two: some ideas begin late; SNOO acts in 28."""
     n = config.n_steps
-    return 0, 27 * n // 40, n - 2, n - 1
+    return tuple(sorted({0, min(27, n - 1), 27 * n // 40, n - 2, n - 1}))
 
 
 def started(config: Config) -> Training:

@@ -9,8 +9,8 @@ import torch
 from torch.nn import functional as F
 
 from harness.config import ConfigError
-from harness.config.compose import load
 from harness.loop import micro_loss
+from tests.configs import load
 
 REPOSITORY = Path(__file__).parents[2]
 PENALISE = """\

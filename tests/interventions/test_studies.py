@@ -5,8 +5,6 @@ import shlex
 from pathlib import Path
 
 import pytest
-from hydra import initialize_config_dir
-from hydra.core.global_hydra import GlobalHydra
 from omegaconf import OmegaConf
 
 from analysis.__main__ import main as analyse
@@ -14,6 +12,7 @@ from analysis.questions.design import design
 from harness.config.compose import resolve
 from harness.records.files import CONF_DIR
 from interventions.card import OVERLAYS
+from tests.configs import our_hydra
 
 NAMES = {path.stem for path in OVERLAYS.glob("*.yaml")}
 
@@ -38,9 +37,8 @@ def test_a_study_of_the_catalogue_has_every_intervention_or_says_why_not(study: 
 
 @pytest.mark.parametrize(("study", "every"), [("catalogue", 20), ("modern", 20), ("screen", 4)])
 def test_a_study_and_its_arms_compose(study: str, every: int) -> None:
-    GlobalHydra.instance().clear()
     scale = OmegaConf.load(file(study)).defaults[0]["override /scale"]
-    with initialize_config_dir(str(CONF_DIR), version_base="1.3"):
+    with our_hydra():
         assert resolve((), [f"+study={study}"]).study.arms == arms(study)
         for arm in arms(study)[1::every]:
             stack = arm.replace("+", ",")
