@@ -35,6 +35,9 @@ report: $(READY) ## Write runs/demo/report.html with its tables and figures
 figure: report ## Renew the README's figure from the demo study
 	cp runs/demo/figures/noise_band.svg docs/figures/noise_band.svg
 
+# Hundreds of processes start in the tests: our own code is compiled for them once, whatever the shell says.
+test test-fast coverage proof: export PYTHONDONTWRITEBYTECODE =
+
 test: $(READY) ## Run all tests
 	$(BIN)/python -m pytest -n auto --dist worksteal -q -m 'not proof'
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from collections import Counter
 from collections.abc import Iterator
 
 import numpy as np
@@ -20,7 +21,7 @@ from analysis.runs.frame import (
     possible_copies,
     times_exported,
 )
-from analysis.runs.prepare import differences, differing
+from analysis.runs.prepare import differences, differing, known_seeds
 
 HIGHER = re.compile(
     r"(?<![a-z])(acc|accuracy|reward|return|score|bleu|rouge|chrf|f1|auc|auroc|exact_match|em|pass|"
@@ -35,6 +36,7 @@ def run_checks(judgement: Judgement) -> list[Check]:
     """Return what is to be said of the runs behind the table."""
     parts = (
         unlike_repeats,
+        namesakes,
         _equal_losses,
         _equal_weights,
         _unpaired,
@@ -80,11 +82,28 @@ def repeats(judgement: Judgement) -> Iterator[Check]:
 
 def unlike_repeats(judgement: Judgement) -> Iterator[Check]:
     """Name the settings in which runs differ that count as repeats of one arm."""
-    apart = differing(judgement.source) if judgement.rules.allow_reruns else {}
-    if apart:
+    seedless = not known_seeds(judgement.source.frame)
+    apart = differing(judgement.source) if seedless or judgement.rules.allow_reruns else {}
+    if not apart:
+        return
+    what = "runs of one arm" if seedless else "repeats of one arm and seed"
+    else_ = ", and a column that counts repeats is named --column seed=NAME" if seedless else ""
+    yield warning(
+        f"{what} differ in {differences(apart)}, and are averaged as if they did not: make that "
+        f"part of the arm with --column arm=NAME,SETTING, or keep some with --where{else_}"
+    )
+
+
+def namesakes(judgement: Judgement) -> Iterator[Check]:
+    """Point out arms whose names differ in their capitals alone."""
+    arms = [str(arm) for arm in judgement.source.frame["arm"].unique()]
+    alike = Counter(arm.casefold() for arm in arms)
+    found = [arm for arm in arms if alike[arm.casefold()] > 1]
+    if found:
         yield warning(
-            f"repeats of one arm and seed differ in {differences(apart)}, and are averaged as if "
-            "they did not: make that part of the arm with --column, or keep some with --where"
+            f"{named(map(repr, found))} differ in their capitals alone, and count as different "
+            "arms: give them one name if they are one",
+            tuple(found),
         )
 
 

@@ -158,7 +158,7 @@ def _check_duplicates(given: Runs, allow_reruns: bool) -> None:
 
 def repeated(runs: pd.DataFrame) -> pd.DataFrame:
     """Return the complete runs that share arm and seeds with another."""
-    seeds = [seed for seed in SEEDS if seed in runs]
+    seeds = known_seeds(runs)
     if not seeds:
         return runs.iloc[:0]
     done = runs[runs["status"] == "complete"]
@@ -166,16 +166,22 @@ def repeated(runs: pd.DataFrame) -> pd.DataFrame:
     return seeded[seeded.duplicated(["arm", *seeds], keep=False)]
 
 
-def differing(given: Runs) -> dict[str, list[str]]:
-    """Return the settings in which runs of equal arm and seeds differ, with their values.
+def known_seeds(runs: pd.DataFrame) -> list[str]:
+    """Return the kinds of seed that any run names."""
+    return [seed for seed in SEEDS if seed in runs and runs[seed].notna().any()]
 
-    A setting is a column of the table that nothing else is read from; the fewer values, the sooner
+
+def differing(given: Runs) -> dict[str, list[str]]:
+    """Return the settings in which runs that count as repeats differ, with their values.
+
+    Repeats are runs of equal arm and seeds; where no run names a seed, all runs of an arm. A
+    setting is a column of the table that nothing else is read from; the fewer values, the sooner
     it is named, and one whose values seldom come again is a result.
     """
-    again = repeated(given.frame)
-    if not is_foreign(given.frame) or not len(again):
+    runs, seeds = given.frame, known_seeds(given.frame)
+    again = repeated(runs) if seeds else runs[runs["status"] == "complete"]
+    if not is_foreign(runs) or not len(again):
         return {}
-    seeds = [seed for seed in SEEDS if seed in again]
     read = {*given.taken_from.values(), *COLUMNS, *STEPS}
     found = {}
     for name in [n for n in given.given if n in again and n.casefold() not in read]:

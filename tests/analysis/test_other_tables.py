@@ -1,5 +1,6 @@
 """Tables as programs, spreadsheets and papers write them."""
 
+import io
 import json
 
 import pandas as pd
@@ -190,6 +191,28 @@ def test_duplicates_name_the_setting_in_which_they_differ_and_the_way_on(tmp_pat
     assert "--column arm=Model,LR, or keep some, --where LR=1e-3" in error
     assert main([*at, "--allow-reruns"]) == 0
     assert "repeats of one arm and seed differ in LR (1e-3, 2e-3)" in capsys.readouterr().out
+
+
+def test_without_seeds_too_a_setting_that_is_averaged_over_is_named(tmp_path, capsys):
+    columns = pd.read_csv(io.StringIO(GRID)).drop(columns="seed")
+    columns.to_csv(tmp_path / "grid.csv", index=False)
+    at = [str(tmp_path / "grid.csv"), "--no-write", "--column"]
+    assert main([*at, "arm=Model"]) == 0
+    said = "runs of one arm differ in LR (0.001, 0.002), and are averaged as if they did not"
+    assert said in (out := " ".join(capsys.readouterr().out.split()))
+    assert "named --column seed=NAME" in out
+    assert main([*at, "arm=Model,LR", "--baseline", "baseline, 0.001"]) == 0
+    assert "differ in LR" not in capsys.readouterr().out
+
+
+def test_arms_that_differ_in_their_capitals_alone_are_pointed_out():
+    rows = [{"arm": a, "seed": s, "test_loss": x} for a, s, x in RUNS]
+    rows[-1]["arm"] = "Muon"
+    said = [str(check.what) for check in compare(pd.DataFrame(rows)).checks]
+    assert any("'muon', 'Muon' differ in their capitals alone" in text for text in said)
+    rows[-1]["arm"] = "muon"
+    said = [str(check.what) for check in compare(pd.DataFrame(rows)).checks]
+    assert not any("capitals" in text for text in said)
 
 
 def test_a_setting_is_told_from_a_result_whatever_it_is_called(tmp_path):
