@@ -70,7 +70,9 @@ def _of_hydra(text: str) -> str:
         )
     if text.startswith("Multiple values for intervention"):
         return "intervention is given twice; a stack is one value: '+intervention=[a,b]'"
-    if "No match in the defaults list" in text:  # Hydra's hint cannot be pasted into a shell
+    if (
+        "No match in the defaults list" in text and " use " in text
+    ):  # Hydra's hint cannot be pasted into a shell
         added = text.rpartition(" use ")[2].replace("'", "").replace(" ", "")
         return f"{added[1:].partition('=')[0]} is added with a plus: '{added}'"
     return ""

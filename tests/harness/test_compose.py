@@ -49,6 +49,7 @@ pytestmark = pytest.mark.thorough
         (["data.path=~/books"], ['"data.path=$HOME/books"']),
         (["study_name=" + "a" * 201], ["at most 200"]),
         (["sample.prompts=hello"], ["'sample.prompts=[a,b]'"]),
+        (["~modle"], ["Could not delete modle. No match in the defaults list"]),
         (["statsu"], ["'statsu' is no setting, key=value", "did you mean: python -m harness.status"]),
         (["nose"], ["'nose' is no setting, key=value", "see: python -m harness --help"]),
     ],
@@ -311,6 +312,21 @@ def test_the_seeds_of_an_arm_share_the_work_and_change_nothing_else(seeds: list[
         whole = OmegaConf.to_object(_composed(at_one_go).with_seeds({}))
     whole.changes, whole.interventions = shared.changes, shared.interventions
     assert asdict(shared) == asdict(whole)
+
+
+def test_of_hydras_own_settings_only_a_wrong_one_matters_to_an_arm(tmp_path) -> None:
+    assert load_all([["hydra.verbose=true", "hydra/launcher=submitit_local"]]) == load_all([[]])
+    with pytest.raises(ConfigError, match="verbos"):
+        load_all([["hydra.verbos=true"]])
+    with pytest.raises(ConfigError, match="unknown hydra/launcher 'nope'"):
+        load_all([["hydra/launcher=nope"]])
+    study = tmp_path / "study" / "own.yaml"
+    study.parent.mkdir()
+    study.write_text(
+        "# @package _global_\ndefaults: [{override /hydra/launcher: submitit_local}]\n"
+        "hydra: {sweep: {dir: elsewhere}}\nstudy: {seeds: 7}\n"
+    )
+    assert load([f"hydra.searchpath=[file://{tmp_path}]", "+study=own"]).study.seeds == 7
 
 
 def test_what_refers_to_the_seed_follows_it() -> None:
