@@ -49,7 +49,7 @@ pytestmark = pytest.mark.thorough
         (["data.path=~/books"], ['"data.path=$HOME/books"']),
         (["study_name=" + "a" * 201], ["at most 200"]),
         (["sample.prompts=hello"], ["'sample.prompts=[a,b]'"]),
-        (["~hydra/modle"], ["Could not delete 'hydra/modle'. No match in the defaults list"]),
+        (["~hydra"], ["Could not delete 'hydra'. No match in the defaults list"]),
         (["statsu"], ["'statsu' is no setting, key=value", "did you mean: python -m harness.status"]),
         (["nose"], ["'nose' is no setting, key=value", "see: python -m harness --help"]),
     ],
