@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-import fnmatch
 import io
 import math
-import os
 from collections.abc import Callable
 from functools import lru_cache
 from pathlib import Path
@@ -25,7 +23,7 @@ from harness.records import (
     Status,
     test_losses_file,
 )
-from harness.records.reading import decoder, metrics_row, read_bytes, read_json_lines
+from harness.records.reading import decoder, is_there, metrics_row, read_bytes, read_json_lines
 
 LARGEST = 1e30
 """The square of a number below it is finite, and the sum of many such squares."""
@@ -95,17 +93,16 @@ def found_in(read: Callable[[Path], list[Any]], folder: Path) -> list[Any]:
 
 def broken_files(folder: Path, record: RunRecord) -> list[RecordError]:
     """Return what of a cell cannot be read, its record aside."""
-    try:
-        names = os.listdir(folder)  # noqa: PTH208 - names alone, for ten thousand cells
-    except OSError as error:
-        return [RecordError(folder, error.strerror or str(error))]
-    readers: list[tuple[Callable[[Path], Any], Path]] = []
-    readers += [(read_metrics, folder)] if METRICS_FILE in names else []
-    readers += [(read_samples, folder)] if SAMPLES_FILE in names else []
+    arrays = []
     if record.status is Status.COMPLETE:  # the losses of one that diverged are no numbers
-        arrays = sorted(fnmatch.filter(names, test_losses_file("*")))
-        arrays += [name for name in (TEST_LOSSES_FILE, TEST_DOCUMENTS_FILE) if name in names]
-        readers += [(read_numbers, folder / name) for name in arrays]
+        arrays = sorted(folder.glob(test_losses_file("*"))) if record.losses.tests else []
+        known = [folder / name for name in (TEST_LOSSES_FILE, TEST_DOCUMENTS_FILE)]
+        arrays += [file for file in known if is_there(file)]
+    readers: list[tuple[Callable[[Path], Any], Path]] = [
+        (read_metrics, folder),
+        (read_samples, folder),
+        *((read_numbers, file) for file in arrays),
+    ]
     broken = []
     for read, place in readers:
         try:
