@@ -93,20 +93,18 @@ def found_in(read: Callable[[Path], list[Any]], folder: Path) -> list[Any]:
 
 def broken_files(folder: Path, record: RunRecord) -> list[RecordError]:
     """Return what of a cell cannot be read, its record aside."""
-    arrays = []
-    if record.status is Status.COMPLETE:  # the losses of one that diverged are no numbers
-        arrays = sorted(folder.glob(test_losses_file("*"))) if record.losses.tests else []
-        known = [folder / name for name in (TEST_LOSSES_FILE, TEST_DOCUMENTS_FILE)]
-        arrays += [file for file in known if is_there(file)]
     readers: list[tuple[Callable[[Path], Any], Path]] = [
         (read_metrics, folder),
         (read_samples, folder),
-        *((read_numbers, file) for file in arrays),
     ]
+    if record.status is Status.COMPLETE:  # the losses of one that diverged are no numbers
+        arrays = sorted(folder.glob(test_losses_file("*"))) if record.losses.tests else []
+        arrays += [folder / name for name in (TEST_LOSSES_FILE, TEST_DOCUMENTS_FILE)]
+        readers += [(read_numbers, file) for file in arrays]
     broken = []
     for read, place in readers:
         try:
             read(place)
         except RecordError as error:
-            broken.append(error)
+            broken += [error] if is_there(error.file) else []
     return broken
