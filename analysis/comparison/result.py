@@ -14,7 +14,7 @@ from analysis.comparison.table import percent, readable, single_runs
 from analysis.comparison.tuning import tuning_note
 from analysis.comparison.verdict import Judgement, Kind
 from analysis.runs.cell.test_set import TestText
-from analysis.runs.frame import SEEDS, Runs
+from analysis.runs.frame import SEEDS, Runs, rows_of
 from analysis.stats.linear import FEWEST_DF
 from analysis.table import Table
 from analysis.text import digits, guarded, plain, prose
@@ -157,7 +157,7 @@ class Comparison(Judgement):
             "ledger": _fields(self.ledger),
             "warnings": self.warnings,
             "next_steps": self.next_steps,
-            "runs": runs.to_dict("records"),
+            "runs": rows_of(runs),
         }
         return json.dumps(plain(content), indent=1, allow_nan=False) + "\n"
 

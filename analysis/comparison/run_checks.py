@@ -203,7 +203,8 @@ def _recipes(judgement: Judgement) -> Iterator[Check]:
         return
     base = set(done.loc[done["arm"] == baseline, "recipe"].dropna())
     apart = done["recipe"].notna() & ~done["recipe"].isin(base) & ~done["changes"].map(_is_of_data)
-    other = [arm for arm in judgement.arms[1:] if apart[done["arm"] == arm].any()]
+    unlike = set(done.loc[apart, "arm"])
+    other = [arm for arm in judgement.arms[1:] if arm in unlike]
     if other and base:
         yield warning(
             f"{named(other)}: trained with other settings than {baseline}, the arm's own changes "

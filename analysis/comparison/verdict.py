@@ -5,6 +5,7 @@ Shapes: T arms other than the baseline.
 
 from __future__ import annotations
 
+from collections import Counter
 from dataclasses import dataclass, field, replace
 from enum import StrEnum
 
@@ -197,17 +198,12 @@ def with_survivors(verdicts: dict[str, Verdict], judgement: Judgement) -> dict[s
 def _with_counts(verdicts: dict[str, Verdict], judgement: Judgement) -> dict[str, Verdict]:
     """Return the verdicts with each arm's runs counted, and those of lost arms and references."""
     runs, done = judgement.runs, judgement.done
-    states = {str(arm): group.value_counts() for arm, group in runs.groupby("arm")["status"]}
-    complete = done.groupby("arm").size()
-    found = {
-        arm: replace(v, n=int(complete[arm]), n_diverged=int(states[arm].get("diverged", 0)))
-        for arm, v in verdicts.items()
-    }
-    twins = {arm for arm, counts in states.items() if set(counts.index) == {TWIN}}
-    for arm in sorted(set(states) - set(found) - twins):
-        why = ", ".join(f"{count} {status}" for status, count in states[arm].items())
-        lost = int(states[arm].get("diverged", 0))
-        found[arm] = Verdict(Kind.NO_RUN, n_diverged=lost, why=why)
+    lost, complete = Counter(runs.loc[runs["status"] == "diverged", "arm"]), Counter(done["arm"])
+    found = {arm: replace(v, n=complete[arm], n_diverged=lost[arm]) for arm, v in verdicts.items()}
+    for arm, statuses in runs[~runs["arm"].isin(found)].groupby("arm")["status"]:
+        if set(statuses) != {TWIN}:
+            why = ", ".join(f"{n} {status}" for status, n in statuses.value_counts().items())
+            found[str(arm)] = Verdict(Kind.NO_RUN, n_diverged=lost[arm], why=why)
     return found | {name: Verdict(Kind.REFERENCE) for name, _ in judgement.rules.references}
 
 

@@ -13,7 +13,7 @@ import pandas as pd
 
 from analysis.errors import AnalysisError
 from analysis.runs.cell.files import found_in, read_metrics
-from analysis.runs.frame import SEEDS, Runs, is_foreign, with_names
+from analysis.runs.frame import SEEDS, Runs, is_foreign, rows_of, with_names
 from analysis.runs.reading import is_unknown
 from harness.records import Status
 
@@ -51,7 +51,7 @@ def read_curves(runs: Runs, metric: str = VALIDATION) -> list[Curve]:
     """
     if not is_foreign(runs.frame):
         ended = runs.frame[runs.frame["status"].isin((COMPLETE, DIVERGED))]
-        found = [_of_cell(row, metric) for row in ended.to_dict("records")]
+        found = [_of_cell(row, metric) for row in rows_of(ended)]
         return [curve for curve in found if len(curve.loss) or curve.run["status"] == DIVERGED]
     return list(_of_table(runs, metric))
 

@@ -32,6 +32,7 @@ from collections.abc import Iterable, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
 import pandas as pd
 
@@ -249,6 +250,13 @@ def _number(text: str) -> str | None:
         value = float(text)
         return str(int(value)) if value == int(value) else repr(value)
     return None
+
+
+def rows_of(runs: pd.DataFrame) -> list[dict[str, Any]]:
+    """Return each run's row; `DataFrame.to_dict` takes five times as long over texts."""
+    names = [str(name) for name in runs]
+    columns = (runs[name].tolist() for name in runs)
+    return [dict(zip(names, row, strict=True)) for row in zip(*columns, strict=True)]
 
 
 def is_foreign(runs: pd.DataFrame) -> bool:

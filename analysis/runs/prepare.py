@@ -234,15 +234,15 @@ def _check_one_recipe(runs: pd.DataFrame) -> None:
     for column, what in (("n_params", "parameters"), ("n_steps", "steps")):
         if column not in done:
             continue
-        for arm, group in done.dropna(subset=[column]).groupby("arm"):
-            if group[column].nunique() > 1:
-                sizes = ", ".join(f"{value:,.0f}" for value in sorted(group[column].unique()))
-                firsts = group.drop_duplicates(column)["run_id"]
-                raise AnalysisError(
-                    f"the runs of {arm} differ in their number of {what} ({sizes}; e.g. "
-                    f"{named(firsts)}): compare runs of one scale; name their folders instead of "
-                    "the whole study's, and give each scale a study_name of its own"
-                )
+        counts = done.groupby("arm")[column].nunique()
+        for arm in counts.index[counts > 1]:
+            firsts = done[done["arm"] == arm].dropna(subset=[column]).drop_duplicates(column)
+            sizes = ", ".join(f"{value:,.0f}" for value in sorted(firsts[column]))
+            raise AnalysisError(
+                f"the runs of {arm} differ in their number of {what} ({sizes}; e.g. "
+                f"{named(firsts['run_id'])}): compare runs of one scale; name their folders "
+                "instead of the whole study's, and give each scale a study_name of its own"
+            )
 
 
 def _numeric(runs: Runs) -> list[str]:

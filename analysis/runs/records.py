@@ -54,9 +54,10 @@ def read_records(paths: list[Path]) -> Runs:
         raise _nothing(paths, found.unreadable)
     judged = {at: record for at, record in found.records.items() if not record.tuning}
     # Trials that chose settings count only where they were asked for by name.
-    kept, shared = _once(judged or found.records)
-    folders, records, unreadable = list(kept), list(kept.values()), found.unreadable
-    homes = [_study_of(folder / RECORD_FILE) for folder in folders]
+    home_of = {folder: _study_of(folder) for folder in found.records}
+    kept, shared = _once(judged or found.records, home_of)
+    records, unreadable = list(kept.values()), found.unreadable
+    homes = [home_of[folder] for folder in kept]
     plans = _plans(paths, {record.study for record in records}, homes, unreadable)
     commands = {home: _commands(home, unreadable) for home in dict.fromkeys(homes)}
     frame = _frame(kept, superseded_by(_ranked(records, homes, plans, commands)))
@@ -75,14 +76,16 @@ def read_records(paths: list[Path]) -> Runs:
     )
 
 
-def _once(records: dict[Path, RunRecord]) -> tuple[dict[Path, RunRecord], dict[str, float]]:
+def _once(
+    records: dict[Path, RunRecord], home_of: dict[Path, Path]
+) -> tuple[dict[Path, RunRecord], dict[str, float]]:
     """Return each cell once, complete if it is so anywhere, and those that several studies hold.
 
     Of these, with how far apart their test losses are. Copies within a study's folder stay.
     """
     copies: defaultdict[str, dict[Path, Path]] = defaultdict(dict)
     for folder, record in records.items():
-        copies[record.cell].setdefault(_study_of(folder / RECORD_FILE), folder)
+        copies[record.cell].setdefault(home_of[folder], folder)
     left_out, shared = set(), {}
     for homes in copies.values():
         folders = list(homes.values())
@@ -221,9 +224,9 @@ def _name(frame: pd.DataFrame) -> None:
         frame["run_id"] = frame["study"] + "/" + frame["run_id"]
 
 
-def _study_of(file: Path) -> Path:
-    """Return the study's folder of a record, which may have been named from within its cell."""
-    return Path(os.path.abspath(file)).parents[:3][-1]  # noqa: PTH100 - resolve takes a second
+def _study_of(cell: Path) -> Path:
+    """Return the study's folder of a cell, which may have been named from within the cell."""
+    return Path(os.path.abspath(f"{cell}/../.."))  # noqa: PTH100 - resolve takes a second
 
 
 def _references(

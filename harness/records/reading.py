@@ -49,13 +49,18 @@ def decoder(kind: Hashable) -> Callable[[bytes], Any]:
     return msgspec.json.Decoder(cast(Any, kind)).decode
 
 
-def read_bytes(file: Path) -> bytes:
-    """Return the content of a regular file; one waits for ever for a pipe's."""
+def read_bytes(file: Path, *, absent: bytes | None = None) -> bytes:
+    """Return the content of a regular file, `absent` where there is none.
+
+    One waits for ever for a pipe's.
+    """
     try:
         if not stat.S_ISREG(file.stat().st_mode):
             raise RecordError(file, "it is no regular file; move it away")
         return file.read_bytes()
     except OSError as error:
+        if absent is not None and isinstance(error, FileNotFoundError | NotADirectoryError):
+            return absent
         raise RecordError(file, f"{error.strerror or error}") from error
     except ValueError as error:
         if isinstance(error, RecordError):
@@ -162,7 +167,7 @@ def read_json_lines(
 
 
 def _lines(path: Path, text: bytes) -> Iterator[tuple[int, bytes]]:
-    content = read_bytes(path) if is_there(path) else b""
+    content = read_bytes(path, absent=b"")
     for number, line in enumerate(content.splitlines(keepends=True), 1):
         if text in line:
             yield number, line

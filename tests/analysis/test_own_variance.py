@@ -55,6 +55,18 @@ def test_the_own_variance_is_unbiased_under_the_model_in_any_design(rng):
     assert own.df[0] == pytest.approx(np.trace(M) ** 2 / (M**2).sum())
 
 
+def test_contrasts_of_unlike_designs_asked_together_are_as_each_alone(rng):
+    arm = np.repeat([0, 1, 2, 3, 4], [5, 4, 4, 4, 7])
+    seed = np.array([0, 1, 2, 3, 4, *range(4), *range(4), 0, 1, 8, 9, *range(7)])
+    y = rng.normal(3.7, 0.01, len(arm)) + rng.normal(0, 0.01, 10)[seed]
+    runs, fit = spread(y, arm, seed), fit_mixed(y, arm, seed)
+    assert runs.design.tolist() == [0, 1, 1, 2, 3]
+    together = runs.of(baseline_weights(5), fit)
+    alone = [runs.of(c, fit) for c in baseline_weights(5)]
+    assert together.ratio == pytest.approx(np.concatenate([own.ratio for own in alone]))
+    assert together.df == pytest.approx(np.concatenate([own.df for own in alone]))
+
+
 def test_one_run_or_runs_without_any_spread_say_nothing_of_their_noise(rng):
     loss, arm, seed = blocks(rng, 4, 3)
     loss[3:6] = loss[:3] + 0.01  # arm 1 moves with the baseline, to the last digit

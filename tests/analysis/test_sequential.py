@@ -112,6 +112,17 @@ def test_conditional_power_agrees_with_simulated_brownian_motion():
     assert found == pytest.approx(simulated, abs=0.005)
 
 
+def test_the_power_that_is_left_counts_the_arm_s_own_runs():
+    losses = {"baseline": [-1, 1, -1, 1], "a": [-1, 0, 1, np.nan], "b": [-1, 1, -1, 1]}
+    rows = [(arm, 3.69 + x / 100) for arm, values in losses.items() for x in values]
+    frame = pd.DataFrame(rows, columns=["arm", "test_loss"])
+    frame["status"] = np.where(frame["test_loss"].isna(), "diverged", "complete")
+    plan = StudyPlan(study="s", looks=[4, 8], rope=0.02)
+    row = states(decide(frame, plan, variance="pooled")).loc["a"]
+    se = 0.01 * (10 / 8 * (1 / 3 + 1 / 4)) ** 0.5  # squares of 10 on 11 - 3 df
+    assert row.conditional_power == pytest.approx(conditional_power(0, 0.02 / se, 3, plan, 2))
+
+
 def test_futile_arms_may_be_given_up_but_go_on():
     plan = StudyPlan(study="s", looks=[4, 8], rope=0.001)
     row = states(decide(study({"a": 0.0}, n=4), plan)).loc["a"]

@@ -5,6 +5,7 @@ from __future__ import annotations
 import io
 import math
 from collections.abc import Callable
+from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
@@ -56,6 +57,18 @@ def read_numbers(file: Path) -> NDArray[np.float64]:
 
 def _array(raw: bytes) -> NDArray[Any]:
     """Return the array; refuse a header that promises more than there is, or Python objects."""
+    size = 2 if raw[6:7] == b"\x01" else 4  # bytes that say how long the header is, by version
+    begin = 8 + size + int.from_bytes(raw[8 : 8 + size], "little")
+    shape, kind = _header(raw[:begin])
+    promised, there = kind.itemsize * math.prod(shape), len(raw) - begin
+    if promised != there:
+        raise ValueError(f"it holds {there} bytes where {promised} are promised")
+    return np.frombuffer(raw, kind, offset=begin).reshape(shape)
+
+
+@lru_cache
+def _header(raw: bytes) -> tuple[tuple[int, ...], np.dtype[Any]]:
+    """Return shape and type; a study's arrays share one header, which is a Python expression."""
     file = io.BytesIO(raw)
     version = np.lib.format.read_magic(file)
     read_header = {
@@ -67,10 +80,7 @@ def _array(raw: bytes) -> NDArray[Any]:
     shape, _, kind = read_header(file)
     if kind.hasobject:
         raise ValueError("it holds Python objects")
-    promised, there = kind.itemsize * math.prod(shape), len(raw) - file.tell()
-    if promised != there:
-        raise ValueError(f"it holds {there} bytes where {promised} are promised")
-    return np.frombuffer(raw, kind, offset=file.tell()).reshape(shape)
+    return shape, kind
 
 
 def found_in(read: Callable[[Path], list[Any]], folder: Path) -> list[Any]:
@@ -83,20 +93,18 @@ def found_in(read: Callable[[Path], list[Any]], folder: Path) -> list[Any]:
 
 def broken_files(folder: Path, record: RunRecord) -> list[RecordError]:
     """Return what of a cell cannot be read, its record aside."""
-    arrays = []
-    if record.status is Status.COMPLETE:  # the losses of one that diverged are no numbers
-        arrays = sorted(folder.glob(test_losses_file("*")))
-        known = [folder / name for name in (TEST_LOSSES_FILE, TEST_DOCUMENTS_FILE)]
-        arrays += [file for file in known if is_there(file)]
     readers: list[tuple[Callable[[Path], Any], Path]] = [
         (read_metrics, folder),
         (read_samples, folder),
-        *((read_numbers, file) for file in arrays),
     ]
+    if record.status is Status.COMPLETE:  # the losses of one that diverged are no numbers
+        arrays = sorted(folder.glob(test_losses_file("*"))) if record.losses.tests else []
+        arrays += [folder / name for name in (TEST_LOSSES_FILE, TEST_DOCUMENTS_FILE)]
+        readers += [(read_numbers, file) for file in arrays]
     broken = []
     for read, place in readers:
         try:
             read(place)
         except RecordError as error:
-            broken.append(error)
+            broken += [error] if is_there(error.file) else []
     return broken

@@ -104,14 +104,15 @@ def read_test_text(done: pd.DataFrame, baseline: str) -> TestText | None:
     """
     if "folder" not in done:
         return None
-    means = {str(arm): _mean_losses(group["folder"]) for arm, group in done.groupby("arm")}
-    base = means.pop(baseline, None)
-    files = (Path(str(folder)) / TEST_DOCUMENTS_FILE for folder in done["folder"])
+    folders = done["folder"].groupby(done["arm"])
+    files = (Path(str(folder)) / TEST_DOCUMENTS_FILE for folder in done["folder"].tolist())
     clusters = next((x for file in files if (x := _readable(file)) is not None), None)
-    if base is None or clusters is None or clusters.shape != base.shape:
+    n_documents = 0 if clusters is None else len(set(clusters.tolist()))
+    if clusters is None or n_documents < 2:
         return None
-    n_documents = len(set(clusters.tolist()))
-    if n_documents < 2:
+    means = {str(arm): _mean_losses(group.tolist()) for arm, group in folders}
+    base = means.pop(baseline, None)
+    if base is None or clusters.shape != base.shape:
         return None
     known = {arm: x for arm, x in means.items() if x is not None and x.shape == base.shape}
     t = float(special.stdtrit(n_documents - 1, 0.975))
@@ -119,7 +120,7 @@ def read_test_text(done: pd.DataFrame, baseline: str) -> TestText | None:
     return TestText(len(base), n_documents, reach)
 
 
-def _mean_losses(folders: pd.Series) -> NDArray[np.float64] | None:
+def _mean_losses(folders: list[object]) -> NDArray[np.float64] | None:
     """Return the mean over runs of each test sequence's loss; None where a run has none."""
     losses = [_readable(Path(str(folder)) / TEST_LOSSES_FILE) for folder in folders]
     known = [x for x in losses if x is not None]

@@ -40,11 +40,21 @@ class Spread:
     """(A, S) share of the arm's runs that have the seed; rows sum to 1."""
     deviation: Array
     """(A, S) what the seed's runs add to the arm's mean beyond their share of it, nats/token."""
+    design: Array
+    """(A,) equal where arms have as many runs at every seed."""
 
     def of(self, weights: Array, fit: Fit) -> OwnVariance:
         """Return the own variances of contrasts with (M, A) coefficients."""
-        found = np.array([self._ratio(row, fit) for row in np.atleast_2d(weights)]).reshape(-1, 2)
-        return OwnVariance(found[:, 0], found[:, 1])
+        L = np.atleast_2d(weights)
+        found = np.empty((2, len(L)))
+        expected: dict[tuple[bytes, bytes], tuple[float, float]] = {}
+        for i, row in enumerate(L):
+            arms = np.flatnonzero(row)
+            alike = (row[arms].tobytes(), self.design[arms].tobytes())
+            if alike not in expected:  # hundreds of arms are of few designs
+                expected[alike] = self.expected(row, fit)
+            found[:, i] = self._ratio(row, fit, *expected[alike])
+        return OwnVariance(*found)
 
     def expected(self, weights: Array, fit: Fit) -> tuple[float, float]:
         """Return trace and sum of squares of the covariance of what each seed adds to a contrast.
@@ -66,11 +76,10 @@ class Spread:
         square = (e**2).sum() + 2 * np.trace(K @ (U.T @ (e[:, None] * U))) + np.trace(KG @ KG)
         return float(e.sum() + np.trace(KG)), float(square)
 
-    def _ratio(self, weights: Array, fit: Fit) -> tuple[float, float]:
+    def _ratio(self, weights: Array, fit: Fit, trace: float, square: float) -> tuple[float, float]:
         rows = np.flatnonzero(weights)
         if (self.n[rows] < 2).any() or fit.var_resid == 0:
             return 1.0, 0.0
-        trace, square = self.expected(weights, fit)
         if not trace > ROUNDING * fit.var_resid * float((weights[rows] ** 2 / self.n[rows]).sum()):
             return 1.0, 0.0
         found = _enlarged(weights[rows], self.n[rows]) @ self.deviation[rows]
@@ -99,4 +108,7 @@ def spread(loss: ArrayLike, arm: ArrayLike, seed: ArrayLike) -> Spread:
     share, deviation = np.zeros(shape), np.zeros(shape)
     np.add.at(share, (arms, seeds), 1 / n[arms])
     np.add.at(deviation, (arms, seeds), (y - means[arms]) / n[arms])
-    return Spread(n, share, deviation)
+    designs: dict[tuple[float, bytes], int] = {}
+    each = zip(n, map(bytes, share), strict=True)
+    design = np.array([designs.setdefault(one, len(designs)) for one in each])
+    return Spread(n, share, deviation, design)

@@ -153,7 +153,9 @@ class _Prior:
     """
 
     def __init__(self, d0: Array, R: Array, d: Array) -> None:
-        self.d0, self.R, self.d = d0, R, d
+        self.d0, self.d = d0, d
+        sizes = [d[part] * R[..., None, part] / d0[..., None] for part in _blocks(len(d))]
+        self.centres = [(size, np.log(size)) for size in sizes]
         lowest, highest = (np.log(f(R, axis=-1))[..., None] for f in (np.min, np.max))
         mode = _bisect(lambda u: self._slope(u) > 0, lowest + 0 * d0, highest + 0 * d0)
         floor = self._log_kernel(mode) - NEGLIGIBLE
@@ -213,9 +215,9 @@ class _Prior:
     def _parts(self, u: Array) -> Iterator[tuple[Array, Array, Array, Array]]:
         extra = (None,) * (u.ndim - self.d0.ndim)
         d0, s2 = self.d0[(..., *extra, None)], np.exp(u)[..., None]
-        for part in _blocks(len(self.d)):
-            size = self.d[part] * self.R[(..., None, *extra, part)] / d0
-            yield s2 / size, self.d[part], d0, np.log(size)
+        for part, (size, centre) in zip(_blocks(len(self.d)), self.centres, strict=True):
+            at = (..., *extra, slice(None))
+            yield s2 / size[at], self.d[part], d0, centre[at]
 
 
 def _bisect(
