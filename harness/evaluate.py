@@ -20,7 +20,7 @@ from harness.evals.benchmarks.items import BUNDLED
 from harness.records.cell import Cell
 from harness.records.files import printable
 from harness.records.numbers import number
-from harness.records.terminal import printing
+from harness.records.terminal import Parser, printing
 
 if TYPE_CHECKING:
     from harness.evals.models import LoadedModel
@@ -38,7 +38,7 @@ def main() -> None:
 
 
 def _parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(prog="python -m harness.evaluate", description=__doc__)
+    parser = Parser(prog="python -m harness.evaluate", description=__doc__)
     parser.add_argument("model", nargs="+", help="a study, a cell, CELL@STEP, hf:NAME or a folder")
     parser.add_argument("--on", type=Path, help="the study (default: that of the first cell)")
     parser.add_argument(

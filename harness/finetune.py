@@ -15,13 +15,13 @@ import sys
 
 from harness.evals.instructions.settings import TuneConfig, parse
 from harness.records.files import printable
-from harness.records.terminal import printing
+from harness.records.terminal import Parser, printing
 
 
 @printing()
 def main(arguments: list[str] | None = None) -> int:
     """Fine-tune, and return the exit code: 2 where the input was refused."""
-    parser = argparse.ArgumentParser(
+    parser = Parser(
         prog="python -m harness.finetune",
         description=f"{__doc__}\n{_settings()}",
         formatter_class=argparse.RawDescriptionHelpFormatter,

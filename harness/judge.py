@@ -25,7 +25,7 @@ from harness.evals.judging.run import (
 from harness.records.files import printable
 from harness.records.numbers import number
 from harness.records.responses import JUDGEMENTS_FILE, read_responses
-from harness.records.terminal import printing
+from harness.records.terminal import Parser, printing
 
 
 @printing()
@@ -108,7 +108,7 @@ def _said_after(tally: Tally, options: argparse.Namespace) -> str:
 
 
 def _parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(
+    parser = Parser(
         prog="python -m harness.judge",
         description=__doc__,
         formatter_class=argparse.RawDescriptionHelpFormatter,

@@ -15,6 +15,7 @@ from harness.records.numbers import number as number
 if TYPE_CHECKING:
     from analysis.comparison.rules import Rules
     from analysis.runs.frame import Runs
+    from analysis.runs.reading import Reading
 
 LARGEST = 1e12
 """Of any size, time or price."""
@@ -125,14 +126,9 @@ def add_decision(parser: argparse.ArgumentParser) -> None:
 
 def read(options: argparse.Namespace) -> Runs:
     """Read the runs that were asked for."""
-    from analysis.runs.reading import Reading
     from analysis.runs.tables import read_runs
 
-    where = dict(pair(text, "--where") for text in options.where)
-    reading = Reading(
-        columns=_columns(options), metric=options.metric, where=where, wide=options.wide
-    )
-    runs = read_runs(options.runs, reading=reading)
+    runs = read_runs(options.runs, reading=reading(options))
     for error in runs.unreadable:
         print(f"unreadable: {printable(str(error))}", file=sys.stderr)
     if runs.summary and options.command != "table":
@@ -141,6 +137,14 @@ def read(options: argparse.Namespace) -> Runs:
             "python -m analysis table"
         )
     return runs
+
+
+def reading(options: argparse.Namespace) -> Reading:
+    """Return how the runs are to be read."""
+    from analysis.runs.reading import Reading
+
+    where = dict(pair(text, "--where") for text in options.where)
+    return Reading(columns=_columns(options), metric=options.metric, where=where, wide=options.wide)
 
 
 def read_apart(options: argparse.Namespace, sources: Sequence[list[str]]) -> list[Runs]:

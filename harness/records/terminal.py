@@ -2,11 +2,35 @@
 
 from __future__ import annotations
 
+import argparse
 import errno
 import os
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
+from pathlib import Path
+from typing import Any, NoReturn
+
+from harness.records.files import printable
+
+
+class Parser(argparse.ArgumentParser):
+    """Every command's: says what is wrong with a command line in one line."""
+
+    def __init__(self, *arguments: Any, **options: Any) -> None:
+        super().__init__(*arguments, **options)
+        self.register("type", Path, _path)  # of every option whose type is `Path`
+
+    def error(self, message: str) -> NoReturn:
+        """Refuse the command line."""
+        line = printable(" ".join(message.split("\n")))
+        self.exit(2, f"error: {line}; see: {self.prog} --help\n")
+
+
+def _path(text: str) -> Path:
+    if not text:  # Path("") is the current folder, which nobody named
+        raise argparse.ArgumentTypeError("empty: name a file or a folder")
+    return Path(text)
 
 
 def open_streams() -> None:
@@ -31,7 +55,7 @@ def open_streams() -> None:
 def printing() -> Iterator[None]:
     """Let a command print: a reader that has seen enough is no error, a full disk is one line.
 
-    It stands on every command's `main`, also as a decorator.
+    So is a file that cannot be opened. It stands on every command's `main`, also as a decorator.
     """
     open_streams()
     try:
@@ -42,7 +66,10 @@ def printing() -> Iterator[None]:
     except BrokenPipeError:  # the reader, such as head
         _discard_output()
     except OSError as error:
-        if error.errno != errno.ENOSPC or error.filename is not None:
+        if error.filename is not None:
+            print(f"error: {printable(f'{error.filename}: {error.strerror}')}", file=sys.stderr)
+            sys.exit(2)
+        if error.errno != errno.ENOSPC:
             raise
         _discard_output()
         print(f"error: cannot print: {error.strerror}", file=sys.stderr)
