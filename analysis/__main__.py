@@ -54,6 +54,7 @@ def build_parser() -> argparse.ArgumentParser:
         "each command has its own --help.",
     )
     subparsers = parser.add_subparsers(dest="command", metavar="COMMAND")
+    subparsers.type = str  # the words after it are for the command's own parser to judge
     for name in COMMANDS:
         module = import_module(f"analysis.cli.{name.replace('-', '_')}")
         summary = (module.__doc__ or "").splitlines()[0]

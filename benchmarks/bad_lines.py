@@ -11,6 +11,7 @@ import argparse
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import Field, dataclass, fields, is_dataclass
 from enum import Enum
+from functools import partial
 from importlib import import_module
 from pathlib import Path
 from types import UnionType
@@ -22,8 +23,10 @@ from hydra._internal.utils import get_args_parser
 from analysis.__main__ import build_parser
 from harness.config import Config
 from harness.config.messages import COMMANDS
+from harness.config.typed import RENAMED
 from harness.evals.instructions.settings import TuneConfig
 from harness.records.files import CONF_DIR
+from interventions.__main__ import page, publish
 from interventions.catalogue.new import create
 from tests.conftest import TINY
 
@@ -78,15 +81,25 @@ WITH = {
     "harness.schedule": TINY,
     "harness.throughput": [*TINY, f"data_dir={PLACE}/data"],
     "interventions show": ["rope", *TINY],
-    "harness.finetune": [CELL, f"out={PLACE}/tuned", "device=cpu"],
+    "harness.finetune": [f"out={PLACE}/tuned", "device=cpu"],
 }
 """What makes the rest of a line good."""
 FREE = {"--prompt", "--project", "--entity", "--judge", "--summary", "--source", "--package",
         "--push"}  # fmt: skip
 """Options that any text is right for."""
+UNUSED = {
+    *(("analysis report", dest) for dest in ("baseline", "metric")),
+    *(("analysis design", dest) for dest in ("column", "where", "baseline", "metric", "alpha")),
+    ("harness.judge", "out"),
+}
+"""Options whose value a good line may do without: a report is written and says why it compares
+nothing, a design reads no runs, a judge's price is said and nothing written."""
 READING = {"runs", "study", "studies", "model", "models", "responses", "judgements", "on", "rerun",
-           "pilot", "sizes", "clusters", "gold", "task_files"}  # fmt: skip
-WRITING = {"out", "to"}
+           "pilot", "sizes", "folder", "clusters", "gold", "task_files"}  # fmt: skip
+WRITING = {"out", "to", "folder"}
+PARSED_ONLY = {"analysis watch", "analysis scale"}
+"""What the parser takes is not judged: a study may become right while it is watched, and a good
+line of the other needs studies at two sizes."""
 SETTINGS = ("harness", "harness.bill", "harness.prepare", "harness.schedule", "harness.throughput",
             "interventions show")  # fmt: skip
 """Commands that take ``KEY=VALUE`` of the config's schema."""
@@ -128,7 +141,8 @@ def parsers() -> dict[str, argparse.ArgumentParser]:
     """Return command -> its parser, of all that have one."""
     (choices,) = (a for a in build_parser()._actions if isinstance(a, argparse._SubParsersAction))
     found = {f"analysis {name}": parser for name, parser in choices.choices.items()}
-    found["interventions new"] = _declared_by(lambda: create([]))
+    for name, main in {"new": create, "publish": publish, "page": page}.items():
+        found[f"interventions {name}"] = _declared_by(partial(main, []))
     found["harness"] = get_args_parser()
     for name in COMMANDS:
         if (command := f"harness.{name}") not in SETTINGS:
@@ -161,9 +175,10 @@ def _of_parser(command: str, parser: argparse.ArgumentParser) -> Iterator[Line]:
         if name == "--help" or isinstance(action, argparse._HelpAction | argparse._VersionAction):
             continue
         about = (name, action.dest, str(action.metavar or ""))
-        for kind, words, free in _bad(action):
-            if command == "analysis watch" and not (_refused_by(action) or kind == "missing path"):
-                continue  # the rest may become right while it waits
+        free = name in FREE or (command, action.dest) in UNUSED
+        for kind, words in _bad(action):
+            if command in PARSED_ONLY and not (_refused_by(action) or kind == "missing path"):
+                continue
             text = _whole(command, parser, action, words)
             yield Line(command, kind, text, (*filter(None, about), *words), free)
     for kind, word in {
@@ -199,19 +214,19 @@ def _whole(
     return (*positional, *options) if bad is None or bad.option_strings else (*options, *positional)
 
 
-def _bad(action: argparse.Action) -> Iterator[tuple[str, list[str], bool]]:
-    """Yield kind, words and whether they may be right, for one option."""
+def _bad(action: argparse.Action) -> Iterator[tuple[str, list[str]]]:
+    """Yield kind and words for one option."""
     flag = action.option_strings[-1:]
     n = action.nargs if isinstance(action.nargs, int) else 1
     if n == 0:
-        yield "a value for a switch", [f"{flag[0]}=x"], False
+        yield "a value for a switch", [f"{flag[0]}=x"]
         return
     if flag and action.nargs not in ("?", "*"):
-        yield "missing value", flag, False
+        yield "missing value", flag
     for kind, value in _values(action).items():
-        yield kind, [*flag, *[value] * n], action.option_strings[-1:] and flag[0] in FREE
+        yield kind, [*flag, *[value] * n]
     if flag and _is_number(action):
-        yield "given twice", [*flag, *["1"] * n, *flag, *["x"] * n], False
+        yield "given twice", [*flag, *["1"] * n, *flag, *["x"] * n]
 
 
 def _values(action: argparse.Action) -> dict[str, str]:
@@ -220,10 +235,10 @@ def _values(action: argparse.Action) -> dict[str, str]:
     if _is_number(action):
         taken = {kind for kind in ("negative", "absurd") if _takes(action, NUMBERS[kind])}
         return {kind: text for kind, text in {**NUMBERS, **TEXTS}.items() if kind not in taken}
+    if action.option_strings and action.dest in WRITING:
+        return {**WRITTEN, "300 characters": f"{PLACE}/{LONG}"}
     if action.dest in READING:
         return {**READ, **TEXTS}
-    if action.dest in WRITING:
-        return {**WRITTEN, "300 characters": f"{PLACE}/{LONG}"}
     return {"unknown name": "nosuch", **TEXTS}
 
 
@@ -300,9 +315,10 @@ GRAMMAR = {"broken grammar": "[", "interpolation": "${oc.env:NO_SUCH_NAME}", "un
 def _of_key(command: str, key: Key) -> Iterator[Line]:
     if key in OWN and command != "harness.bill":
         return
-    base = tuple(WITH[command])
+    base = (*GIVEN["models"][: command == "harness.finetune"], *WITH[command])
+    name = RENAMED.get(key.name, key.name)
     for kind, value in {**_bad_values(key), **GRAMMAR}.items():
-        yield Line(command, kind, (*base, f"{key.name}={value}"), (key.name, value))
+        yield Line(command, kind, (*base, f"{key.name}={value}"), (name, value))
     typo = key.name[:-1] + key.name[-1] * 2
     yield Line(command, "misspelt option", (*base, f"{typo}=1"), (typo,))
     yield Line(command, "unknown option", (*base, f"+{typo}=1"), (typo,))
@@ -353,10 +369,6 @@ def _of_names() -> Iterator[Line]:
     for command in ("analysis", "interventions", "interventions show"):
         for kind, word in words.items():
             yield Line(command, kind, (word,), (word, "command", "module", "name", "folder"))
-    for kind, word in words.items():
-        yield Line("interventions page", kind, (word,), (word,))
-    for kind, word in {**READ, **TEXTS}.items():
-        yield Line("interventions publish", kind, (word,), (word,))
     for command in (
         "harness",
         "harness.schedule",

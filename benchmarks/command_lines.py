@@ -34,11 +34,10 @@ from pathlib import Path
 from typing import Any
 
 from benchmarks.bad_lines import PLACE, Line, lines
-from benchmarks.fuzz import build
+from benchmarks.fuzz import build, with_arguments
 from benchmarks.report import machine, table, write_section
 from benchmarks.scripted_judge import ScriptedJudge
-from harness import judge
-from harness.evals.reference import evaluate_on  # noqa: F401 - so that no line imports it anew
+from harness import evaluate, judge
 from harness.records.files import printable
 from harness.records.responses import Response, write_responses
 
@@ -84,11 +83,11 @@ class Done:
 
 def furnish(folder: Path) -> None:
     """Make what every line finds: a study with answers and judgements, and files that are none."""
-    study = build(folder / "built", n_seeds=2, figures=False)
-    (folder / "runs").mkdir()
-    study.rename(folder / "runs" / "study")
-    (folder / "built" / "data").rename(folder / "data")
-    shutil.rmtree(folder / "built")
+    built = build(folder.with_name("built"), n_seeds=2, figures=False)
+    shutil.copytree(built, folder / "runs" / "study")
+    (folder / "data").symlink_to(folder.with_name("built") / "data")
+    study = str(folder / "runs" / "study")
+    with_arguments(evaluate.main, "evaluate", study, "--tasks", "demo_words")
     rows = [
         Response(
             model=f"{arm}/{seed}", arm=arm, cell=arm, train_seed=seed, seed=0,
@@ -109,7 +108,7 @@ def furnish(folder: Path) -> None:
 
 def place_for(line: Line, furnished: Path, folder: Path) -> list[str]:
     """Copy what a line finds into its own folder; return its words."""
-    shutil.copytree(furnished, folder)
+    shutil.copytree(furnished, folder, symlinks=True)
     os.mkfifo(folder / "pipe")
     (folder / "forbidden").mkdir(mode=0)
     return [filled(word, folder) for word in line.words]
@@ -153,7 +152,7 @@ def run(line: Line, furnished: Path) -> tuple[Done, str]:
 
 def forms(word: str) -> set[str]:
     """Return the ways a word may stand in a message."""
-    plain = {printable(word), repr(word), ascii(word)}
+    plain = {printable(word), repr(word)[1:-1], ascii(word)[1:-1]}
     return {form.encode(errors="replace").decode() for form in plain}
 
 

@@ -6,14 +6,14 @@ import os
 import sys
 import warnings
 from argparse import ArgumentParser
-from typing import NoReturn
+from typing import Any, NoReturn
 
 import hydra
 from hydra._internal.utils import get_args_parser
 from hydra.core.hydra_config import HydraConfig
 from hydra.errors import HydraException
 from hydra.types import RunMode
-from omegaconf import DictConfig
+from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 from yaml import YAMLError
 
@@ -45,9 +45,11 @@ LONG_TOKENS = 10_000_000
 @hydra.main(config_path=str(CONF_DIR), config_name=CONFIG_NAME, version_base="1.3")
 def run_one(_: DictConfig) -> None:
     """Freeze and run the one cell that the command line describes."""
-    chosen, in_sweep = HydraConfig.get().overrides, HydraConfig.get().mode is RunMode.MULTIRUN
+    in_sweep = HydraConfig.get().mode is RunMode.MULTIRUN
+    # as they were typed: what they refer to is looked up where their key is known
+    chosen: Any = OmegaConf.to_container(HydraConfig.instance().cfg.hydra.overrides)  # type: ignore[union-attr]
     try:
-        config = resolve(tuple(chosen.hydra), tuple(chosen.task))
+        config = resolve(tuple(chosen["hydra"]), tuple(chosen["task"]))
         if config.study.arms and not in_sweep:
             raise ConfigError(f"study.arms={config.study.arms} is a sweep: add -m")
         plan_slots(config.hardware)  # refuses a device that is not here

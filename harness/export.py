@@ -12,7 +12,7 @@ from pathlib import Path
 
 from harness.config import ConfigError
 from harness.records.files import printable
-from harness.records.terminal import Parser, printing
+from harness.records.terminal import Parser, printing, source
 
 
 @printing()
@@ -28,7 +28,7 @@ def main() -> None:
 
 def _parser() -> argparse.ArgumentParser:
     parser = Parser(prog="python -m harness.export", description=__doc__)
-    parser.add_argument("model", help="a cell, CELL@STEP, hf:NAME or a folder")
+    parser.add_argument("model", type=source, help="a cell, CELL@STEP, hf:NAME or a folder")
     parser.add_argument("--to", type=Path, required=True, help="a new folder")
     parser.add_argument("--push", metavar="NAME", help="USER/MODEL on the hub")
     parser.add_argument("--private", action="store_true", help="with --push")

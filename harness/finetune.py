@@ -15,7 +15,7 @@ import sys
 
 from harness.evals.instructions.settings import TuneConfig, parse
 from harness.records.files import printable
-from harness.records.terminal import Parser, printing
+from harness.records.terminal import Parser, printing, source
 
 
 @printing()
@@ -26,7 +26,7 @@ def main(arguments: list[str] | None = None) -> int:
         description=f"{__doc__}\n{_settings()}",
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
-    parser.add_argument("models", nargs="+", metavar="MODEL")
+    parser.add_argument("models", nargs="+", type=source, metavar="MODEL")
     given = list(sys.argv[1:] if arguments is None else arguments)
     settings = [text for text in given if "=" in text]
     models = parser.parse_args([text for text in given if "=" not in text]).models

@@ -107,6 +107,12 @@ def _said_after(tally: Tally, options: argparse.Namespace) -> str:
     return f"{text}.\nNext: python -m analysis judged {options.out}"
 
 
+def _url(text: str) -> str:
+    if not text.startswith(("http://", "https://")):
+        raise argparse.ArgumentTypeError(f"{text!r} is no address that begins with http")
+    return text
+
+
 def _parser() -> argparse.ArgumentParser:
     parser = Parser(
         prog="python -m harness.judge",
@@ -118,7 +124,12 @@ def _parser() -> argparse.ArgumentParser:
     add(
         "--judge", required=True, metavar="MODEL", help="model name, with its version if it has one"
     )
-    add("--base-url", metavar="URL", help="any compatible endpoint (default: OPENAI_BASE_URL)")
+    add(
+        "--base-url",
+        type=_url,
+        metavar="URL",
+        help="any compatible endpoint (default: OPENAI_BASE_URL)",
+    )
     add(
         "--out",
         type=Path,

@@ -22,6 +22,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "runs",
         nargs="*",
+        type=shared.source,
         metavar="RUNS",
         help="finished runs that show the noise and the cost",
     )
@@ -39,7 +40,12 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         help="interventions and stacks, without the baseline (default: those of the RUNS)",
     )
     parser.add_argument(
-        "--pilot", nargs="+", default=[], metavar="RUNS", help="another way to give RUNS"
+        "--pilot",
+        nargs="+",
+        type=shared.source,
+        default=[],
+        metavar="RUNS",
+        help="another way to give RUNS",
     )
     parser.add_argument("--sd", type=amount, metavar="SD", help="noise sd of one run")
     parser.add_argument(

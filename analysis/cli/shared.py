@@ -11,6 +11,8 @@ from typing import TYPE_CHECKING, Any
 from analysis.errors import AnalysisError
 from harness.records.files import printable, write_together
 from harness.records.numbers import number as number
+from harness.records.terminal import source as source
+from harness.records.terminal import text
 
 if TYPE_CHECKING:
     from analysis.comparison.rules import Rules
@@ -22,6 +24,7 @@ LARGEST = 1e12
 OPTIONS: dict[str, dict[str, Any]] = {
     "runs": {
         "nargs": "+",
+        "type": source,
         "metavar": "RUNS",
         "help": "a study's folder, record files, a .csv, .tsv, .parquet or .jsonl, "
         "modded-nanogpt's logs, wandb:ENTITY/PROJECT",
@@ -56,7 +59,7 @@ OPTIONS: dict[str, dict[str, Any]] = {
     },
     "--test-set": {
         "dest": "metric",
-        "type": lambda name: f"test_loss.{name}",
+        "type": lambda name: f"test_loss.{text(name)}",
         "default": argparse.SUPPRESS,
         "metavar": "NAME",
         "help": "compare on this test set of eval.data instead of the study's main one",

@@ -68,9 +68,9 @@ def read_runs(
             "the commands: python -m analysis --help"
         )
     for folder in folders:
-        if folder.is_file() and folder.name != RECORD_FILE:
+        if not folder.is_dir() and not (folder.is_file() and folder.name == RECORD_FILE):
             raise AnalysisError(
-                f"{folder} is neither a {RECORD_FILE} nor one of {', '.join((*TABLES, *LOGS))}"
+                f"{folder} is no folder, no {RECORD_FILE} and none of {', '.join((*TABLES, *LOGS))}"
             )
     for folder in [folder for folder in folders if folder.is_dir()]:
         if found := logs_below(folder):

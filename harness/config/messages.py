@@ -118,6 +118,8 @@ def _unknown(file: str, options: Sequence[str] | None) -> str:
 
 def _searchpath(file: Path) -> str:
     """Say how Hydra finds a person's own file that lies in a folder near by."""
+    if file.is_absolute():
+        return ""
     found = [path for depth in ("", "*/", "*/*/") for path in sorted(Path().glob(f"{depth}{file}"))]
     if not found:
         return ""

@@ -19,7 +19,9 @@ class Parser(argparse.ArgumentParser):
 
     def __init__(self, *arguments: Any, **options: Any) -> None:
         super().__init__(*arguments, **options)
-        self.register("type", Path, _path)  # of every option whose type is `Path`
+        # of every option whose type is `Path`, and of every one that has none
+        self.register("type", Path, lambda given: Path(source(given)))
+        self.register("type", None, text)
 
     def error(self, message: str) -> NoReturn:
         """Refuse the command line."""
@@ -27,10 +29,18 @@ class Parser(argparse.ArgumentParser):
         self.exit(2, f"error: {line}; see: {self.prog} --help\n")
 
 
-def _path(text: str) -> Path:
-    if not text:  # Path("") is the current folder, which nobody named
-        raise argparse.ArgumentTypeError("empty: name a file or a folder")
-    return Path(text)
+def source(given: str) -> str:
+    """Return an option's text that may be a path: of any bytes, but not empty."""
+    if not given:  # Path("") would be the current folder, which nobody named
+        raise argparse.ArgumentTypeError("empty: give a value")
+    return given
+
+
+def text(given: str) -> str:
+    """Return an option's text that is a name, or words: neither empty nor other bytes."""
+    if any("\ud800" <= c <= "\udfff" for c in given):
+        raise argparse.ArgumentTypeError(f"{given!r} is not UTF-8")
+    return source(given)
 
 
 def open_streams() -> None:
