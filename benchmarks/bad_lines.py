@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import argparse
 from collections.abc import Callable, Iterable, Iterator
+from contextlib import suppress
 from dataclasses import Field, dataclass, fields, is_dataclass
 from enum import Enum
 from functools import partial
@@ -91,6 +92,7 @@ UNUSED = {
     *(("analysis report", dest) for dest in ("baseline", "metric")),
     *(("analysis design", dest) for dest in ("column", "where", "baseline", "metric", "alpha")),
     ("harness.judge", "out"),
+    ("interventions new", "name"),
 }
 """Options whose value a good line may do without: a report is written and says why it compares
 nothing, a design reads no runs, a judge's price is said and nothing written."""
@@ -177,10 +179,11 @@ def _of_parser(command: str, parser: argparse.ArgumentParser) -> Iterator[Line]:
         about = (name, action.dest, str(action.metavar or ""))
         free = name in FREE or (command, action.dest) in UNUSED
         for kind, words in _bad(action):
-            if command in PARSED_ONLY and not (_refused_by(action) or kind == "missing path"):
+            if command in PARSED_ONLY and not _refused_by(action, kind):
                 continue
+            parents = [str(Path(word).parent) for word in words if "/" in word]
             text = _whole(command, parser, action, words)
-            yield Line(command, kind, text, (*filter(None, about), *words), free)
+            yield Line(command, kind, text, (*filter(None, about), *words, *parents), free)
     for kind, word in {
         "unknown option": "--no-such-option",
         "misspelt option": _misspelt(parser),
@@ -211,7 +214,7 @@ def _whole(
             positional += GIVEN.get(action.dest, [])
         elif action.required:
             options += [action.option_strings[-1], *GIVEN[action.dest]]
-    return (*positional, *options) if bad is None or bad.option_strings else (*options, *positional)
+    return (*positional, *options)
 
 
 def _bad(action: argparse.Action) -> Iterator[tuple[str, list[str]]]:
@@ -242,20 +245,24 @@ def _values(action: argparse.Action) -> dict[str, str]:
     return {"unknown name": "nosuch", **TEXTS}
 
 
-def _refused_by(action: argparse.Action) -> bool:
-    return action.choices is not None or _is_number(action) or action.dest in ("column", "where")
+def _refused_by(action: argparse.Action, kind: str) -> bool:
+    """Tell whether the parser itself, or the first look at what it took, refuses."""
+    at_once = action.dest in ("column", "where") or kind in ("empty", "no UTF-8", "missing value")
+    missing = kind == "missing path" and action.dest == "runs"
+    return action.choices is not None or _is_number(action) or at_once or missing
 
 
 def _is_number(action: argparse.Action) -> bool:
-    return action.type is not None and action.type is not Path and not _takes(action, "x")
+    return action.type is not None and _takes(action, "0.5", "1") and not _takes(action, "x")
 
 
-def _takes(action: argparse.Action, text: str) -> bool:
-    try:
-        action.type(text)  # type: ignore[operator, misc]
-    except (argparse.ArgumentTypeError, ValueError):
-        return False
-    return True
+def _takes(action: argparse.Action, *texts: str) -> bool:
+    """Tell whether an option takes one of the texts."""
+    for text in texts:
+        with suppress(argparse.ArgumentTypeError, ValueError):
+            action.type(text)  # type: ignore[operator, misc]
+            return True
+    return False
 
 
 def _misspelt(parser: argparse.ArgumentParser) -> str:
@@ -309,6 +316,7 @@ def _lowest(item: Field[Any]) -> float | None:
 
 SCALARS = {"text for a number": "x", "not a number": "nan", "infinite": "inf"}
 LISTS = {"a list for a value": "[1,2]", "a mapping for a value": "{a:1}"}
+MISSING = "NO_SUCH_NAME"
 GRAMMAR = {"broken grammar": "[", "interpolation": "${oc.env:NO_SUCH_NAME}", "unclosed quote": "'a"}
 
 
@@ -318,7 +326,7 @@ def _of_key(command: str, key: Key) -> Iterator[Line]:
     base = (*GIVEN["models"][: command == "harness.finetune"], *WITH[command])
     name = RENAMED.get(key.name, key.name)
     for kind, value in {**_bad_values(key), **GRAMMAR}.items():
-        yield Line(command, kind, (*base, f"{key.name}={value}"), (name, value))
+        yield Line(command, kind, (*base, f"{key.name}={value}"), (name, value, MISSING))
     typo = key.name[:-1] + key.name[-1] * 2
     yield Line(command, "misspelt option", (*base, f"{typo}=1"), (typo,))
     yield Line(command, "unknown option", (*base, f"+{typo}=1"), (typo,))
@@ -368,7 +376,7 @@ def _of_names() -> Iterator[Line]:
     words = {"unknown name": "nosuch", **TEXTS, **READ}
     for command in ("analysis", "interventions", "interventions show"):
         for kind, word in words.items():
-            yield Line(command, kind, (word,), (word, "command", "module", "name", "folder"))
+            yield Line(command, kind, (word,), (word, "command", "RUNS", "name", "folder"))
     for command in (
         "harness",
         "harness.schedule",

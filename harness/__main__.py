@@ -92,8 +92,10 @@ def main() -> None:
     # Hydra's parser prints its whole usage
     ArgumentParser.error = _refuse_flag  # type: ignore[assignment, method-assign]
     # Hydra's parser takes no overrides on both sides of a flag
-    overrides = get_args_parser().parse_intermixed_args().overrides
-    sys.argv[1:] = as_typed(sorted(sys.argv[1:], key=overrides.__contains__))
+    given = get_args_parser().parse_intermixed_args()
+    if given.experimental_rerun:  # it would run what a pickle says
+        sys.exit(_refuse("--experimental-rerun: use python -m harness.cell FOLDER instead"))
+    sys.argv[1:] = as_typed(sorted(sys.argv[1:], key=given.overrides.__contains__))
     os.environ["HYDRA_FULL_ERROR"] = "1"  # exceptions reach us instead of Hydra's own printer
     warnings.filterwarnings("error", "provider=.* is not available")  # a hydra.searchpath
     try:

@@ -67,10 +67,13 @@ def read_runs(
             f"{missing[0]} does not exist: give a study's folder or a table; "
             "the commands: python -m analysis --help"
         )
+    for place in (Path(s) for s in sources if not s.startswith(WANDB)):
+        if not place.is_dir() and not place.is_file():
+            raise AnalysisError(f"{place} is no folder and no regular file")
     for folder in folders:
-        if not folder.is_dir() and not (folder.is_file() and folder.name == RECORD_FILE):
+        if folder.is_file() and folder.name != RECORD_FILE:
             raise AnalysisError(
-                f"{folder} is no folder, no {RECORD_FILE} and none of {', '.join((*TABLES, *LOGS))}"
+                f"{folder} is neither a {RECORD_FILE} nor one of {', '.join((*TABLES, *LOGS))}"
             )
     for folder in [folder for folder in folders if folder.is_dir()]:
         if found := logs_below(folder):
