@@ -173,7 +173,7 @@ def _declared_by(main: Callable[[], Any]) -> argparse.ArgumentParser:
 
 def _of_parser(command: str, parser: argparse.ArgumentParser) -> Iterator[Line]:
     for action in parser._actions:
-        name = action.option_strings[-1] if action.option_strings else ""
+        name = _name(action)
         if name == "--help" or isinstance(action, argparse._HelpAction | argparse._VersionAction):
             continue
         about = (name, action.dest, str(action.metavar or ""))
@@ -184,18 +184,18 @@ def _of_parser(command: str, parser: argparse.ArgumentParser) -> Iterator[Line]:
             parents = [str(Path(word).parent) for word in words if "/" in word]
             text = _whole(command, parser, action, words)
             yield Line(command, kind, text, (*filter(None, about), *words, *parents), free)
-    for kind, word in {
-        "unknown option": "--no-such-option",
-        "misspelt option": _misspelt(parser),
-    }.items():
+    near = _misspelt(parser)
+    for kind, word in {"unknown option": "--no-such-option", "misspelt option": near}.items():
         if word:
             yield Line(command, kind, (*_whole(command, parser), word), (word,))
-    if any(not action.option_strings for action in parser._actions):
-        required = [
-            a for a in parser._actions if not a.option_strings and a.nargs not in ("?", "*")
-        ]
-        if required:
-            yield Line(command, "missing value", (), tuple(a.metavar or a.dest for a in required))
+    words = [a for a in parser._actions if not a.option_strings and a.nargs not in ("?", "*")]
+    if words:
+        yield Line(command, "missing value", (), tuple(str(a.metavar or a.dest) for a in words))
+
+
+def _name(action: argparse.Action) -> str:
+    """Return the longest of an option's names, empty for a word by its place."""
+    return max(action.option_strings, key=len, default="")
 
 
 def _whole(
@@ -213,13 +213,13 @@ def _whole(
         elif not action.option_strings:
             positional += GIVEN.get(action.dest, [])
         elif action.required:
-            options += [action.option_strings[-1], *GIVEN[action.dest]]
+            options += [_name(action), *GIVEN[action.dest]]
     return (*positional, *options)
 
 
 def _bad(action: argparse.Action) -> Iterator[tuple[str, list[str]]]:
     """Yield kind and words for one option."""
-    flag = action.option_strings[-1:]
+    flag = [_name(action)] if action.option_strings else []
     n = action.nargs if isinstance(action.nargs, int) else 1
     if n == 0:
         yield "a value for a switch", [f"{flag[0]}=x"]
@@ -267,9 +267,8 @@ def _takes(action: argparse.Action, *texts: str) -> bool:
 
 def _misspelt(parser: argparse.ArgumentParser) -> str:
     """Return the longest option with two letters exchanged."""
-    longest = max(
-        (o for a in parser._actions for o in a.option_strings if o != "--help"), key=len, default=""
-    )
+    names = [name for a in parser._actions for name in a.option_strings if name != "--help"]
+    longest = max(names, key=len, default="")
     return longest[:-2] + longest[:-3:-1]
 
 
@@ -283,10 +282,6 @@ class Key:
     name: str
     kind: Any
     low: float | None = None
-
-    @property
-    def optional(self) -> bool:
-        return type(None) in get_args(self.kind)
 
     @property
     def plain(self) -> Any:
@@ -317,13 +312,13 @@ def _lowest(item: Field[Any]) -> float | None:
 SCALARS = {"text for a number": "x", "not a number": "nan", "infinite": "inf"}
 LISTS = {"a list for a value": "[1,2]", "a mapping for a value": "{a:1}"}
 MISSING = "NO_SUCH_NAME"
-GRAMMAR = {"broken grammar": "[", "interpolation": "${oc.env:NO_SUCH_NAME}", "unclosed quote": "'a"}
+GRAMMAR = {"broken grammar": "[", "interpolation": f"${{oc.env:{MISSING}}}", "unclosed quote": "'a"}
 
 
 def _of_key(command: str, key: Key) -> Iterator[Line]:
     if key in OWN and command != "harness.bill":
         return
-    base = (*GIVEN["models"][: command == "harness.finetune"], *WITH[command])
+    base = (*(GIVEN["models"] if command == "harness.finetune" else ()), *WITH[command])
     name = RENAMED.get(key.name, key.name)
     for kind, value in {**_bad_values(key), **GRAMMAR}.items():
         yield Line(command, kind, (*base, f"{key.name}={value}"), (name, value, MISSING))

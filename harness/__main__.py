@@ -32,7 +32,7 @@ from harness.config.typed import as_typed
 from harness.records import Status
 from harness.records.cell import describe
 from harness.records.files import CONF_DIR
-from harness.records.terminal import open_streams, printing
+from harness.records.terminal import printing
 from harness.study import process
 from harness.study.outcome import over_budget, written_since
 from harness.study.plan import PlannedCell
@@ -84,9 +84,9 @@ def _rehearsed(cell: PlannedCell, config: Config) -> int:
     return process.rehearse_alone(cell.folder)
 
 
+@printing()
 def main() -> None:
     """Run Hydra; turn what is wrong with a config into one line and exit code 2."""
-    open_streams()
     if {"-h", "--help"} & set(sys.argv):
         sys.exit(_print_help())
     # Hydra's parser prints its whole usage
@@ -118,8 +118,7 @@ def _print_help() -> int:
         text = help_text([word for word in sys.argv[1:] if not word.startswith("-")])
     except ConfigError as error:
         return _refuse(str(error))
-    with printing():
-        sys.stdout.write(text)
+    sys.stdout.write(text)
     return 0
 
 

@@ -78,7 +78,7 @@ def printing() -> Iterator[None]:
     except OSError as error:
         if error.filename is not None:
             print(f"error: {printable(f'{error.filename}: {error.strerror}')}", file=sys.stderr)
-            sys.exit(2)
+            sys.exit(1 if error.errno == errno.ENOSPC else 2)
         if error.errno != errno.ENOSPC:
             raise
         _discard_output()

@@ -3,10 +3,16 @@
 import os
 from pathlib import Path
 
+import pandas as pd
 import pytest
 
 from analysis.__main__ import main as analysis
+from analysis.comparison.compare import decide
+from analysis.comparison.rules import Rules
 from analysis.errors import AnalysisError
+from analysis.judged.gold import read_gold
+from analysis.report.watch import Live
+from analysis.runs.reading import Reading
 from analysis.runs.tables import read_runs
 from benchmarks.bad_lines import NUMBERS, SETTINGS, Line, lines, parsers
 from benchmarks.command_lines import Done
@@ -14,6 +20,7 @@ from harness.config import ConfigError
 from harness.config.compose import load
 from harness.evals.instructions.settings import parse
 from harness.hub.push import check_name
+from harness.records import Losses, RunRecord, Seeds, Status, StudyPlan, write_record
 from harness.records.terminal import Parser, printing
 from interventions.__main__ import main as interventions
 
@@ -66,10 +73,42 @@ def test_a_file_that_may_not_be_opened_is_one_line_of_any_command(capsys) -> Non
     assert capsys.readouterr().err == "error: /x/y: Permission denied\n"
 
 
-def test_a_pipe_is_no_study(tmp_path) -> None:
+def test_a_pipe_is_neither_a_study_nor_hand_labels(tmp_path) -> None:
     os.mkfifo(tmp_path / "pipe")
     with pytest.raises(AnalysisError, match="no regular file"):
         read_runs([str(tmp_path / "pipe")])
+    with pytest.raises(AnalysisError, match="no regular file"):
+        read_gold(tmp_path / "pipe")
+
+
+def test_a_folder_without_runs_beside_one_with_runs_is_refused(tmp_path) -> None:
+    record = RunRecord(
+        study="s", arm="baseline", interventions=[], cell="c", n_steps=1, step=1,
+        seeds=Seeds(init=0, data=0, loop=0), status=Status.COMPLETE, losses=Losses(test=3.0),
+    )  # fmt: skip
+    write_record(tmp_path / "study" / "baseline" / "c", record)
+    (tmp_path / "empty").mkdir()
+    with pytest.raises(AnalysisError, match=r"at or below .*empty"):
+        read_runs([str(tmp_path / "study"), str(tmp_path / "empty")])
+
+
+def test_looks_are_refused_against_a_baseline_that_nobody_planned() -> None:
+    runs = pd.DataFrame({"arm": ["baseline", "a"], "seed": [0, 0], "test_loss": [3.0, 3.1]})
+    with pytest.raises(AnalysisError, match="'nosuch', and none planned"):
+        decide(runs, StudyPlan(study="s", looks=[2, 3]), Rules(baseline="nosuch"))
+
+
+def test_the_live_page_reads_a_table_by_the_columns_that_it_is_told(tmp_path) -> None:
+    rows = [f"{arm},{seed},{3 + seed / 10}" for arm in ("baseline", "a") for seed in range(3)]
+    (tmp_path / "runs.csv").write_text("\n".join(["arm,seed,end", *rows]))
+    live = Live([str(tmp_path / "runs.csv")], Rules(), Reading(columns={"test_loss": "end"}))
+    assert live.state()["sentence"]
+
+
+def test_what_an_override_refers_to_is_looked_up_under_its_key(command) -> None:
+    done = command("harness", "train.equal_seconds=${oc.env:NO_SUCH_NAME}")
+    assert done.returncode == 2
+    assert "'NO_SUCH_NAME' not found\" (at train.equal_seconds)" in done.stderr
 
 
 @pytest.mark.parametrize(
