@@ -19,13 +19,8 @@ EPILOG = """examples:
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Add the arguments of a plan."""
     amount, finite = shared.number(float, at_most=shared.LARGEST), shared.number(float)
-    parser.add_argument(
-        "runs",
-        nargs="*",
-        type=shared.source,
-        metavar="RUNS",
-        help="finished runs that show the noise and the cost",
-    )
+    help_of_runs = "finished runs that show the noise and the cost"
+    shared.add_options(parser, "runs", nargs="*", help=help_of_runs)
     parser.add_argument(
         "--delta",
         type=shared.number(float, above=0, at_most=shared.LARGEST),
