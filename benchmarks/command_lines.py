@@ -3,10 +3,10 @@
     python -m benchmarks.command_lines [--of 400] [--seed 0] [--write]
 
 Each line is run as ``python -m`` would, in a process forked from one that has imported what the
-commands import: a start of Python up to 3 s. A line is handled well
-if, within a minute, it ends with exit 1 or 2 and one ``error:`` line that names the option, the
-key or the value, without a traceback, a library's warning or a character that steers the
-terminal; and if no file was written or changed. Exit 0 is right only where any text is.
+commands import: a start of Python takes up to 3 s. A line is handled well if, within a minute, it
+ends with exit 1 or 2 and one ``error:`` line that names the option, the key or the value, without
+a traceback, a library's warning or a character that steers the terminal; and if no file was
+written or changed. Exit 0 is right only where the value may be.
 """
 
 from __future__ import annotations
