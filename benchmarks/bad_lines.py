@@ -267,8 +267,8 @@ def _takes(action: argparse.Action, *texts: str) -> bool:
 
 def _misspelt(parser: argparse.ArgumentParser) -> str:
     """Return the longest option with two letters exchanged."""
-    names = [name for a in parser._actions for name in a.option_strings if name != "--help"]
-    longest = max(names, key=len, default="")
+    names = [name for a in parser._actions for name in a.option_strings if name[:2] == "--"]
+    longest = max(sorted({*names} - {"--help"}), key=len, default="")
     return longest[:-2] + longest[:-3:-1]
 
 

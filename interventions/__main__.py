@@ -84,7 +84,10 @@ def publish(given: list[str]) -> None:
 
     parser = Parser(prog="python -m interventions publish", description=publish.__doc__)
     parser.add_argument("studies", nargs="+", type=Path, metavar="STUDY", help="e.g. runs/NAME")
-    for study in parser.parse_args(given).studies:
+    studies = parser.parse_args(given).studies
+    if missing := [study for study in studies if not study.is_dir()]:
+        parser.error(f"{missing[0]} is no study's folder")
+    for study in studies:
         print(f"Written: {keep(study)}")
     page([])
 
