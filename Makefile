@@ -7,11 +7,11 @@ BIN := $(VENV)/bin
 READY := $(VENV)/.ready
 TORCH := $(shell sed -n 's/^torch==/torch==/p' constraints.txt)
 
-.PHONY: help setup study report figure test test-fast coverage proof test-ray test-lm-eval check format bench gpu calibrate catalogue pairs judge-demo chaos fuzz mutate clean
+.PHONY: help setup study report figure test test-fast coverage proof test-ray test-lm-eval check format bench gpu calibrate catalogue pairs judge-demo chaos command-lines fuzz mutate clean
 .DEFAULT_GOAL := help
 
 help: ## Show this help
-	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-12s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-13s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
 
 setup: $(READY) ## Make .venv with pinned versions (done by the others when needed)
 
@@ -105,8 +105,11 @@ judge-demo: $(READY) ## Fine-tune two demo arms on three seeds, and let a script
 pairs: $(READY) ## Compose every pair of interventions and train a step of each (about 40 minutes)
 	$(BIN)/python -m benchmarks.pairs
 
-chaos: $(READY) ## Kill a study 25 times, compare with an undisturbed one (docs/chaos.md)
+chaos: $(READY) ## Kill a study 40 times, run 12 races, compare with an undisturbed one (docs/chaos.md)
 	$(BIN)/python -m benchmarks.chaos --write
+
+command-lines: $(READY) ## Give every command bad command lines, 400 in all (docs/chaos.md)
+	$(BIN)/python -m benchmarks.command_lines --write
 
 fuzz: $(READY) ## Spoil a study's files in 600 ways, run every command on each (docs/chaos.md, about an hour)
 	$(BIN)/python -m benchmarks.fuzz --write

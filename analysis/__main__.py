@@ -7,22 +7,13 @@ import sys
 from difflib import get_close_matches
 from importlib import import_module
 from pathlib import Path
-from typing import NoReturn
 
 from analysis.cli import COMMANDS
 from analysis.errors import AnalysisError
 from harness.records.files import printable
-from harness.records.terminal import printing
+from harness.records.terminal import Parser, printing
 
 DEFAULT = "table"
-
-
-class Parser(argparse.ArgumentParser):
-    """Says what is wrong with a command line in one line."""
-
-    def error(self, message: str) -> NoReturn:
-        """Refuse the command line."""
-        self.exit(2, f"error: {message}; see: {self.prog} --help\n")
 
 
 @printing()
@@ -63,6 +54,7 @@ def build_parser() -> argparse.ArgumentParser:
         "each command has its own --help.",
     )
     subparsers = parser.add_subparsers(dest="command", metavar="COMMAND")
+    subparsers.type = str  # the words after it are for the command's own parser to judge
     for name in COMMANDS:
         module = import_module(f"analysis.cli.{name.replace('-', '_')}")
         summary = (module.__doc__ or "").splitlines()[0]

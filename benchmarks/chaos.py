@@ -1,17 +1,19 @@
 """Pull the plug again and again, then compare with a study that nobody disturbed.
 
-    python -m benchmarks.chaos [--kills 25] [--seed 0] [--write]
+    python -m benchmarks.chaos [--kills 40] [--races 12] [--seed 0] [--write]
 
 Each disturbance waits for a moment (launching, rehearsing, writing a checkpoint, a record, the
 test losses, taking over a dead cell, ...) and then kills: a cell, the launcher, everything, by
 SIGKILL, SIGTERM, Ctrl-C or a closed terminal. Last, the disk fills up under a running study (a
 tmpfs, where the machine allows mounting one). Every record, weight hash and test loss must end up
-as in the undisturbed run, and no cell may be run by two processes at once.
+as in the undisturbed run. Then processes race for a study, a cell, a folder of results or a corpus
+(`benchmarks.races`), and no cell may be run by two of them at once.
 """
 
 from __future__ import annotations
 
 import argparse
+import itertools
 import os
 import random
 import shutil
@@ -26,55 +28,15 @@ from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from benchmarks.races import RACES, Raced, race
 from benchmarks.report import machine, table, write_section
+from benchmarks.small_study import Outcome, Run, launch, left_behind, outcome
 from harness.cell.lock import LOCK_FILE
 from harness.records import read_record
-from harness.records.reading import read_json_lines
 
 PAGE = Path(__file__).parent.parent / "docs" / "chaos.md"
-STUDY = [
-    "+study=demo",
-    "study.arms=[baseline,qkv_bias,no_dropout]",
-    "study.seeds=2",
-    "model.n_layer=1",
-    "model.n_embd=32",
-    "model.n_head=2",
-    "train.tokens=204800",
-    "checkpoint.every_steps=10",
-    "eval.test_sequences=256",
-    "hardware=cpu",
-]
 PATIENCE_SECONDS = 30.0
 """So long a moment is waited for; then the blow falls anyway."""
-
-
-@dataclass(slots=True)
-class Run:
-    """A launcher and the folder it works in."""
-
-    runs: Path
-    process: subprocess.Popen[bytes]
-
-    @property
-    def over(self) -> bool:
-        return self.process.poll() is not None
-
-    def cells(self) -> list[int]:
-        """Return the processes below the launcher, cells and what they fork from."""
-        command = ["ps", "-eo", "pid,ppid"]
-        listing = subprocess.run(command, capture_output=True, text=True, check=True)
-        parents = dict(map(int, line.split()) for line in listing.stdout.splitlines()[1:])
-        found: list[int] = []
-        frontier = [self.process.pid]
-        while frontier:
-            frontier = [pid for pid, parent in parents.items() if parent in frontier]
-            found += frontier
-        return found
-
-
-def launch(runs: Path, data: Path) -> Run:
-    command = [sys.executable, "-m", "harness", *STUDY, f"runs_dir={runs}", f"data_dir={data}"]
-    return Run(runs, subprocess.Popen(command, stderr=subprocess.DEVNULL, start_new_session=True))
 
 
 def files(pattern: str) -> Callable[[Run, float], bool]:
@@ -186,30 +148,6 @@ class Chaos:
         shutil.rmtree(runs)
 
 
-Outcome = dict[str, tuple[object, ...]]
-TIMING = ("train_seconds", "tokens_per_second")
-
-
-def outcome(runs: Path) -> Outcome:
-    """Return what must not differ: status, losses, hashes, every logged step, the test losses."""
-    found = {}
-    for path in sorted(runs.rglob("record.json")):
-        r, folder = read_record(path), path.parent
-        rows = read_json_lines(folder / "metrics.jsonl")
-        steps = [{k: v for k, v in row.items() if k not in TIMING} for row in rows]
-        contents = [(folder / name).read_bytes() for name in ("test_losses.npy", "samples.jsonl")]
-        found[r.cell] = (r.status, r.step, r.tokens, r.losses, r.fingerprints, steps, *contents)
-    return found
-
-
-def left_behind(runs: Path) -> list[str]:
-    """Return what a finished study must not leave: locks, checkpoints, its own processes."""
-    found = [str(path.relative_to(runs)) for path in runs.rglob(LOCK_FILE)]
-    found += [str(path.relative_to(runs)) for path in runs.rglob("checkpoints")]
-    listing = subprocess.run(["ps", "-eo", "args"], capture_output=True, text=True, check=True)
-    return found + [line for line in listing.stdout.splitlines() if f"runs_dir={runs}" in line]
-
-
 def fill_disk(base: Path) -> str:
     """Fill the disk under a running study, then give it room and run it again."""
     small, data = base / "small", base / "data"
@@ -248,7 +186,8 @@ def plan(n: int, dice: random.Random) -> list[tuple[str, str]]:
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--kills", type=int, default=25)
+    parser.add_argument("--kills", type=int, default=40)
+    parser.add_argument("--races", type=int, default=12)
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--write", action="store_true", help="into docs/chaos.md")
     options = parser.parse_args()
@@ -267,12 +206,44 @@ def main() -> None:
         chaos.differing += [f"the last start, with exit {code}"] if code else []
         chaos.look(base / "runs")
     disk = fill_disk(base)
-    text = report(chaos, options, disk, time.perf_counter() - begin)
+    seconds, dice = time.perf_counter() - begin, random.Random(options.seed)
+    kinds = itertools.islice(itertools.cycle(RACES), options.races)
+    raced = [said(race(kind, base, chaos.calm, dice)) for kind in kinds]
+    text = report(chaos, options, disk, seconds) + told(raced)
     print(text)
     if options.write:
         write_section("chaos", text, PAGE)
     shutil.rmtree(base)
-    sys.exit(bool(chaos.differing) or "False" in disk)
+    wrong = any(one.wrong for one in raced)
+    sys.exit(bool(chaos.differing) or "False" in disk or wrong)
+
+
+def said(raced: Raced) -> Raced:
+    """Print how a race ended."""
+    print(f"race of {raced.n_processes}: {raced.kind}: {raced.wrong or 'right'}", flush=True)
+    return raced
+
+
+def told(raced: list[Raced]) -> str:
+    """Return the races as Markdown; nothing if there were none."""
+    if not raced:
+        return ""
+    by_kind = {kind: [one for one in raced if one.kind == kind] for kind in RACES}
+    rows = [
+        {
+            "race": kind,
+            "races": str(len(ones)),
+            "processes": str(sum(one.n_processes for one in ones)),
+            "wrong": str(sum(bool(one.wrong) for one in ones)),
+        }
+        for kind, ones in by_kind.items()
+        if ones
+    ]
+    wrong = [what for one in raced for what in one.wrong]
+    return (
+        f"\n\n{len(raced)} races. Differing from what one process alone makes, left behind, run by "
+        f"two at once, or a traceback: **{', '.join(wrong) or 'nothing'}**.\n\n{table(rows)}"
+    )
 
 
 def report(chaos: Chaos, options: argparse.Namespace, disk: str, seconds: float) -> str:
@@ -288,7 +259,7 @@ def report(chaos: Chaos, options: argparse.Namespace, disk: str, seconds: float)
         f"{chaos.n_studies} studies of {len(chaos.calm)} cells were completed through them. "
         f"Differing from the undisturbed study, or left behind: "
         f"**{', '.join(chaos.differing) or 'nothing'}**.\n\nThe disk, {disk}.\n\n"
-        f"{table([*rows, {'moment': 'in all'} | totals])}\n\n{machine('torch')}."
+        f"{machine('torch')}.\n\n{table([*rows, {'moment': 'in all'} | totals])}"
     )
 
 

@@ -6,14 +6,14 @@ import os
 import sys
 import warnings
 from argparse import ArgumentParser
-from typing import NoReturn
+from typing import Any, NoReturn
 
 import hydra
 from hydra._internal.utils import get_args_parser
 from hydra.core.hydra_config import HydraConfig
 from hydra.errors import HydraException
 from hydra.types import RunMode
-from omegaconf import DictConfig
+from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 from yaml import YAMLError
 
@@ -32,7 +32,7 @@ from harness.config.typed import as_typed
 from harness.records import Status
 from harness.records.cell import describe
 from harness.records.files import CONF_DIR
-from harness.records.terminal import open_streams, printing
+from harness.records.terminal import printing
 from harness.study import process
 from harness.study.outcome import over_budget, written_since
 from harness.study.plan import PlannedCell
@@ -45,9 +45,11 @@ LONG_TOKENS = 10_000_000
 @hydra.main(config_path=str(CONF_DIR), config_name=CONFIG_NAME, version_base="1.3")
 def run_one(_: DictConfig) -> None:
     """Freeze and run the one cell that the command line describes."""
-    chosen, in_sweep = HydraConfig.get().overrides, HydraConfig.get().mode is RunMode.MULTIRUN
+    in_sweep = HydraConfig.get().mode is RunMode.MULTIRUN
+    # as they were typed: what they refer to is looked up where their key is known
+    chosen: Any = OmegaConf.to_container(HydraConfig.instance().cfg.hydra.overrides)  # type: ignore[union-attr]
     try:
-        config = resolve(tuple(chosen.hydra), tuple(chosen.task))
+        config = resolve(tuple(chosen["hydra"]), tuple(chosen["task"]))
         if config.study.arms and not in_sweep:
             raise ConfigError(f"study.arms={config.study.arms} is a sweep: add -m")
         plan_slots(config.hardware)  # refuses a device that is not here
@@ -82,16 +84,18 @@ def _rehearsed(cell: PlannedCell, config: Config) -> int:
     return process.rehearse_alone(cell.folder)
 
 
+@printing()
 def main() -> None:
     """Run Hydra; turn what is wrong with a config into one line and exit code 2."""
-    open_streams()
     if {"-h", "--help"} & set(sys.argv):
         sys.exit(_print_help())
     # Hydra's parser prints its whole usage
     ArgumentParser.error = _refuse_flag  # type: ignore[assignment, method-assign]
     # Hydra's parser takes no overrides on both sides of a flag
-    overrides = get_args_parser().parse_intermixed_args().overrides
-    sys.argv[1:] = as_typed(sorted(sys.argv[1:], key=overrides.__contains__))
+    given = get_args_parser().parse_intermixed_args()
+    if given.experimental_rerun:  # it would run what a pickle says
+        sys.exit(_refuse("--experimental-rerun: use python -m harness.cell FOLDER instead"))
+    sys.argv[1:] = as_typed(sorted(sys.argv[1:], key=given.overrides.__contains__))
     os.environ["HYDRA_FULL_ERROR"] = "1"  # exceptions reach us instead of Hydra's own printer
     warnings.filterwarnings("error", "provider=.* is not available")  # a hydra.searchpath
     try:
@@ -114,8 +118,7 @@ def _print_help() -> int:
         text = help_text([word for word in sys.argv[1:] if not word.startswith("-")])
     except ConfigError as error:
         return _refuse(str(error))
-    with printing():
-        sys.stdout.write(text)
+    sys.stdout.write(text)
     return 0
 
 

@@ -13,7 +13,7 @@ from __future__ import annotations
 import sys
 from collections.abc import Sequence
 
-from harness.cell.console import EXIT_REFUSED, duration
+from harness.cell.console import EXIT_REFUSED, duration, say
 from harness.config import Config, ConfigError
 from harness.config.compose import load, load_all
 from harness.study.price import (
@@ -81,7 +81,7 @@ def main(arguments: list[str] | None = None) -> int:
             raise ConfigError(f"name the card: device=h100; the table has {', '.join(CARDS)}")
         print("\n".join(lines(card_named(own["device"]), _share(own.get("mfu", MFU)), overrides)))
     except ConfigError as error:
-        print(f"error: {error}", file=sys.stderr)
+        say(f"error: {error}")
         return EXIT_REFUSED
     return 0
 

@@ -1,7 +1,4 @@
-"""Write docs/config.md: every key of the config, from the dataclasses in `harness.config`.
-
-usage: python -m harness.config_page
-"""
+"""Write docs/config.md: every key of the config, from the dataclasses in `harness.config`."""
 
 from __future__ import annotations
 
@@ -19,6 +16,7 @@ from harness.config import CardConfig, Config
 from harness.config.compose import load
 from harness.config.validate import BOUNDS
 from harness.records.files import CONF_DIR, write_atomic
+from harness.records.terminal import Parser
 
 PAGE = CONF_DIR.parent / "docs" / "config.md"
 HEAD = """\
@@ -151,9 +149,7 @@ def _is_text(node: ast.stmt) -> bool:
 
 def main(arguments: list[str] | None = None) -> int:
     """Write the page; return the exit code."""
-    if {"-h", "--help"} & set(sys.argv[1:] if arguments is None else arguments):
-        print(__doc__)
-        return 0
+    Parser(prog="python -m harness.config_page", description=__doc__).parse_args(arguments)
     write_atomic(PAGE, render())
     print(f"Written: {PAGE}")
     return 0

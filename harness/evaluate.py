@@ -20,7 +20,7 @@ from harness.evals.benchmarks.items import BUNDLED
 from harness.records.cell import Cell
 from harness.records.files import printable
 from harness.records.numbers import number
-from harness.records.terminal import printing
+from harness.records.terminal import Parser, printing, source
 
 if TYPE_CHECKING:
     from harness.evals.models import LoadedModel
@@ -29,7 +29,10 @@ if TYPE_CHECKING:
 @printing()
 def main() -> None:
     """Evaluate the models and print a line for each."""
-    options = _parser().parse_args()
+    parser = _parser()
+    options = parser.parse_args()
+    if options.task_files and options.tasks is None:
+        parser.error(f"--task-files {options.task_files} is for --tasks: name some of its tasks")
     try:
         _evaluate(options)
     except ValueError as error:  # ConfigError, DataError, RecordError
@@ -38,8 +41,10 @@ def main() -> None:
 
 
 def _parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(prog="python -m harness.evaluate", description=__doc__)
-    parser.add_argument("model", nargs="+", help="a study, a cell, CELL@STEP, hf:NAME or a folder")
+    parser = Parser(prog="python -m harness.evaluate", description=__doc__)
+    parser.add_argument(
+        "model", nargs="+", type=source, help="a study, a cell, CELL@STEP, hf:NAME or a folder"
+    )
     parser.add_argument("--on", type=Path, help="the study (default: that of the first cell)")
     parser.add_argument(
         "--precision", choices=("fp32", "fp16"), default="fp32", help="fp16: as published"

@@ -12,7 +12,7 @@ from pathlib import Path
 
 from harness.config import ConfigError
 from harness.records.files import printable
-from harness.records.terminal import printing
+from harness.records.terminal import Parser, printing, source
 
 
 @printing()
@@ -27,8 +27,8 @@ def main() -> None:
 
 
 def _parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(prog="python -m harness.export", description=__doc__)
-    parser.add_argument("model", help="a cell, CELL@STEP, hf:NAME or a folder")
+    parser = Parser(prog="python -m harness.export", description=__doc__)
+    parser.add_argument("model", type=source, help="a cell, CELL@STEP, hf:NAME or a folder")
     parser.add_argument("--to", type=Path, required=True, help="a new folder")
     parser.add_argument("--push", metavar="NAME", help="USER/MODEL on the hub")
     parser.add_argument("--private", action="store_true", help="with --push")
@@ -39,6 +39,10 @@ def _export(options: argparse.Namespace) -> None:
     from harness.evals.export import export
     from harness.evals.models import load
 
+    if options.push is not None:
+        from harness.hub.push import check_name
+
+        check_name(options.push)
     loaded = load(options.model, "cpu")
     export(loaded, options.to)
     print(f"Written: {options.to} ({loaded.name})")

@@ -15,18 +15,18 @@ import sys
 
 from harness.evals.instructions.settings import TuneConfig, parse
 from harness.records.files import printable
-from harness.records.terminal import printing
+from harness.records.terminal import Parser, printing, source
 
 
 @printing()
 def main(arguments: list[str] | None = None) -> int:
     """Fine-tune, and return the exit code: 2 where the input was refused."""
-    parser = argparse.ArgumentParser(
+    parser = Parser(
         prog="python -m harness.finetune",
         description=f"{__doc__}\n{_settings()}",
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
-    parser.add_argument("models", nargs="+", metavar="MODEL")
+    parser.add_argument("models", nargs="+", type=source, metavar="MODEL")
     given = list(sys.argv[1:] if arguments is None else arguments)
     settings = [text for text in given if "=" in text]
     models = parser.parse_args([text for text in given if "=" not in text]).models

@@ -25,7 +25,7 @@ from harness.evals.judging.run import (
 from harness.records.files import printable
 from harness.records.numbers import number
 from harness.records.responses import JUDGEMENTS_FILE, read_responses
-from harness.records.terminal import printing
+from harness.records.terminal import Parser, printing
 
 
 @printing()
@@ -107,8 +107,14 @@ def _said_after(tally: Tally, options: argparse.Namespace) -> str:
     return f"{text}.\nNext: python -m analysis judged {options.out}"
 
 
+def _url(text: str) -> str:
+    if not text.startswith(("http://", "https://")):
+        raise argparse.ArgumentTypeError(f"{text!r} is no address that begins with http")
+    return text
+
+
 def _parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(
+    parser = Parser(
         prog="python -m harness.judge",
         description=__doc__,
         formatter_class=argparse.RawDescriptionHelpFormatter,
@@ -118,7 +124,12 @@ def _parser() -> argparse.ArgumentParser:
     add(
         "--judge", required=True, metavar="MODEL", help="model name, with its version if it has one"
     )
-    add("--base-url", metavar="URL", help="any compatible endpoint (default: OPENAI_BASE_URL)")
+    add(
+        "--base-url",
+        type=_url,
+        metavar="URL",
+        help="any compatible endpoint (default: OPENAI_BASE_URL)",
+    )
     add(
         "--out",
         type=Path,

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING
 from harness.config import ConfigError
 from harness.records.files import append_json_lines, printable
 from harness.records.numbers import number
-from harness.records.terminal import printing
+from harness.records.terminal import Parser, printing, source
 
 if TYPE_CHECKING:
     from harness.evals.sampling import Sampling
@@ -37,8 +37,8 @@ def main() -> None:
 
 
 def _parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(prog="python -m harness.sample", description=__doc__)
-    parser.add_argument("model", help="a cell, CELL@STEP, hf:NAME or a folder")
+    parser = Parser(prog="python -m harness.sample", description=__doc__)
+    parser.add_argument("model", type=source, help="a cell, CELL@STEP, hf:NAME or a folder")
     parser.add_argument("--prompt", action="append", help=f"may be repeated ({PROMPT!r})")
     parser.add_argument("--chat", action="store_true", help="go on asking; the text so far is kept")
     parser.add_argument("--ladder", action="store_true", help="over all saved steps of a cell")

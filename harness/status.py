@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import argparse
 import sys
 import time
 from contextlib import suppress
@@ -12,7 +11,7 @@ from typing import TYPE_CHECKING
 from harness.records import RecordError
 from harness.records.files import printable
 from harness.records.study import Study
-from harness.records.terminal import printing
+from harness.records.terminal import Parser, printing
 from harness.study.display import counts, pause, summary, table
 from harness.study.states import CellState, Known, cell_states, shown
 
@@ -25,7 +24,7 @@ if TYPE_CHECKING:
 @printing()
 def main() -> None:
     """Print the study's table, again and again with ``--watch``."""
-    parser = argparse.ArgumentParser(prog="python -m harness.status", description=__doc__)
+    parser = Parser(prog="python -m harness.status", description=__doc__)
     parser.add_argument("study", type=Path, help="a study's folder, or a folder of studies")
     parser.add_argument("--watch", action="store_true", help="refresh every two seconds")
     arguments = parser.parse_args()

@@ -25,7 +25,7 @@ from harness.records import CONFIG_FILE, FINISHED, METRICS_FILE, RecordError, Ru
 from harness.records.files import flocked, printable
 from harness.records.reading import metrics_row, read_json_lines
 from harness.records.study import Study
-from harness.records.terminal import printing
+from harness.records.terminal import Parser, printing
 from harness.tracking.backends import settled
 from harness.tracking.base import (
     Ending,
@@ -180,7 +180,7 @@ def main(arguments: list[str] | None = None) -> int:
 
 
 def _parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(
+    parser = Parser(
         prog="python -m harness.sync",
         description=__doc__,
         formatter_class=argparse.RawDescriptionHelpFormatter,

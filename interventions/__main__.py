@@ -16,7 +16,7 @@ from pathlib import Path
 from omegaconf import OmegaConf
 
 from harness.records.files import printable, write_atomic
-from harness.records.terminal import printing
+from harness.records.terminal import Parser, printing
 from interventions.card import OVERLAYS, Card, read_cards
 from interventions.catalogue.show import describe, differences, measurements
 
@@ -82,15 +82,19 @@ def publish(given: list[str]) -> None:
     """Keep the main figures of studies, and renew the page."""
     from interventions.catalogue.measured import publish as keep
 
-    if not given:
-        raise ValueError("publish needs a study: python -m interventions publish runs/NAME")
-    for study in given:
-        print(f"Written: {keep(Path(study))}")
+    parser = Parser(prog="python -m interventions publish", description=publish.__doc__)
+    parser.add_argument("studies", nargs="+", type=Path, metavar="STUDY", help="e.g. runs/NAME")
+    studies = parser.parse_args(given).studies
+    if missing := [study for study in studies if not study.is_dir()]:
+        parser.error(f"{missing[0]} is no study's folder")
+    for study in studies:
+        print(f"Written: {keep(study)}")
     page([])
 
 
-def page(_: list[str]) -> None:
+def page(given: list[str]) -> None:
     """Write docs/interventions.md."""
+    Parser(prog="python -m interventions page", description=page.__doc__).parse_args(given)
     from interventions.catalogue.page import PAGE, render
 
     write_atomic(PAGE, render())

@@ -32,6 +32,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--analyse",
         nargs="+",
+        type=shared.source,
         dest="runs",
         metavar="RUNS",
         help="estimate the effects from the design's runs",

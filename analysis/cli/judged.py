@@ -12,7 +12,11 @@ from analysis.errors import require_between
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Add the arguments of the judged tables."""
     parser.add_argument(
-        "judgements", nargs="+", metavar="JUDGEMENTS", help="files of python -m harness.judge"
+        "judgements",
+        nargs="+",
+        type=shared.source,
+        metavar="JUDGEMENTS",
+        help="files of python -m harness.judge",
     )
     shared.add_options(parser, "--baseline")
     shared.add_options(parser, "--alpha", default=0.05, help="family error (default: %(default)s)")
@@ -24,7 +28,11 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         help="hand labels that correct the judge: instruction_id, model, score (CSV or JSON lines)",
     )
     parser.add_argument(
-        "--runs", nargs="+", metavar="RUNS", help="the study, for its test losses beside the scores"
+        "--runs",
+        nargs="+",
+        type=shared.source,
+        metavar="RUNS",
+        help="the study, for its test losses beside the scores",
     )
     shared.add_options(parser, "--out", help="also write the tables there")
     parser.epilog = "example: python -m analysis judged judgements.jsonl --runs runs/demo"

@@ -19,12 +19,8 @@ EPILOG = """examples:
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Add the arguments of a plan."""
     amount, finite = shared.number(float, at_most=shared.LARGEST), shared.number(float)
-    parser.add_argument(
-        "runs",
-        nargs="*",
-        metavar="RUNS",
-        help="finished runs that show the noise and the cost",
-    )
+    help_of_runs = "finished runs that show the noise and the cost"
+    shared.add_options(parser, "runs", nargs="*", help=help_of_runs)
     parser.add_argument(
         "--delta",
         type=shared.number(float, above=0, at_most=shared.LARGEST),
@@ -39,7 +35,12 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         help="interventions and stacks, without the baseline (default: those of the RUNS)",
     )
     parser.add_argument(
-        "--pilot", nargs="+", default=[], metavar="RUNS", help="another way to give RUNS"
+        "--pilot",
+        nargs="+",
+        type=shared.source,
+        default=[],
+        metavar="RUNS",
+        help="another way to give RUNS",
     )
     parser.add_argument("--sd", type=amount, metavar="SD", help="noise sd of one run")
     parser.add_argument(

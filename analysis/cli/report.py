@@ -21,6 +21,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--sizes",
         nargs="+",
+        type=shared.source,
         default=[],
         metavar="STUDY",
         help="studies of the same arms at other sizes: a section says what holds at scale",

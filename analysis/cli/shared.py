@@ -11,16 +11,20 @@ from typing import TYPE_CHECKING, Any
 from analysis.errors import AnalysisError
 from harness.records.files import printable, write_together
 from harness.records.numbers import number as number
+from harness.records.terminal import source as source
+from harness.records.terminal import text
 
 if TYPE_CHECKING:
     from analysis.comparison.rules import Rules
     from analysis.runs.frame import Runs
+    from analysis.runs.reading import Reading
 
 LARGEST = 1e12
 """Of any size, time or price."""
 OPTIONS: dict[str, dict[str, Any]] = {
     "runs": {
         "nargs": "+",
+        "type": source,
         "metavar": "RUNS",
         "help": "a study's folder, record files, a .csv, .tsv, .parquet or .jsonl, "
         "modded-nanogpt's logs, wandb:ENTITY/PROJECT",
@@ -55,7 +59,7 @@ OPTIONS: dict[str, dict[str, Any]] = {
     },
     "--test-set": {
         "dest": "metric",
-        "type": lambda name: f"test_loss.{name}",
+        "type": lambda name: f"test_loss.{text(name)}",
         "default": argparse.SUPPRESS,
         "metavar": "NAME",
         "help": "compare on this test set of eval.data instead of the study's main one",
@@ -125,14 +129,9 @@ def add_decision(parser: argparse.ArgumentParser) -> None:
 
 def read(options: argparse.Namespace) -> Runs:
     """Read the runs that were asked for."""
-    from analysis.runs.reading import Reading
     from analysis.runs.tables import read_runs
 
-    where = dict(pair(text, "--where") for text in options.where)
-    reading = Reading(
-        columns=_columns(options), metric=options.metric, where=where, wide=options.wide
-    )
-    runs = read_runs(options.runs, reading=reading)
+    runs = read_runs(options.runs, reading=reading(options))
     for error in runs.unreadable:
         print(f"unreadable: {printable(str(error))}", file=sys.stderr)
     if runs.summary and options.command != "table":
@@ -141,6 +140,14 @@ def read(options: argparse.Namespace) -> Runs:
             "python -m analysis table"
         )
     return runs
+
+
+def reading(options: argparse.Namespace) -> Reading:
+    """Return how the runs are to be read."""
+    from analysis.runs.reading import Reading
+
+    where = dict(pair(text, "--where") for text in options.where)
+    return Reading(columns=_columns(options), metric=options.metric, where=where, wide=options.wide)
 
 
 def read_apart(options: argparse.Namespace, sources: Sequence[list[str]]) -> list[Runs]:

@@ -29,7 +29,8 @@ def run(options: argparse.Namespace) -> int:
     missing = [path for path in options.runs if not Path(path).exists()]
     if missing:
         raise AnalysisError(f"no {missing[0]}: start the study first, or name its folder")
-    with server(Live(options.runs, shared.rules(options)), options.port) as made:
+    live = Live(options.runs, shared.rules(options), shared.reading(options))
+    with server(live, options.port) as made:
         print(f"Open http://{HOST}:{made.server_address[1]}/ (Ctrl-C stops)", flush=True)
         try:
             made.serve_forever()

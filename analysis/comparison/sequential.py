@@ -25,11 +25,12 @@ from analysis.comparison.verdict import (
     verdicts,
     with_survivors,
 )
+from analysis.errors import AnalysisError
 from analysis.runs.frame import complete, named
 from analysis.stats.linear import FEWEST_DF
 from analysis.stats.planning.spending import conditional_power, spending
 from analysis.table import Table, columns, count, document, figure, p_item, words
-from harness.records import StudyPlan
+from harness.records import BASELINE, StudyPlan
 
 FUTILE_BELOW = 0.1
 """Conditional power under which an arm may be given up; non-binding."""
@@ -262,8 +263,13 @@ def _number(seed: object) -> float:
 
 
 def _arms(runs: pd.DataFrame, plan: StudyPlan, baseline: str) -> list[str]:
-    planned = {str(cell["arm"]) for cell in plan.cells if "arm" in cell}
-    return sorted((planned | set(runs["arm"])) - {baseline})
+    arms = {str(cell["arm"]) for cell in plan.cells if "arm" in cell} | set(runs["arm"])
+    if baseline not in {*arms, BASELINE}:  # which may be run later
+        raise AnalysisError(
+            f"no run of the baseline {baseline!r}, and none planned (arms: "
+            f"{', '.join(map(repr, sorted(arms)))}): name another"
+        )
+    return sorted(arms - {baseline})
 
 
 def _counts(runs: pd.DataFrame) -> dict[str, int]:

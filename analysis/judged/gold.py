@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from io import BytesIO
 from pathlib import Path
 
 import pandas as pd
 
 from analysis.errors import AnalysisError
 from analysis.judged.scores import Scores
+from harness.records import RecordError
+from harness.records.reading import read_bytes
 
 COLUMNS = ("instruction_id", "model", "score")
 
@@ -32,10 +35,12 @@ class Gold:
 def read_gold(path: Path) -> Gold:
     """Read a CSV or JSON lines with the columns instruction_id, model, score."""
     try:
-        lines = path.suffix.lower() in (".jsonl", ".json")
-        frame = pd.read_json(path, lines=True, dtype=False) if lines else _csv(path)
-    except (OSError, ValueError) as error:
-        raise AnalysisError(f"cannot read {path}: {error}") from error
+        content, lines = BytesIO(read_bytes(path)), path.suffix.lower() in (".jsonl", ".json")
+        frame = pd.read_json(content, lines=True, dtype=False) if lines else _csv(content)
+    except RecordError as error:
+        raise AnalysisError(str(error)) from error
+    except ValueError as error:
+        raise AnalysisError(f"cannot read {path}: {' '.join(str(error).split())}") from error
     if missing := [name for name in COLUMNS if name not in frame]:
         raise AnalysisError(
             f"{path} has no column {missing[0]}: hand labels need {', '.join(COLUMNS)}"
@@ -50,5 +55,5 @@ def read_gold(path: Path) -> Gold:
     return Gold(kept.groupby(["instruction_id", "model"])["label"].mean().reset_index())
 
 
-def _csv(path: Path) -> pd.DataFrame:
-    return pd.read_csv(path, dtype={"instruction_id": str, "model": str})
+def _csv(content: BytesIO) -> pd.DataFrame:
+    return pd.read_csv(content, dtype={"instruction_id": str, "model": str})

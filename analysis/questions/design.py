@@ -134,7 +134,10 @@ def _check(names: list[str], given: Sequence[str], exclusive: Sequence[Sequence[
     if len(names) != len(given):
         raise AnalysisError("an intervention is named twice")
     if not 2 <= len(names) <= MOST_FACTORS:
-        raise AnalysisError(f"{len(names)} intervention(s): a screen takes 2 to {MOST_FACTORS}")
+        raise AnalysisError(
+            f"{', '.join(names) or 'nothing'}: a screen takes 2 to {MOST_FACTORS} interventions, "
+            f"not {len(names)}"
+        )
     flat = [name for group in exclusive for name in group]
     if any(len(group) != 2 for group in exclusive) or len(flat) != len(set(flat)):
         raise AnalysisError(

@@ -17,6 +17,7 @@ from analysis.comparison.rules import Rules
 from analysis.errors import AnalysisError
 from analysis.report.evidence import gather
 from analysis.report.page import render
+from analysis.runs.reading import Reading
 from analysis.runs.tables import read_runs
 from harness.records import METRICS_FILE, RECORD_FILE
 
@@ -26,8 +27,8 @@ HOST = "127.0.0.1"
 class Live:
     """The newest report of a study; computed again only when its files have changed."""
 
-    def __init__(self, paths: list[str], rules: Rules) -> None:
-        self.paths, self.rules = paths, rules
+    def __init__(self, paths: list[str], rules: Rules, reading: Reading | None = None) -> None:
+        self.paths, self.rules, self.reading = paths, rules, reading
         self._lock = threading.Lock()
         self._version, self._page, self._sentence = "", "", ""
 
@@ -55,7 +56,7 @@ class Live:
             version = self.version()
             if version == self._version:
                 return
-            evidence = gather(read_runs(self.paths), self.rules)
+            evidence = gather(read_runs(self.paths, reading=self.reading), self.rules)
             page = render(evidence, live=True)
             self._page, self._sentence = page, evidence.ledger.sentence()
             self._version = version

@@ -50,6 +50,10 @@ def read_records(paths: list[Path]) -> Runs:
         A path without records, a record that cannot be read.
     """
     found = read_all(paths)
+    for path in paths:
+        below = [*found.records, *(error.file for error in found.unreadable)]
+        if not any(at.is_relative_to(path if path.is_dir() else path.parent) for at in below):
+            raise _nothing([path], [])
     if not found.records:
         raise _nothing(paths, found.unreadable)
     judged = {at: record for at, record in found.records.items() if not record.tuning}

@@ -67,6 +67,9 @@ def read_runs(
             f"{missing[0]} does not exist: give a study's folder or a table; "
             "the commands: python -m analysis --help"
         )
+    for place in (Path(s) for s in sources if not s.startswith(WANDB)):
+        if not place.is_dir() and not place.is_file():
+            raise AnalysisError(f"{place} is no folder and no regular file")
     for folder in folders:
         if folder.is_file() and folder.name != RECORD_FILE:
             raise AnalysisError(

@@ -23,13 +23,13 @@ from harness.config import ConfigError
 from harness.records import CONFIG_FILE
 from harness.records.cell import Cell
 from harness.records.reading import is_there
-from harness.records.terminal import printing
+from harness.records.terminal import Parser, printing
 
 
 @printing()
 def main() -> None:
     """Run the frozen cell named on the command line."""
-    parser = argparse.ArgumentParser(
+    parser = Parser(
         prog="python -m harness.cell",
         description=__doc__,
         formatter_class=argparse.RawDescriptionHelpFormatter,

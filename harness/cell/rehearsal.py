@@ -6,7 +6,6 @@ method erase each other, and the stack ends with the weights of one alone.
 
 from __future__ import annotations
 
-import sys
 import traceback
 from contextlib import suppress
 from pathlib import Path
@@ -18,6 +17,7 @@ from harness.cell.build import (
     new_record,
     start_training,
 )
+from harness.cell.console import say
 from harness.cell.errors import enter_failure
 from harness.cell.freeze import check_identity, load_frozen
 from harness.cell.lock import NO_LOCK, CellBusy, locked
@@ -55,7 +55,7 @@ def rehearse(folder: Path, n_cells: int) -> int:
         config.train.max_skipped_steps = 2
         config.hardware.compile = False  # for one sequence: minutes for nothing
     except ValueError as error:  # ConfigError and DataError
-        print(f"error: {error}", file=sys.stderr)
+        say(f"error: {error}")
         return 1
     try:
         setup = Setup(folder, config, corpus, record, device, World(), NO_LOCK)

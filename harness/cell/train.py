@@ -6,7 +6,6 @@ import gc
 import io
 import logging
 import math
-import sys
 from contextlib import closing, nullcontext
 from pathlib import Path
 from typing import TypedDict
@@ -20,7 +19,7 @@ from harness.cell.build import (
     new_record,
     start_training,
 )
-from harness.cell.console import EXIT_BUSY, EXIT_REFUSED, logging_to, wants_bar
+from harness.cell.console import EXIT_BUSY, EXIT_REFUSED, logging_to, say, wants_bar
 from harness.cell.errors import enter_failure
 from harness.cell.freeze import (
     check_identity,
@@ -61,16 +60,16 @@ def train_cell(folder: Path, *, checked: bool = True, tracked: bool = True) -> i
     try:
         record = run(folder, checked=checked, tracked=tracked)
     except ValueError as error:  # ConfigError and DataError
-        print(f"error: {error}", file=sys.stderr)
+        say(f"error: {error}")
         return EXIT_REFUSED
     except OSError as error:  # nothing could be written, the record least of all
-        print(f"error: {folder}: {error.strerror or error}", file=sys.stderr)
+        say(f"error: {folder}: {error.strerror or error}")
         return 1
     except (CellBusy, LockLost) as error:
-        print(f"skipped: {error}", file=sys.stderr)
+        say(f"skipped: {error}")
         return EXIT_BUSY
     if wants_bar():
-        print(describe(record, folder), file=sys.stderr)
+        say(describe(record, folder))
     return 0 if record.status in FINISHED else 1
 
 

@@ -22,6 +22,9 @@ COMMANDS = (
     *("sample", "schedule", "status", "sync", "throughput"),
 )
 """Of ``python -m harness.COMMAND``."""
+_GROUPS = sorted(
+    {str(p.parent.relative_to(CONF_DIR)) for p in CONF_DIR.rglob("*/*.yaml")}, key=len, reverse=True
+)
 _HINTS = {
     "intervention": "; see: python -m interventions",
     "hydra/launcher": "; a cluster's needs its extra: in the clone, pip install -e '.[slurm]'",
@@ -107,7 +110,9 @@ def _raised_by_us(error: BaseException) -> ConfigError | None:
 
 def _unknown(file: str, options: Sequence[str] | None) -> str:
     """Name what is there instead of a config file that is not."""
-    group, _, stem = file.removesuffix(".yaml").rpartition("/")
+    name = file.removesuffix(".yaml")
+    group = next((g for g in _GROUPS if name.startswith(f"{g}/")), name.rpartition("/")[0])
+    stem = name[len(group) :].removeprefix("/")
     known = options or sorted(path.stem for path in (CONF_DIR / group).glob("*.yaml"))
     hint = _searchpath(Path(group, f"{stem}.yaml")) or _HINTS.get(group, "")
     return f"unknown {group or 'config'} {stem!r}; allowed: {', '.join(known) or 'none'}{hint}"
@@ -115,6 +120,8 @@ def _unknown(file: str, options: Sequence[str] | None) -> str:
 
 def _searchpath(file: Path) -> str:
     """Say how Hydra finds a person's own file that lies in a folder near by."""
+    if file.is_absolute():
+        return ""
     found = [path for depth in ("", "*/", "*/*/") for path in sorted(Path().glob(f"{depth}{file}"))]
     if not found:
         return ""

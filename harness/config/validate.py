@@ -31,7 +31,7 @@ MOST_PARAMETERS = 10**13
 
 def validate(config: Config) -> None:
     """Refuse impossible values."""
-    _check_finite(config)
+    check_finite(config)
     check_bounds(config)
     _check_heads(config.model)
     _check_size(config.model)
@@ -57,7 +57,8 @@ def validate(config: Config) -> None:
         )
 
 
-def _check_finite(config: Config) -> None:
+def check_finite(config: Any) -> None:
+    """Refuse a number that is none, anywhere in a config."""
     for key, value in flatten(asdict(config)).items():
         if not all(map(math.isfinite, _numbers(value))):
             raise ConfigError(f"{key}={value}: must be a finite number")

@@ -7,6 +7,17 @@ from pathlib import Path
 from harness.config import ConfigError
 
 
+def check_name(name: str) -> None:
+    """Refuse what is no name of a repository, before anything is written."""
+    from huggingface_hub.errors import HFValidationError
+    from huggingface_hub.utils import validate_repo_id  # type: ignore[attr-defined]
+
+    try:
+        validate_repo_id(name)
+    except HFValidationError as error:
+        raise ConfigError(f"--push {name!r}: {' '.join(str(error).split())}") from error
+
+
 def push(folder: Path, name: str, *, private: bool) -> str:
     """Create the repository if need be, upload the folder, and return its address."""
     from huggingface_hub import HfApi

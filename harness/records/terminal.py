@@ -2,11 +2,45 @@
 
 from __future__ import annotations
 
+import argparse
 import errno
 import os
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
+from pathlib import Path
+from typing import Any, NoReturn
+
+from harness.records.files import printable
+
+
+class Parser(argparse.ArgumentParser):
+    """Every command's: says what is wrong with a command line in one line."""
+
+    def __init__(self, *arguments: Any, **options: Any) -> None:
+        super().__init__(*arguments, **options)
+        # of every option whose type is `Path`, and of every one that has none
+        self.register("type", Path, lambda given: Path(source(given)))
+        self.register("type", None, text)
+
+    def error(self, message: str) -> NoReturn:
+        """Refuse the command line."""
+        line = printable(" ".join(message.split("\n")))
+        self.exit(2, f"error: {line}; see: {self.prog} --help\n")
+
+
+def source(given: str) -> str:
+    """Return an option's text that may be a path: of any bytes, but not empty."""
+    if not given:  # Path("") would be the current folder, which nobody named
+        raise argparse.ArgumentTypeError("empty: give a value")
+    return given
+
+
+def text(given: str) -> str:
+    """Return an option's text that is a name, or words: neither empty nor other bytes."""
+    if any("\ud800" <= c <= "\udfff" for c in given):
+        raise argparse.ArgumentTypeError(f"{given!r} is not UTF-8")
+    return source(given)
 
 
 def open_streams() -> None:
@@ -31,7 +65,7 @@ def open_streams() -> None:
 def printing() -> Iterator[None]:
     """Let a command print: a reader that has seen enough is no error, a full disk is one line.
 
-    It stands on every command's `main`, also as a decorator.
+    So is a file that cannot be opened. It stands on every command's `main`, also as a decorator.
     """
     open_streams()
     try:
@@ -42,7 +76,10 @@ def printing() -> Iterator[None]:
     except BrokenPipeError:  # the reader, such as head
         _discard_output()
     except OSError as error:
-        if error.errno != errno.ENOSPC or error.filename is not None:
+        if error.filename is not None:
+            print(f"error: {printable(f'{error.filename}: {error.strerror}')}", file=sys.stderr)
+            sys.exit(1 if error.errno == errno.ENOSPC else 2)
+        if error.errno != errno.ENOSPC:
             raise
         _discard_output()
         print(f"error: cannot print: {error.strerror}", file=sys.stderr)

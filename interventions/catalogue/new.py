@@ -12,6 +12,7 @@ from pathlib import Path
 import yaml
 
 from harness.records.files import write_together
+from harness.records.terminal import Parser
 from interventions.card import OVERLAYS
 from interventions.catalogue.stubs import EVENTS, SLOTS, TEST, Stub
 
@@ -92,7 +93,7 @@ def create(arguments: list[str], ask: Callable[[str], str] = input) -> None:
 
 
 def _parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(
+    parser = Parser(
         prog="python -m interventions new",
         description=__doc__,
         epilog=EXAMPLES,

@@ -178,7 +178,7 @@ def test_a_command_line_with_a_mistake_is_refused(
         "lrr=1": "lrr",
         "lr=fast": "fast",
         "seeds=[1,1]": "each once",
-        "batch_size=0": "allowed is above 0",
+        "batch_size=0": "must be above 0",
         "data=nothing.json": "allowed are demo, instruction_data, alpaca",
         "data=instruction_data": "curl -fLo",
         "test_frac=0.99": "leave something to train on",

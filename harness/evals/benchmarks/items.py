@@ -12,6 +12,7 @@ import yaml
 
 from harness.config import ConfigError
 from harness.records.files import canonical_hash
+from harness.records.reading import RecordError, read_bytes
 
 HERE = Path(__file__).parent
 BUNDLED = ("demo_choices", "demo_words")
@@ -54,11 +55,11 @@ def read_items(name: str) -> Items:
     """Read a bundled task, or a file of one's own (`ConfigError` where it is none)."""
     file = HERE / f"{name}.yaml" if name in BUNDLED else Path(name)
     try:
-        text = file.read_text(encoding="utf-8")
+        text = read_bytes(file).decode()
         lines = file.suffix == ".jsonl"
         rows = [json.loads(x) for x in text.splitlines()] if lines else yaml.safe_load(text)
-    except OSError as error:
-        raise ConfigError(f"--tasks {name}: {error.strerror}; name a file of items") from error
+    except RecordError as error:
+        raise ConfigError(f"--tasks {name}: {error.reason}; name a file of items") from error
     except (ValueError, yaml.YAMLError) as error:
         raise ConfigError(f"{file} cannot be read: {error}") from error
     if not isinstance(rows, list) or not rows:

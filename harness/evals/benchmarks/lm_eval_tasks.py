@@ -36,6 +36,11 @@ class Answered:
 
 def ask(loaded: LoadedModel, name: str, folder: Path | None) -> Answered:
     """Let lm_eval ask the model a task, or all tasks of a group: each is a cluster then."""
+    if find_spec("lm_eval") is None:
+        raise ConfigError(
+            f"task {name!r} needs the package lm_eval: {INSTALL}, in an environment of its own (it "
+            f"downgrades python-dateutil); without it there are {', '.join(BUNDLED)} and files"
+        )
     tasks = _load(_manager(folder), name, folder)
     for task in tasks.values():
         if task.OUTPUT_TYPE not in KINDS or getattr(task, "multiple_target", False):
@@ -60,11 +65,6 @@ def ask(loaded: LoadedModel, name: str, folder: Path | None) -> Answered:
 @lru_cache(maxsize=2)
 def _manager(folder: Path | None) -> Any:
     """Return what can be named: a folder's tasks alone, else lm_eval's own, after half a minute."""
-    if find_spec("lm_eval") is None:
-        raise ConfigError(
-            f"this task needs the package lm_eval: {INSTALL}, in an environment of its own (it "
-            f"downgrades python-dateutil); without it there are {', '.join(BUNDLED)} and files"
-        )
     from lm_eval.tasks import TaskManager
 
     logging.getLogger("lm_eval").setLevel(logging.ERROR)

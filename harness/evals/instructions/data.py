@@ -12,6 +12,7 @@ import yaml
 from harness.config import ConfigError
 from harness.evals.instructions.settings import Template, TuneConfig
 from harness.records.files import canonical_hash
+from harness.records.reading import RecordError, read_bytes
 
 DEMO_FILE = Path(__file__).with_name("demo.yaml")
 PUBLISHED_FILE = Path("data/instruction-data.json")
@@ -89,12 +90,12 @@ def _rows(name: str) -> list[Any]:
             f"curl -fLo {path} {PUBLISHED_URL}"
         )
     try:
-        text = path.read_text(encoding="utf-8")
+        text = read_bytes(path).decode()
         lines = path.suffix == ".jsonl"
         rows = [json.loads(x) for x in text.splitlines()] if lines else yaml.safe_load(text)
-    except OSError as error:
+    except RecordError as error:
         raise ConfigError(
-            f"data={name}: {error.strerror}; allowed are demo, instruction_data, alpaca, or a "
+            f"data={name}: {error.reason}; allowed are demo, instruction_data, alpaca, or a "
             "JSON, JSON-lines or YAML file"
         ) from error
     except (ValueError, yaml.YAMLError) as error:

@@ -5,11 +5,15 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from enum import Enum
+from typing import cast
 
 from omegaconf import OmegaConf
 from omegaconf.errors import OmegaConfBaseException
+from yaml import YAMLError
 
 from harness.config import ConfigError
+from harness.config.metadata import number
+from harness.config.validate import check_bounds, check_finite
 
 
 class Dropout(Enum):
@@ -38,27 +42,27 @@ class TuneConfig:
     """demo (bundled), instruction_data (the published study's), alpaca, or a JSON or YAML file."""
     seeds: list[int] = field(default_factory=lambda: [42])
     """One fine-tuning each."""
-    val_frac: float = 0.05
-    test_frac: float = 0.1
+    val_frac: float = number(0.05, above=0, below=1)
+    test_frac: float = number(0.1, above=0, below=1)
     """Held out, in file order: training first, then test, then validation."""
-    lr: float = 5e-5
-    weight_decay: float = 0.1
-    batch_size: int = 8
-    max_epochs: int = 20
+    lr: float = number(5e-5, above=0)
+    weight_decay: float = number(0.1, at_least=0)
+    batch_size: int = number(8, above=0)
+    max_epochs: int = number(20, above=0)
     """It stops sooner, at the first rise of the validation loss."""
-    max_length: int = 1024
+    max_length: int = number(1024, above=0)
     """Tokens an example is cut to; never more than the model's context."""
     masked: bool = False
     """Whether the prompt's tokens are left out of the loss."""
     dropout: Dropout = Dropout.model
-    lora_rank: int = 0
+    lora_rank: int = number(0, at_least=0)
     """0: all weights; else low-rank adapters on every linear layer but the head, through peft."""
-    lora_alpha: int = 16
+    lora_alpha: int = number(16, above=0)
     template: Template = Template.alpaca
-    answer_tokens: int = 256
+    answer_tokens: int = number(256, above=0)
     """Longest answer; one that is cut there is marked truncated."""
     device: str = "auto"
-    threads: int = 1
+    threads: int = number(1, above=0, at_most=10_000)
     """On a CPU; more than its free cores make it many times slower."""
     out: str = "finetuned"
 
@@ -69,16 +73,18 @@ NOT_SCIENCE = ("seeds", "device", "threads", "out")
 
 def parse(arguments: Sequence[str]) -> TuneConfig:
     """Read KEY=VALUE settings; `ConfigError` for an unknown key or a value that is not one."""
-    try:
-        given = OmegaConf.from_dotlist(list(arguments))
-        if isinstance(switch := given.get("dropout"), bool):  # YAML reads on and off as such
-            given["dropout"] = (Dropout.on if switch else Dropout.off).value
-        config = OmegaConf.to_object(OmegaConf.merge(OmegaConf.structured(TuneConfig), given))
-    except OmegaConfBaseException as error:
-        first = str(error).splitlines()[0]
-        raise ConfigError(f"{first}; see python -m harness.finetune --help") from error
-    if not isinstance(config, TuneConfig):
-        raise TypeError(config)
+    tree, config = OmegaConf.structured(TuneConfig), TuneConfig()
+    for text in arguments:
+        try:
+            given = OmegaConf.from_dotlist([text])
+            if isinstance(switch := given.get("dropout"), bool):  # YAML reads on and off as such
+                given["dropout"] = (Dropout.on if switch else Dropout.off).value
+            tree = OmegaConf.merge(tree, given)
+            config = cast(TuneConfig, OmegaConf.to_object(tree))
+        except (OmegaConfBaseException, YAMLError, ValueError) as error:
+            reason = " ".join(str(error).splitlines()[:1])
+            hint = "see: python -m harness.finetune --help"
+            raise ConfigError(f"cannot take {text!r}: {reason}; {hint}") from error
     _check(config)
     return config
 
@@ -86,21 +92,10 @@ def parse(arguments: Sequence[str]) -> TuneConfig:
 def _check(config: TuneConfig) -> None:
     if not config.seeds or len(set(config.seeds)) < len(config.seeds):
         raise ConfigError(f"seeds={config.seeds}: name at least one, and each once")
-    for name in (
-        "lr",
-        "batch_size",
-        "max_epochs",
-        "max_length",
-        "answer_tokens",
-        "lora_alpha",
-        "threads",
-    ):
-        if not getattr(config, name) > 0:
-            raise ConfigError(f"{name}={getattr(config, name)}: allowed is above 0")
-    for name in ("weight_decay", "lora_rank"):
-        if not getattr(config, name) >= 0:
-            raise ConfigError(f"{name}={getattr(config, name)}: allowed is 0 or more")
-    if not (
-        config.val_frac > 0 and config.test_frac > 0 and config.val_frac + config.test_frac < 1
-    ):
-        raise ConfigError("val_frac and test_frac must be above 0, and leave something to train on")
+    check_finite(config)
+    check_bounds(config)
+    if not config.val_frac + config.test_frac < 1:
+        raise ConfigError(
+            f"val_frac={config.val_frac} and test_frac={config.test_frac} must leave something to "
+            "train on"
+        )
