@@ -101,11 +101,13 @@ def length_effect(models: pd.DataFrame) -> Slope | None:
 
 def _within(values: pd.Series, models: pd.DataFrame) -> pd.Series:
     """Take out the means of calls and arms, in turns until both are gone."""
-    groups = [[models[key] for key in CALL], [models["judge"], models["arm"]]]
+    groups = [models.groupby(keys).ngroup().to_numpy() for keys in (CALL, ["judge", "arm"])]
+    sizes = [np.bincount(group) for group in groups]
+    left = values.to_numpy(dtype=float)
     for _ in range(50):
-        for keys in groups:
-            values = values - values.groupby(keys).transform("mean")
-    return values
+        for group, size in zip(groups, sizes, strict=True):
+            left = left - (np.bincount(group, left) / size)[group]
+    return pd.Series(left, models.index)
 
 
 def _slope(x: pd.Series, y: pd.Series, cluster: pd.Series) -> Slope | None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import cache
 from pathlib import Path
 
 import numpy as np
@@ -95,7 +96,9 @@ def study(tmp_path_factory: pytest.TempPathFactory) -> Study:
     return Study.of(tmp_path_factory.mktemp("judged"))
 
 
+@cache
 def report(path: Path, *more: Path, **rules: object):
+    """Several tests read the report of one file."""
     return report_judged(judged_differences(read_scores([path, *more]), PairedRules(**rules)))
 
 

@@ -2,7 +2,7 @@
 
 import pytest
 import vl_convert
-from full_study import ARMS, evidence_of, full_study
+from full_study import ARMS, full_study
 from studies import study
 
 from analysis import Pilot, compare, noise, plan
@@ -16,10 +16,10 @@ from analysis.report.write import figure_specs
 from analysis.runs.frame import Runs
 
 
-def figures(frame, **rules) -> dict[str, str]:
-    """Return the figures of a frame of runs as SVG."""
-    specs = figure_specs(gather(Runs(frame), Rules(**rules)))
-    return {name: vl_convert.vegalite_to_svg(spec) for name, spec in specs.items()}
+def figures(evidence, names: set[str]) -> dict[str, str]:
+    """Return these figures of a report as SVG."""
+    specs = figure_specs(evidence)
+    return {name: vl_convert.vegalite_to_svg(specs[name]) for name in names}
 
 
 @pytest.mark.thorough
@@ -57,8 +57,9 @@ def test_the_power_curve_crosses_the_power_at_the_planned_seeds():
 
 def test_an_accuracy_is_given_no_unit_of_a_loss_in_any_figure():
     frame = study({"a": -0.03}, n=4).rename(columns={"test_loss": "accuracy"})
-    drawn = figures(frame, metric="accuracy", higher_is_better=True)
-    assert set(drawn) == {"noise_band", "effects", "components"}
+    found = gather(Runs(frame), Rules(metric="accuracy", higher_is_better=True))
+    assert set(figure_specs(found)) == {"noise_band", "effects", "components"}
+    drawn = figures(found, {"noise_band", "effects", "components"})
     assert not any("nats" in svg or "loss" in svg for svg in drawn.values())
     assert ">accuracy<" in drawn["noise_band"]
     assert "difference from baseline, accuracy" in drawn["effects"]
@@ -66,23 +67,22 @@ def test_an_accuracy_is_given_no_unit_of_a_loss_in_any_figure():
 
 @pytest.mark.thorough
 def test_an_arm_far_away_is_named_at_the_edge_and_does_not_squeeze_the_others():
-    frame = study({"near": -0.03, "far": 2.0}, n=4)
-    result = compare(frame)
-    band, effects = noise_band_chart(result), effects_chart(result)
+    found = gather(Runs(study({"near": -0.03, "far": 2.0}, n=4)), Rules())
+    band, effects = noise_band_chart(found.comparison), effects_chart(found.comparison)
     assert list(band.variants) == ["near the band", "all runs"]
     assert list(effects.variants) == ["near zero", "all arms"]
     domain = band.variants["near the band"]["layer"][0]["encoding"]["x"]["scale"]["domain"]
     assert domain[1] < 4
     domain = effects.variants["near zero"]["layer"][0]["encoding"]["x"]["scale"]["domain"]
     assert domain[1] < 1
-    drawn = figures(frame)
+    drawn = figures(found, {"noise_band", "effects"})
     assert drawn["noise_band"].count(">→ 5.") == drawn["effects"].count(">→ 2.") == 1
 
 
 def test_any_name_of_an_arm_can_be_drawn():
     long = "a_name_without_an_end_" * 9
     arms = {"$x^{$": 0.0, "$better": 0.0, "_hidden": -0.05, long: 0.02, "<script>": 0.01}
-    drawn = figures(study(arms, n=3))
+    drawn = figures(gather(Runs(study(arms, n=3)), Rules()), {"noise_band", "effects"})
     for svg in (drawn["noise_band"], drawn["effects"]):
         assert all(f">{name}<" in svg for name in ("$x^{$", "$better", "_hidden", "&lt;script&gt;"))
         assert ">a_name_without_an_end" in svg
@@ -98,7 +98,7 @@ def test_a_published_figure_stands_without_a_run():
 @pytest.mark.thorough
 def test_names_in_the_cost_chart_do_not_lie_over_each_other(tmp_path):
     arms = {"baseline": 0.0} | {f"arm_{i}": 0.001 * i for i in range(30)} | {"far": 0.9}
-    chart = cost_chart(evidence_of(full_study(tmp_path / "many", arms, 2)).comparison)
+    chart = cost_chart(compare(str(full_study(tmp_path / "many", arms, 2))))
     rows = [*chart.datasets["baseline"], *chart.datasets["arms"]]
     named = [row["label"] for row in rows if row["label"]]
     assert "far" in named

@@ -1,5 +1,6 @@
 """Every configuration of the published repository is a command here."""
 
+from functools import cache
 from math import isclose
 
 import pytest
@@ -14,8 +15,10 @@ from tests.harness.published_runs import BASELINE, LOCAL, LOCAL_ROWS, RUNS, Publ
 pytestmark = pytest.mark.thorough
 
 
-def composed(run: PublishedRun) -> Config:
-    overlays = f"+intervention=[{run.arm.replace('+', ',')}]"
+@cache
+def composed(arm: str, extra: tuple[str, ...]) -> Config:
+    """Many published runs differ in their machine or seed alone: one command composes them."""
+    overlays = f"+intervention=[{arm.replace('+', ',')}]"
     with our_hydra():
         return resolve(
             (),
@@ -24,7 +27,7 @@ def composed(run: PublishedRun) -> Config:
                 "data=fineweb_tokens",
                 "train.round_up=true",
                 overlays,
-                *run.extra,
+                *extra,
             ],
         )
 
@@ -35,7 +38,7 @@ def test_there_are_36_of_them() -> None:
 
 @pytest.mark.parametrize("run", RUNS, ids=lambda run: run.name)
 def test_a_published_run_composes_to_its_values(run: PublishedRun) -> None:
-    config = composed(run)
+    config = composed(run.arm, run.extra)
     settings = flatten(plain(config))
     found = {key: settings.get(key) for key in BASELINE | run.sets}
     assert found == BASELINE | run.sets
@@ -59,7 +62,8 @@ def test_rows_trained_on_another_corpus_are_arms_with_the_baselines_test(name: s
 
 
 def test_the_published_schedule_peaks_at_step_1658_and_ends_at_a_tenth() -> None:
-    config = composed(next(run for run in RUNS if run.name.endswith("schedule-learning-rate")))
+    run = next(run for run in RUNS if run.name.endswith("schedule-learning-rate"))
+    config = composed(run.arm, run.extra)
     factor = slot_factory(config.schedule)
     n = config.n_steps
     rates = [config.optim.lr * factor(step, n) for step in range(n)]
