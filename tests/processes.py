@@ -17,10 +17,12 @@ SECONDS = 300
 """A command that takes longer is killed."""
 
 PARENT = """
-import importlib, json, os, runpy, sys
+import gc, importlib, json, os, runpy, sys
 import hydra, pandas, scipy.stats, torch
 import analysis.comparison.compare, harness.cell.train, harness.config.compose, harness.study.plan
 
+harness.config.compose.load([])  # Hydra looks for its plugins and reads our files
+gc.freeze()  # a child that looks through what it shares would copy it
 asked, told = os.fdopen(os.dup(0)), os.fdopen(os.dup(1), "w")
 
 
