@@ -138,8 +138,8 @@ def test_a_config_that_does_not_fit_this_machine_is_refused(capsys) -> None:
 
 
 @pytest.mark.slow
-def test_the_command_measures_for_real_and_prints_settings_that_compose(command) -> None:
-    done = command("harness.throughput", *TINY, "train.batch_size=2", "hardware=cpu")
+def test_the_command_measures_for_real_and_prints_settings_that_compose(started) -> None:
+    done = started("harness.throughput", *TINY, "train.batch_size=2", "hardware=cpu")
     assert done.returncode == 0, done.stderr
     settings = re.findall(r"hardware\.\S+=\S+", done.stdout)
     hardware = load(["train.batch_size=2", *settings[:3]]).hardware
