@@ -4,13 +4,14 @@ import os
 import signal
 import subprocess
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
 from hypothesis import settings
 
 from harness.records.files import flocked
+from tests.processes import Parent
 
 settings.register_profile("same-cases-every-time", derandomize=True, deadline=None)
 settings.load_profile("same-cases-every-time")
@@ -25,7 +26,17 @@ def pytest_xdist_auto_num_workers(config: pytest.Config) -> int:
 
 
 THOROUGH = {
-    *("command", "compose_all", "data_dir", "launch", "make_training", "own_idea", "study", "tiny"),
+    *(
+        "command",
+        "started",
+        "compose_all",
+        "data_dir",
+        "launch",
+        "make_training",
+        "own_idea",
+        "study",
+        "tiny",
+    ),
     *("trained", "chromium", "page", "report"),
 }
 """Fixtures of tests that compose and train cells, start commands or a browser."""
@@ -119,24 +130,42 @@ def make_training(data_dir: Path, tmp_path: Path) -> Callable:
     return make
 
 
+@pytest.fixture(scope="session")
+def parent() -> Iterator[Parent]:
+    """Return the process that commands are forked from."""
+    parent = Parent()
+    yield parent
+    parent.end()
+
+
 @pytest.fixture
-def command(tmp_path: Path) -> Callable[..., subprocess.CompletedProcess]:
+def command(tmp_path: Path, parent: Parent) -> Callable[..., subprocess.CompletedProcess]:
     """Return a function that runs ``python -m MODULE ARGUMENTS`` in the test's own folder.
 
-    A ``PYTHONPATH`` comes before the one there is, which may say whose code is tested.
+    It is a process of its own that need not import PyTorch again; `started` does without that. A
+    ``PYTHONPATH`` comes before the one there is, which may say whose code is tested.
     """
 
-    def run(module: str, *arguments: str, **environment: str) -> subprocess.CompletedProcess:
-        paths = [environment.get("PYTHONPATH"), os.environ.get("PYTHONPATH")]
-        environment["PYTHONPATH"] = os.pathsep.join(path for path in paths if path)
-        return subprocess.run(
-            [sys.executable, "-m", module, *arguments],
-            cwd=tmp_path,
-            env={**os.environ, **environment},
-            capture_output=True,
-            text=True,
-            timeout=300,
-            check=False,
-        )
+    def run(*words: str, **environment: str) -> subprocess.CompletedProcess:
+        return parent.run([*words], tmp_path, _around(environment))
 
     return run
+
+
+@pytest.fixture
+def started(tmp_path: Path) -> Callable[..., subprocess.CompletedProcess]:
+    """Do as `command`, with an interpreter that begins anew."""
+
+    def run(*words: str, **environment: str) -> subprocess.CompletedProcess:
+        return subprocess.run(
+            [sys.executable, "-m", *words], cwd=tmp_path, env=_around(environment),
+            capture_output=True, text=True, timeout=300, check=False,
+        )  # fmt: skip
+
+    return run
+
+
+def _around(environment: dict[str, str]) -> dict[str, str]:
+    paths = [environment.get("PYTHONPATH"), os.environ.get("PYTHONPATH")]
+    environment["PYTHONPATH"] = os.pathsep.join(path for path in paths if path)
+    return {**os.environ, **environment}

@@ -16,8 +16,8 @@ def records(folder: Path) -> list[dict]:
     return [json.loads(path.read_text()) for path in sorted(folder.rglob("record.json"))]
 
 
-def test_help_shows_groups_config_and_examples_without_importing_torch(command) -> None:
-    done = command("harness", "--help")
+def test_help_shows_groups_config_and_examples_without_importing_torch(started) -> None:
+    done = started("harness", "--help")
     assert done.returncode == 0
     for words in (
         "  intervention: ",
@@ -90,8 +90,10 @@ def test_a_search_path_that_is_not_there_is_told_from_where(command, tmp_path) -
     )
 
 
-def test_one_cell_trains_logs_and_is_skipped_the_second_time(command, tmp_path, tiny) -> None:
-    first = command("harness", *tiny, "+intervention=weight_tying")
+def test_one_cell_trains_logs_and_is_skipped_the_second_time(
+    command, started, tmp_path, tiny
+) -> None:
+    first = started("harness", *tiny, "+intervention=weight_tying")
     assert first.returncode == 0, first.stderr
     assert "paired: 15/16 of the baseline's tensors start out the same" in first.stderr
     assert "complete: weight_tying" in first.stderr
@@ -164,12 +166,12 @@ def test_a_failing_cell_stops_no_other_and_the_sweep_exits_non_zero(
     assert "Traceback" in log.read_text()
 
 
-def test_a_frozen_cell_runs_by_its_folder(command, tmp_path, tiny) -> None:
+def test_a_frozen_cell_runs_by_its_folder(started, tmp_path, tiny) -> None:
     from harness.cell.freeze import freeze
     from harness.config.compose import load
 
     folder = freeze(load(tiny))
-    done = command("harness.cell", str(folder))
+    done = started("harness.cell", str(folder))
     assert done.returncode == 0, done.stderr
     assert records(tmp_path)[0]["status"] == "complete"
     for told in (done.stderr, (folder / "log.txt").read_text()):
@@ -235,7 +237,7 @@ def test_a_full_disk_leaves_a_readable_record_and_says_so(tiny, monkeypatch, cap
 
 
 @pytest.mark.parametrize("module", ["harness", "analysis", "interventions"])
-def test_a_conf_folder_of_ones_own_beside_the_command_hides_nothing(module, tmp_path, command):
+def test_a_conf_folder_of_ones_own_beside_the_command_hides_nothing(module, tmp_path, started):
     (tmp_path / "conf" / "intervention").mkdir(parents=True)
-    done = command(module, "--help")
+    done = started(module, "--help")
     assert done.returncode == 0, done.stderr

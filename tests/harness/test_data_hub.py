@@ -7,7 +7,8 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
 from pathlib import Path
 
 import pyarrow as pa
@@ -15,6 +16,7 @@ import pyarrow.parquet as pq
 import pytest
 
 from harness.data.manifest import SPLITS
+from tests.conftest import made_once
 from tests.harness.hub_server import HubServer
 
 pytestmark = pytest.mark.slow
@@ -33,13 +35,23 @@ configs:
 # Texts
 """
 
-SMALL_STEPS = (
-    "import sys, harness.data.build, harness.data.hub_text, harness.prepare\n"
-    "harness.data.build.SAVE_EVERY_TOKENS = 150_000\n"
-    "harness.data.tokens.BATCH_CHARACTERS = 30_000\n"
-    "sys.exit(harness.prepare.main(sys.argv[1:]))"
-)
-"""The prepare command, saving as often in 3 million tokens as it otherwise does in 500 million."""
+SMALL_STEPS = """
+import json, os, sys, harness.data.build, harness.data.hub_text, harness.prepare
+harness.data.build.SAVE_EVERY_TOKENS = 150_000
+harness.data.tokens.BATCH_CHARACTERS = 30_000
+"""
+"""Save as often in 3 million tokens as the command otherwise does in 500 million."""
+
+ONE = f"{SMALL_STEPS}sys.exit(harness.prepare.main(sys.argv[1:]))"
+ONE_AFTER_THE_OTHER = f"""{SMALL_STEPS}
+asked, told = os.fdopen(os.dup(0)), os.fdopen(os.dup(1), "w")
+for line in asked:
+    folder, arguments = json.loads(line)
+    for number, name in ((1, "out"), (2, "err")):
+        os.dup2(os.open(os.path.join(folder, name), os.O_CREAT | os.O_WRONLY), number)
+    print(harness.prepare.main(arguments), file=told, flush=True)
+"""
+"""The prepare command for each line of stdin: datasets takes seconds to import."""
 
 
 def text(number: int) -> str:
@@ -49,35 +61,119 @@ def text(number: int) -> str:
     )
 
 
-@pytest.fixture(scope="module")
-def repository(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Return a dataset laid out as FineWeb is: 3 parquet files of 1,500 documents."""
-    folder = tmp_path_factory.mktemp("repository")
-    (folder / "README.md").write_text(README)
-    (folder / "sample/10BT").mkdir(parents=True)
-    (folder / "data/CC-1").mkdir(parents=True)
-    for number in range(3):
+REFUSED = {
+    "no repository": ("data.repo=someone/else", "someone/else"),
+    "no config": ("data.config=sample-11BT", "sample-10BT"),
+    "no split": ("data.split=validation", "validation"),
+    "no column": (
+        "data.text_column=body",
+        "no column data.text_column=body; available: text, id",
+    ),
+    "no revision": ("data.revision=v9", "v9"),
+}
+COMMANDS = {
+    "everything": [],
+    "budget": ["data.max_tokens=300_000"],
+    "lines": ["data.repo=someone/lines", "data.config=null", "data.split=test"],
+    **{name: [override] for name, (override, _) in REFUSED.items()},
+}
+
+
+def arguments(data_dir: Path) -> list[str]:
+    fixed = ["data=fineweb", "data.repo=someone/texts", "data.tokenizer=bytes"]
+    return [*fixed, "data.val_frac=0.05", "data.test_frac=0.05", f"data_dir={data_dir}"]
+
+
+def make_repositories(folder: Path) -> None:
+    """Write a dataset laid out as FineWeb is, and one without a README."""
+    texts_of, lines_of = folder / "texts", folder / "lines"
+    for below in (texts_of / "sample/10BT", texts_of / "data/CC-1", lines_of):
+        below.mkdir(parents=True)
+    (texts_of / "README.md").write_text(README)
+    for number in range(3):  # parquet files of 1,500 documents
         texts = [text(index) for index in range(1500 * number, 1500 * (number + 1))]
         texts[7] = None
         table = pa.table({"text": texts, "id": [str(index) for index in range(1500)]})
-        pq.write_table(table, folder / f"sample/10BT/{number:03}_00000.parquet", row_group_size=100)
-    pq.write_table(table.slice(0, 5), folder / "data/CC-1/000.parquet")
-    return folder
-
-
-@pytest.fixture(scope="module")
-def lines(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Return a dataset without a README: one test split of JSON lines."""
-    folder = tmp_path_factory.mktemp("lines")
+        file = texts_of / f"sample/10BT/{number:03}_00000.parquet"
+        pq.write_table(table, file, row_group_size=100)
+    pq.write_table(table.slice(0, 5), texts_of / "data/CC-1/000.parquet")
     rows = [json.dumps({"text": text(-number), "n": number}) for number in range(1, 200)]
-    (folder / "test.jsonl").write_text("\n".join(rows))
-    return folder
+    (lines_of / "test.jsonl").write_text("\n".join(rows))  # one test split of JSON lines
+
+
+@pytest.fixture(scope="session")
+def repositories(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
+    folder = made_once(tmp_path_factory, "hub_repositories", make_repositories)
+    return {"someone/texts": folder / "texts", "someone/lines": folder / "lines"}
 
 
 @pytest.fixture
-def hub(repository: Path, lines: Path) -> Iterator[HubServer]:
-    with HubServer({"someone/texts": repository, "someone/lines": lines}) as server:
+def hub(repositories: dict[str, Path]) -> Iterator[HubServer]:
+    with HubServer(repositories) as server:
         yield server
+
+
+@dataclass
+class Done:
+    """What a command of `COMMANDS` left in its folder, and what it asked the hub for."""
+
+    folder: Path
+    code: int
+    bytes_sent: int
+    requests: list[str]
+
+    @property
+    def out(self) -> str:
+        return (self.folder / "out").read_text()
+
+    @property
+    def err(self) -> str:
+        return (self.folder / "err").read_text()
+
+    def corpus(self) -> Path:
+        (found,) = (self.folder / "data").glob("fineweb-*")
+        return found
+
+    def n_tokens(self) -> int:
+        return sum((self.corpus() / f"{split}.bin").stat().st_size // 2 for split in SPLITS)
+
+
+@pytest.fixture(scope="session")
+def done(
+    repositories: dict[str, Path], tmp_path_factory: pytest.TempPathFactory
+) -> Callable[[str], Done]:
+    """Return a function from the name of a command to what came of it; all ran in one process."""
+    made = made_once(tmp_path_factory, "hub_commands", lambda f: run_all(repositories, f))
+
+    def done(name: str) -> Done:
+        return Done(made / name, **json.loads((made / name / "done.json").read_text()))
+
+    return done
+
+
+def run_all(repositories: dict[str, Path], made: Path) -> None:
+    with HubServer(repositories) as hub:
+        process = subprocess.Popen(
+            [sys.executable, "-c", ONE_AFTER_THE_OTHER], text=True, bufsize=1,
+            env={**os.environ, "HF_ENDPOINT": hub.url, "HF_HOME": str(made / "hf")},
+            stdin=subprocess.PIPE, stdout=subprocess.PIPE,
+        )  # fmt: skip
+        for name, overrides in COMMANDS.items():
+            ask(process, hub, made / name, overrides)
+        process.communicate()
+
+
+def ask(process: subprocess.Popen, hub: HubServer, folder: Path, overrides: list[str]) -> None:
+    folder.mkdir()
+    n_requests, sent = len(hub.requests), hub.file_bytes_sent
+    words = [*arguments(folder / "data"), *overrides]
+    process.stdin.write(f"{json.dumps([str(folder), words])}\n")
+    found = {
+        "code": int(process.stdout.readline()),
+        "bytes_sent": hub.file_bytes_sent - sent,
+        "requests": hub.requests[n_requests:],
+    }
+    (folder / "done.json").write_text(json.dumps(found))
 
 
 class Prepare:
@@ -88,19 +184,17 @@ class Prepare:
         self.data_dir = folder / "data"
         self.environment = {**os.environ, "HF_ENDPOINT": hub.url, "HF_HOME": str(folder / "hf")}
 
-    def start(self, *overrides: str, code: str = SMALL_STEPS) -> subprocess.Popen:
-        fixed = ["data=fineweb", "data.repo=someone/texts", "data.tokenizer=bytes"]
-        fractions = ["data.val_frac=0.05", "data.test_frac=0.05", f"data_dir={self.data_dir}"]
+    def start(self) -> subprocess.Popen:
         return subprocess.Popen(
-            [sys.executable, "-c", code, *fixed, *fractions, *overrides],
+            [sys.executable, "-c", ONE, *arguments(self.data_dir)],
             env=self.environment,
             stdout=subprocess.PIPE,
             stderr=subprocess.PIPE,
             text=True,
         )
 
-    def run(self, *overrides: str) -> tuple[int, str, str]:
-        process = self.start(*overrides)
+    def run(self) -> tuple[int, str, str]:
+        process = self.start()
         out, err = process.communicate(timeout=600)
         return process.returncode, out, err
 
@@ -127,43 +221,41 @@ def prepare(hub: HubServer, tmp_path: Path) -> Prepare:
     return Prepare(hub, tmp_path)
 
 
-def test_every_streamed_document_arrives_once(prepare: Prepare) -> None:
-    code, out, err = prepare.run()
-    assert code == 0, err
-    found = b"".join((prepare.corpus() / f"{split}.bin").read_bytes()[::2] for split in SPLITS)
+def test_every_streamed_document_arrives_once(done) -> None:
+    everything = done("everything")
+    assert everything.code == 0, everything.err
+    corpus = everything.corpus()
+    found = b"".join((corpus / f"{split}.bin").read_bytes()[::2] for split in SPLITS)
     # A byte-level token's low byte is the text's byte; the end of text is 0x0100.
     texts = [document.decode() for document in found.split(b"\x00")[:-1]]
     expected = [text(number) for number in range(4500) if number % 1500 != 7]
     assert sorted(texts) == sorted(expected)
-    assert "documents" in out
-    assert not list(prepare.corpus().glob("state*"))
+    assert "documents" in everything.out
+    assert not list(corpus.glob("state*"))
 
 
-def test_a_budget_stops_the_download(prepare: Prepare, hub: HubServer) -> None:
-    code, _, err = prepare.run("data.max_tokens=300_000")
-    assert code == 0, err
-    sizes = [(prepare.corpus() / f"{split}.bin").stat().st_size // 2 for split in SPLITS]
-    assert 295_000 < sum(sizes) <= 300_000
-    assert not any("002_00000.parquet" in line for line in hub.requests)
+def test_a_budget_stops_the_download(done) -> None:
+    budget = done("budget")
+    assert budget.code == 0, budget.err
+    assert 295_000 < budget.n_tokens() <= 300_000
+    assert any("000_00000.parquet" in line for line in budget.requests)
+    assert not any("002_00000.parquet" in line for line in budget.requests)
 
 
-def test_another_split_and_file_format(prepare: Prepare) -> None:
-    code, _, err = prepare.run("data.repo=someone/lines", "data.config=null", "data.split=test")
-    assert code == 0, err
+def test_another_split_and_file_format(done) -> None:
+    lines = done("lines")
+    assert lines.code == 0, lines.err
     n_bytes = sum(len(text(-number).encode()) + 1 for number in range(1, 200))
-    sizes = [(prepare.corpus() / f"{split}.bin").stat().st_size // 2 for split in SPLITS]
-    assert sum(sizes) == n_bytes
+    assert lines.n_tokens() == n_bytes
 
 
 def test_kill_9_midway_costs_nothing_and_doubles_nothing(
-    prepare: Prepare, hub: HubServer, tmp_path: Path
+    prepare: Prepare, hub: HubServer, done
 ) -> None:
-    undisturbed = Prepare(hub, tmp_path / "undisturbed")
-    code, _, err = undisturbed.run()
-    assert code == 0, err
-    all_bytes_sent = hub.file_bytes_sent
+    undisturbed = done("everything")
+    assert undisturbed.code == 0, undisturbed.err
     hub.seconds_per_mb = 3.0
-    seen = [_kill_after_a_save(prepare) for _ in range(3)]
+    seen = [_kill_after_a_save(prepare) for _ in range(2)]
     hub.seconds_per_mb = 0.0
     sent_before = hub.file_bytes_sent
     code, _, err = prepare.run()
@@ -171,7 +263,7 @@ def test_kill_9_midway_costs_nothing_and_doubles_nothing(
     assert seen == sorted(set(seen))
     assert seen[-1] > 1_000_000
     assert contents(prepare.corpus()) == contents(undisturbed.corpus())
-    assert hub.file_bytes_sent - sent_before < 0.8 * all_bytes_sent
+    assert hub.file_bytes_sent - sent_before < 0.8 * undisturbed.bytes_sent
 
 
 def _kill_after_a_save(prepare: Prepare) -> int:
@@ -190,7 +282,9 @@ def _kill_after_a_save(prepare: Prepare) -> int:
     return prepare.saved_tokens()
 
 
-def test_ctrl_c_saves_what_is_done(prepare: Prepare, hub: HubServer) -> None:
+def test_ctrl_c_saves_what_is_done_and_bytes_lost_since_are_noticed(
+    prepare: Prepare, hub: HubServer
+) -> None:
     hub.seconds_per_mb = 3.0
     process = prepare.start()
     while not prepare.saved_tokens():
@@ -201,11 +295,6 @@ def test_ctrl_c_saves_what_is_done(prepare: Prepare, hub: HubServer) -> None:
     assert process.returncode == 130
     assert err.splitlines()[-1] == "interrupted: run the same command to go on"
     assert prepare.saved_tokens()
-
-
-def test_lost_bytes_are_noticed_when_going_on(prepare: Prepare, hub: HubServer) -> None:
-    hub.seconds_per_mb = 3.0
-    _kill_after_a_save(prepare)
     hub.seconds_per_mb = 0.0
     (train,) = prepare.data_dir.glob(".fineweb-*.partial/train.bin")
     train.write_bytes(train.read_bytes()[:1000])
@@ -215,22 +304,14 @@ def test_lost_bytes_are_noticed_when_going_on(prepare: Prepare, hub: HubServer) 
     assert f"delete {train.parent} to start again" in err
 
 
-@pytest.mark.parametrize(
-    ("override", "said"),
-    [
-        ("data.repo=someone/else", "someone/else"),
-        ("data.config=sample-11BT", "sample-10BT"),
-        ("data.split=validation", "validation"),
-        ("data.text_column=body", "no column data.text_column=body; available: text, id"),
-        ("data.revision=v9", "v9"),
-    ],
-)
-def test_what_the_hub_does_not_have_is_one_line(override: str, said: str, prepare: Prepare) -> None:
-    code, _, err = prepare.run(override)
-    assert code == 2
-    assert err.splitlines()[-1].startswith("error: ")
-    assert said in err.splitlines()[-1]
-    assert "Traceback" not in err
+@pytest.mark.parametrize("command", REFUSED)
+def test_what_the_hub_does_not_have_is_one_line(command: str, done) -> None:
+    refused = done(command)
+    assert refused.code == 2
+    last = refused.err.splitlines()[-1]
+    assert last.startswith("error: ")
+    assert REFUSED[command][1] in last
+    assert "Traceback" not in refused.err
 
 
 def test_a_hub_that_does_not_answer_is_one_line(prepare: Prepare) -> None:
@@ -241,9 +322,8 @@ def test_a_hub_that_does_not_answer_is_one_line(prepare: Prepare) -> None:
     assert "Traceback" not in err
 
 
-def test_the_manifest_names_the_revision_and_the_packages(prepare: Prepare, hub: HubServer) -> None:
-    assert prepare.run("data.max_tokens=300_000")[0] == 0
-    manifest = json.loads((prepare.corpus() / "manifest.json").read_text())
+def test_the_manifest_names_the_revision_and_the_packages(done, hub: HubServer) -> None:
+    manifest = json.loads((done("budget").corpus() / "manifest.json").read_text())
     assert manifest["made"]["revision"] == hub.repos["someone/texts"].sha
     assert {"datasets", "tiktoken"} <= manifest["made"].keys()
     assert manifest["request"]["repo"] == "someone/texts"

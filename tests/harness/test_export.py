@@ -108,12 +108,12 @@ def test_the_byte_level_tokenizer_travels(tiny: list[str], tmp_path: Path) -> No
 
 
 def test_a_model_is_pushed_to_the_hub_and_loaded_from_there(
-    command, tiny: list[str], tmp_path: Path
+    command, started, tiny: list[str], tmp_path: Path
 ) -> None:
     cell = saved(load_config(tiny), tmp_path / "runs" / "s" / "baseline" / "c")
     with HubServer({}, home=tmp_path / "hub") as hub:
         online = {"HF_ENDPOINT": hub.url, "HF_HOME": str(tmp_path / "hf"), "HF_TOKEN": "hf_secret"}
-        done = command(
+        done = started(
             "harness.export", str(cell), "--to", "out", "--push", "someone/tiny", **online
         )
         assert done.returncode == 0, done.stderr

@@ -106,8 +106,8 @@ def test_the_published_evaluation_in_half_precision_is_near(command, study: Path
     assert item.loss != recorded
 
 
-def test_a_hub_model_without_a_network_says_how_to_fetch_it(command, study: Path) -> None:
-    done = command(
+def test_a_hub_model_without_a_network_says_how_to_fetch_it(started, study: Path) -> None:
+    done = started(
         "harness.evaluate", "hf:openai-community/gpt2", "--on", str(study),
         HF_HUB_OFFLINE="1", HF_HOME=str(study / "empty"),
     )  # fmt: skip

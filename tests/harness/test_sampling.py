@@ -76,7 +76,7 @@ def test_a_ladder_has_a_rung_for_every_saved_step(folder: Path) -> None:
     assert rungs[0].completion == half.text
 
 
-def test_the_command_prints_what_cannot_steer_a_terminal(command, folder: Path) -> None:
+def test_the_command_prints_what_cannot_steer_a_terminal(command, started, folder: Path) -> None:
     done = command("harness.sample", str(folder), "--prompt", "\x1b[31mred", "--tokens", "3")
     assert done.returncode == 0, done.stderr
     assert "\x1b" not in done.stdout
@@ -85,4 +85,4 @@ def test_the_command_prints_what_cannot_steer_a_terminal(command, folder: Path) 
     assert kept.stdout.count("step ") >= 2
     rows = [json.loads(line) for line in (folder / "samples.jsonl").read_text().splitlines()]
     assert [row["step"] for row in rows if row["prompt"] == "own prompt"] == [5, 10]
-    assert command("harness.sample", "nothing").returncode == 2
+    assert started("harness.sample", "nothing").returncode == 2

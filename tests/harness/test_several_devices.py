@@ -43,17 +43,18 @@ def test_running_out_of_memory_halves_the_micro_batch_at_the_same_batch(
 
 @pytest.mark.slow
 @pytest.mark.parametrize("n_processes", [2, pytest.param(4, marks=pytest.mark.proof)])
-def test_several_processes_train_the_same_model_as_one(
+def test_one_command_trains_on_several_devices_the_same_model_as_one(
     command, tmp_path, tiny, n_processes
 ) -> None:
+    """The command starts ``torch.distributed.run`` with a process for each device."""
     arguments = [*tiny, "model.dropout=0"]
     single = freeze(load([*arguments, "study_name=single"]))
     alone = cell.run(single)
-    folder = freeze(load([*arguments, f"hardware.n_devices={n_processes}"]))
-    done = command("torch.distributed.run", "--standalone", f"--nproc_per_node={n_processes}",
-                   "-m", "harness.cell", str(folder))  # fmt: skip
+    done = command("harness", *arguments, f"hardware.n_devices={n_processes}")
+    assert done.returncode == 0, done.stderr
+    (folder,) = [path.parent for path in (tmp_path / "runs" / "adhoc").rglob("record.json")]
     record = read_record(folder)
-    assert record.status is Status.COMPLETE, done.stderr
+    assert (record.status, record.provenance.n_devices) == (Status.COMPLETE, n_processes)
     assert record.cell == alone.cell
     assert record.losses.test == pytest.approx(alone.losses.test, abs=1e-5)
     rows, expected = (
@@ -63,14 +64,6 @@ def test_several_processes_train_the_same_model_as_one(
     assert [r["step"] for r in rows] == [r["step"] for r in expected]
     for ours, theirs in zip(rows, expected, strict=True):
         assert ours["train_loss"] == pytest.approx(theirs["train_loss"], abs=1e-5)
-
-
-@pytest.mark.slow
-def test_one_command_trains_a_cell_on_two_devices(command, tmp_path, tiny) -> None:
-    done = command("harness", *tiny, "hardware.n_devices=2")
-    assert done.returncode == 0, done.stderr
-    (record,) = [read_record(path) for path in tmp_path.rglob("record.json")]
-    assert (record.status, record.provenance.n_devices) == (Status.COMPLETE, 2)
 
 
 @pytest.mark.proof

@@ -1,8 +1,6 @@
 """The search for the fastest way to run a config, and its bill."""
 
 import re
-import subprocess
-import sys
 from dataclasses import replace
 
 import pytest
@@ -140,14 +138,9 @@ def test_a_config_that_does_not_fit_this_machine_is_refused(capsys) -> None:
 
 
 @pytest.mark.slow
-def test_the_command_measures_for_real_and_prints_settings_that_compose(tmp_path) -> None:
-    done = subprocess.run(
-        [sys.executable, "-m", "harness.throughput", *TINY, "train.batch_size=2", "hardware=cpu"],
-        capture_output=True,
-        text=True,
-        check=True,
-        cwd=tmp_path,
-    )
+def test_the_command_measures_for_real_and_prints_settings_that_compose(started) -> None:
+    done = started("harness.throughput", *TINY, "train.batch_size=2", "hardware=cpu")
+    assert done.returncode == 0, done.stderr
     settings = re.findall(r"hardware\.\S+=\S+", done.stdout)
     hardware = load(["train.batch_size=2", *settings[:3]]).hardware
     assert hardware.micro_batch in (1, 2)

@@ -2,10 +2,13 @@
 
 import json
 import os
+import shutil
 import signal
 import subprocess
 import sys
 import time
+from collections.abc import Callable
+from importlib.util import find_spec
 from pathlib import Path
 
 import pytest
@@ -30,20 +33,37 @@ sys.exit(import_module(sys.argv[0]).main())
 
 
 @pytest.fixture
-def run(tmp_path):
-    """Return a function that runs a command against a server, or whatever has its address."""
+def around(tmp_path) -> Callable[[dict[str, str]], dict[str, str]]:
+    """Return a function that adds an environment in which the client keeps to the test's folder."""
+    places = {
+        name: str(tmp_path / "elsewhere" / name)
+        for name in ("HOME", "WANDB_CONFIG_DIR", "WANDB_CACHE_DIR", "WANDB_DATA_DIR", "NETRC")
+    }
+    outside = {k: v for k, v in os.environ.items() if not k.startswith("WANDB_")}
+    return lambda environment: {**outside, **places, **environment}
+
+
+@pytest.fixture
+def finished(tmp_path, parent, around):
+    """Return a function that runs a command against a server; its exit code and words."""
+
+    def run(environment, *words: str) -> tuple[int, str, str]:
+        done = parent.run([*words], tmp_path, around(environment))
+        return done.returncode, done.stdout, done.stderr
+
+    return run
+
+
+@pytest.fixture
+def run(tmp_path, around):
+    """Return a function that starts a command against a server, to be hurried or killed."""
 
     started = []
 
     def start(environment, module: str, *arguments: str, hurried=False) -> subprocess.Popen:
-        places = {
-            name: str(tmp_path / "elsewhere" / name)
-            for name in ("HOME", "WANDB_CONFIG_DIR", "WANDB_CACHE_DIR", "WANDB_DATA_DIR", "NETRC")
-        }
-        outside = {k: v for k, v in os.environ.items() if not k.startswith("WANDB_")}
         process = subprocess.Popen(  # a client of its own, not the one that other tests started
             [sys.executable, *(("-c", HURRIED) if hurried else ("-m",)), module, *arguments],
-            cwd=tmp_path, env={**outside, **places, **environment}, text=True,
+            cwd=tmp_path, env=around(environment), text=True,
             stdout=subprocess.PIPE, stderr=subprocess.PIPE,
         )  # fmt: skip
         started.append(process)
@@ -68,13 +88,17 @@ def finish(process: subprocess.Popen) -> tuple[int, str, str]:
 
 
 @pytest.fixture
-def train(run, tiny):
+def train(run, finished, tiny):
     """Return a function that trains one cell against a server; the record, and what was said."""
 
     def train(environment: dict[str, str], *overrides: str, hurried=False):
         options = ["tracking=wandb", "tracking.mode=online", "+intervention=qkv_bias"]
-        started = run(environment, "harness.__main__", *tiny, *options, *overrides, hurried=hurried)
-        code, _, said = finish(started)
+        words = [*tiny, *options, *overrides]
+        code, _, said = (
+            finish(run(environment, "harness.__main__", *words, hurried=True))
+            if hurried
+            else finished(environment, "harness", *words)
+        )
         assert code == 0, said
         runs = Path(next(o for o in tiny if o.startswith("runs_dir=")).removeprefix("runs_dir="))
         (file,) = find_records(runs)
@@ -194,12 +218,14 @@ def test_a_slow_server_gets_everything_all_the_same(server, train):
 
 
 @pytest.fixture
-def sync(run, server):
+def sync(run, finished, server):
     """Return a function that sends a study and returns its exit code and words."""
 
     def sync(study: Path, *flags: str, hurried=False) -> tuple[int, str, str]:
         command = ("harness.sync", str(study), "--online", *flags)
-        return finish(run(server.environment, *command, hurried=hurried))
+        if hurried:
+            return finish(run(server.environment, *command, hurried=True))
+        return finished(server.environment, *command)
 
     return sync
 
@@ -215,7 +241,9 @@ def assert_each_cell_once(server: WandbServer, study: Path) -> None:
     assert report.state == "finished"
 
 
-def test_a_study_is_sent_exactly_once_with_its_report(server, sync, study):
+def test_a_study_is_sent_exactly_once_with_its_report_and_read_as_its_records_are(
+    server, sync, study, finished
+):
     from PIL import Image
 
     (study / "figures").mkdir()
@@ -242,21 +270,18 @@ def test_a_study_is_sent_exactly_once_with_its_report(server, sync, study):
     assert not [name for name in server.requests[asked:] if name != "Viewer"][1:]
     assert files_with_the_key(study) == []
 
+    sources = [f"wandb:{ENTITY}/llm-interventions", str(study), f"wandb:{ENTITY}/nothing"]
+    online, local, nothing = (
+        finished(server.environment, "analysis", source) for source in sources
+    )
+    assert (online[0], local[0]) == (0, 0), online[2] + local[2]
+    assert table(online[1]) == table(local[1]) != []
+    assert nothing[0] == 2
+    assert nothing[2].count("\n") == 1
 
-def test_the_analysis_reads_from_the_project_what_it_reads_from_the_records(
-    server, sync, study, run
-):
-    assert sync(study)[0] == 0
 
-    def table(source: str) -> list[str]:
-        code, out, said = finish(run(server.environment, "analysis", source))
-        assert code == 0, said
-        return [line for line in out.splitlines() if line.startswith("|")]
-
-    assert table(f"wandb:{ENTITY}/llm-interventions") == table(str(study))
-    code, _, said = finish(run(server.environment, "analysis", f"wandb:{ENTITY}/nothing"))
-    assert code == 2
-    assert said.count("\n") == 1
+def table(out: str) -> list[str]:
+    return [line for line in out.splitlines() if line.startswith("|")]
 
 
 def test_a_sync_that_is_killed_is_repaired_by_the_next(server, sync, study, run):
@@ -299,7 +324,9 @@ def test_a_refused_key_is_one_line(server, sync, study):
 
 
 def test_the_workspace_is_saved_with_its_panels(server, sync, study):
-    pytest.importorskip("wandb_workspaces", reason="wandb-workspaces is not installed")
+    if not find_spec("wandb_workspaces"):  # which takes seconds to import
+        pytest.skip("wandb-workspaces is not installed")
+    shutil.rmtree(study / "qkv_bias")
     code, out, said = sync(study, "--workspace")
     assert code == 0, said
     assert f"Workspace: {server.url}/{ENTITY}/llm-interventions" in out
