@@ -26,7 +26,7 @@ from harness.records import (
 )
 from harness.records.evaluation import read_evaluations
 from harness.records.reading import is_there
-from harness.records.study import Command, Study, read_all
+from harness.records.study import Command, Found, Study, read_all
 from harness.records.versions import Rank, last_asked, rank, superseded_by
 
 Commands = list[Command]
@@ -50,12 +50,10 @@ def read_records(paths: list[Path]) -> Runs:
         A path without records, a record that cannot be read.
     """
     found = read_all(paths)
-    for path in paths:
-        below = [*found.records, *(error.file for error in found.unreadable)]
-        if not any(at.is_relative_to(path if path.is_dir() else path.parent) for at in below):
-            raise _nothing([path], [])
     if not found.records:
         raise _nothing(paths, found.unreadable)
+    if len(paths) > 1:
+        _refuse_empty(paths, found)
     judged = {at: record for at, record in found.records.items() if not record.tuning}
     # Trials that chose settings count only where they were asked for by name.
     home_of = {folder: _study_of(folder) for folder in found.records}
@@ -78,6 +76,15 @@ def read_records(paths: list[Path]) -> Runs:
         shared=shared,
         home=paths[0] if paths[0].is_dir() else paths[0].parent,
     )
+
+
+def _refuse_empty(paths: list[Path], found: Found) -> None:
+    """Refuse a folder without records beside others."""
+    files = [*found.records, *(error.file for error in found.unreadable)]
+    full = {place for file in files for place in (file, *file.parents)}
+    for path in paths:
+        if (path if path.is_dir() else path.parent) not in full:
+            raise _nothing([path], [])
 
 
 def _once(

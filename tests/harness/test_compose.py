@@ -314,21 +314,6 @@ def test_the_seeds_of_an_arm_share_the_work_and_change_nothing_else(seeds: list[
     assert asdict(shared) == asdict(whole)
 
 
-def test_of_hydras_own_settings_only_a_wrong_one_matters_to_an_arm(tmp_path) -> None:
-    assert load_all([["hydra.verbose=true", "hydra/launcher=submitit_local"]]) == load_all([[]])
-    with pytest.raises(ConfigError, match="verbos"):
-        load_all([["hydra.verbos=true"]])
-    with pytest.raises(ConfigError, match="unknown hydra/launcher 'nope'"):
-        load_all([["hydra/launcher=nope"]])
-    study = tmp_path / "study" / "own.yaml"
-    study.parent.mkdir()
-    study.write_text(
-        "# @package _global_\ndefaults: [{override /hydra/launcher: submitit_local}]\n"
-        "hydra: {sweep: {dir: elsewhere}}\nstudy: {seeds: 7}\n"
-    )
-    assert load([f"hydra.searchpath=[file://{tmp_path}]", "+study=own"]).study.seeds == 7
-
-
 def test_what_refers_to_the_seed_follows_it() -> None:
     assert load(["tracking.tags=['s${seed}']", "seed=7"]).tracking.tags == ["s7"]
 

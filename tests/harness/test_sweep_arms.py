@@ -106,3 +106,18 @@ def test_cells_of_an_arm_share_nothing_but_their_settings() -> None:
     assert load_all([[follows, f"seed={n}"] for n in (4, 5)])[1].sample.top_k == 5
     with pytest.raises(ConfigError, match=r"seeds\.init=-1: must be 0 or more"):
         load(["seed=-1"])
+
+
+def test_of_hydras_own_settings_only_a_wrong_one_matters_to_an_arm(tmp_path) -> None:
+    assert load_all([["hydra.verbose=true", "hydra/launcher=submitit_local"]]) == load_all([[]])
+    with pytest.raises(ConfigError, match="verbos"):
+        load_all([["hydra.verbos=true"]])
+    with pytest.raises(ConfigError, match="unknown hydra/launcher 'nope'"):
+        load_all([["hydra/launcher=nope"]])
+    study = tmp_path / "study" / "own.yaml"
+    study.parent.mkdir()
+    study.write_text(
+        "# @package _global_\ndefaults: [{override /hydra/launcher: submitit_local}]\n"
+        "hydra: {sweep: {dir: elsewhere}}\nstudy: {seeds: 7}\n"
+    )
+    assert load([f"hydra.searchpath=[file://{tmp_path}]", "+study=own"]).study.seeds == 7
