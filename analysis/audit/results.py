@@ -8,6 +8,7 @@ import json
 import math
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from shlex import quote
 from typing import Any
@@ -19,6 +20,7 @@ from analysis.comparison.rules import Origin, Rules
 from analysis.comparison.verdict import Kind
 from analysis.questions.tokens_to_target import compare_with_speed
 from analysis.runs.frame import named
+from harness.records.reading import Figure, RecordError, read_json
 
 RESULTS, CSV = "results.json", "results.csv"
 SEPARATORS = {"results.md": "|", "results.tex": " & "}
@@ -29,6 +31,42 @@ UNTRACED = ("report.html", "tables")
 SENTENCES = ("method", "warnings")
 """Columns that another version may word in another way."""
 Row = Mapping[str, Any]
+
+
+@dataclass(frozen=True, slots=True)
+class _Shown:
+    """A row of a table, as far as rules need it."""
+
+    arm: str
+    verdict: str | None = None
+    mean_loss: Figure | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class _Made:
+    """Of a file of results, the rules by which they were made."""
+
+    baseline: str
+    metric: str
+    alpha: float
+    variance: str
+    higher_is_better: bool
+    rope: Figure | None
+    rope_source: str
+    table: list[_Shown]
+
+    def rules(self) -> Rules:
+        shown = [(row.arm, row.mean_loss) for row in self.table if row.verdict == Kind.REFERENCE]
+        return Rules(
+            baseline=self.baseline,
+            metric=self.metric,
+            alpha=self.alpha,
+            practical_size=self.rope if self.rope_source == Origin.CALL else None,
+            variance=self.variance,
+            higher_is_better=self.higher_is_better,
+            allow_reruns=True,
+            references=tuple((name, figure) for name, figure in shown if figure is not None),
+        )
 
 
 def results_checks(folder: Path) -> Iterable[Check]:
@@ -44,24 +82,13 @@ def results_checks(folder: Path) -> Iterable[Check]:
         yield Check(Level.FAIL if left else Level.NOTE, what, how)
         return
     try:
-        stored = json.loads((folder / RESULTS).read_text(encoding="utf-8"))
-        result = compare_with_speed(as_runs(folder), _rules(stored))
+        rules = read_json(folder / RESULTS, _Made).rules()
+        stored = read_json(folder / RESULTS, dict[str, Any])
+        result = compare_with_speed(as_runs(folder), rules)
         yield from _json_checks(stored, json.loads(result.to_json()))
         yield from _text_checks(folder, result)
-    except (KeyError, TypeError, json.JSONDecodeError) as error:
+    except (KeyError, TypeError, RecordError) as error:
         yield Check(Level.FAIL, f"{RESULTS} cannot be read", str(error))
-
-
-def _rules(stored: Row) -> Rules:
-    """Return the rules by which results were made."""
-    names = ("baseline", "metric", "alpha", "variance", "higher_is_better")
-    references = [row for row in stored["table"] if row["verdict"] == Kind.REFERENCE]
-    return Rules(
-        **{name: stored[name] for name in names},
-        practical_size=stored["rope"] if stored["rope_source"] == Origin.CALL else None,
-        allow_reruns=True,
-        references=tuple((row["arm"], row["mean_loss"]) for row in references),
-    )
 
 
 def _json_checks(stored: Row, now: Row) -> Iterable[Check]:

@@ -31,6 +31,13 @@ def test_an_edited_result_is_found(traced):
     assert main(["verify", str(traced)]) == 1
 
 
+@pytest.mark.parametrize("value", [10**40, None, ["x"]])
+def test_results_made_by_rules_of_another_type_cannot_be_read(traced, value):
+    results = json.loads((traced / "results.json").read_text())
+    (traced / "results.json").write_text(json.dumps(results | {"baseline": value}))
+    assert "Expected `str`, got" in detail(traced, "results.json cannot be read")
+
+
 @pytest.mark.parametrize("name", ["half_width", "sd"])
 def test_an_edited_noise_band_is_found(traced, name):
     results = json.loads((traced / "results.json").read_text())
