@@ -50,7 +50,8 @@ def read_curves(runs: Runs, metric: str = VALIDATION) -> list[Curve]:
     its runs apart; ``hours`` and ``flops`` are read where they are given.
     """
     if not is_foreign(runs.frame):
-        ended = runs.frame[runs.frame["status"].isin((COMPLETE, DIVERGED))]
+        own = runs.frame[runs.frame["folder"].notna()]  # others may stand beside them in a table
+        ended = own[own["status"].isin((COMPLETE, DIVERGED))]
         found = [_of_cell(row, metric) for row in rows_of(ended)]
         return [curve for curve in found if len(curve.loss) or curve.run["status"] == DIVERGED]
     return list(_of_table(runs, metric))

@@ -74,6 +74,7 @@ def test_records_and_tables_can_be_read_together(tmp_path):
     result = compare([folder, tmp_path / "more.csv"])
     assert set(result.table["arm"]) == {"baseline", "a", "b"}
     assert "mixed model" in result.method
+    assert main([str(folder), str(tmp_path / "more.csv"), "--no-write"]) == 0
 
 
 def test_a_cell_s_file_and_its_study_give_one_run(tmp_path):
