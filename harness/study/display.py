@@ -30,8 +30,8 @@ _SEED_WIDTH = 14
 _SHORT = 60
 """Characters of a message in the table; below it stands the whole."""
 _REFRESH_SECONDS = 1.0
-_SHARE = 0.03
-"""Of a core, that a live view may take."""
+_SHARE = 0.025
+"""Of a core, that drawing may take; with what is not timed a live view stays below 3%."""
 
 
 def pause(cost: float, least: float) -> float:

@@ -203,7 +203,7 @@ def test_a_view_again_reads_only_what_has_changed(tmp_path, monkeypatch) -> None
 
 def test_a_view_that_takes_long_is_drawn_less_often() -> None:
     assert screen.pause(0.001, 2) == 2
-    assert screen.pause(0.3, 2) == pytest.approx(10)
+    assert screen.pause(0.3, 2) == pytest.approx(12)
 
 
 def test_watching_shows_what_changed_until_ctrl_c(tiny, monkeypatch, capsys) -> None:
