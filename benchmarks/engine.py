@@ -144,10 +144,8 @@ def ask(pipe: Connection, word: str):
 def serve(pipe: Connection, side: Side) -> None:
     """Child process: build one side, then train its steps whenever asked."""
     options = side.options
-    if side.name == "before":  # whatever of the harness is imported later comes from there, too
-        sys.path.insert(0, options["before"])
-        importlib.import_module("harness")
-        del sys.path[0]
+    if side.name == "before":
+        import_harness_of(options["before"])
     import torch
 
     from benchmarks.contestants import SHAPES, Contestant
@@ -183,6 +181,13 @@ def serve(pipe: Connection, side: Side) -> None:
         rate = x_BT.numel() / seconds
         pipe.send({"seconds": seconds, "tokens_per_second": rate, "mfu": rate * flops / peak})
     pipe.send(peak_memory(options["device"]))
+
+
+def import_harness_of(checkout: str) -> None:
+    """Import the harness of another checkout; its modules that are imported later come with it."""
+    sys.path.insert(0, checkout)
+    importlib.import_module("harness")
+    del sys.path[0]
 
 
 def timed(clock, function, n: int) -> float:

@@ -86,11 +86,12 @@ def unlike_repeats(judgement: Judgement) -> Iterator[Check]:
     apart = differing(judgement.source) if seedless or judgement.rules.allow_reruns else {}
     if not apart:
         return
-    what = "runs of one arm" if seedless else "repeats of one arm and seed"
-    else_ = ", and a column that counts repeats is named --column seed=NAME" if seedless else ""
+    what, way_on = "repeats of one arm and seed", ""
+    if seedless:
+        what, way_on = "runs of one arm", "; a column that counts repeats: --column seed=NAME"
     yield warning(
         f"{what} differ in {differences(apart)}, and are averaged as if they did not: make that "
-        f"part of the arm with --column arm=NAME,SETTING, or keep some with --where{else_}"
+        f"part of the arm with --column arm=NAME,SETTING, or keep some with --where{way_on}"
     )
 
 

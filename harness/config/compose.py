@@ -45,6 +45,7 @@ NOT_COMPARED = (
     *("interventions", "changes", "study", "study_name"),
     *("sweep", "swept", "swept_changes"),
 )
+SEARCHPATH = "hydra.searchpath"
 SEED_KEYS = ("seed", "seeds.init", "seeds.data", "seeds.loop")
 
 _header_of = ConfigSource._get_header_dict
@@ -74,7 +75,7 @@ def load_all(cells: Sequence[Sequence[str]]) -> list[Config]:
 def _of_a_command(overrides: Sequence[str]) -> Config:
     """Resolve what no Hydra has looked at: of its own settings, it checks those that are named."""
     theirs = [item for item in overrides if _is_hydras(item)]
-    if theirs:
+    if any(_key(item) != SEARCHPATH for item in theirs):
         loader = GlobalHydra.instance().config_loader()
         with _in_one_line():
             loader.load_configuration(CONFIG_NAME, theirs, RunMode.RUN)
@@ -86,7 +87,7 @@ def resolve(hydra_overrides: Sequence[str], overrides: Sequence[str]) -> Config:
     names, rest = _split(overrides)
     seeds = dict(pair for item in rest if (pair := _seed(item)))
     others = tuple(item for item in rest if _seed(item) is None)
-    paths = tuple(item for item in hydra_overrides if _key(item) == "hydra.searchpath")
+    paths = tuple(item for item in hydra_overrides if _key(item) == SEARCHPATH)
     arm = _Arm(searchpath=paths, others=others, overlays=tuple(names))
     composed = _composed(arm)
     config = _resolved(arm, tuple(seeds.items()) * composed.follows_seeds).copy()

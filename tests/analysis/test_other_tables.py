@@ -200,7 +200,7 @@ def test_without_seeds_too_a_setting_that_is_averaged_over_is_named(tmp_path, ca
     assert main([*at, "arm=Model"]) == 0
     said = "runs of one arm differ in LR (0.001, 0.002), and are averaged as if they did not"
     assert said in (out := " ".join(capsys.readouterr().out.split()))
-    assert "named --column seed=NAME" in out
+    assert "a column that counts repeats: --column seed=NAME" in out
     assert main([*at, "arm=Model,LR", "--baseline", "baseline, 0.001"]) == 0
     assert "differ in LR" not in capsys.readouterr().out
 
