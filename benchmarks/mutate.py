@@ -23,7 +23,7 @@ from copy import copy
 from dataclasses import dataclass
 from pathlib import Path
 from queue import SimpleQueue
-from typing import Any
+from typing import Any, Literal
 
 from benchmarks.report import machine, table, write_section
 
@@ -50,8 +50,8 @@ SAY_NOTHING = {"eq", "frozen", "kw_only", "slots", "strict", "non_blocking"}
 """Keywords that keep a writer from a mistake, or save time; without them no result changes."""
 LONGEST = 200
 """Characters of what is spoilt: a fault is to be read in one line."""
-SECONDS = 300
-"""A fault that keeps the tests busy for longer is noticed, too."""
+SECONDS = 600
+"""A fault that keeps the tests busy for longer (a loop without an end) is counted apart."""
 OTHER = {
     ast.Lt: ast.LtE, ast.LtE: ast.Lt, ast.Gt: ast.GtE, ast.GtE: ast.Gt, ast.Eq: ast.NotEq,
     ast.NotEq: ast.Eq, ast.In: ast.NotIn, ast.NotIn: ast.In, ast.Is: ast.IsNot, ast.IsNot: ast.Is,
@@ -79,6 +79,12 @@ class Fault:
     code: str
     """The whole module with it."""
 
+    def __str__(self) -> str:
+        return f"`{self.module}:{self.line}`: `{self.before}` became `{self.after}`"
+
+
+Outcome = Literal["noticed", "survived", "busy"]
+
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
@@ -91,8 +97,7 @@ def main() -> None:
     places = [place for module in modules if tests_of(module) for place in places_in(module)]
     drawn = random.Random(options.seed).sample(places, min(options.of, len(places)))
     faults = [fault_at(place) for place in drawn]
-    survivors = list(_survivors(faults))
-    text = _report(faults, survivors, len(places))
+    text = _report(dict(zip(faults, _outcomes(faults), strict=True)), len(places))
     print(text)
     if options.write:
         write_section("mutation", text, ROOT / "docs" / "mutation.md")
@@ -165,7 +170,7 @@ def _spoil(node: ast.AST) -> bool:
     return True
 
 
-def _survivors(faults: list[Fault]) -> Iterator[Fault]:
+def _outcomes(faults: list[Fault]) -> Iterator[Outcome]:
     n_workers = os.cpu_count() or 1
     with tempfile.TemporaryDirectory() as base, ThreadPoolExecutor(n_workers) as pool:
         free: SimpleQueue[Path] = SimpleQueue()
@@ -176,23 +181,19 @@ def _survivors(faults: list[Fault]) -> Iterator[Fault]:
             shutil.copy(ROOT / "pyproject.toml", checkout)
             free.put(checkout)
 
-        def noticed(fault: Fault) -> bool:
+        def tried(fault: Fault) -> Outcome:
             checkout = free.get()
             try:
-                return is_noticed(fault, checkout)
+                return outcome(fault, checkout)
             finally:
                 free.put(checkout)
 
-        for number, (fault, found) in enumerate(
-            zip(faults, pool.map(noticed, faults), strict=True), 1
-        ):
-            said = "noticed" if found else f"survived: {fault.before} -> {fault.after}"
-            print(f"[{number}/{len(faults)}] {fault.module}:{fault.line} {said}", file=sys.stderr)
-            if not found:
-                yield fault
+        for i, (fault, out) in enumerate(zip(faults, pool.map(tried, faults), strict=True), 1):
+            print(f"[{i}/{len(faults)}] {out}: {fault}", file=sys.stderr)
+            yield out
 
 
-def is_noticed(fault: Fault, checkout: Path) -> bool:
+def outcome(fault: Fault, checkout: Path) -> Outcome:
     """Run a module's tests with the fault in a copy of the checkout."""
     file = checkout / fault.module
     kept = file.read_text(encoding="utf-8")
@@ -210,23 +211,25 @@ def is_noticed(fault: Fault, checkout: Path) -> bool:
             check=False,
         )
     except subprocess.TimeoutExpired:
-        return True
+        return "busy"
     finally:
         file.write_text(kept, encoding="utf-8")
-    return done.returncode != 0
+    return "noticed" if done.returncode else "survived"
 
 
-def _report(drawn: list[Fault], survivors: list[Fault], n_all: int) -> str:
-    tried = Counter(str(fault.module) for fault in drawn)
+def _report(outcomes: dict[Fault, Outcome], n_all: int) -> str:
+    tried = Counter(str(fault.module) for fault in outcomes)
+    survivors = [fault for fault, out in outcomes.items() if out == "survived"]
     lived = Counter(str(fault.module) for fault in survivors)
-    counts = sorted(tried.items())
-    rows = [{"module": m, "faults": str(n), "survived": str(lived[m])} for m, n in counts]
-    lines = [f"- `{f.module}:{f.line}`: `{f.before}` became `{f.after}`" for f in survivors]
-    return (
-        f"{len(drawn)} of {n_all} faults, {len(survivors)} survived.\n\n{table(rows)}\n\n"
-        + "\n".join(lines)
-        + f"\n\n{machine('pytest')}."
-    )
+    rows = [
+        {"module": m, "faults": str(n), "survived": str(lived[m])} for m, n in sorted(tried.items())
+    ]
+    busy = [f"- {fault}" for fault, out in outcomes.items() if out == "busy"]
+    found = f"{len(outcomes)} of {n_all} faults, {len(survivors)} survived."
+    if busy:
+        found += f" {len(busy)} kept the tests busy for {SECONDS} s, counted as noticed:\n\n"
+    parts = [found + "\n".join(busy), table(rows), "\n".join(f"- {fault}" for fault in survivors)]
+    return "\n\n".join(filter(None, [*parts, f"{machine('pytest')}."]))
 
 
 if __name__ == "__main__":
