@@ -1,7 +1,6 @@
 """Measure this engine against what one would pick instead, on the same step.
 
     python -m benchmarks.engine [--shapes A,B,C] [--nanogpt CHECKOUT] [--device cuda] [--write]
-    python -m benchmarks.engine --peers before --before CHECKOUT    # of an earlier version
 
 Each peer meets the engine in a duel: two processes with the same allocator settings take turns,
 a turn of one and a turn of the other make a round, and a round gives one ratio of times.
@@ -13,13 +12,11 @@ litgpt has no dropout: it meets the engine without. Peers that are not installed
 from __future__ import annotations
 
 import argparse
-import importlib
 import importlib.util
 import itertools
 import multiprocessing
 import resource
 import statistics
-import sys
 import time
 from dataclasses import dataclass, replace
 from multiprocessing.connection import Connection
@@ -29,7 +26,7 @@ from benchmarks.report import machine, table, write_section
 ROUNDS = {"A": (9, 3), "B": (5, 1), "C": (3, 1)}
 """Rounds, and steps in each turn."""
 WITHOUT_DROPOUT = ("litgpt",)
-PEERS = ("textbook", "transformers", "nanogpt", "litgpt", "before")
+PEERS = ("textbook", "transformers", "nanogpt", "litgpt")
 MATMUL_SIZE = 1024
 
 
@@ -63,7 +60,6 @@ def parse() -> argparse.Namespace:
     parser.add_argument("--peers", default=",".join(PEERS))
     parser.add_argument("--write", action="store_true", help="into docs/benchmarks.md")
     parser.add_argument("--nanogpt", help="a local checkout of karpathy/nanoGPT")
-    parser.add_argument("--before", help="a local checkout of an earlier version of this engine")
     parser.add_argument("--device", default="cpu", choices=["cpu", "cuda"])
     parser.add_argument("--autocast", action="store_true", help="bfloat16 for all sides")
     parser.add_argument("--threads", type=int, default=1)
@@ -72,8 +68,8 @@ def parse() -> argparse.Namespace:
 
 
 def available(peer: str, options: argparse.Namespace) -> bool:
-    if peer in ("nanogpt", "before"):
-        return getattr(options, peer) is not None
+    if peer == "nanogpt":
+        return options.nanogpt is not None
     return peer == "textbook" or importlib.util.find_spec(peer) is not None
 
 
@@ -144,8 +140,6 @@ def ask(pipe: Connection, word: str):
 def serve(pipe: Connection, side: Side) -> None:
     """Child process: build one side, then train its steps whenever asked."""
     options = side.options
-    if side.name == "before":
-        import_harness_of(options["before"])
     import torch
 
     from benchmarks.contestants import SHAPES, Contestant
@@ -160,7 +154,7 @@ def serve(pipe: Connection, side: Side) -> None:
     config = replace(config, dropout=side.dropout)
     with torch.device("meta"):
         flops = flops_per_token(build(config), config)
-    step = Contestant("ours" if side.name == "before" else side.name, config, options).step
+    step = Contestant(side.name, config, options).step
     ids = torch.randint(config.vocab_size, (batch_size, config.block_size + 1))
     x_BT, y_BT = (t.contiguous().to(options["device"]) for t in (ids[:, :-1], ids[:, 1:]))
     alone = options["device"] == "cpu" and options["threads"] == 1
@@ -181,13 +175,6 @@ def serve(pipe: Connection, side: Side) -> None:
         rate = x_BT.numel() / seconds
         pipe.send({"seconds": seconds, "tokens_per_second": rate, "mfu": rate * flops / peak})
     pipe.send(peak_memory(options["device"]))
-
-
-def import_harness_of(checkout: str) -> None:
-    """Import the harness of another checkout; its modules that are imported later come with it."""
-    sys.path.insert(0, checkout)
-    importlib.import_module("harness")
-    del sys.path[0]
 
 
 def timed(clock, function, n: int) -> float:

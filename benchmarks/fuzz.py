@@ -45,6 +45,7 @@ from harness.study.plan import PlannedCell, settle
 from tests.conftest import TINY
 
 PAGE = Path("docs/chaos.md")
+ARMS = ("baseline", "qkv_bias", "higher_lr", "qkv_bias+higher_lr")
 DEEP: Any = None
 for _ in range(300):
     DEEP = [DEEP]
@@ -105,14 +106,12 @@ class Mutation:
 
 
 def build(base: Path, *, n_seeds: int = 3, figures: bool = True) -> Path:
-    """Train a study of two arms and some seeds, and analyse it; return its folder."""
+    """Train two arms, their stack and a baseline on some seeds, analyse them; return the folder."""
     ensure_prepared(load().data, base / "data")
     cells = [
-        PlannedCell(load(overrides(base, arm, seed)))
-        for arm in ("baseline", "qkv_bias")
-        for seed in range(n_seeds)
+        PlannedCell(load(overrides(base, arm, seed))) for arm in ARMS for seed in range(n_seeds)
     ]
-    settle(cells, len(cells), looks=[2, 3][: len(cells) // 2 - 1])
+    settle(cells, len(cells), looks=[2, 3][: len(cells) // len(ARMS) - 1])
     for cell in cells:
         cell.freeze()
         train.run(cell.folder)
@@ -125,8 +124,8 @@ def build(base: Path, *, n_seeds: int = 3, figures: bool = True) -> Path:
 
 
 def overrides(base: Path, arm: str, seed: int) -> list[str]:
-    study = ["study.arms=[baseline,qkv_bias]", "study.seeds=3"]
-    cell = [f"+intervention=[{arm}]", f"seed={seed}"]
+    study = [f"study.arms=[{','.join(ARMS)}]", "study.seeds=3"]
+    cell = [f"+intervention=[{arm.replace('+', ',')}]", f"seed={seed}"]
     return [*TINY, *study, *cell, f"data_dir={base / 'data'}", f"runs_dir={base / 'runs'}"]
 
 
@@ -316,7 +315,7 @@ def again(study: Path) -> int:
     base = study.parents[1]
     try:
         cells = [PlannedCell(config()) for config in CONFIGS[base]]
-        settle(cells, len(cells), looks=[2, 3][: len(cells) // 2 - 1])
+        settle(cells, len(cells), looks=[2, 3][: len(cells) // len(ARMS) - 1])
     except ValueError as error:  # as `harness.__main__` does
         print(error, file=sys.stderr)
         return 2

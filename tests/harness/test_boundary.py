@@ -97,7 +97,7 @@ def test_names_that_are_no_text_do_not_make_unreadable_files() -> None:
     assert json.loads(as_json({"command": ["\udcff", "😀"]})) == {"command": ["?", "😀"]}
 
 
-@pytest.mark.proof
+@pytest.mark.slow
 def test_no_command_stumbles_over_a_spoilt_file(tmp_path) -> None:
     from benchmarks.fuzz import build, fuzz, sample
 
