@@ -36,7 +36,12 @@ MODULES = (
     *("analysis/comparison", "analysis/stats", "analysis/questions/stack.py", "analysis/audit"),
 )
 RELATED = {
-    "analysis/comparison": ("test_compare*.py", "test_sequential.py", "test_tuning.py"),
+    "analysis/comparison": (
+        "test_compare*.py",
+        "test_other_tables.py",
+        "test_sequential.py",
+        "test_tuning.py",
+    ),
     "analysis/audit": ("test_verify*.py", "test_rerun.py"),
     "analysis/questions/stack": ("test_stack*.py",),
     "analysis/stats/solvers": ("test_solvers.py", "test_mixed.py"),

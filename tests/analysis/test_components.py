@@ -71,6 +71,8 @@ def test_dyestuff_is_the_one_way_case(r_numbers):
     table = by_source(data.assign(arm="baseline"))
     assert table.loc["init", "sd"] ** 2 == pytest.approx(1764.05, rel=1e-6)
     assert table["sd"].iloc[1] ** 2 == pytest.approx(2451.25, rel=1e-6)
+    # Satterthwaite's: 4215.3^2 / (2254.3^2 / 5 + 1961.0^2 / 24)
+    assert table.loc["total", "df"] == pytest.approx(15.10, abs=0.01)
 
 
 def test_seeds_that_vary_together_are_one_row():

@@ -1,3 +1,4 @@
+import json
 import sys
 
 import pytest
@@ -17,6 +18,19 @@ def test_curves_are_compared_at_their_common_steps(tmp_path):
     assert found.steps == (2,)
     assert found.largest_difference == 0.25
     assert not found.identical
+
+
+def test_a_rerun_ends_at_the_first_logged_step_that_reaches_the_one_asked_for(
+    tmp_path, monkeypatch
+):
+    def train(copy, n_steps, timeout_seconds):
+        lines = [{"step": step, "tokens": 8, "train_loss": 3.0} for step in (4, 8, 12)]
+        (copy / "metrics.jsonl").write_text("\n".join(map(json.dumps, lines)))
+
+    train(tmp_path, 12, 0.0)
+    (tmp_path / "config.yaml").touch()
+    monkeypatch.setattr("analysis.audit.rerun._run_until", train)
+    assert [rerun(tmp_path, n).steps for n in (1, 8)] == [(4,), (4, 8)]
 
 
 def test_a_rerun_says_what_it_was_run_with_that_the_cell_was_not(tmp_path):

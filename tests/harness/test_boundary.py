@@ -78,6 +78,14 @@ def test_one_unreadable_record_stops_nothing_else(study: Path, capsys) -> None:
     assert "Expected `int`, got `null` - at `$.step`" in str(found.unreadable[0])
 
 
+def test_an_alias_bomb_in_a_config_is_one_line(tmp_path: Path) -> None:
+    levels = [f"l{n}: &l{n} [{', '.join([f'*l{n - 1}'] * 9)}]" for n in range(1, 30)]
+    (tmp_path / "config.yaml").write_text("\n".join(["l0: &l0 [x]", *levels]))
+    with pytest.raises(ConfigError, match=r"cannot read .*config\.yaml: ") as caught:
+        read_config(tmp_path / "config.yaml")
+    assert "\n" not in str(caught.value)
+
+
 def test_links_to_cells_and_arms_are_followed_and_counted_once(study: Path, tmp_path) -> None:
     arm = study / "qkv_bias"
     arm.rename(tmp_path / "elsewhere")

@@ -12,7 +12,6 @@ from harness import throughput
 from harness.cell import __main__ as one_cell
 from harness.config import ConfigError
 from harness.config.compose import load_all
-from harness.config.frozen import read_config
 from harness.records import Losses, RunRecord, Seeds, Status, write_record
 from interventions.__main__ import main as interventions
 
@@ -53,14 +52,6 @@ def test_a_full_disk_a_gone_reader_and_ascii_are_no_tracebacks(words: str, study
     }
     for way, (code, said) in ways.items():
         assert (started[way].communicate()[1], started[way].returncode) == (said, code), way
-
-
-def test_an_alias_bomb_in_a_config_is_one_line(tmp_path: Path) -> None:
-    levels = [f"l{n}: &l{n} [{', '.join([f'*l{n - 1}'] * 9)}]" for n in range(1, 30)]
-    (tmp_path / "config.yaml").write_text("\n".join(["l0: &l0 [x]", *levels]))
-    with pytest.raises(ConfigError, match=r"cannot read .*config\.yaml: ") as caught:
-        read_config(tmp_path / "config.yaml")
-    assert "\n" not in str(caught.value)
 
 
 @pytest.mark.parametrize(
