@@ -42,6 +42,7 @@ RELATED = {
         "test_sequential.py",
         "test_tuning.py",
     ),
+    "analysis/comparison/noise_band": ("test_components.py",),
     "analysis/audit": ("test_verify*.py", "test_rerun.py"),
     "analysis/questions/stack": ("test_stack*.py",),
     "analysis/stats/solvers": ("test_solvers.py", "test_mixed.py"),

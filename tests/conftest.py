@@ -25,6 +25,14 @@ def pytest_xdist_auto_num_workers(config: pytest.Config) -> int:
     return (os.cpu_count() or 1) * (1 if "not slow" in config.option.markexpr else 2)
 
 
+@pytest.hookimpl(wrapper=True)
+def pytest_runtest_protocol(item: pytest.Item) -> Iterator[None]:
+    """Let `make coverage` note which test reaches a line, its fixtures included."""
+    if "coverage" in sys.modules and (counting := sys.modules["coverage"].Coverage.current()):
+        counting.switch_context(item.nodeid)
+    return (yield)
+
+
 THOROUGH = {
     *(
         "command",
