@@ -3,7 +3,8 @@
     python -m benchmarks.mutate [--of 200] [--seed 0] [--write] [MODULE.py ...]
 
 A fault turns a comparison, an operator or a condition around, moves a number, or leaves a call out.
-Each is met by the tests that import its module, the slow ones aside, in a copy of this checkout.
+In a copy of this checkout each is met by tests that reach its line by the last `make coverage`:
+of many, those that reach least of the other modules.
 """
 
 from __future__ import annotations
@@ -25,9 +26,12 @@ from pathlib import Path
 from queue import SimpleQueue
 from typing import Any, Literal
 
+from coverage import CoverageData
+
 from benchmarks.report import machine, table, write_section
 
 ROOT = Path(__file__).parent.parent
+COVERAGE = ROOT / "build" / "coverage" / "data"
 COPIED = ("analysis", "benchmarks", "conf", "harness", "hydra_plugins", "interventions", "tests")
 MODULES = (
     *("harness/records", "harness/cell/sources.py", "harness/cell/freeze.py"),
@@ -35,24 +39,9 @@ MODULES = (
     *("harness/study/plan.py", "harness/study/states.py", "harness/data/evaluated.py"),
     *("analysis/comparison", "analysis/stats", "analysis/questions/stack.py", "analysis/audit"),
 )
-RELATED = {
-    "analysis/comparison": (
-        "test_compare*.py",
-        "test_other_tables.py",
-        "test_sequential.py",
-        "test_tuning.py",
-    ),
-    "analysis/comparison/noise_band": ("test_components.py",),
-    "analysis/audit": ("test_verify*.py", "test_rerun.py"),
-    "analysis/questions/stack": ("test_stack*.py",),
-    "analysis/stats/solvers": ("test_solvers.py", "test_mixed.py"),
-    "harness/cell": ("test_cell_sources.py", "test_cell_freeze.py", "test_own_folders.py"),
-    "harness/engine/batches": ("test_cell_life.py",),
-    "harness/engine/checkpoint": ("test_cell_resume.py",),
-    "harness/records": ("test_records*.py", "test_secrets*.py", "test_boundary.py"),
-}
-"""Tests of modules that are reached through a package."""
-SAY_NOTHING = {"eq", "frozen", "kw_only", "slots", "strict", "non_blocking"}
+MOST_TESTS = 60
+"""Tests that a fault meets."""
+SAY_NOTHING = {"eq", "frozen", "kw_only", "maxsize", "slots", "strict", "non_blocking"}
 """Keywords that keep a writer from a mistake, or save time; without them no result changes."""
 LONGEST = 200
 """Characters of what is spoilt: a fault is to be read in one line."""
@@ -100,10 +89,11 @@ def main() -> None:
     parser.add_argument("--write", action="store_true", help="into docs/mutation.md")
     options = parser.parse_args()
     modules = [path for part in options.modules or map(Path, MODULES) for path in _modules(part)]
-    places = [place for module in modules if tests_of(module) for place in places_in(module)]
+    reached = Reached.read(modules)
+    places = [place for module in modules for place in places_in(module)]
     drawn = random.Random(options.seed).sample(places, min(options.of, len(places)))
     faults = [fault_at(place) for place in drawn]
-    text = _report(dict(zip(faults, _outcomes(faults), strict=True)), len(places))
+    text = _report(dict(zip(faults, _outcomes(faults, reached), strict=True)), len(places))
     print(text)
     if options.write:
         write_section("mutation", text, ROOT / "docs" / "mutation.md")
@@ -115,19 +105,35 @@ def _modules(part: Path) -> list[Path]:
     return [path.relative_to(ROOT) for path in found]
 
 
-def tests_of(module: Path) -> list[str]:
-    """Return the test files that import a module, or are known to be about it."""
-    parts = module.with_suffix("").parts
-    name = ".".join(parts[:-1] if parts[-1] == "__init__" else parts)
-    files = sorted((ROOT / "tests").rglob("test_*.py"))
-    wanted = (f"from {name} import", f"import {name}\n")
-    about = [p for start, names in RELATED.items() if str(module).startswith(start) for p in names]
-    return [
-        str(file.relative_to(ROOT))
-        for file in files
-        if any(file.match(pattern) for pattern in about)
-        or any(words in file.read_text(encoding="utf-8") for words in wanted)
-    ]
+@dataclass(frozen=True, slots=True)
+class Reached:
+    """Which tests reach a line, by the last `make coverage`."""
+
+    tests: dict[Path, dict[int, list[str]]]
+    """Module -> line -> ids of tests."""
+    breadth: Counter[str]
+    """Test -> lines that it reaches in all modules."""
+
+    @classmethod
+    def read(cls, modules: list[Path]) -> Reached:
+        """Read what coverage noted of these modules."""
+        data = CoverageData(str(COVERAGE))
+        data.read()
+        if not data.measured_files():
+            sys.exit(f"error: {COVERAGE} says of no test what it reaches: run make coverage")
+        tests = {}
+        for module in modules:
+            lines = data.contexts_by_lineno(str(ROOT / module))
+            tests[module] = {n: [c for c in found if c] for n, found in lines.items()}
+        every = (test for lines in tests.values() for found in lines.values() for test in found)
+        return cls(tests, Counter(every))
+
+    def by(self, fault: Fault) -> list[str]:
+        """Return the tests that a fault meets: of a line that runs at import, all of the module."""
+        lines = self.tests[fault.module]
+        first = max((n for n in lines if n <= fault.line), default=0)
+        found = lines.get(first) or {test for tests in lines.values() for test in tests}
+        return sorted(found, key=lambda test: (self.breadth[test], test))[:MOST_TESTS]
 
 
 def places_in(module: Path) -> list[Place]:
@@ -176,7 +182,7 @@ def _spoil(node: ast.AST) -> bool:
     return True
 
 
-def _outcomes(faults: list[Fault]) -> Iterator[Outcome]:
+def _outcomes(faults: list[Fault], reached: Reached) -> Iterator[Outcome]:
     n_workers = os.cpu_count() or 1
     with tempfile.TemporaryDirectory() as base, ThreadPoolExecutor(n_workers) as pool:
         free: SimpleQueue[Path] = SimpleQueue()
@@ -190,7 +196,7 @@ def _outcomes(faults: list[Fault]) -> Iterator[Outcome]:
         def tried(fault: Fault) -> Outcome:
             checkout = free.get()
             try:
-                return outcome(fault, checkout)
+                return outcome(fault, reached.by(fault), checkout)
             finally:
                 free.put(checkout)
 
@@ -199,13 +205,15 @@ def _outcomes(faults: list[Fault]) -> Iterator[Outcome]:
             yield out
 
 
-def outcome(fault: Fault, checkout: Path) -> Outcome:
-    """Run a module's tests with the fault in a copy of the checkout."""
+def outcome(fault: Fault, tests: list[str], checkout: Path) -> Outcome:
+    """Run these tests with the fault in a copy of the checkout."""
+    if not tests:
+        return "survived"
     file = checkout / fault.module
     kept = file.read_text(encoding="utf-8")
     file.write_text(fault.code, encoding="utf-8")
     command = [sys.executable, "-m", "pytest", "-x", "-q", "-p", "no:cacheprovider"]
-    command += ["-m", "not slow and not proof and not gpu", *tests_of(fault.module)]
+    command += ["-n", "0", *tests]
     environment = {**os.environ, "PYTHONPATH": str(checkout), "OMP_NUM_THREADS": "1"}
     try:
         done = subprocess.run(

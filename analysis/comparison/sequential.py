@@ -203,15 +203,15 @@ class _Look:
 def _due(ranked: pd.DataFrame, study: _Study, n: int) -> bool:
     """Tell whether a look at `n` seeds has all its runs, and an arm that is still open."""
     active = [arm for arm, state in study.states.items() if not state.stopped]
-    first = ranked[ranked["rank"] < n]
-    have, done = _counts(first), _counts(first[first["status"] == "complete"])
-    base = study.rules.baseline
-    lacking = [arm for arm in (*active, base) if have.get(arm, 0) < n]
-    return bool(active) and not lacking and done.get(base, 0) >= 2
+    have = _counts(ranked[ranked["rank"] < n])
+    lacking = [arm for arm in (*active, study.rules.baseline) if have.get(arm, 0) < n]
+    return bool(active) and not lacking
 
 
 def _judge_look(ranked: pd.DataFrame, study: _Study, look: _Look) -> None:
     subset = complete(_at_look(ranked, study.states, look.n))
+    if _counts(subset).get(study.rules.baseline, 0) < 2:
+        return
     fitted = study.whole if study.whole is not None and len(subset) == study.n_done else None
     if fitted is None:
         fitted = estimate(subset, study.rules.baseline, study.rules.variance)

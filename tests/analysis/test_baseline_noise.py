@@ -59,6 +59,11 @@ def test_partly_shared_seeds_agree_with_least_squares():
     assert df == 11 - np.linalg.matrix_rank(X)
 
 
+def test_two_runs_of_each_have_a_degree_of_freedom():
+    found = baseline_noise([1.0, 5.0, 2.0, 2.5], [0, 0, 1, 1], range(4))
+    assert (found.F, found.df, found.df_arms) == (pytest.approx(64), 1, 1)
+
+
 def test_nothing_is_said_without_repeats():
     assert baseline_noise([1.0, 2.0, 3.0], [0, 1, 2], [0, 1, 2]) is None
     assert baseline_noise([1.0, 2.0], [0, 0], [0, 1]) is None

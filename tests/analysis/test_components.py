@@ -137,6 +137,13 @@ def test_one_mean_square_has_the_chi_square_interval():
     assert (low, high) == pytest.approx((2 * 10 / 20.48318, 2 * 10 / 3.246973), rel=1e-6)
 
 
+@pytest.mark.parametrize(("end", "tail"), [(0, 0.975), (1, 0.025)])
+def test_the_interval_of_a_difference_touches_zero_where_the_f_test_does(end, tail):
+    df = np.array([4.0, 12.0])
+    ms = np.array([stats.f.ppf(tail, *df), 1.0])
+    assert mls_interval(np.array([1.0, -1.0]), ms, df)[end] == pytest.approx(0.0, abs=1e-9)
+
+
 @pytest.mark.proof
 @pytest.mark.parametrize(("rho", "n_loops"), [(0.3, 2), (0.8, 3)])
 def test_intervals_of_components_cover_the_truth_nineteen_times_in_twenty(rho, n_loops):
@@ -171,7 +178,10 @@ def test_the_correlation_s_interval_is_exact_on_an_unbalanced_design():
 
 def test_arms_correlations_come_with_fisher_s_interval():
     frame = study({"a": 0.0}, n=12, rho=0.9).assign(loss=lambda f: f["test_loss"])
-    row = arm_correlations(frame, "baseline").iloc[0]
+    table = arm_correlations(frame, "baseline")
+    assert list(table["arm"]) == ["a"]
+    assert arm_correlations(frame[frame["arm"] == "a"], "baseline").empty
+    row = table.iloc[0]
     wide = frame.pivot_table(index="init_seed", columns="arm", values="loss")
     assert row["correlation"] == pytest.approx(wide.corr().iloc[0, 1])
     assert np.arctanh(row["ci_high"]) - np.arctanh(row["correlation"]) == pytest.approx(

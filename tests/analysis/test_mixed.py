@@ -108,6 +108,13 @@ def test_distinct_seeds_give_the_one_way_analysis():
     assert mixed.sd_total == pytest.approx(pooled.sd_total, rel=1e-6)
 
 
+def test_the_rounding_of_equal_losses_is_no_noise():
+    fit = fit_pooled([0.1 + 0.2, 0.3, 0.5, 0.5], [0, 0, 1, 1])
+    assert fit.var_resid == 0
+    assert fit.against_baseline().df == 0
+    assert fit_pooled([0.3, 0.3 + 1e-9], [0, 0]).var_resid > 0
+
+
 def test_pooled_fit_has_textbook_standard_errors():
     y = [1.0, 2.0, 3.0, 5.0, 9.0, 1.0]
     contrasts = fit_pooled(y, [0, 0, 0, 1, 1, 2]).against_baseline()

@@ -24,9 +24,12 @@ def test_a_rerun_ends_at_the_first_logged_step_that_reaches_the_one_asked_for(
     tmp_path, monkeypatch
 ):
     def train(copy, n_steps, timeout_seconds):
+        assert (copy / "sources" / "idea.py").read_text() == "SCALE = 1\n"
         lines = [{"step": step, "tokens": 8, "train_loss": 3.0} for step in (4, 8, 12)]
         (copy / "metrics.jsonl").write_text("\n".join(map(json.dumps, lines)))
 
+    (tmp_path / "sources").mkdir()
+    (tmp_path / "sources" / "idea.py").write_text("SCALE = 1\n")
     train(tmp_path, 12, 0.0)
     (tmp_path / "config.yaml").touch()
     monkeypatch.setattr("analysis.audit.rerun._run_until", train)

@@ -228,6 +228,17 @@ def test_a_look_takes_the_runs_in_the_order_of_the_plan():
     assert (first["look"], first["verdict"]) == (1, "better (beyond practical size)")
 
 
+def test_a_look_at_one_baseline_run_judges_nothing_and_holds_up_no_later_one():
+    frame = study({"a": -0.5, "b": 0.0, "c": 0.0}, n=3, sd=0.002).assign(status="complete")
+    frame.loc[(frame["arm"] == "baseline") & (frame["init_seed"] == 0), ["status", "test_loss"]] = [
+        "diverged", np.nan,
+    ]  # fmt: skip
+    first = decide(frame[frame["init_seed"] < 2], PLAN)
+    assert (first.look, first.next_n, set(first.table["look"])) == (1, 3, {0})
+    later = decide(frame, PLAN)
+    assert (later.look, states(later).loc["a", "look"]) == (2, 2)
+
+
 def test_a_look_spends_its_own_alpha_and_not_what_earlier_ones_left():
     frame = study({"a": -0.018, "b": 0.0}, n=4, sd=0.006, shared=False)
     row = states(decide(frame, PLAN)).loc["a"]

@@ -20,6 +20,12 @@ def test_roots_of_several_functions_are_found_at_once():
     assert found == pytest.approx(wanted, abs=1e-8)
 
 
+def test_a_root_is_found_in_a_few_steps():
+    asked = []
+    find_root(lambda x: asked.append(x) or x**3 - 8, 1.0, 5.0)
+    assert len(asked) < 16
+
+
 def test_a_root_without_a_change_of_sign_is_refused():
     assert find_root(lambda x: x**3 - 8, 1.0, 5.0) == pytest.approx(2.0)
     with pytest.raises(ValueError, match=r"no sign change between 3\.0 and 5\.0"):

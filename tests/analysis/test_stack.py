@@ -31,6 +31,12 @@ def test_parts_whose_sum_has_no_clear_sign_give_an_interaction_no_name(sign):
     assert row["verdict"] == "undecided"
 
 
+def test_without_a_declared_size_no_stack_is_called_additive():
+    frame = study({"a": -0.05, "b": -0.04, "a+b": -0.09}, n=40, sd=0.002)
+    verdicts = [stack(frame, rope=rope).interactions["verdict"].item() for rope in (None, 0.01)]
+    assert verdicts == ["undecided", "additive"]
+
+
 def test_noise_leaves_additivity_undecided():
     frame = study({"a": -0.05, "b": -0.04, "a+b": -0.08}, n=3, sd=0.05)
     assert stack(frame, rope=0.001).interactions["verdict"].item() == "undecided"

@@ -105,7 +105,10 @@ def test_an_arm_whose_seeds_had_other_arguments_fails(traced):
 
 @pytest.mark.parametrize(
     ("recipe", "changes", "apart"),
-    [("r", {}, False), ("s", {}, True), ("s", {"data.name": ["a", "b"]}, False), (None, {}, False)],
+    [
+        *[("r", {}, False), ("s", {}, True), (None, {}, False)],
+        *[("s", {"data.name": ["a", "b"]}, False), ("s", {"optim.lr": [1.0, 2.0]}, True)],
+    ],
 )
 def test_an_arm_that_was_applied_to_other_settings_is_pointed_out(tmp_path, recipe, changes, apart):
     for seed in range(4):
