@@ -114,7 +114,10 @@ command-lines: $(READY) ## Give every command bad command lines, 400 in all (doc
 fuzz: $(READY) ## Spoil a study's files in 600 ways, run every command on each (docs/chaos.md, about an hour)
 	$(BIN)/python -m benchmarks.fuzz --write
 
-mutate: $(READY) ## Put 200 small faults into the core, one at a time, and list what no test notices (docs/mutation.md)
+build/coverage/data:
+	$(MAKE) coverage
+
+mutate: $(READY) build/coverage/data ## Put 200 small faults into the core, one at a time, and list what no test notices (docs/mutation.md)
 	$(BIN)/python -m benchmarks.mutate --write
 
 clean: ## Delete the environment and caches; runs and data stay
