@@ -49,7 +49,7 @@ test-fast: $(READY) ## Run the tests that neither train nor compose much, under 
 
 coverage: $(READY) ## Run all tests, print the lines and branches that they reach; modules below 85 % first
 	$(BIN)/python -m coverage erase
-	$(BIN)/python -m coverage run -m pytest -n auto --dist worksteal -q -m 'not proof' $(TESTS)
+	$(BIN)/python -m coverage run -m pytest -n auto --dist worksteal -q -m 'not proof' --junitxml=build/coverage/tests.xml $(TESTS)
 	$(BIN)/python -m coverage combine -q
 	$(BIN)/python -m coverage report --skip-covered --sort=cover
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Sequence
 from contextlib import suppress
 from difflib import get_close_matches
@@ -16,6 +17,9 @@ from yaml import YAMLError
 
 from harness.config import CardConfig, Config, ConfigError
 from harness.records.files import CONF_DIR
+
+os.environ["OC_CAUSE"] = "0"
+"""Else OmegaConf words its errors otherwise under a debugger, and makes some their own cause."""
 
 COMMANDS = (
     *("bill", "cell", "config_page", "evaluate", "export", "finetune", "judge", "prepare"),
