@@ -75,6 +75,7 @@ def _rehearsed(setup: Setup, n_cells: int) -> None:
     training = start_training(setup)
     checkpoint.check_room(setup.folder, training.model, setup.config.checkpoint, n_cells)
     train(training, Nobody())
+    checkpoint.check_readable(training.state_dict())
     evaluate(training, test_sequences(setup.config, setup.corpus.main).tokens[:1])
 
 
