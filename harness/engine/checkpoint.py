@@ -82,8 +82,8 @@ def check_readable(state: dict[str, Any]) -> None:
         file.seek(0)
         if unreadable := sorted(get_unsafe_globals_in_checkpoint(file)):
             raise ConfigError(
-                f"{name}: its state_dict holds {' and '.join(unreadable)}, which a resumed run does "
-                "not read: return tensors, Python's own numbers, text, lists and dictionaries"
+                f"{name}: its state_dict holds {' and '.join(unreadable)}, which a resumed run "
+                "does not read: return tensors, Python's own numbers, text, lists and dictionaries"
             )
 
 
