@@ -246,8 +246,12 @@ class GPT(nn.Module):
         """Return the block's result, kept where somebody asks for the states."""
         x_BTC = call(block, x_BTC, ctx)
         if self.keeps_ctx:
-            ctx.states_BTC.append(x_BTC)
+            self.keep_state(x_BTC, ctx)
         return x_BTC
+
+    def keep_state(self, x_BTC: Tensor, ctx: Context) -> None:
+        """Keep a block's result as `Context.states_BTC`."""
+        ctx.states_BTC.append(x_BTC)
 
 
 def cross_entropy(logits_BTV: Tensor, y_BT: Tensor) -> Tensor:

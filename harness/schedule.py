@@ -139,19 +139,22 @@ def main(arguments: Sequence[str]) -> int:
     if {"-h", "--help"} & set(arguments):
         print(__doc__)
         return 0
+    from hydra.errors import InstantiationException
+
     from harness.config import ConfigError
     from harness.config.compose import load
     from harness.model import slot_factory
 
     try:
         config = load(arguments)
-    except ConfigError as error:
-        print(f"error: {printable(str(error))}", file=sys.stderr)
+        rate = slot_factory(config.schedule)
+        others = {name: slot_factory(slot) for name, slot in config.optim.schedules.items()}
+    except (ConfigError, InstantiationException) as error:
+        print(f"error: {printable(str(error.__cause__ or error))}", file=sys.stderr)
         return 2
-    n_steps, rate, others = config.n_steps, slot_factory(config.schedule), config.optim.schedules
+    n_steps = config.n_steps
     print(draw("optim.lr", [config.optim.lr * rate(step, n_steps) for step in range(n_steps)]))
-    for name, slot in others.items():
-        factor = slot_factory(slot)
+    for name, factor in others.items():
         values = [factor(step, n_steps) for step in range(n_steps)]
         print(draw(f"\nfactor on the optimiser's {name}", values))
     return 0

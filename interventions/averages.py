@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from typing import Any
 
 import torch
@@ -11,6 +12,11 @@ from torch import Tensor, nn
 def weights_of(model: nn.Module) -> list[Tensor]:
     """Return the tensors that an optimiser moves."""
     return [parameter.detach() for parameter in model.parameters()]
+
+
+def precise(tensors: Iterable[Tensor]) -> list[Tensor]:
+    """Return tensors in float32 at least, in which an average moves by small steps, too."""
+    return [tensor.to(torch.promote_types(tensor.dtype, torch.float32)) for tensor in tensors]
 
 
 class MovingAverage:
@@ -33,16 +39,17 @@ class MovingAverage:
         """Take the new weights in."""
         if training.progress < self.start_frac:
             return
+        weights = precise(weights_of(model))
         if not self.average:
-            self.average = [weight.clone() for weight in weights_of(model)]
+            self.average = [weight.clone() for weight in weights]
         horizon = max(1.0, self.horizon_frac * training.config.n_steps)
-        torch._foreach_lerp_(self.average, weights_of(model), 1 / horizon)
+        torch._foreach_lerp_(self.average, weights, 1 / horizon)
 
     @torch.no_grad()
     def before_eval(self, model: nn.Module) -> None:
         """Put the blend in."""
-        if self.average:
-            torch._foreach_lerp_(weights_of(model), self.average, self.blend)
+        for weight, average in zip(weights_of(model), self.average, strict=bool(self.average)):
+            weight.copy_(precise([weight])[0].lerp(average, self.blend))
 
     def state_dict(self) -> dict[str, Any]:
         """Return the average."""

@@ -31,12 +31,12 @@ class CautiousWeightDecay:
 
     @torch.no_grad()
     def step_done(self, model: nn.Module, step: int, training: Any) -> None:
-        """Decay what the step shrinks, if it was taken."""
+        """Decay what the step shrinks, if it was taken and moved the parameter at all."""
         for group, decay, before in zip(
             training.optimizer.param_groups, self.decays, self.before, strict=True
         ):
             group["weight_decay"] = decay
             for p, old in zip(group["params"], before, strict=bool(before)):
-                shrinks = ((old - p) * old >= 0) & training.stepped
+                shrinks = ((old - p) * old >= 0) & training.stepped & (p != old).any()
                 p.sub_(old * shrinks, alpha=group["lr"] * decay)
         self.before = []

@@ -25,6 +25,10 @@ class HyperGPT(GPT):
         x_BTSC = x_BTC[:, :, None].expand(-1, -1, n_streams, -1)
         return super().run_blocks(x_BTSC, ctx).sum(dim=2)
 
+    def keep_state(self, x_BTSC: Tensor, ctx: Context) -> None:
+        """Keep what the head would read of the streams."""
+        super().keep_state(x_BTSC.sum(dim=2), ctx)
+
 
 class HyperBlock(Block):
     """A block with a `Connection` around each branch."""

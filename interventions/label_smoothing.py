@@ -9,5 +9,7 @@ from torch.nn import functional as F
 def label_smoothing(
     loss: Tensor, logits_BTV: Tensor, y_BT: Tensor, model: nn.Module, eps: float
 ) -> Tensor:
-    """Return the cross-entropy with (1 - eps) on the target and eps spread over all tokens."""
-    return F.cross_entropy(logits_BTV.flatten(0, 1), y_BT.flatten(), label_smoothing=eps)
+    """Return the loss with (1 - eps) of its cross-entropy on the target, eps over all tokens."""
+    logits_NV, y_N = logits_BTV.flatten(0, 1), y_BT.flatten()
+    smooth, sharp = (F.cross_entropy(logits_NV, y_N, label_smoothing=e) for e in (eps, 0.0))
+    return loss + (smooth - sharp)

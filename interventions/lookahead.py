@@ -7,6 +7,8 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from interventions.averages import precise
+
 
 class OuterNesterov:
     """Every few steps, one of Nesterov's SGD along the way gone since the last (Snoo, MuLoCo).
@@ -75,7 +77,7 @@ class EMANesterov:
         """Remember where training began."""
         if not self.weights:
             self.weights = [p.detach().clone() for p in model.parameters()]
-            self.smoothed = [torch.zeros_like(p) for p in self.weights]
+            self.smoothed = [torch.zeros_like(p) for p in precise(self.weights)]
 
     @torch.no_grad()
     def step_done(self, model: nn.Module, step: int, training: Any) -> None:
@@ -87,7 +89,7 @@ class EMANesterov:
         for p, weight, smoothed in zip(
             model.parameters(), self.weights, self.smoothed, strict=True
         ):
-            smoothed.lerp_(p - weight, share)
+            smoothed.lerp_((p - weight).to(smoothed.dtype), share)
             weight.copy_(p)
             p.add_(smoothed, alpha=distance)
 

@@ -10,7 +10,7 @@ from torch.nn import functional as F
 
 FORWARD, BACKWARD = torch.float8_e4m3fn, torch.float8_e5m2
 MULTIPLE = 16
-"""Of both sides of a matrix, which the hardware asks for."""
+"""Of both sides of a matrix, and of the rows it multiplies, which the hardware asks for."""
 FEWEST = (8, 9)
 """Compute capability of the first GPUs with products in float8."""
 
@@ -55,7 +55,11 @@ class Float8Linear(nn.Linear):
         kind = x.device.type
         if torch.is_autocast_enabled(kind):
             x = x.to(torch.get_autocast_dtype(kind))
-        out: Tensor = _Float8Product.apply(x.flatten(0, -2), self.weight)  # type: ignore[no-untyped-call]
+        x_NI = x.flatten(0, -2)
+        n_rows = len(x_NI)
+        if missing := max(MULTIPLE, n_rows + -n_rows % MULTIPLE) - n_rows:
+            x_NI = F.pad(x_NI, (0, 0, 0, missing))
+        out: Tensor = _Float8Product.apply(x_NI, self.weight)[:n_rows]  # type: ignore[no-untyped-call]
         out = out.view(*x.shape[:-1], self.out_features)
         return out if self.bias is None else out + self.bias.to(out.dtype)
 

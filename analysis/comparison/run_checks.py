@@ -189,11 +189,14 @@ def _budgets(judgement: Judgement) -> Iterator[Check]:
     other = tuple(arm for arm in judgement.arms[1:] if apart.get(arm, 0) > 0.01)
     if other:
         what = f"another number of {counted.removesuffix('s')}s"
-        yield warning(
-            f"{named(other)}: trained on {what} than {baseline}, so the difference is the budget's "
-            "as well",
-            other,
-            what,
+        equal = set(done["equal_budget"]) if "equal_budget" in done else {None}
+        if len(equal) == 1 and isinstance(spent_alike := equal.pop(), str):
+            text = f"as many as take {baseline}'s {spent_alike}, which is the study's budget"
+            level = Level.OK
+        else:
+            text, level = "so the difference is the budget's as well", Level.WARNING
+        yield Check(
+            level, f"{named(other)}: trained on {what} than {baseline}, {text}", "", other, what
         )
 
 

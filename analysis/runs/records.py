@@ -193,6 +193,7 @@ def _row(record: RunRecord, folder: Path) -> dict[str, Any]:
         "version": record.version,
         "code": " ".join(map("=".join, sorted(record.provenance.sources.items()))),
         "recipe": record.recipe,
+        "equal_budget": record.equal_budget,
         "control": _is_control(record),
         "started": record.started,
         "changes": record.changes,

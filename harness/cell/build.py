@@ -158,6 +158,7 @@ def new_record(folder: Path, config: Config, corpus: Corpus, device: torch.devic
         cell=folder.name,
         seeds=Seeds(**asdict(config.seeds)),
         tuning=config.study.tuning,
+        equal_budget=config.train.equal_budget,
         n_steps=config.n_steps,
         n_tokens=config.tokens_after(config.n_steps),
         started=now(),

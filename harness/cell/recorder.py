@@ -145,6 +145,7 @@ class Recorder:
                 "train_seconds": self.clock.seconds,
             }
             if self.is_main:
+                checkpoint.check_readable(state)
                 self.lock.check()
                 checkpoint.save(self.folder, t.step, state, t.config.checkpoint.keep)
                 self.update_record()

@@ -35,6 +35,8 @@ from harness.records.cell import Cell
 
 N_STEPS = 2
 """Of each part of a stack."""
+N_SURE_STEPS = 40
+"""Likewise before one is refused: the first tenth, in which many schedules act, has four."""
 
 
 def rehearse(folder: Path, n_cells: int) -> int:
@@ -75,6 +77,7 @@ def _rehearsed(setup: Setup, n_cells: int) -> None:
     training = start_training(setup)
     checkpoint.check_room(setup.folder, training.model, setup.config.checkpoint, n_cells)
     train(training, Nobody())
+    checkpoint.check_readable(training.state_dict())
     evaluate(training, test_sequences(setup.config, setup.corpus.main).tokens[:1])
 
 
@@ -90,14 +93,15 @@ def _keep_failure(folder: Path, record: RunRecord) -> int:
 def refuse_erased(setup: Setup) -> None:
     """Refuse an intervention that does something alone, and nothing in its stack.
 
-    Looked at after two steps of one sequence. Nothing is said of one that has no effect alone so
-    early, such as a schedule that begins later.
+    Looked at after two steps of one sequence, and once more after 40. Nothing is said of one that
+    has no effect alone so early, such as a schedule that begins later.
     """
     names = sorted(setup.config.interventions)
-    whole = _weights(setup, names) if len(names) > 1 else None
+    whole = _weights(setup, names, N_STEPS) if len(names) > 1 else None
     for name in names if whole else ():
         rest = [other for other in names if other != name]
-        if _of_a_part(setup, rest) == whole and _works_alone(setup, name):
+        same = _of_a_part(setup, rest, N_STEPS) == whole and _works_alone(setup, name)
+        if same and _weights(setup, rest, N_SURE_STEPS) == _weights(setup, names, N_SURE_STEPS):
             raise ConfigError(
                 f"{name!r} has no effect in the stack {setup.config.arm}: the weights are those of "
                 f"{'+'.join(rest)}, as if the same method or setting were replaced twice; merge "
@@ -106,24 +110,24 @@ def refuse_erased(setup: Setup) -> None:
 
 
 def _works_alone(setup: Setup, name: str) -> bool:
-    alone = _of_a_part(setup, [name])
-    return alone is not None and alone != _of_a_part(setup, [])
+    alone = _of_a_part(setup, [name], N_STEPS)
+    return alone is not None and alone != _of_a_part(setup, [], N_STEPS)
 
 
-def _of_a_part(setup: Setup, names: list[str]) -> str | None:
+def _of_a_part(setup: Setup, names: list[str], n_steps: int) -> str | None:
     """Return the weights' hash; None where this part cannot be trained without the rest."""
     try:
-        return _weights(setup, names)
+        return _weights(setup, names, n_steps)
     except Exception:
         return None  # nobody asked for this part: its errors are no one's
 
 
-def _weights(setup: Setup, names: list[str]) -> str | None:
+def _weights(setup: Setup, names: list[str], n_steps: int) -> str | None:
     """Return the hash of the weights that would be evaluated, after these interventions alone.
 
     None where a step was not taken: float16 skips some until its scale is low enough.
     """
-    config = _shortened(stack_of(setup.config, names))
+    config = _shortened(stack_of(setup.config, names), n_steps)
     batches = corpus_batches(config, setup.corpus)
     training = build_training(config, batches, setup.device, setup.world)
     with suppress(Diverged):
@@ -132,12 +136,12 @@ def _weights(setup: Setup, names: list[str]) -> str | None:
         return None if training.skipped_steps else weights_hash(model)
 
 
-def _shortened(config: Config) -> Config:
-    """Shorten a config to two steps of one sequence, and lift the clip of the gradients.
+def _shortened(config: Config, n_steps: int) -> Config:
+    """Shorten a config to a few steps of one sequence, and lift the clip of the gradients.
 
     Whether a gradient is long enough to be clipped says little so early, in a batch so small.
     """
-    _shorten(config, N_STEPS)
+    _shorten(config, n_steps)
     config.optim.grad_clip = None
     return config
 

@@ -180,6 +180,11 @@ class TrainConfig:
     """Hash of their file, noted when the cell is frozen: it, not their place, is in the cell's
     identity."""
 
+    @property
+    def equal_budget(self) -> str | None:
+        """What the arms spend equally much of; None: tokens."""
+        return "FLOPs" if self.equal_flops else "seconds" if self.equal_seconds else None
+
 
 @dataclass(kw_only=True, slots=True)
 class OptimConfig:

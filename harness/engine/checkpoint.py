@@ -8,11 +8,13 @@ import shutil
 import zipfile
 from collections.abc import Iterator
 from contextlib import contextmanager
+from io import BytesIO
 from pathlib import Path
 from typing import Any
 
 import torch
-from torch import nn
+from torch import Tensor, nn
+from torch.serialization import get_unsafe_globals_in_checkpoint
 
 from harness.config import CheckpointConfig, ConfigError
 
@@ -69,6 +71,31 @@ def check_room(cell: Path, model: nn.Module, config: CheckpointConfig, n_cells: 
             f"checkpoints will need {needed / 1e9:.2f} GB and {free / 1e9:.2f} GB are free in "
             f"{cell}: free some, set runs_dir, or lower checkpoint.keep or checkpoint.n_weights"
         )
+
+
+def check_readable(state: dict[str, Any]) -> None:
+    """Refuse (`ConfigError`) a training's state that `load_newest` would not read again."""
+    parts = {f"interventions.{name}.fn": held for name, held in state["events"].items()}
+    for name, part in (parts | {"optim.optimizer": state["optimizer"]}).items():
+        file = BytesIO()
+        torch.save(_without_tensors(part), file)
+        file.seek(0)
+        if unreadable := sorted(get_unsafe_globals_in_checkpoint(file)):
+            raise ConfigError(
+                f"{name}: its state_dict holds {' and '.join(unreadable)}, which a resumed run "
+                "does not read: return tensors, Python's own numbers, text, lists and dictionaries"
+            )
+
+
+def _without_tensors(value: Any) -> Any:
+    """Return nested dictionaries, lists and tuples with None for each tensor."""
+    if isinstance(value, Tensor):
+        return None
+    if isinstance(value, dict):
+        return {key: _without_tensors(item) for key, item in value.items()}
+    if type(value) in (list, tuple):
+        return [_without_tensors(item) for item in value]
+    return value
 
 
 def load_newest(cell: Path) -> tuple[dict[str, Any] | None, list[str]]:

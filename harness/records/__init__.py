@@ -227,6 +227,8 @@ class RunRecord:
     """The same again without the arm's own part: what its interventions are applied to."""
     tuning: bool = False
     """Trained to choose its arm's settings: it is not judged."""
+    equal_budget: str | None = None
+    """What every arm of its study spends as much of, where that is not tokens: FLOPs, seconds."""
     seeds: Seeds
     status: Status = Status.RUNNING
     step: Count = 0

@@ -138,6 +138,11 @@ def test_an_arm_of_another_budget_is_pointed_out(column, words):
     frame[column] = np.where(frame["arm"] == "long", 2e6, 1e6)
     texts = [text for text in compare(frame).warnings if f"another number of {words} " in text]
     assert [text.split(":")[0] for text in texts] == ["long"]
+    assert texts[0].endswith("so the difference is the budget's as well")
+    frame["equal_budget"] = "seconds"
+    assert not [text for text in compare(frame).warnings if f"another number of {words} " in text]
+    (told,) = [text for text in compare(frame).confirmations if f"number of {words} " in text]
+    assert told.endswith("as many as take baseline's seconds, which is the study's budget")
 
 
 def test_one_mistyped_loss_is_pointed_out():

@@ -109,6 +109,24 @@ def test_it_goes_on_from_a_stop_with_its_state(tiny, everything, monkeypatch) ->
     assert counts(folder) == counts(undisturbed)
 
 
+@pytest.mark.parametrize("held", ["collections.deque([1.0])", "numpy.float64(1)"])
+def test_a_state_that_no_resume_could_read_fails_by_name_when_it_is_saved(
+    tiny, own_idea, held: str
+) -> None:
+    folder, overrides = own_idea
+    (folder / "own_idea.py").write_text(
+        "import collections, numpy\n\n\nclass Keeps:\n    def step_done(self, model, step): ...\n\n"
+        f"    def state_dict(self):\n        return {{'kept': [{held}]}}\n"
+    )
+    (folder / "conf" / "intervention" / "own.yaml").write_text(
+        "# @package _global_\n"
+        "interventions: {own: {summary: s, source: t, fn: {_target_: own_idea.Keeps}}}\n"
+    )
+    _, record = run([*tiny, *overrides])
+    assert record.status is Status.FAILED
+    assert "interventions.own.fn: its state_dict holds" in record.error
+
+
 def test_the_page_and_the_class_know_the_same_events() -> None:
     rows = re.findall(r"^(\w+) +\(", events.__doc__, re.MULTILINE)
     assert rows == [event.name for event in Event]

@@ -82,6 +82,7 @@ def test_the_one_that_is_erased_is_found_in_a_larger_stack(sweep) -> None:
         "parallel,relies_on_parallel",
         "gradient_clipping,weight_decay_gpt2",
         "batch_size_half,warmup_cosine",
+        "lion,momentum_warmup",  # alike after two steps, which see the first of the warmup alone
     ],
 )
 def test_a_stack_whose_parts_all_count_or_cannot_be_told_yet_is_trained(

@@ -103,3 +103,5 @@ def test_schedules_are_drawn_of_any_config_before_it_trains(capsys) -> None:
     assert "factor on the optimiser's weight_decay: 1 at step 0" in text
     assert main(["+intervention=typo"]) == 2
     assert "typo" in capsys.readouterr().err
+    assert main(["schedule._target_=nowhere.schedule"]) == 2
+    assert "error: Error loading 'nowhere.schedule'" in capsys.readouterr().err

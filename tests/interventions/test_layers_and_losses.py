@@ -264,6 +264,15 @@ def test_early_layers_losses_fade_sooner(progress, weights) -> None:
     assert found.item() == pytest.approx(expected, abs=1e-4)
 
 
+def test_states_of_several_streams_are_their_sum() -> None:
+    model = model_with(**HYPER)
+    model.keeps_ctx = True
+    model.train().hidden(IDS)
+    *states, hidden = model.ctx.states_BTC
+    assert [state.shape for state in states] == [hidden.shape] * 4
+    torch.testing.assert_close(model.norm(states[-1]), hidden)
+
+
 @pytest.mark.parametrize(("progress", "seen"), [(0.0, 2), (0.5, 9), (1.0, 16)])
 def test_a_window_grows_to_the_whole_context(progress: float, seen: int) -> None:
     slot = {"_target_": "harness.model.CausalSelfAttention", "window_frac": 0.125}

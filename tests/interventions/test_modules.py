@@ -195,8 +195,10 @@ def test_label_smoothing_is_the_cross_entropy_with_smoothed_targets() -> None:
     logits_BTV, y_BT = logits(), IDS[:2, :5]
     target = 0.9 * F.one_hot(y_BT, 61) + 0.1 / 61
     expected = -(target * logits_BTV.log_softmax(-1)).sum(-1).mean()
-    found = label_smoothing(torch.zeros(()), logits_BTV, y_BT, nn.Identity(), eps=0.1)
-    torch.testing.assert_close(found, expected)
+    others = torch.tensor(0.5)  # what another intervention added
+    plain = F.cross_entropy(logits_BTV.flatten(0, 1), y_BT.flatten())
+    found = label_smoothing(plain + others, logits_BTV, y_BT, nn.Identity(), eps=0.1)
+    torch.testing.assert_close(found, expected + others)
 
 
 def test_gpt2s_initialisation_has_its_standard_deviations() -> None:
@@ -240,6 +242,26 @@ def test_zero_projections_make_every_block_the_identity() -> None:
     assert {name.partition(".")[2].partition(".")[2] for name in zeroed} == {
         "attn.proj.weight", "attn.proj.bias", "mlp.down.weight", "mlp.down.bias",
     }  # fmt: skip
+
+
+EXPERTS = of("moe.MixtureOfExperts", n_experts=3)
+
+
+def test_initialisations_reach_the_projections_of_experts() -> None:
+    model = model_with(mlp=EXPERTS)
+    gpt2_init(model, std=0.02)
+    for expert in model.blocks[1].mlp.experts:
+        assert expert.down.weight.std().item() == pytest.approx(0.02 / math.sqrt(8), rel=0.08)
+    zero_init_proj(model)
+    assert torch.equal(model.run_blocks(X, Context(ids_BT=IDS, progress=torch.zeros(()))), X)
+
+
+def test_what_begins_at_zero_begins_there_with_gpt2s_initialisation_too() -> None:
+    model = model_with(**STARTS_AS_BASELINE["bigram_hash"], attention={**CONFIG.attention, "value_embedding": True})  # fmt: skip
+    gpt2_init(model, std=0.02)
+    assert not model.tok_emb.pairs.weight.any()
+    assert not model.blocks[1].attn.value_embedding.gate.weight.any()
+    assert model.blocks[1].attn.value_embedding.table.weight.any()
 
 
 @pytest.mark.parametrize("tie_weights", [False, True])

@@ -91,6 +91,33 @@ def test_cautious_decay_shrinks_what_the_step_shrinks(taken: bool) -> None:
         torch.testing.assert_close(p.double(), expected if taken else old, atol=1e-6, rtol=1e-6)
 
 
+def test_cautious_decay_leaves_what_no_step_moves() -> None:
+    model = layers()
+    optimizer = torch.optim.SGD(model.parameters(), lr=0.1, weight_decay=0.5)
+    before = copy.deepcopy(model.state_dict())
+    hook = CautiousWeightDecay()
+    hook.gradients_ready(model, 0, optimizer)
+    optimizer.step()  # frozen: there are no gradients
+    hook.step_done(model, 0, SimpleNamespace(optimizer=optimizer, stepped=torch.tensor(True)))
+    assert all(torch.equal(p, before[name]) for name, p in model.named_parameters())
+
+
+def test_an_average_of_short_numbers_moves_by_less_than_they_can() -> None:
+    model = layers().bfloat16()
+    hook = MovingAverage(horizon_frac=0.5)
+    for p in model.parameters():
+        p.data.fill_(1.0)
+    hook.step_done(model, 0, training(0, 2000))
+    for p in model.parameters():
+        p.data.fill_(2.0)
+    for step in range(1, 1001):
+        hook.step_done(model, step, training(step, 2000))
+    hook.before_eval(model)
+    expected = torch.tensor(2 - (1 - 1 / 1000) ** 1000)
+    for p in model.parameters():
+        torch.testing.assert_close(p.mean(), expected.bfloat16())
+
+
 def test_a_moving_average_is_pytorchs() -> None:
     model, n_steps = layers(), 40
     ours = MovingAverage(horizon_frac=0.1)
@@ -197,6 +224,15 @@ def test_float8_products_are_near_those_of_float32_and_tests_are_exact() -> None
         error = (ours - theirs).norm() / theirs.norm()
         assert 1e-4 < error < 0.1
     assert torch.equal(other.eval()(y), nn.functional.linear(y, layer.weight, layer.bias))
+
+
+@pytest.mark.parametrize("n_rows", [0, 5])
+def test_float8_multiplies_any_number_of_rows(n_rows: int) -> None:
+    layer, x = nn.Linear(64, 32), random(48, 64)[:n_rows].clone().requires_grad_()
+    out = Float8Linear(layer)(x)  # as of an expert that few tokens are sent to
+    assert out.shape == (n_rows, 32)
+    out.sum().backward()
+    assert (x.grad.shape, layer.weight.grad.isfinite().all()) == ((n_rows, 64), True)
 
 
 def test_float8_is_refused_by_name_where_the_gpu_has_none(monkeypatch) -> None:
