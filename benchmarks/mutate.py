@@ -46,7 +46,7 @@ SAY_NOTHING = {"eq", "frozen", "kw_only", "maxsize", "slots", "strict", "non_blo
 """Keywords that keep a writer from a mistake, or save time; without them no result changes."""
 LONGEST = 200
 """Characters of what is spoilt: a fault is to be read in one line."""
-SECONDS = 600
+SECONDS = 180
 """A fault that keeps the tests busy for longer (a loop without an end) is counted apart."""
 OTHER = {
     ast.Lt: ast.LtE, ast.LtE: ast.Lt, ast.Gt: ast.GtE, ast.GtE: ast.Gt, ast.Eq: ast.NotEq,

@@ -108,6 +108,15 @@ def test_distinct_seeds_give_the_one_way_analysis():
     assert mixed.sd_total == pytest.approx(pooled.sd_total, rel=1e-6)
 
 
+def test_seeds_that_part_their_runs_have_no_variance_of_their_own():
+    loss, arm, seed = (
+        [1.0, 2.0, 3.0, 5.1, 4.0, 3.0, 3.5],
+        [0, 0, 0, 1, 1, 1, 1],
+        [0, 1, 2, 0, 1, 2, 3],
+    )
+    assert fit_mixed(loss, arm, seed).var_init == 0
+
+
 def test_the_rounding_of_equal_losses_is_no_noise():
     fit = fit_pooled([0.1 + 0.2, 0.3, 0.5, 0.5], [0, 0, 1, 1])
     assert fit.var_resid == 0

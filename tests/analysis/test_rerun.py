@@ -54,12 +54,15 @@ def test_a_cell_to_run_again_may_be_called_by_its_name(traced, capsys):
         assert f"{home} has no metrics.jsonl" in capsys.readouterr().err
 
 
-@pytest.mark.parametrize(("again", "code"), [(3.0, 0), (3.5, 1)])
-def test_a_rerun_that_differs_fails(traced, monkeypatch, again: float, code: int):
+@pytest.mark.parametrize(
+    ("again", "code", "said"), [(3.0, 0, "identical"), (3.5, 1, "differs by up to 0.5")]
+)
+def test_a_rerun_that_differs_fails(traced, monkeypatch, capsys, again, code, said):
     found = compare_curves({1: 3.0}, {1: again})
     monkeypatch.setattr("analysis.audit.rerun.rerun", lambda cell, n_steps: found)
     home = next(traced.rglob("config.yaml")).parent
     assert main(["verify", str(traced), "--rerun", home.name]) == code
+    assert f"training loss {said} over 1 logged step" in capsys.readouterr().out
 
 
 def test_a_cell_that_cannot_run_again_says_why(tmp_path, monkeypatch):

@@ -72,6 +72,11 @@ def test_a_baseline_that_is_a_part_of_a_stack_is_refused():
         stack(frame, baseline="a")
 
 
+def test_stacks_of_single_runs_cannot_be_judged():
+    with pytest.raises(AnalysisError, match=r"stacks cannot be judged: .*; repeat runs with more"):
+        stack(study({"a": -0.05, "b": 0.0, "a+b": -0.05}, n=1))
+
+
 def test_a_study_without_stacks_is_told_so():
     with pytest.raises(AnalysisError, match="no stack among the complete arms baseline, a"):
         stack(study({"a": 0.0}, n=3))
