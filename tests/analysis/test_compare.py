@@ -69,6 +69,18 @@ def test_shared_seeds_choose_the_mixed_model_and_distinct_ones_the_pooled_t():
     assert "no init_seed is given" in without.why
 
 
+def test_the_pooled_variance_is_one_for_all_and_the_moderated_one_is_not():
+    rng = np.random.default_rng(0)
+    frame = study({"calm": 0.0, "wild": 0.0}, n=6, shared=False)
+    frame.loc[frame["arm"] == "wild", "test_loss"] += rng.normal(0, 0.3, 6)
+    width = {}
+    for variance in ("pooled", "moderated"):
+        table = compare(frame, variance=variance).table.set_index("arm")
+        width[variance] = table["ci_high"] - table["ci_low"]
+    assert width["pooled"]["calm"] == pytest.approx(width["pooled"]["wild"])
+    assert width["moderated"]["calm"] < width["moderated"]["wild"] / 2
+
+
 def test_single_runs_against_eight_baselines_use_the_prediction_interval():
     frame = study({f"arm{i}": 0.0 for i in range(8)}, n=1, n_baseline=8)
     result = compare(frame)

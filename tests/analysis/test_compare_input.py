@@ -133,20 +133,15 @@ def test_an_arm_with_another_initialisation_counts_as_unshared(tmp_path):
         put(folder, record(BASELINE, seed, 3.69 + 0.01 * seed))
         put(folder, record("same", seed, 3.67 + 0.01 * seed + 0.001 * (seed % 2)))
         other = {"wte": f"z{seed}", "ones": "1", **{f"h{i}": f"z{i}s{seed}" for i in range(4)}}
-        put(
-            folder,
-            record(
-                "gpt2_init",
-                seed,
-                3.66 + 0.008 * ((seed * 2) % 4),
-                fingerprints=Fingerprints(init=other),
-            ),
-        )
+        for arm in ("gpt2_init", "another"):
+            loss = 3.66 + 0.008 * ((seed * 2) % 4)
+            put(folder, record(arm, seed, loss, fingerprints=Fingerprints(init=other)))
     result = compare(folder)
     assert row(result, "same").n_shared_init == 4
     assert row(result, "gpt2_init").n_shared_init == 0
     assert row(result, "gpt2_init").se > 2 * row(result, "same").se
-    assert any("gpt2_init: other initial weights" in text for text in result.warnings)
+    (said,) = [text for text in result.warnings if "other initial weights" in text]
+    assert said.startswith(("another, gpt2_init: ", "gpt2_init, another: "))
 
 
 def test_published_deltas_stand_beside_single_interventions_only(tmp_path):

@@ -8,6 +8,7 @@ from analysis.stats.dunnett import (
     critical_value,
     distinct,
     one_factor_loadings,
+    sd_nodes,
     step_down,
     tail_probability,
     two_sided_p,
@@ -158,3 +159,10 @@ def test_loadings_are_rounded_only_where_there_are_too_many_of_them():
     many, counts = distinct(np.linspace(0.1, 0.9, 3 * MAX_DISTINCT))
     assert len(many) <= MAX_DISTINCT
     assert counts.sum() == 3 * MAX_DISTINCT
+
+
+@pytest.mark.parametrize("df", [1.0, 3.0, 30.0])
+def test_the_ratio_of_an_estimated_sd_to_the_true_one_has_a_chi_square_s_moments(df):
+    ratio, weights = sd_nodes(df)
+    assert weights.sum() == pytest.approx(1, abs=1e-7)
+    assert weights @ ratio**2 == pytest.approx(1, abs=1e-7)

@@ -121,6 +121,7 @@ def test_the_rounding_of_equal_losses_is_no_noise():
     fit = fit_pooled([0.1 + 0.2, 0.3, 0.5, 0.5], [0, 0, 1, 1])
     assert fit.var_resid == 0
     assert fit.against_baseline().df == 0
+    assert fit_pooled([1e6, np.nextafter(1e6, 2e6)], [0, 0]).var_resid == 0
     assert fit_pooled([0.3, 0.3 + 1e-9], [0, 0]).var_resid > 0
 
 

@@ -143,6 +143,17 @@ def test_the_results_table_uses_the_sequential_verdicts(tmp_path):
     assert "each look's own alpha" in result.warnings[0]
 
 
+def test_the_table_s_verdict_is_of_the_look_that_decided_though_more_runs_are_there(tmp_path):
+    frame = study({"huge": -0.5, "nil": 0.0, "null": 0.0}, n=4, sd=0.002)
+    frame.loc[(frame["arm"] == "huge") & (frame["init_seed"] > 1), "test_loss"] += 1.0
+    folder = on_disk(tmp_path / "runs", frame)
+    plan = read_plan(folder)
+    plan.looks = [2, 4]
+    write_plan(folder, plan)
+    verdicts = compare(folder).table.set_index("arm")["verdict"]
+    assert verdicts["huge"] == "better (beyond practical size)"
+
+
 def test_the_printed_rule_is_the_one_that_decided(tmp_path):
     frame = study({"a": -0.02, "b": 0.0}, n=8, sd=0.004, rho=0.0)
     folder = on_disk(tmp_path / "runs", frame)
