@@ -34,6 +34,7 @@ def test_the_crossed_mean_is_that_of_a_mixed_model_by_reml() -> None:
     found = crossed_mean(y)
     assert found.mean == pytest.approx(fit.fe_params.iloc[0], abs=1e-6)
     assert found.se == pytest.approx(fit.bse_fe.iloc[0], rel=1e-3)
+    assert found.var_seed == pytest.approx(fit.vcomp[1], rel=2e-3)
 
 
 def test_one_seed_is_a_t_test_over_instructions() -> None:
@@ -92,6 +93,12 @@ def test_prediction_powered_intervals_cover_and_gain_from_a_good_judge() -> None
         plain.append(2.045 * truth[:30].std(ddof=1) / np.sqrt(30))
     assert 0.03 < missed / 1000 < 0.075
     assert np.mean(widths) < 0.65 * np.mean(plain)
+
+
+def test_a_judge_is_listened_to_as_far_as_she_varies_with_the_labels() -> None:
+    found = corrected_mean(np.array([0.0, 2.0]), np.array([0.0, 1.0]), np.array([1.0, 3.0]))
+    assert found.weight == pytest.approx(1 / (2 * 5 / 3))  # covariance over twice the variance
+    assert found.mean == pytest.approx(0.5 + 0.3 * (2 - 1))
 
 
 def test_a_judge_that_knows_nothing_is_not_listened_to() -> None:

@@ -154,6 +154,15 @@ def test_the_table_s_verdict_is_of_the_look_that_decided_though_more_runs_are_th
     assert verdicts["huge"] == "better (beyond practical size)"
 
 
+def test_other_rules_than_a_plan_with_looks_has_are_refused(tmp_path):
+    folder = on_disk(tmp_path / "runs", study({"a": -0.02, "b": 0.0}, n=3))
+    plan = read_plan(folder)
+    plan.looks = [2, 3]
+    write_plan(folder, plan)
+    with pytest.raises(AnalysisError, match=r"is 0\.1, but the plan of synthetic, which has looks"):
+        compare(folder, alpha=0.1)
+
+
 def test_the_printed_rule_is_the_one_that_decided(tmp_path):
     frame = study({"a": -0.02, "b": 0.0}, n=8, sd=0.004, rho=0.0)
     folder = on_disk(tmp_path / "runs", frame)

@@ -7,6 +7,7 @@ from studies import failures, put, record
 
 from analysis import AnalysisError, compare, verify
 from analysis.__main__ import main
+from analysis.audit.results import same
 from harness.records import Provenance, Status, StudyPlan, write_plan
 
 
@@ -223,3 +224,10 @@ def test_code_that_a_cell_kept_and_that_was_deleted_is_found(traced):
 def test_a_folder_without_records_is_refused(tmp_path):
     with pytest.raises(AnalysisError, match=r"no record\.json"):
         verify(tmp_path)
+
+
+def test_a_figure_that_is_missing_on_one_side_is_not_the_same() -> None:
+    assert same(None, None)
+    assert same(0.1 + 0.2, 0.3)
+    assert not same(None, 0.3)
+    assert not same(0.3, None)

@@ -105,6 +105,19 @@ def test_a_run_whose_process_died_is_shown_as_interrupted(tiny, tmp_path) -> Non
     assert "interrupted: baseline seed 0: step 10/10" in summary(states)
 
 
+def test_a_running_cell_says_how_far_it_is_and_what_is_left(tmp_path, monkeypatch) -> None:
+    monkeypatch.setattr(states, "living_owner", lambda folder: "somebody")
+    record = RunRecord(
+        study="s", arm="baseline", interventions=[], cell="c", seeds=Seeds(init=0, data=0, loop=0),
+        status=Status.RUNNING, n_steps=8, n_tokens=3000,
+    )  # fmt: skip
+    write_record(tmp_path / "baseline" / "c", record)
+    line = '{"step": 2, "tokens": 1000, "train_loss": 3.25, "tokens_per_second": 200.0}\n'
+    (tmp_path / "baseline" / "c" / "metrics.jsonl").write_text(line)
+    (state,) = cell_states(Study(tmp_path))
+    assert (state.state, state.text) == ("running", "3.250 25% 0.2k tok/s 10 s left")
+
+
 def test_so_many_seeds_that_they_find_no_room_are_counted() -> None:
     states = [CellState("baseline", str(i), "planned", "") for i in range(50)]
     states[0] = CellState("baseline", "0", "complete", "2.5")
