@@ -79,6 +79,7 @@ def test_complete_blocks_are_blocked_analysis_of_variance():
     ms = (residual**2).sum() / (T * (n - 1))
     contrasts = fit.against_baseline()
     assert contrasts.df == pytest.approx(T * (n - 1), rel=1e-9)
+    assert fit.df_resid == (T + 1) * (n - 1)
     assert contrasts.se == pytest.approx(np.sqrt(2 * ms / n), rel=1e-7)
     assert contrasts.estimate == pytest.approx(loss[1:].mean(axis=1) - loss[0].mean(), abs=1e-12)
 

@@ -127,6 +127,9 @@ def test_the_better_arms_are_ranked_as_far_as_they_differ() -> None:
         study({"best": -0.2, "second": -0.1, "third": -0.101, "none": 0.0}, 5, sd=0.003)
     )
     ranks = ranking(result)
+    against_next = [row[2].value for row in ranks.to_table().rows]
+    p = ranks.found.p
+    assert against_next[:-1] == [p[i, i + 1] for i in range(len(p) - 1)]
     assert ranks.arms[0] == "best"
     assert [ranks.rank(i) for i in range(3)] == ["1", "2 to 3", "2 to 3"]
     assert "ranks of the better arms: best 1, " in result.to_markdown()

@@ -163,6 +163,16 @@ def test_other_rules_than_a_plan_with_looks_has_are_refused(tmp_path):
         compare(folder, alpha=0.1)
 
 
+def test_looks_at_repeats_of_one_initialisation_decide_nothing():
+    frame = study({"a": -0.5}, n=3, sd=0.002).assign(init_seed=0, data_seed=0)
+    found = decide(frame, PLAN)
+    assert (found.look, set(found.table["decision"]), set(found.table["look"])) == (
+        2,
+        {"continue"},
+        {0},
+    )
+
+
 def test_the_printed_rule_is_the_one_that_decided(tmp_path):
     frame = study({"a": -0.02, "b": 0.0}, n=8, sd=0.004, rho=0.0)
     folder = on_disk(tmp_path / "runs", frame)
