@@ -72,9 +72,14 @@ def test_a_baseline_that_is_a_part_of_a_stack_is_refused():
         stack(frame, baseline="a")
 
 
-def test_stacks_of_single_runs_cannot_be_judged():
-    with pytest.raises(AnalysisError, match=r"stacks cannot be judged: .*; repeat runs with more"):
-        stack(study({"a": -0.05, "b": 0.0, "a+b": -0.05}, n=1))
+@pytest.mark.parametrize(
+    ("n", "init_seeds", "why"),
+    [(1, range(1), "one run"), (3, [0, 0, 0], "one initialisation seed")],
+)
+def test_stacks_without_repeated_initialisations_cannot_be_judged(n, init_seeds, why):
+    frame = study({"a": -0.05, "b": 0.0, "a+b": -0.05}, n=n).assign(init_seed=[*init_seeds] * 4)
+    with pytest.raises(AnalysisError, match=f"stacks cannot be judged: .*{why}"):
+        stack(frame)
 
 
 def test_a_study_without_stacks_is_told_so():
