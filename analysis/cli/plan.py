@@ -49,7 +49,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         metavar="R",
         help="correlation of same-seed runs (default: the pilot's, else 0)",
     )
-    shared.add_options(parser, "--alpha", default=0.05, help="family error (default: %(default)s)")
+    shared.add_options(parser, "--alpha")
     parser.add_argument("--power", type=finite, default=0.8, help="(default: %(default)s)")
     parser.add_argument("--hours", type=amount, help="of one run (default: the pilot's)")
     parser.add_argument("--usd", type=amount, help="dollars of one run (default: the pilot's)")
@@ -97,5 +97,6 @@ def _without_noise(options: argparse.Namespace, unit: str) -> str:
         raise AnalysisError(
             f"the noise of {options.metric} is not known: give --sd, or finished runs with --pilot"
         )
-    given = {name: getattr(options, name) for name in ("alpha", "power", "hours", "usd")}
+    names = ("alpha", "power", "hours", "usd")
+    given = {name: value for name in names if (value := getattr(options, name)) is not None}
     return Outlook(options.delta, options.arms, **given).to_markdown()

@@ -77,7 +77,7 @@ def _obstacles(judgement: Judgement, table: pd.DataFrame) -> list[Check]:
         return [
             warning(
                 "every loss is its arm's plus its seed's, to the last digit: there is no residual "
-                "noise to judge differences by, so nothing is decided; are some figures copies?"
+                "noise to judge differences by, so nothing is decided; some figures may be copies"
             )
         ]
     if fit is not None and fit.sd_total == 0:
@@ -233,6 +233,9 @@ def next_steps(judgement: Judgement, table: pd.DataFrame) -> tuple[str, ...]:
     ledger = judgement.ledger
     todo = ledger.missing + ledger.unfinished
     steps = [f"{len(todo)} planned run(s) are not complete: {named(todo)}"] if todo else []
+    fit = judgement.estimate.fit
+    if fit is not None and fit.var_resid == 0 and not judgement.estimate.obstacle:
+        return tuple(steps)  # as many more runs of this kind would show no noise either
     if judgement.estimate.obstacle or table["df"].min() < FEWEST_DF - DF_ROUNDING:
         return (*steps, _more_seeds(judgement))
     undecided = [arm for arm, v in judgement.verdicts.items() if v.kind is Kind.UNDECIDED and v.n]

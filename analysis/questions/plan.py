@@ -46,6 +46,8 @@ class Pilot:
     """The practical size that the runs were judged by."""
     n_arms: int = 1
     """Of the runs, without the baseline."""
+    alpha: float = 0.05
+    """Family error that the runs were judged at."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -141,8 +143,11 @@ def pilot_of(runs: Source, rules: Rules | None = None, **changes: Any) -> Pilot:
     result = compare(runs, rules, **changes)
     fit, design = result.estimate.fit, planning_design(result)
     if fit is None or design is None:
+        why = result.why
+        if fit is not None and result.estimate.obstacle is None:
+            why = "no loss differs by more than its arm's and its seed's share"
         raise AnalysisError(
-            f"these runs show no noise to plan with ({result.why}): run the baseline with 4 "
+            f"these runs show no noise to plan with ({why}): run the baseline with 4 "
             "initialisation seeds or more, or give --sd"
         )
     rows, df = result.table[result.table["n"] > 0], fit.df_resid
@@ -163,11 +168,12 @@ def pilot_of(runs: Source, rules: Rules | None = None, **changes: Any) -> Pilot:
         measured.origin if measured else "",
         result.rope,
         design.n_arms,
+        result.alpha,
     )
 
 
 def plan(
-    delta: float, pilot: Pilot, n_arms: int, *, alpha: float = 0.05, power: float = 0.8
+    delta: float, pilot: Pilot, n_arms: int, *, alpha: float | None = None, power: float = 0.8
 ) -> Plan:
     """Return the seeds that find a difference with a power, by the default rule of a comparison.
 
@@ -183,7 +189,7 @@ def plan(
     n_arms
         Interventions and stacks, without the baseline.
     alpha, power
-        Family error and the chance to find `delta` in one given arm.
+        Family error (None: the pilot's) and the chance to find `delta` in one given arm.
 
     Raises
     ------
@@ -202,7 +208,7 @@ def plan(
     for what, cost in (("hours", pilot.hours), ("dollars", pilot.usd)):
         if cost is not None and cost < 0:
             raise AnalysisError(f"the {what} of one run are {cost:g}: they cannot be below 0")
-    delta = abs(delta)
+    delta, alpha = abs(delta), pilot.alpha if alpha is None else alpha
     cautious = upper_sd(pilot.sd, pilot.df) if math.isfinite(pilot.df) else pilot.sd
     likely, wary = (
         Design(sd, pilot.rho, n_arms, pilot.n_baseline, alpha, pooled=pilot.pooled)

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field
+from itertools import pairwise
 from math import exp, log10
 
 import numpy as np
@@ -81,6 +82,8 @@ class Scale:
     factors: tuple[Trend, ...] = field(default=())
     """Of the logarithms of token factors, for arms that have one at every size."""
     confidence: float = 0.95
+    rules: Rules = field(default_factory=Rules)
+    """By which every size was judged."""
 
     def agreement(self) -> list[float]:
         """Return Kendall's tau between the order of the arms at each size and at the largest."""
@@ -105,7 +108,7 @@ class Scale:
             Column("tokens there", help="share of the baseline's tokens for its loss"),
             Column("outlook", numeric=False),
         ]
-        ordered = sorted(self.trends, key=self._expected)
+        ordered = sorted(self.trends, key=self._expected, reverse=self.rules.higher_is_better)
         rows = [self._row(trend, decimals) for trend in ordered]
         title = "The difference from the baseline along the sizes"
         return Table("scale", title, head, rows, tuple(self.notes()))
@@ -125,7 +128,8 @@ class Scale:
         middle = line.at(x)
         ends = interval(middle - half, middle + half, decimals)
         value = figure(middle, decimals, sign=True)
-        outlook = "open" if abs(middle) < half else "better" if middle < 0 else "worse"
+        good = (middle > 0) == self.rules.higher_is_better
+        outlook = "open" if abs(middle) < half else "better" if good else "worse"
         return [
             words(trend.arm),
             *shown,
@@ -208,6 +212,12 @@ def scale(
             f"{len(studies)} study of one size: name studies of the same arms at two or more "
             "sizes, e.g. runs/ladder_*"
         )
+    for study, dearer in pairwise(studies):
+        if study.flops == dearer.flops:
+            raise AnalysisError(
+                f"{study.name} and {dearer.name} are of one size, {study.flops:.3g} FLOPs: name "
+                "one of them; runs of one size are compared as one study"
+            )
     if at is not None and not at > 0:
         raise AnalysisError(f"--at {at:g}: FLOPs of one run, above 0")
     arms = dict.fromkeys(arm for study in studies for arm in study.comparison.arms[1:])
@@ -218,6 +228,7 @@ def scale(
         at or 10 * sizes[-1],
         tuple(t for t in trends if t.y),
         tuple(t for t in factors if len(t.y) == len(studies)),
+        rules=rules,
     )
 
 
@@ -271,6 +282,5 @@ def _trend(arm: str, studies: Sequence[Study], of) -> Trend:  # type: ignore[no-
     found = [(log10(study.flops), row) for study in studies if (row := of(study, arm))]
     x = tuple(place for place, _ in found)
     y, se = (tuple(row[name] for _, row in found) for name in ("delta", "se"))
-    enough = len(x) >= FEWEST and len(set(x)) >= 2
-    line = fit_line(np.array(x), np.array(y), np.array(se) ** 2) if enough else None
+    line = fit_line(np.array(x), np.array(y), np.array(se) ** 2) if len(x) >= FEWEST else None
     return Trend(arm, x, y, se, line)

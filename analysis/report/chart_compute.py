@@ -88,7 +88,7 @@ def scale_chart(found: Scale) -> Chart:
         "zero": [{"delta": 0.0}],
     }
     x = quantity("flops", "FLOPs of a run", LOG, axis={"format": ".1e", "labelFlush": True})
-    y = quantity("delta", "difference from the baseline, nats per token")
+    y = quantity("delta", f"difference from the baseline{found.rules.unit(', ')}")
     colour = by_slot([f"$series{i}" for i in range(MOST_LINES)])
     fill = {**colour, "legend": None}
     ends = {"y": on(y, "low"), "y2": {"field": "high"}}

@@ -120,7 +120,7 @@ def gather(runs: Runs, rules: Rules, sizes: Sequence[Runs] = ()) -> Evidence:
         result = comparison = with_speed(comparison, found)
         report = attempt("noise", lambda: _noise(runs, rules))
         stacking = attempt("stacks", lambda: stack(result))
-        plan_ = attempt("plan", lambda: _plan(runs, rules, result.alpha))
+        plan_ = attempt("plan", lambda: _plan(runs, rules))
     trend = attempt("scale", lambda: scale([runs, *sizes], rules)) if sizes else None
     benchmarks = attempt("benchmarks", lambda: _benchmarks(runs, rules))
     cells = read_cells(runs.frame)
@@ -173,9 +173,9 @@ def _noise(runs: Runs, rules: Rules) -> NoiseReport:
     return replace(found, components=apart)
 
 
-def _plan(runs: Runs, rules: Rules, alpha: float) -> Plan:
+def _plan(runs: Runs, rules: Rules) -> Plan:
     pilot = pilot_of(runs, rules)
-    return plan(pilot.size or pilot.sd, pilot, pilot.n_arms, alpha=alpha)
+    return plan(pilot.size or pilot.sd, pilot, pilot.n_arms)
 
 
 def _title(runs: Runs) -> str:

@@ -8,7 +8,7 @@ import numpy as np
 from numpy.typing import ArrayLike
 from scipy import special
 
-from analysis.stats.linear import Array, Index, sums, sums_of_squares
+from analysis.stats.linear import Array, Index, clear_rounding, sums, sums_of_squares
 from analysis.stats.seed_correlation import pairing_df
 
 
@@ -54,7 +54,7 @@ def baseline_noise(loss: ArrayLike, arm: ArrayLike, seed: ArrayLike) -> Baseline
     ss_all, df_all = residual(y, arms, seeds)
     ss_arms, df_arms = residual(y[others], arms[others] - 1, seeds[others])
     ss, df = ss_all - ss_arms, df_all - df_arms
-    if df < 1 or df_arms < 1 or not ss_arms > 0:
+    if df < 1 or df_arms < 1 or not clear_rounding(ss_arms / df_arms, float(np.abs(y).max())):
         return None
     F = max(ss, 0.0) / df / (ss_arms / df_arms)
     return BaselineNoise(F, df, df_arms, float(special.fdtrc(df, df_arms, F)))

@@ -67,3 +67,9 @@ def test_two_runs_of_each_have_a_degree_of_freedom():
 def test_nothing_is_said_without_repeats():
     assert baseline_noise([1.0, 2.0, 3.0], [0, 1, 2], [0, 1, 2]) is None
     assert baseline_noise([1.0, 2.0], [0, 0], [0, 1]) is None
+
+
+def test_the_rounding_of_arms_that_move_alike_is_no_noise_to_be_noisier_than():
+    seeds = np.add.outer([3.7, 3.6, 3.5], [0.0, 0.1, 0.3, 0.4])
+    seeds[0, 0] += 0.01
+    assert baseline_noise(seeds.ravel(), np.repeat(range(3), 4), np.tile(range(4), 3)) is None

@@ -3,7 +3,7 @@ import pandas as pd
 import pytest
 from studies import on_disk, study
 
-from analysis import AnalysisError, Pilot, pilot_of, plan
+from analysis import AnalysisError, Pilot, compare, pilot_of, plan
 from analysis.__main__ import main
 from analysis.stats.planning.design import Design, Layout, _typical_unpaired
 from analysis.stats.planning.power import power, upper_sd
@@ -144,6 +144,26 @@ def test_a_study_s_folder_alone_is_planned_for_its_own_arms_and_practical_size(t
     assert capsys.readouterr().out == said
     assert main(["plan", "--delta", "0.01"]) == 2
     assert "--delta 0.01 --arms 6" in capsys.readouterr().err
+
+
+def test_a_plan_has_the_family_error_that_its_runs_were_judged_at():
+    frame = study({"a": 0.0, "b": -0.02}, n=6)
+    pilot = pilot_of(frame, alpha=0.2)
+    result = plan(0.01, pilot, 2)
+    assert (result.alpha, result.seeds) == (0.2, plan(0.01, pilot, 2, alpha=0.2).seeds)
+    assert result.seeds < plan(0.01, pilot, 2, alpha=0.05).seeds
+    needed = compare(frame, alpha=0.2, practical_size=0.01).table["seeds_needed"].max()
+    assert result.seeds == needed
+
+
+def test_runs_without_residual_noise_are_no_pilot():
+    seeds = {"init_seed": [0, 1, 2, 3] * 2, "arm": ["baseline"] * 4 + ["a"] * 4}
+    frame = pd.DataFrame({**seeds, "test_loss": [3.1, 3.2, 3.3, 3.4, 3.0, 3.1, 3.2, 3.3]})
+    with pytest.raises(AnalysisError, match="no loss differs by more than its arm"):
+        pilot_of(frame)
+    result = compare(frame)
+    assert result.table["seeds_needed"].isna().all()
+    assert not result.next_steps
 
 
 def test_the_command_says_what_is_missing(capsys):

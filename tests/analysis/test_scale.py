@@ -7,6 +7,7 @@ from scipy import stats
 
 import analysis
 from analysis.comparison.ranking import ranking
+from analysis.comparison.rules import Rules
 from analysis.errors import AnalysisError
 from analysis.questions.scale import scale
 from analysis.report.chart_compute import scale_chart
@@ -113,6 +114,20 @@ def test_one_size_and_unknown_compute_are_refused() -> None:
         scale([table])
     with pytest.raises(AnalysisError, match="compute of size0 is not known"):
         scale([table.drop(columns="flops")])
+
+
+def test_of_accuracies_the_higher_one_is_better_along_the_sizes_too() -> None:
+    table = sizes({"a": [-0.05] * 3, "b": [0.05] * 3}, [1e15, 1e16, 1e17])
+    accuracies = table.assign(acc=1 - table["test_loss"]).drop(columns="test_loss")
+    found = scale([accuracies], Rules(metric="acc", higher_is_better=True))
+    said = [(row[0].text, row[-1].text) for row in found.to_table().rows]
+    assert said == [("a", "better"), ("b", "worse")]
+
+
+def test_a_study_named_twice_is_refused_rather_than_counted_twice() -> None:
+    table = sizes({"a": [-0.05, -0.04]}, [1e15, 1e16])
+    with pytest.raises(AnalysisError, match="size0 and size0 are of one size, 1e"):
+        scale([table, table[table["study"] == "size0"]])
 
 
 def test_compute_may_come_from_tokens_and_parameters() -> None:
