@@ -136,7 +136,7 @@ def at_looks(judgement: Judgement) -> Judgement:
         else v
         for arm, v in judgement.verdicts.items()
     }
-    found = with_survivors(found, judgement)
+    found = with_survivors(found, judgement.done, judgement.rules, judgement.alpha)
     return replace(judgement, verdicts=found, looks=Looks(note, early))
 
 
@@ -209,7 +209,8 @@ def _due(ranked: pd.DataFrame, study: _Study, n: int) -> bool:
 
 
 def _judge_look(ranked: pd.DataFrame, study: _Study, look: _Look) -> None:
-    subset = complete(_at_look(ranked, study.states, look.n))
+    at_look = _at_look(ranked, study.states, look.n)
+    subset = complete(at_look)
     if _counts(subset).get(study.rules.baseline, 0) < 2:
         return
     fitted = study.whole if study.whole is not None and len(subset) == study.n_done else None
@@ -223,7 +224,13 @@ def _judge_look(ranked: pd.DataFrame, study: _Study, look: _Look) -> None:
     # Arms without a single run yet still count: with more arms, p values only grow.
     scale = len(study.states) / max(len(fitted.arms) - 1, 1)
     higher = study.rules.higher_is_better
-    found = verdicts(judged, look.alpha / scale, practical, higher_is_better=higher)
+    said = verdicts(judged, look.alpha / scale, practical, higher_is_better=higher)
+    lost = _counts(at_look[at_look["status"] == "diverged"])
+    counted = {
+        arm: replace(verdict, n=int(n), n_diverged=lost.get(arm, 0))
+        for arm, verdict, n in zip(fitted.arms, [Verdict(Kind.BASELINE), *said], fit.n, strict=True)
+    }
+    found = with_survivors(counted, subset, study.rules, look.alpha)
     for i, arm in enumerate(fitted.arms[1:]):
         if study.states[arm].stopped:
             continue
@@ -235,7 +242,7 @@ def _judge_look(ranked: pd.DataFrame, study: _Study, look: _Look) -> None:
             alpha=look.alpha,
             p_adj=float(judged.p_adj[i]),
             delta=delta,
-            verdict=found[i],
+            verdict=found[arm],
             df=float(judged.df[i]),
         )
         if se > 0 and state.df > 0:

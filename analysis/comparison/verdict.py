@@ -172,17 +172,19 @@ def judge_arms(judgement: Judgement) -> Judgement:
         found = verdicts(judged, given.alpha, given.practical, higher_is_better=higher)
     by_arm = dict(zip(fitted.arms, [Verdict(Kind.BASELINE), *found], strict=True))
     counted = _with_counts(by_arm, given)
-    return replace(given, judged=judged, verdicts=with_survivors(counted, given))
+    found_all = with_survivors(counted, given.done, given.rules, given.alpha)
+    return replace(given, judged=judged, verdicts=found_all)
 
 
-def with_survivors(verdicts: dict[str, Verdict], judgement: Judgement) -> dict[str, Verdict]:
+def with_survivors(
+    verdicts: dict[str, Verdict], done: pd.DataFrame, rules: Rules, alpha: float
+) -> dict[str, Verdict]:
     """Return the verdicts; an arm that lost runs is better only if it is so with these ranked last.
 
     An arm that has the baseline's losses and of which two runs in five diverge would else be better
     in one study of six.
     """
-    loss = judgement.done.groupby("arm")["loss"]
-    base, higher = judgement.rules.baseline, judgement.rules.higher_is_better
+    loss, base, higher = done.groupby("arm")["loss"], rules.baseline, rules.higher_is_better
     found = dict(verdicts)
     for arm, verdict in verdicts.items():
         if verdict.kind is Kind.BETTER and verdict.n_diverged:
@@ -190,7 +192,7 @@ def with_survivors(verdicts: dict[str, Verdict], judgement: Judgement) -> dict[s
             ranked = worst_rank(
                 loss.get_group(arm), loss.get_group(base), lost, higher_is_better=higher
             )
-            if not (ranked.p < judgement.alpha and ranked.lead > 0.5):
+            if not (ranked.p < alpha and ranked.lead > 0.5):
                 found[arm] = replace(verdict, kind=Kind.CONVERGED, size=Size.UNQUALIFIED)
     return found
 

@@ -232,9 +232,7 @@ def test_the_help_s_example_works_on_a_study_without_looks(tmp_path, capsys):
 
 
 def test_a_stopped_arm_keeps_every_complete_run_though_another_of_its_runs_diverged():
-    frame = study({"huge": -0.9, "null": 0.0, "other": 0.0}, n=4, sd=0.004).assign(
-        status="complete"
-    )
+    frame = study({"huge": 0.9, "null": 0.0, "other": 0.0}, n=4, sd=0.004).assign(status="complete")
     huge = frame["arm"] == "huge"
     frame.loc[huge & (frame["init_seed"] == 0), ["status", "test_loss"]] = ["diverged", np.nan]
     frame = frame[~(huge & (frame["init_seed"] == 3))]  # stopped at three seeds, so never started
@@ -242,6 +240,17 @@ def test_a_stopped_arm_keeps_every_complete_run_though_another_of_its_runs_diver
     assert states(decision).loc["huge", "look"] == 2
     whole = compare(frame).table.set_index("arm")
     assert states(decision).loc["null", "p_adj"] == pytest.approx(whole.loc["null", "p_adj"])
+
+
+def test_an_arm_that_is_better_in_its_survivors_alone_goes_on():
+    frame = study({"a": -0.5, "b": -0.5, "c": 0.0}, n=3, sd=0.002).assign(status="complete")
+    frame.loc[(frame["arm"] == "b") & (frame["init_seed"] == 1), ["status", "test_loss"]] = [
+        "diverged", np.nan,
+    ]  # fmt: skip
+    row = states(decide(frame, PLAN)).loc["b"]
+    assert row["p_adj"] < row["alpha"]
+    assert row["verdict"] == "better where it converged (1 of 3 diverged)"
+    assert row["decision"] == "continue"
 
 
 def test_a_look_takes_the_runs_in_the_order_of_the_plan():
