@@ -14,8 +14,12 @@ from analysis.comparison.table import planning_design
 from analysis.errors import AnalysisError
 from analysis.stats.planning.design import Design
 from analysis.stats.planning.power import upper_sd
+from analysis.stats.seed_correlation import Correlation
 from analysis.table import Column, Table, columns, count, document, figure
 from analysis.text import time_unit
+
+DEFAULT_RULE = "the default rule, which averages over equal and unequal noise"
+POOLED_RULE = "the pooled rule, which takes all arms to be equally noisy"
 
 
 @dataclass(frozen=True, slots=True)
@@ -113,7 +117,7 @@ class Plan:
             self.summary(),
             f"Noise (from {pilot.source}): sd {pilot.sd:.3g}{df}, {rho}.",
             *([] if pilot.rho is None else [shared]),
-            "Power is that of the default rule, which averages over equal and unequal noise.",
+            f"Power is that of {POOLED_RULE if pilot.pooled else DEFAULT_RULE}.",
         ]
         if self.delta < pilot.sd * math.sqrt(1 - (pilot.rho or 0)):
             lines.append(
@@ -165,7 +169,7 @@ def pilot_of(runs: Source, rules: Rules | None = None, **changes: Any) -> Pilot:
         result.rules.unit(),
         design.n_baseline,
         design.pooled,
-        measured.origin if measured else "",
+        _rho_source(measured, design.rho),
         result.rope,
         design.n_arms,
         result.alpha,
@@ -232,6 +236,14 @@ def plan(
         )
     K = likely.allocated(seeds).n_baseline or seeds
     return Plan(delta, n_arms, alpha, power, pilot, seeds, more, K, pd.DataFrame(rows))
+
+
+def _rho_source(measured: Correlation | None, planned: float | None) -> str:
+    """Return where the correlation comes from, and what it was where it is not planned with."""
+    if measured is None:
+        return ""
+    same = measured.estimate == planned
+    return measured.origin if same else f"measured {measured.estimate:.2f} {measured.origin}"
 
 
 def _mean(table: pd.DataFrame, column: str) -> float | None:

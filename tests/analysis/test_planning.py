@@ -50,7 +50,11 @@ def test_a_pilot_of_shared_seeds_without_correlation_says_that_they_are_shared()
     frame = pd.DataFrame({**seeds, "test_loss": [1.0, 2.0, 3.0, 4.0, 4.0, 3.0, 2.0, 1.0]})
     pilot = pilot_of(frame)
     assert pilot.rho == 0
-    assert "correlation of same-seed runs 0.00" in plan(2.0, pilot, 2).to_markdown()
+    said = plan(2.0, pilot, 2).to_markdown()
+    assert "correlation of same-seed runs 0.00 (measured -1.00 from 4 pairs)" in said
+    assert "Power is that of the default rule" in said
+    pooled = pilot_of(frame, variance="pooled")
+    assert "Power is that of the pooled rule" in plan(2.0, pooled, 2).to_markdown()
 
 
 def test_the_upper_limit_of_an_sd_covers_four_times_in_five():
