@@ -149,7 +149,7 @@ def _own_noise(judgement: Judgement, table: pd.DataFrame) -> list[Check]:
     if not arms:
         return []
     what = (
-        f"{named(arms)}: {NOT_CONFIRMED} (paired t or Welch's alone, column `p_own`): the verdict "
+        f"{named(arms)}: {NOT_CONFIRMED} (paired t or Welch's alone, column p_own): the verdict "
         "leans on the noise of the other arms"
     )
     return [Check(Level.WARNING, what, arms=arms, mark=NOT_CONFIRMED)]

@@ -186,7 +186,7 @@ def _notes(result: Comparison) -> list[str]:
             "simultaneous."
         )
     if any(verdict.kind is Kind.SAME for verdict in result.verdicts.values()):
-        read += f" Beside `{Kind.SAME}` stands the equivalence test's interval instead."
+        read += f" Beside '{Kind.SAME}' stands the equivalence test's interval instead."
     if _adjusted(result):
         read += " Delta is adjusted for which seeds each arm has, so it is not mean minus mean."
     notes = [read, *_table(result.source)]

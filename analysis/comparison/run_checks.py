@@ -117,7 +117,10 @@ def wrong_way(rules: Rules) -> Iterator[Check]:
             "as better: add --higher-is-better if so"
         )
     if rules.higher_is_better and LOWER.search(name) and not HIGHER.search(name):
-        yield warning(f"{rules.metric} looks like a loss, and here higher counts as better")
+        yield warning(
+            f"{rules.metric} looks like a loss, and here higher counts as better: give "
+            "it a command of its own, without --higher-is-better"
+        )
 
 
 def _equal_losses(judgement: Judgement) -> Iterator[Check]:

@@ -20,7 +20,7 @@ DELIMITERS = (",", ";", "\t")
 DECIMAL_COMMA = re.compile(r"[+-]?(?:\d+|\d{1,3}(?:\.\d{3})+)(?:,\d+)?(?:[eE][+-]?\d+)?")
 """A number where the columns are separated by semicolons."""
 
-PERCENT = re.compile(r"[+-]?\d+(?:\.\d+)?\s*%")
+PERCENT = re.compile(r"[+-]?\d+(?:[.,]\d+)?\s*%")
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,14 +49,14 @@ def read_csv(path: Path) -> CsvFile:
     cells = [_fitted(row, header, f"{path}, line {line}") for line, row in body]
     frame = pd.DataFrame(cells, columns=header, dtype=object)
     notes = []
+    if changed := _rewritten(frame, "%", PERCENT, lambda text: text.rstrip("% ")):
+        notes.append(f"percentages in {', '.join(changed)}")
     if delimiter == ";" and (
         changed := _rewritten(
             frame, ",", DECIMAL_COMMA, lambda text: text.replace(".", "").replace(",", ".")
         )
     ):
         notes.append(f"decimal commas in {', '.join(changed)}")
-    if changed := _rewritten(frame, "%", PERCENT, lambda text: text.rstrip("% ")):
-        notes.append(f"percentages in {', '.join(changed)}")
     return CsvFile(frame, [f"line {line}" for line, _ in body], tuple(notes))
 
 

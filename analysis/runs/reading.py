@@ -74,8 +74,11 @@ def tidied(raw: pd.DataFrame, asked: Iterable[str], source: str) -> pd.DataFrame
 
     Twins that are equal become one. If they differ they are left out, and refused if needed.
     """
-    frame = raw.reset_index(drop=True)
-    frame.columns = pd.Index([str(name) for name in raw.columns])
+    index = [name for name in raw.index.names if name is not None and name not in raw.columns]
+    frame = (
+        raw.reset_index(level=index).reset_index(drop=True) if index else raw.reset_index(drop=True)
+    )
+    frame.columns = pd.Index([str(name) for name in frame.columns])
     nameless = [not name.strip() or name.startswith("Unnamed: ") for name in frame.columns]
     empty = [bool(frame.iloc[:, i].map(_is_blank).all()) for i in range(frame.shape[1])]
     frame = frame.loc[:, [not (no and none) for no, none in zip(nameless, empty, strict=True)]]
@@ -112,7 +115,9 @@ def to_number(value: Any, where: str) -> float:
     try:
         return float(value)
     except (TypeError, ValueError):
-        raise AnalysisError(f"{where}: {value!r} is not a number") from None
+        raise AnalysisError(
+            f"{where}: {value!r} is not a number: write it as 1234.5, or nothing if there is none"
+        ) from None
 
 
 def is_number(value: Any) -> bool:

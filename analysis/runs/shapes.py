@@ -3,15 +3,16 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, replace
+from itertools import pairwise
 from statistics import NormalDist
 
 import numpy as np
 import pandas as pd
 
 from analysis.errors import AnalysisError
-from analysis.runs.frame import is_missing, named
+from analysis.runs.frame import is_missing, labels, named
 from analysis.runs.reading import (
     GUESSES,
     Reading,
@@ -26,6 +27,8 @@ from harness.records import BASELINE
 
 SD = ("sd", "std", "stdev", "std_dev", "stddev", "standard_deviation")
 SE = ("se", "sem", "stderr", "std_err", "standard_error")
+SUMMARIES = {*SD, *SE, "mean", "average", "avg", "median", "min", "max", "sum", "total", "var"}
+"""What a line below a table is called that sums up the others."""
 COUNTS = ("n", "runs", "n_runs", "seeds", "n_seeds", "num_seeds", "count")
 PLUS_MINUS = re.compile(
     r"(?P<mean>[^±]+?)\s*(?:±|\+/-|\+-|\\pm)\s*(?P<sd>[^()]+?)\s*(?:\(\s*(?:n\s*=\s*)?(?P<n>\d+)\s*\))?"
@@ -79,21 +82,67 @@ def one_line_a_run(table: Shaped, reading: Reading, source: str) -> Shaped:
     if metric is None and reading.metric == "test_loss":
         metric = find(columns, GUESSES["test_loss"], source)
     arm = mine("arm") or find(columns, GUESSES["arm"], source)
+    _refuse_merged(table, arm, source)
     if reading.wide is None and metric in columns:
         texts = [str(value) for value in table.frame[metric] if not is_missing(value)]
         if texts and all(PLUS_MINUS.fullmatch(text.strip()) for text in texts):
             return _runs_of(_split(table, metric), arm, reading.metric, source)
+        if arm is not None:
+            _refuse_summaries(table, arm, _seed_column(columns, reading, source), source)
         return table
+    long = _long(table, reading, arm, source)
     mean = None if metric else find(columns, ("mean", "average", f"mean_{reading.metric}"), source)
-    if reading.wide is None and mean is not None:
+    if long is table and mean is not None:
         return _runs_of(table, arm, reading.metric, source)
-    return _long(table, reading, arm, source)
+    return long
+
+
+def _seed_column(columns: Iterable[str], reading: Reading, source: str) -> str | None:
+    return reading.columns.get("seed") or find(columns, ("seed", "init_seed"), source)
+
+
+def _refuse_merged(table: Shaped, arm: str | None, source: str) -> None:
+    """Refuse arms that stand in the first line of their runs alone, as in merged cells.
+
+    Elsewhere a blank arm is the baseline.
+    """
+    arms = labels(table.frame[arm]) if arm in table.frame else []
+    names = [name for name in arms if name is not None]
+    starts = {above for above, name in pairwise(arms) if above is not None and name is None}
+    if len(starts) > 1 and len(names) == len({*names}):
+        blank = [at for at, name in zip(table.places, arms, strict=True) if name is None]
+        raise AnalysisError(
+            f"{source}: column {arm!r} is blank in {named(blank)}, below {named(sorted(starts))}, "
+            "as in merged cells: write each run's arm into its line"
+        )
+
+
+def _refuse_summaries(table: Shaped, arm: str | None, seed: str | None, source: str) -> None:
+    """Refuse lines that sum up others, and would count as runs.
+
+    An arm may have such a name: it is one where its runs have seeds, or where all have none.
+    """
+    frame = table.frame
+    seeds: list[str | None] = labels(frame[seed]) if seed in frame else [None] * len(frame)
+    arms: list[str | None] = labels(frame[arm]) if arm in frame else [None] * len(frame)
+    several = any(seeds) or any(arms.count(name) > 1 for name in arms if name is not None)
+    label = [name if of is None else of for name, of in zip(arms, seeds, strict=True)]
+    found = [
+        f"{at} ({name or 'no seed'})"
+        for at, name in zip(table.places, label, strict=True)
+        if (several and known_as(name) in SUMMARIES)
+        or (name is None and arm is None and any(seeds))
+    ]
+    if found:
+        raise AnalysisError(
+            f"{source}: {named(found)} sums up other lines and is no run: take such lines out"
+        )
 
 
 def _long(table: Shaped, reading: Reading, arm: str | None, source: str) -> Shaped:
     """Give arms or seeds that have a column each a line each."""
     frame = table.frame
-    seed = reading.columns.get("seed") or find(frame.columns, ("seed", "init_seed"), source)
+    seed = _seed_column(frame.columns, reading, source)
     rest = [c for c in frame.columns if c not in (arm, seed) and _is_numeric(frame[c])]
     repeats = [c for c in rest if _SEED.fullmatch(known_as(c)) or _REPEAT.fullmatch(known_as(c))]
     of_seeds = arm is not None and len(repeats) > 1
@@ -102,6 +151,8 @@ def _long(table: Shaped, reading: Reading, arm: str | None, source: str) -> Shap
     wide = reading.wide or ("seeds" if of_seeds else "arms" if of_arms else None)
     if wide is None:
         return table
+    if wide == "arms":
+        _refuse_summaries(table, None, seed, source)
     chosen = (repeats or rest) if wide == "seeds" else rest
     if not chosen or (wide == "seeds" and arm is None):
         raise AnalysisError(
@@ -161,10 +212,11 @@ def _runs_of(table: Shaped, arm: str | None, metric: str, source: str) -> Shaped
     frame, columns = table.frame, table.frame.columns
     mean = find(columns, ("mean", "average", f"mean_{metric}"), source)
     sd, se, n = (find(columns, words, source) for words in (SD, SE, COUNTS))
-    if arm is None or mean is None or n is None or (sd is None and se is None):
+    needed = {"arm": arm, "mean": mean, "sd (or se)": sd or se, "n, the number of runs": n}
+    if missing := [what for what, column in needed.items() if column is None]:
         raise AnalysisError(
-            f"{source} has means instead of runs: columns arm, mean, sd (or se) and n, the number "
-            f"of runs, are needed; it has {', '.join(columns)}"
+            f"{source} has means instead of runs, and no column for {', '.join(missing)}; it has "
+            f"{', '.join(columns)}: add what is missing, or name it, e.g. --column arm={columns[0]}"
         )
     spread = sd or se
     parts, places = [], []
