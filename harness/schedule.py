@@ -150,7 +150,8 @@ def main(arguments: Sequence[str]) -> int:
         rate = slot_factory(config.schedule)
         others = {name: slot_factory(slot) for name, slot in config.optim.schedules.items()}
     except (ConfigError, InstantiationException) as error:
-        print(f"error: {printable(str(error.__cause__ or error))}", file=sys.stderr)
+        said = error if isinstance(error, ConfigError) else error.__cause__ or error
+        print(f"error: {printable(' '.join(str(said).split()))}", file=sys.stderr)
         return 2
     n_steps = config.n_steps
     print(draw("optim.lr", [config.optim.lr * rate(step, n_steps) for step in range(n_steps)]))

@@ -101,7 +101,8 @@ def refuse_erased(setup: Setup) -> None:
     for name in names if whole else ():
         rest = [other for other in names if other != name]
         same = _of_a_part(setup, rest, N_STEPS) == whole and _works_alone(setup, name)
-        if same and _weights(setup, rest, N_SURE_STEPS) == _weights(setup, names, N_SURE_STEPS):
+        later = _weights(setup, names, N_SURE_STEPS) if same else None
+        if later and _of_a_part(setup, rest, N_SURE_STEPS) == later:
             raise ConfigError(
                 f"{name!r} has no effect in the stack {setup.config.arm}: the weights are those of "
                 f"{'+'.join(rest)}, as if the same method or setting were replaced twice; merge "

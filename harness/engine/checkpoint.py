@@ -6,6 +6,7 @@ import os
 import re
 import shutil
 import zipfile
+from collections import OrderedDict
 from collections.abc import Iterator
 from contextlib import contextmanager
 from io import BytesIO
@@ -91,7 +92,7 @@ def _without_tensors(value: Any) -> Any:
     """Return nested dictionaries, lists and tuples with None for each tensor."""
     if isinstance(value, Tensor):
         return None
-    if isinstance(value, dict):
+    if type(value) in (dict, OrderedDict):
         return {key: _without_tensors(item) for key, item in value.items()}
     if type(value) in (list, tuple):
         return [_without_tensors(item) for item in value]

@@ -109,7 +109,9 @@ def test_it_goes_on_from_a_stop_with_its_state(tiny, everything, monkeypatch) ->
     assert counts(folder) == counts(undisturbed)
 
 
-@pytest.mark.parametrize("held", ["collections.deque([1.0])", "numpy.float64(1)"])
+@pytest.mark.parametrize(
+    "held", ["collections.deque([1.0])", "numpy.float64(1)", "collections.defaultdict(list)"]
+)
 def test_a_state_that_no_resume_could_read_fails_by_name_when_it_is_saved(
     tiny, own_idea, held: str
 ) -> None:

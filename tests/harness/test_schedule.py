@@ -103,5 +103,11 @@ def test_schedules_are_drawn_of_any_config_before_it_trains(capsys) -> None:
     assert "factor on the optimiser's weight_decay: 1 at step 0" in text
     assert main(["+intervention=typo"]) == 2
     assert "typo" in capsys.readouterr().err
-    assert main(["schedule._target_=nowhere.schedule"]) == 2
-    assert "error: Error loading 'nowhere.schedule'" in capsys.readouterr().err
+    for wrong, words in (
+        ("schedule._target_=nowhere.schedule", "error: Error loading 'nowhere.schedule'"),
+        ("optim.lrr=1", "allowed in optim: optimizer, lr"),
+        ("seed=x", "(at seed)"),
+    ):
+        assert main([wrong]) == 2
+        (line,) = capsys.readouterr().err.splitlines()
+        assert words in line
