@@ -5,7 +5,8 @@ from studies import on_disk, study
 
 from analysis import AnalysisError, Pilot, compare, pilot_of, plan
 from analysis.__main__ import main
-from analysis.stats.planning.design import Design, Layout, _typical_unpaired
+from analysis.stats.mixed import fit_mixed
+from analysis.stats.planning.design import Design, Layout, _typical_paired, _typical_unpaired
 from analysis.stats.planning.power import power, upper_sd
 
 
@@ -218,3 +219,15 @@ def test_one_seed_of_many_arms_beside_a_larger_baseline_finds_nothing() -> None:
     design = Design(0.01, 0.5, 99, 8)
     assert design.power(1.0, 1) == 0
     assert design.fewest_seeds(0.5) == 2
+
+
+@pytest.mark.parametrize(("n_arms", "n"), [(2, 3), (3, 2)])
+def test_no_typical_study_is_one_that_no_runs_could_show(n_arms: int, n: int) -> None:
+    """Complete blocks: differences that all are the baseline's noise leave the least residual."""
+    ratio, weight = _typical_paired(Layout(n_arms, n, n, paired=True), rho=0.4)
+    arm, seed = np.repeat(np.arange(n_arms + 1), n), np.tile(np.arange(n), n_arms + 1)
+    loss = np.where(arm == 0, np.arange(n)[seed] ** 2.0, 0.0)
+    difference = np.arange(n) ** 2.0
+    model = 2 * fit_mixed(loss, arm, seed).var_resid
+    assert ratio.sum(axis=1).max() == pytest.approx(n_arms * difference.var(ddof=1) / model)
+    assert weight.sum() == pytest.approx(1)
