@@ -5,8 +5,15 @@ from studies import on_disk, study
 
 from analysis import AnalysisError, Pilot, compare, pilot_of, plan
 from analysis.__main__ import main
+from analysis.comparison.table import planning_design
 from analysis.stats.mixed import fit_mixed
-from analysis.stats.planning.design import Design, Layout, _typical_paired, _typical_unpaired
+from analysis.stats.planning.design import (
+    Design,
+    Layout,
+    _noise,
+    _typical_paired,
+    _typical_unpaired,
+)
 from analysis.stats.planning.power import power, upper_sd
 
 
@@ -231,3 +238,23 @@ def test_no_typical_study_is_one_that_no_runs_could_show(n_arms: int, n: int) ->
     model = 2 * fit_mixed(loss, arm, seed).var_resid
     assert ratio.sum(axis=1).max() == pytest.approx(n_arms * difference.var(ddof=1) / model)
     assert weight.sum() == pytest.approx(1)
+
+
+def test_runs_are_planned_with_the_correlation_that_their_pairs_show():
+    apart, together = (
+        planning_design(compare(study({"a": 0.0}, n=6, shared=shared))) for shared in (False, True)
+    )
+    assert apart.rho is None
+    pairs = study({"a": 0.0}, n=6)["test_loss"].to_numpy().reshape(2, 6)
+    assert together.rho == pytest.approx(compare(study({"a": 0.0}, n=6)).rho)
+    assert np.sign(together.rho) == np.sign(np.corrcoef(pairs)[0, 1])
+
+
+@pytest.mark.parametrize(("n", "K"), [(4, 4), (3, 7), (6, 2)])
+def test_the_own_degrees_of_freedom_of_unpaired_runs_are_welchs_for_equal_variances(n, K):
+    """Satterthwaite's, from simulated variances: twice the squared mean over the variance."""
+    rng = np.random.default_rng(1)
+    arm, base = rng.chisquare(n - 1, 400_000) / (n - 1), rng.chisquare(K - 1, 400_000) / (K - 1)
+    own = arm / n + base / K
+    expected = 2 * own.mean() ** 2 / own.var()
+    assert _noise(Layout(3, n, K, paired=False), 0.0).df_own == pytest.approx(expected, rel=0.02)
