@@ -22,6 +22,7 @@ from collections.abc import Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from copy import copy
 from dataclasses import dataclass
+from itertools import accumulate
 from pathlib import Path
 from queue import SimpleQueue
 from typing import Any, Literal
@@ -39,8 +40,8 @@ MODULES = (
     *("harness/study/plan.py", "harness/study/states.py", "harness/data/evaluated.py"),
     *("analysis/comparison", "analysis/stats", "analysis/questions/stack.py", "analysis/audit"),
 )
-MOST_TESTS = 60
-"""Tests that a fault meets."""
+MOST_SECONDS = 30.0
+"""Of tests that a fault meets, as they took under `make coverage`."""
 SAY_NOTHING = {"eq", "frozen", "kw_only", "maxsize", "slots", "strict", "non_blocking"}
 """Keywords that keep a writer from a mistake, or save time; without them no result changes."""
 LONGEST = 200
@@ -134,7 +135,9 @@ class Reached:
         lines = self.tests[fault.module]
         first = max((n for n in lines if n <= fault.line), default=0)
         found = lines.get(first) or {test for tests in lines.values() for test in tests}
-        return sorted(found, key=self.seconds.__getitem__)[:MOST_TESTS]
+        quickest = sorted(found, key=self.seconds.__getitem__)
+        until = accumulate(self.seconds[test] for test in quickest)
+        return [test for test, end in zip(quickest, until, strict=True) if end <= MOST_SECONDS]
 
 
 def places_in(module: Path) -> list[Place]:

@@ -20,6 +20,7 @@ from analysis.stats.planning.power import power, upper_sd
 def test_power_agrees_with_the_noncentral_t_of_scipy():
     from scipy import stats
 
+    assert power(2.0, 0.7, 2.4) == pytest.approx(stats.nct.sf(2.4, 0.7, 2.0), abs=1e-3)
     for df in (3, 10, 60):
         ours = power([0.5, 2.0, 5.0], df, 2.4)
         assert ours == pytest.approx(stats.nct.sf(2.4, df, [0.5, 2.0, 5.0]), abs=1e-9)
