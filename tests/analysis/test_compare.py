@@ -145,9 +145,7 @@ def test_identical_losses_are_undecided_and_never_p_zero(n):
     result = compare(frame)
     assert row(result, "a").verdict == "undecided"
     assert np.isnan(row(result, "a").p_adj)
-    assert any(
-        "identical losses" in text or "no residual noise" in text for text in result.warnings
-    )
+    assert any("identical losses" in text for text in result.warnings)
 
 
 def test_constant_differences_at_every_seed_are_not_evidence():
@@ -156,6 +154,7 @@ def test_constant_differences_at_every_seed_are_not_evidence():
     frame.loc[frame["arm"] == "a", "test_loss"] = base - 0.001
     result = compare(frame)
     assert row(result, "a").verdict == "undecided"
+    assert any("there is no residual noise" in text for text in result.warnings)
     assert not any("run the baseline with at least 4" in step for step in result.next_steps)
 
 
@@ -233,3 +232,14 @@ def test_two_baseline_runs_have_a_band_and_the_practical_size_is_one_sd_of_all_r
     assert result.noise.K == 2
     assert result.practical.size == pytest.approx(result.estimate.fit.sd_total)
     assert result.practical.origin == Origin.RUN_SD
+
+
+def test_a_table_for_a_spreadsheet_holds_no_formula():
+    frame = study({"=HYPERLINK(1)": 0.0}, n=4)
+    assert "'=HYPERLINK(1)," in compare(frame).to_csv()
+
+
+def test_a_published_harm_has_its_sign():
+    frame = study({"a": 0.0}, n=4)
+    frame.loc[frame["arm"] == "a", "published_delta"] = 0.182
+    assert " +0.182 |" in compare(frame).to_markdown()

@@ -80,6 +80,12 @@ def test_an_entry_that_never_loses_has_a_finite_strength() -> None:
     assert strength.argmax() == 0
 
 
+def test_strengths_of_a_ladder_are_the_log_odds_of_its_rungs() -> None:
+    """The first step from far away is nine times longer than one that does not overshoot."""
+    wins = 99.0 * np.eye(19, k=1) + np.eye(19, k=-1)
+    assert np.diff(bradley_terry(wins, prior=0.0)) == pytest.approx(-np.log(99), abs=1e-6)
+
+
 def test_prediction_powered_intervals_cover_and_gain_from_a_good_judge() -> None:
     draw = np.random.default_rng(2)
     missed, widths, plain = 0, [], []
