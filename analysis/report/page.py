@@ -6,19 +6,22 @@ import base64
 import hashlib
 import json
 import os
-from dataclasses import asdict
+from dataclasses import asdict, dataclass
 from functools import lru_cache
 from importlib.metadata import version
 from importlib.resources import files
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from analysis.comparison.result import footnote, text_sentence
+from analysis.comparison.result import Comparison, footnote, text_sentence
+from analysis.comparison.table import percent
+from analysis.comparison.verdict import Kind
 from analysis.report import theme
 from analysis.report.cells import About, about, current, details, samples
 from analysis.report.curves import METRICS, MOST_LINES
 from analysis.report.evidence import Evidence, headline, tiles
 from analysis.report.sections import Section, sections, with_content
+from analysis.table import Item
 from analysis.text import plain
 from harness.records.files import now, write_atomic
 
@@ -27,6 +30,10 @@ if TYPE_CHECKING:
 
 VEGA_LITE = "6.4"
 SCRIPTS = ("charts.js", "page.js", "picture.js", "cells.js", "tokens.js")
+APART = {theme.css_class(kind) for kind in (Kind.BASELINE, Kind.REFERENCE)}
+"""What is not compared with the baseline."""
+MOST_AT_A_GLANCE = 8
+"""Arms that a phone's first screen has room for; the rest stand in the table."""
 SYMBOLS = {theme.css_class(kind): symbol for kind, symbol in theme.SYMBOLS.items()}
 
 
@@ -45,6 +52,7 @@ def render(evidence: Evidence, *, live: bool = False) -> str:
         headline=headline(evidence),
         about=known,
         tiles=tiles(evidence),
+        glance=glance(evidence.comparison),
         sections=parts,
         left_out=left_out,
         created=f"{now()[:16].replace('T', ' ')} UTC",
@@ -56,6 +64,33 @@ def render(evidence: Evidence, *, live: bool = False) -> str:
         style=_asset("page.css"),
         policy=_policy(scripts, live=live),
     )  # fmt: skip
+
+
+@dataclass(frozen=True, slots=True)
+class Glance:
+    """What a phone's first screen shows of the verdicts."""
+
+    heading: str
+    arms: list[tuple[str, Item, str]]
+    """Arm, verdict, difference with its interval."""
+    n_arms: int
+
+
+def glance(result: Comparison | None) -> Glance | None:
+    """Return the first arms' verdicts and differences; None where nothing was compared."""
+    if result is None:
+        return None
+    table = result.to_table()
+    ci, places = percent(result.alpha), {c.label: i for i, c in enumerate(table.columns)}
+    shown = [places[label] for label in ("delta", ci) if label in places]
+    arms = [
+        (row[0].text, verdict, " ".join(row[i].text for i in shown))
+        for row in table.rows
+        if (verdict := row[places["verdict"]]).kind not in APART
+    ]
+    rules, with_ci = result.rules, f" [{ci}]" if ci in places else ""
+    heading = f"Difference from {rules.baseline}{with_ci}{rules.unit(', ')}"
+    return Glance(heading, arms[:MOST_AT_A_GLANCE], len(arms)) if arms else None
 
 
 def embed(value: Any) -> str:

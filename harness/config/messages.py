@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import os
+import re
 from collections.abc import Sequence
 from contextlib import suppress
 from difflib import get_close_matches
 from io import TextIOWrapper
 from pathlib import Path
 from traceback import walk_tb
+from typing import Any
 
 from hydra.errors import MissingConfigException, OverrideParseException
 from omegaconf import DictConfig, OmegaConf
@@ -75,6 +77,8 @@ def _of_hydra(text: str) -> str:
             f"{text.splitlines()[0].rstrip(':')}: several values are a sweep, add -m; "
             "a stack is one value: '+intervention=[a,b]'"
         )
+    if text.startswith("Could not append") and "already at 'interventions'" in text:
+        return _cards(text.rpartition("interventions=")[2].rstrip("'\n"))
     if text.startswith("Multiple values for intervention"):
         return "intervention is given twice; a stack is one value: '+intervention=[a,b]'"
     if (
@@ -97,13 +101,36 @@ def _of_omegaconf(error: Exception) -> str:
     name = key.removeprefix("full_key:").strip()
     if "is not a ListConfig" in text:
         return f"{name} is a list: '{name}=[a,b]'"
+    value = getattr(error, "value", None)
+    if name == "interventions":
+        return _cards(value)
+    if name.partition(".")[0] in ("seed", "seeds") and " not in '" not in text:
+        return _one_seed(name, value)
     siblings = f"; {_siblings(name)}" if " not in '" in text else ""
     if name == "intervention":
         siblings = "; the first line of an overlay must be: # @package _global_"
-    value = getattr(error, "value", None)
     if isinstance(value, float) and value.is_integer() and isinstance(error, ValidationError):
         siblings += f"; a whole number is written without an exponent: {name}={int(value)}"
     return f"{text} (at {name}){siblings}"
+
+
+def _cards(value: Any) -> str:
+    """Say how an overlay is chosen: what it fills in has nearly the same name."""
+    name = value if isinstance(value, str) and re.fullmatch(r"\w+", value) else "NAME"
+    return (
+        f"interventions={name}: interventions holds the cards that overlays bring; choose an "
+        f"overlay with '+intervention={name}', a stack with '+intervention=[a,b]'"
+    )
+
+
+def _one_seed(key: str, value: Any) -> str:
+    """Say how several seeds are asked for, as near to what was typed as can be told."""
+    ends = re.fullmatch(r"(\d+)\s*(?:-|:|\.\.+)\s*(\d+)", str(value))
+    sweep = f"range({ends[1]},{int(ends[2]) + 1})" if ends else "range(4)"
+    return (
+        f"{key}={value}: a seed is one whole number, 0 or more; several are a sweep, with -m: "
+        f"'{'seed' if key == 'seeds' else key}={sweep}', or one by one, seed=1,2,3"
+    )
 
 
 def _raised_by_us(error: BaseException) -> ConfigError | None:

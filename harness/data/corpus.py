@@ -199,6 +199,13 @@ def _prepared_folder(config: DataConfig, data_dir: Path) -> Path:
     )
 
 
+def _that_reads(name: str) -> str:
+    """Say with which corpora a setting belongs, one's own text first; empty: with none."""
+    files = sorted((CONF_DIR / "data").glob("*.yaml"), key=lambda file: file.stem != "text")
+    found = [file.stem for file in files if name in USED[Source(_settings(file)["source"])]]
+    return f"data={' or data='.join(found)} reads it: add that, or " if found else ""
+
+
 def _difference(config: DataConfig, folder: Path) -> str:
     found, wanted = read_manifest(folder).request, request(config)
     differing = [f"data.{key}={found.get(key)}" for key in wanted if found.get(key) != wanted[key]]
@@ -225,7 +232,8 @@ def _validate(config: DataConfig) -> None:
         if item.name not in used and value != getattr(DataConfig(), item.name):
             raise DataError(
                 f"data.{item.name}={value} has no effect with data.source={config.source.name}: "
-                f"leave it out; that source reads {', '.join(USED[config.source])}"
+                f"{_that_reads(item.name)}leave it out; {config.source.name} "
+                f"reads {', '.join(USED[config.source])}"
             )
     if config.cut is Cut.never and config.document_separator:
         raise DataError(

@@ -18,7 +18,7 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Collection, Iterable
+from collections.abc import Collection, Iterable, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
@@ -40,6 +40,8 @@ HUB_CONFIG = "config.json"
 HUB_WEIGHTS = "model.safetensors"
 HUB_FILES = (HUB_CONFIG, HUB_WEIGHTS)
 TOKENIZER_FILES = ("vocab.json", "merges.txt")
+MOST_NAMED = 3
+"""Of cells, in an error that asks for one."""
 _WEIGHTS = re.compile(r"step_(\d+)\.safetensors")
 
 
@@ -109,21 +111,38 @@ def _cell_folder(path: Path, seeds: Seeds | None) -> Path:
         return path.absolute()
     if path.is_dir() and (cells := sorted(file.parent for file in path.glob(f"*/{CONFIG_FILE}"))):
         return _cell_of_arm(cells, path, seeds).absolute()
-    found = sorted(Path("runs").glob(f"*/*/{path}/{CONFIG_FILE}")) if len(path.parts) == 1 else []
-    if len(found) != 1:
+    if cells := Study(path).cells():
+        raise ConfigError(
+            f"{path} is a study of {len(cells)} cells, where one model is wanted: {_one_of(cells)}"
+        )
+    runs = Path("runs")
+    found = [file.parent for file in sorted(runs.glob(f"*/*/{path}/{CONFIG_FILE}"))] * (
+        len(path.parts) == 1
+    )
+    if len(found) > 1:
+        raise ConfigError(f"{len(found)} cells in runs/ are called {path}: {_one_of(found)}")
+    if not found:
         kinds = "a cell's folder or id, an arm's folder, hf:NAME or a folder with config.json"
-        what = f"{len(found)} cells in runs/ are called so" if found else "there is no such model"
-        raise ConfigError(f"{path}: {what}; name {kinds}")
-    return found[0].parent.absolute()
+        raise ConfigError(f"{path}: there is no such model; name {kinds}")
+    return found[0].absolute()
+
+
+def _one_of(cells: Sequence[Path]) -> str:
+    """Say which cells can be named, an arm each as far as there are several."""
+    arms = {cell.parent: cell for cell in reversed(cells)}
+    chosen = sorted(arms.values()) if len(arms) > 1 else list(cells)
+    more = " ..." if len(cells) > MOST_NAMED else ""
+    return f"name one, as {', '.join(map(str, chosen[:MOST_NAMED]))}{more}"
 
 
 def _cell_of_arm(cells: list[Path], arm: Path, seeds: Seeds | None) -> Path:
+    every = cells
     if len(cells) > 1 and seeds is not None:
         records = {cell: Cell(cell).record() for cell in cells}
         cells = [cell for cell, record in records.items() if record and record.seeds == seeds]
     if len(cells) != 1:
         raise ConfigError(
-            f"{arm} has {len(cells) or 'no'} cells with these seeds: name the folder of one"
+            f"{arm} has {len(cells) or 'no'} cells with these seeds: {_one_of(cells or every)}"
         )
     return cells[0]
 

@@ -1,5 +1,6 @@
 """The page's tables, drawer and samples in a real browser."""
 
+import re
 from pathlib import Path
 
 import pytest
@@ -82,6 +83,34 @@ def test_on_a_phone_arm_verdict_difference_and_interval_are_on_screen(page):
         box = sheet.locator(f"tbody tr:first-child > :nth-child({place})").bounding_box()
         assert box["x"] >= 0
         assert box["x"] + box["width"] <= 390 - 20
+
+
+def test_a_phone_s_first_screen_has_the_first_arms_verdicts_and_intervals(page):
+    page.set_viewport_size({"width": 390, "height": 844})
+    page.reload()
+    arms = page.locator(".glance li")
+    assert arms.first.inner_text().split("\n")[0] == "good"
+    assert re.search(r"-0\.0\d+ \[-0\.\d+, -0\.\d+\]", arms.first.inner_text())
+    assert arms.count() == 5
+    assert "✗ worse (beyond practical size)" in arms.last.inner_text()
+    for arm in arms.all():
+        box = arm.bounding_box()
+        assert box["y"] + box["height"] <= 844
+        assert box["x"] + box["width"] <= 390
+    assert page.locator("#effects h2").bounding_box()["y"] < 1000
+    assert not page.locator(".tiles").is_visible()
+    page.locator("#setting > summary").click()
+    assert page.locator(".tiles").is_visible()
+
+
+def test_a_wide_screen_has_the_setting_open_and_the_effects_below_it(page):
+    assert not page.locator(".glance").is_visible()
+    assert page.locator(".tiles").is_visible()
+    assert page.locator("#effects h2").bounding_box()["y"] < 900
+    page.set_viewport_size({"width": 390, "height": 844})
+    page.locator(".glance").wait_for()
+    page.set_viewport_size({"width": 1280, "height": 900})
+    page.locator(".tiles").wait_for()
 
 
 def test_the_theme_follows_the_system_and_the_button(chromium, report, page):

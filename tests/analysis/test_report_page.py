@@ -14,7 +14,7 @@ from analysis.comparison.rules import Rules
 from analysis.comparison.verdict import JUDGED
 from analysis.report import theme
 from analysis.report.evidence import gather
-from analysis.report.page import embed, render
+from analysis.report.page import embed, glance, render
 from analysis.report.sections import sections
 from analysis.runs.frame import Runs
 from analysis.runs.tables import read_runs
@@ -84,6 +84,19 @@ def test_runs_from_a_spreadsheet_have_a_report_without_cells(tmp_path):
     assert 'id="samples"' not in html
     assert 'data-name="runs"' in html
     assert "better" in html
+
+
+def test_a_phone_s_list_is_short_and_says_how_many_arms_there_are(tmp_path):
+    arms = {f"arm{i}": -0.01 * i for i in range(10)}
+    many = gather(Runs(study(arms, n=4), home=tmp_path), Rules(references=(("GPT-2", 3.0),)))
+    shown = glance(many.comparison)
+    assert [arm for arm, *_ in shown.arms] == [f"arm{i}" for i in range(9, 1, -1)]
+    assert '<a href="#verdicts">All 10 arms</a>' in render(many)
+    single = gather(Runs(study({"a": -0.05}, n=1), home=tmp_path), Rules())
+    shown = glance(single.comparison)
+    assert "CI" not in shown.heading
+    assert "[" not in shown.arms[0][2]
+    assert "All 1 arms" not in render(single)
 
 
 def test_nothing_is_told_by_colour_alone(html):

@@ -3,11 +3,12 @@ from dataclasses import asdict, fields, is_dataclass
 from pathlib import Path
 
 import pytest
+from hydra.errors import ConfigCompositionException
 from omegaconf import OmegaConf
 
 from harness.config import Autocast, Config, ConfigError, Matmul, stack_of
 from harness.config.compose import _Arm, _composed, load_all, resolve
-from harness.config.messages import COMMANDS
+from harness.config.messages import COMMANDS, explain
 from harness.config.validate import BOUNDS, validate
 from harness.records.files import CONF_DIR
 from tests.configs import load, our_hydra
@@ -40,6 +41,11 @@ pytestmark = pytest.mark.thorough
         (["model.vocab_size=100"], ["vocab_size=100", "257"]),
         (["study_name=../x"], ["study_name", "letters"]),
         (["seed=-1"], ["seeds", "0 or more"]),
+        (["seed=1-4"], ["seed=1-4: a seed is one whole number", "-m: 'seed=range(1,5)'", "seed=1,2,3"]),
+        (["seeds=[0,1]"], ["'seed=range(4)'"]),
+        (["interventions=qkv_bias"], ["interventions=qkv_bias: ", "'+intervention=qkv_bias'"]),
+        (["+interventions=qkv_bias"], ["interventions=qkv_bias: ", "'+intervention=qkv_bias'"]),
+        (["+interventions=[qkv_bias,no_dropout]"], ["'+intervention=[a,b]'"]),
         (["+intervention=[batch_size_half,batch_size_double]"], ["batch_size_half", "batch_size_double", "train.batch_size", "(8 and 32)"]),
         (["+intervention=[qkv_bias,qkv_bias]"], ["twice"]),
         (["+intervention=[higher_lr,scheduled_lr]"], ["'higher_lr' adds nothing to this stack"]),
@@ -327,10 +333,6 @@ def test_a_forgotten_package_line_is_named(tmp_path) -> None:
 
 
 def test_a_group_without_its_plus_is_told_of_it() -> None:
-    from hydra.errors import ConfigCompositionException
-
-    from harness.config.messages import explain
-
     hydras = ConfigCompositionException(
         "Could not override 'intervention'. No match in the defaults list.\n"
         "To append to your default list use +intervention=['a', 'b']"
@@ -339,10 +341,6 @@ def test_a_group_without_its_plus_is_told_of_it() -> None:
 
 
 def test_an_intervention_given_twice_is_told_of_stacks() -> None:
-    from hydra.errors import ConfigCompositionException
-
-    from harness.config.messages import explain
-
     hydras = ConfigCompositionException("Multiple values for intervention. To override a value ...")
     assert explain(hydras) == (
         "intervention is given twice; a stack is one value: '+intervention=[a,b]'"

@@ -296,6 +296,12 @@ def test_impossible_requests_are_refused_and_leave_nothing(
     assert left_behind(tmp_path / "data") == []
 
 
+def test_a_path_without_its_corpus_is_told_of_data_text(tmp_path: Path) -> None:
+    said = r"data.path=books/ has no effect with data.source=stdlib_docs: data=text .*add that"
+    with pytest.raises(DataError, match=said):
+        prepare(DataConfig(path="books/"), tmp_path)
+
+
 def left_behind(data_dir: Path) -> list[str]:
     return [path.name for path in data_dir.glob("*") if not path.name.endswith(".lock")]
 

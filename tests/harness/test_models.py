@@ -61,3 +61,15 @@ def test_a_cell_without_weights_says_how_to_get_them(tiny: list[str]) -> None:
     folder = trained([*tiny, "checkpoint.n_weights=0"])
     with pytest.raises(ConfigError, match=r"checkpoint\.n_weights=1"):
         load(str(folder))
+
+
+def test_a_study_where_one_model_is_wanted_names_some_of_its_cells(tiny: list[str]) -> None:
+    baseline = freeze(load_config(tiny))
+    other = freeze(load_config([*tiny, "seed=1"]))
+    arm = freeze(load_config([*tiny, "+intervention=qkv_bias"]))
+    study = arm.parents[1]
+    first = min(baseline, other)
+    with pytest.raises(ConfigError, match=f"a study of 3 cells.* name one, as {first}, {arm}$"):
+        load(str(study))
+    with pytest.raises(ConfigError, match=rf"has 2 cells.*: name one, as {first}, "):
+        load(str(baseline.parent))

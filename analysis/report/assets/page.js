@@ -1,5 +1,5 @@
 "use strict";
-// Theme, tables: sorting, filtering, copying.
+// Theme, what a phone folds away, tables: sorting, filtering, copying.
 const root = document.documentElement, themeButton = byId("theme");
 function setTheme(name) {
   root.dataset.theme = name;
@@ -14,9 +14,13 @@ themeButton.addEventListener("click", () => {
   setTheme(name);
   try { localStorage.setItem("report-theme", name); } catch { /* a private window forgets */ }
 });
+const smallScreen = matchMedia("screen and (max-width: 720px)"), setting = byId("setting");  // print has all
+const fold = () => { setting.open = !smallScreen.matches; };
+fold();
+smallScreen.addEventListener("change", fold);
 let before = null;
-addEventListener("beforeprint", () => { before = root.dataset.theme; setTheme("light"); });
-addEventListener("afterprint", () => { if (before) setTheme(before); });
+addEventListener("beforeprint", () => { before = root.dataset.theme; setTheme("light"); setting.open = true; });
+addEventListener("afterprint", () => { if (before) setTheme(before); fold(); });
 
 const say = (text) => { byId("said").textContent = text; };
 
