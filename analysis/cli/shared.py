@@ -12,7 +12,7 @@ from analysis.errors import AnalysisError
 from harness.records.files import printable, write_together
 from harness.records.numbers import number as number
 from harness.records.terminal import source as source
-from harness.records.terminal import text
+from harness.records.terminal import text as text
 
 if TYPE_CHECKING:
     from analysis.comparison.rules import Rules

@@ -34,6 +34,14 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         default=None,
         help="what to compare (default: test_loss); given several times: a table of each",
     )
+    parser.add_argument(
+        "--higher",
+        action="append",
+        default=[],
+        type=shared.text,
+        metavar="METRIC",
+        help="of several metrics, one that is an accuracy, not a loss; may be given several times",
+    )
     shared.add_decision(parser)
     parser.add_argument(
         "--reference",
@@ -52,9 +60,11 @@ def run(options: argparse.Namespace) -> int:
     """Write the tables beside the runs, then print them: a terminal may fail."""
     metrics = [options.metric] if isinstance(options.metric, str) else options.metric
     metrics = metrics or ["test_loss"]
+    higher = _higher(options, metrics)
     texts, lines = [], []
     for metric in metrics:
-        runs, result = _compared(argparse.Namespace(**{**vars(options), "metric": metric}))
+        of_one = {"metric": metric, "higher_is_better": metric in higher}
+        runs, result = _compared(argparse.Namespace(**{**vars(options), **of_one}))
         contents = {
             "md": result.to_markdown(),
             "csv": result.to_csv(),
@@ -73,6 +83,22 @@ def run(options: argparse.Namespace) -> int:
     print("\n".join(texts), end="")
     print("\n".join(["", *lines]) if lines else "", end="\n" if lines else "")
     return 0
+
+
+def _higher(options: argparse.Namespace, metrics: list[str]) -> list[str]:
+    """Return the metrics of which higher is better."""
+    unknown = next((name for name in options.higher if name not in metrics), None)
+    if unknown is not None:
+        raise AnalysisError(
+            f"--higher {unknown} is no metric of this command, {', '.join(metrics)}: add --metric "
+            f"{unknown}, or leave --higher out"
+        )
+    if options.higher_is_better and len(metrics) > 1:
+        raise AnalysisError(
+            f"--higher-is-better with {len(metrics)} metrics, {', '.join(metrics)}: say of which, "
+            f"each with a --higher METRIC, e.g. --higher {metrics[-1]}"
+        )
+    return metrics if options.higher_is_better else list(options.higher)
 
 
 def _compared(options: argparse.Namespace) -> tuple[Runs, Comparison]:

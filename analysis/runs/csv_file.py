@@ -44,7 +44,8 @@ def read_csv(path: Path) -> CsvFile:
         raise AnalysisError(f"cannot read {path}: {error}") from error
     if len(rows) < 2:
         raise AnalysisError(f"{path} has no rows: a header and one line a run are needed")
-    (_, header), *body = rows
+    (first, header), *body = rows
+    _refuse_title(f"{path}, line {first}", header, body[0][1])
     header = [unguarded(name.strip()) for name in header]
     cells = [_fitted(row, header, f"{path}, line {line}") for line, row in body]
     frame = pd.DataFrame(cells, columns=header, dtype=object)
@@ -58,6 +59,17 @@ def read_csv(path: Path) -> CsvFile:
     ):
         notes.append(f"decimal commas in {', '.join(changed)}")
     return CsvFile(frame, [f"line {line}" for line, _ in body], tuple(notes))
+
+
+def _refuse_title(where: str, header: list[str], row: list[str]) -> None:
+    """Refuse a line above the table that has words in one place, where the next has several."""
+    said = [cell for cell in header if cell.strip()]
+    several = sum(bool(cell.strip()) for cell in row) > 1 or any(m in row[0] for m in DELIMITERS)
+    if len(said) == 1 and several:
+        raise AnalysisError(
+            f"{where}: {said[0].strip()!r} stands alone, as a title above the table: delete that "
+            "line, or begin it with #"
+        )
 
 
 def _text(path: Path) -> str:

@@ -61,6 +61,8 @@ MISSING = {"", "nan", "-nan", "na", "n/a", "#n/a", "<na>", "nat", "null", "none"
 SHARED_ENOUGH = 0.5
 """An arm that shares fewer of its random tensors with the baseline counts as unpaired."""
 MOST_NAMED = 5
+SEED_WORD = re.compile(r"^(?:seed|s)[\s_=:#.-]*(?=\d)", re.IGNORECASE)
+"""What may stand before the number of a seed."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -79,8 +81,8 @@ class Runs:
     """Columns of the tables that were read, under their own names."""
     taken_from: dict[str, str] = field(default_factory=dict)
     """Our column -> the table's name for it, where it was guessed."""
-    arm_column: str = "arm"
-    """The table's name for its column of arms."""
+    names: dict[str, str] = field(default_factory=dict)
+    """Our column -> the table's name for it, guessed or told."""
     notes: tuple[str, ...] = ()
     """How a table was read, beyond its columns' names; each a clause without a full stop."""
     names_made_up: bool = False
@@ -96,6 +98,10 @@ class Runs:
     stem: str = "results"
     """Name of the results' files without their ending."""
 
+    def called(self, ours: str) -> str:
+        """Return what the table calls a column of ours."""
+        return self.names.get(ours, ours)
+
 
 def join(parts: Sequence[Runs]) -> Runs:
     """Return the runs of all parts; results are written beside the first."""
@@ -108,7 +114,7 @@ def join(parts: Sequence[Runs]) -> Runs:
         unreadable=tuple(error for part in parts for error in part.unreadable),
         given=tuple(dict.fromkeys(name for part in parts for name in part.given)),
         taken_from={ours: name for part in parts for ours, name in part.taken_from.items()},
-        arm_column=parts[-1].arm_column,
+        names={ours: name for part in parts for ours, name in part.names.items()},
         notes=tuple(dict.fromkeys(note for part in parts for note in part.notes)),
         names_made_up=all(part.names_made_up for part in parts),
         summary=any(part.summary for part in parts),
@@ -240,6 +246,29 @@ def labels(values: Iterable[object]) -> list[str | None]:
     if None in numbers.values():
         return texts
     return [None if text is None else numbers[text] for text in texts]
+
+
+def seed_labels(values: Iterable[object]) -> list[str | None]:
+    """Return seeds as text, None where there is none; what stands before numbers alone goes.
+
+    Examples
+    --------
+    >>> seed_labels([0, "seed_0", "s0", "Seed 0.0", None]), seed_labels(["0", "s0", "main"])
+    (['0', '0', '0', '0', None], ['0', 's0', 'main'])
+    """
+    texts = labels(values)
+    bare = labels(None if text is None else SEED_WORD.sub("", text) for text in texts)
+    return bare if all(text is None or _number(text) for text in bare) else texts
+
+
+def written_in_several_ways(seeds: Sequence[str | None]) -> str:
+    """Say that some seeds are numbers and others are not; empty where they are alike."""
+    known = [seed for seed in seeds if seed is not None]
+    number = next((seed for seed in known if _number(seed)), None)
+    word = next((seed for seed in known if not _number(seed)), None)
+    if number is None or word is None:
+        return ""
+    return f"seeds are written in several ways ({number}, {word}): only equal ones are pairs"
 
 
 def _number(text: str) -> str | None:

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+import re
+import shlex
+from collections.abc import Iterable, Mapping, Sequence
+from difflib import get_close_matches
 
 import pandas as pd
 
@@ -71,13 +74,14 @@ def normalised(
         lists = INTERVENTIONS in (reading.columns.get("arm"), str(taken.get("arm")).casefold())
         frame["arm"] = _arms(frame["arm"], lists=lists)
     frame["status"] = list(map(_state, frame["status"] if "status" in frame else [""] * len(frame)))
-    notes = _numbers(frame, reading, places, source)
+    names = taken | {ours: name for ours, name in reading.columns.items() if name in frame}
+    notes = _numbers(frame, reading, [f"{source}, {at}" for at in places], names)
     made_up = _name(frame, places, taken)
     return Runs(
         frame,
         given=given,
         taken_from=taken,
-        arm_column=reading.columns.get("arm") or taken.get("arm", "arm"),
+        names=names,
         notes=(*shaped.notes, *notes),
         names_made_up=made_up,
         summary=shaped.summary,
@@ -104,7 +108,10 @@ def _columns(frame: pd.DataFrame, columns: Mapping[str, str], source: str) -> di
             frame[ours] = given[theirs]
         elif ours not in given:
             names = ", ".join(map(str, given.columns))
-            raise AnalysisError(f"{source} has no column {theirs!r}: its columns are {names}")
+            raise AnalysisError(
+                f"{source} has no column {theirs!r}: its columns are {names}"
+                f"{_meant(ours, theirs, given.columns)}"
+            )
     known = {**dict.fromkeys(frame.columns)}
     for ours, words in GUESSES.items():
         if ours not in frame:
@@ -113,6 +120,15 @@ def _columns(frame: pd.DataFrame, columns: Mapping[str, str], source: str) -> di
                 frame[ours] = frame[found]
                 taken[ours] = columns.get(found, found)
     return taken
+
+
+def _meant(ours: str, theirs: str, columns: Iterable[str]) -> str:
+    """Propose the column whose name, or the last part of whose name, was given."""
+    word = known_as(theirs)
+    near = [name for name in columns if f"_{known_as(name)}".endswith(f"_{word}")]
+    ends = {re.split("[./]", name)[-1]: name for name in columns}
+    near += [ends[end] for end in get_close_matches(theirs, ends, n=1)]
+    return f"; did you mean --column {shlex.quote(f'{ours}={near[0]}')}?" if near else ""
 
 
 def _names_runs(frame: pd.DataFrame, name: str) -> bool:
@@ -139,7 +155,7 @@ def _state(value: object) -> str:
 
 
 def _numbers(
-    frame: pd.DataFrame, reading: Reading, places: Sequence[str], source: str
+    frame: pd.DataFrame, reading: Reading, places: Sequence[str], names: Mapping[str, str]
 ) -> list[str]:
     """Turn text into numbers; what nobody asked for and is none is left out, and said."""
     asked, notes = ({*reading.columns} | {reading.metric, "test_loss"}) - TEXT, []
@@ -150,7 +166,7 @@ def _numbers(
                 notes.append(f"{name} is not read: {wrong!r} is no number")
                 del frame[name]
             continue
-        where = [f"{source}, {at}, column {name!r}" for at in places]
+        where = [f"{at}, column {names.get(str(name), str(name))!r}" for at in places]
         frame[name] = [to_number(v, at) for v, at in zip(frame[name], where, strict=True)]
     return notes
 

@@ -18,9 +18,10 @@ from analysis.runs.frame import (
     STATUSES,
     Runs,
     is_foreign,
-    labels,
     named,
+    seed_labels,
     with_names,
+    written_in_several_ways,
 )
 from analysis.runs.reading import has_words, is_unknown, to_number
 from harness.records import BASELINE
@@ -62,15 +63,18 @@ def prepare(
     runs = last_lines(runs, metric)
     frame = runs.frame.reset_index(drop=True).copy()
     frame = with_names(frame)
-    for seed in SEEDS:
-        if seed in frame:
-            known = [None if is_unknown(value) else value for value in frame[seed]]
-            frame[seed] = pd.Series(labels(known), dtype=object)
+    notes = []
+    for seed in [seed for seed in SEEDS if seed in frame]:
+        known = seed_labels(None if is_unknown(value) else value for value in frame[seed])
+        frame[seed] = pd.Series(known, dtype=object)
+        notes += [said] if (said := written_in_several_ways(known)) else []
+    runs = replace(runs, notes=tuple(dict.fromkeys((*runs.notes, *notes))))
     _check_status(frame)
     _check_duplicates(replace(runs, frame=frame), allow_reruns)
     pairs = zip(frame[metric], frame["run_id"], strict=True)
-    frame["loss"] = [to_number(value, f"{run}, column {metric!r}") for value, run in pairs]
-    _check_finite(frame, metric)
+    theirs = runs.called(metric)
+    frame["loss"] = [to_number(value, f"{run}, column {theirs!r}") for value, run in pairs]
+    _check_finite(frame, theirs)
     _leave_out_other_tests(frame, metric, baseline)
     _check_one_recipe(frame)
     return replace(runs, frame=frame)
@@ -145,9 +149,10 @@ def _check_duplicates(given: Runs, allow_reruns: bool) -> None:
     advice = _one_line_a_run(runs)
     if apart:
         column, values = next(iter(apart.items()))
+        both = f"{given.called('arm')},{column}"
         advice = (
             f"; they differ in {differences(apart)}: make that part of the arm, --column "
-            f"{_pasted('arm', f'{given.arm_column},{column}')}, or keep some, --where "
+            f"{_pasted('arm', both)}, or keep some, --where "
             f"{_pasted(column, values[0])}"
         )
     raise AnalysisError(

@@ -153,6 +153,8 @@ def _long(table: Shaped, reading: Reading, arm: str | None, source: str) -> Shap
         return table
     if wide == "arms":
         _refuse_summaries(table, None, seed, source)
+    if of_seeds and reading.wide is None:
+        _refuse_bare_numbers(repeats, source)
     chosen = (repeats or rest) if wide == "seeds" else rest
     if not chosen or (wide == "seeds" and arm is None):
         raise AnalysisError(
@@ -176,6 +178,16 @@ def _long(table: Shaped, reading: Reading, arm: str | None, source: str) -> Shap
         places=tuple(at for at, given in zip(places, there, strict=True) if given),
         notes=(*table.notes, note),
     )
+
+
+def _refuse_bare_numbers(columns: list[str], source: str) -> None:
+    """Refuse columns that are numbers alone: they may be seeds, and may be steps of training."""
+    bare = [name for name in columns if name.strip().isdecimal()]
+    if bare:
+        raise AnalysisError(
+            f"{source}: the columns {named(bare)} are seeds or steps: if seeds, add --wide seeds; "
+            f"of steps compare one, --metric {bare[-1]}"
+        )
 
 
 def _melted(

@@ -4,6 +4,7 @@ import pandas as pd
 import pytest
 
 from analysis import AnalysisError, compare
+from analysis.__main__ import main
 from tests.analysis.test_other_tables import ARMS_WIDE, LONG, RUNS, SEEDS_WIDE
 
 
@@ -62,3 +63,75 @@ def test_means_without_a_number_of_runs_say_what_is_missing(tmp_path):
     (tmp_path / "runs.csv").write_text("arm,loss\nbaseline,3.31 +/- 0.02\nmuon,3.2 +/- 0.01\n")
     with pytest.raises(AnalysisError, match="no column for n, the number of runs; it has"):
         compare(tmp_path / "runs.csv")
+
+
+def test_seeds_are_paired_however_each_file_writes_their_numbers(tmp_path):
+    ways = {"baseline": "{}", "muon": "seed_{}"}
+    frame = pd.DataFrame(RUNS, columns=["arm", "seed", "test_loss"])
+    written = [ways[arm].format(seed) for arm, seed, _ in RUNS]
+    mixed = compare(frame.assign(seed=written))
+    pd.testing.assert_frame_equal(mixed.table, compare(frame).table)
+    assert "share initialisation seeds" in mixed.why
+    apart = [f"try {s}" if arm == "muon" else s for arm, s, _ in RUNS]
+    said = "seeds are written in several ways (0, try 0): only equal ones are pairs"
+    assert said in compare(frame.assign(seed=apart)).to_markdown()
+    assert "several ways" not in mixed.to_markdown()
+
+
+def test_columns_of_steps_are_not_taken_for_seeds(tmp_path):
+    table = tmp_path / "runs.csv"
+    table.write_text("arm,1000,2000,3000\nbaseline,3.9,3.5,3.31\nmuon,3.8,3.41,3.21\n")
+    said = "columns 1000, 2000, 3000 are seeds or steps: .* --wide seeds.* --metric 3000"
+    with pytest.raises(AnalysisError, match=said):
+        compare(table)
+    assert main([str(table), "--wide", "seeds", "--no-write"]) == 0
+
+
+@pytest.mark.parametrize("column", ["eval/ce", "Val Loss"])
+@pytest.mark.parametrize(
+    ("wrong", "said"),
+    [("", "{} is not a finite number in 1 run"), ("x", "column {!r}: 'x' is not a number")],
+)
+def test_a_figure_that_is_none_is_told_by_the_table_s_own_name(
+    tmp_path, capsys, column, wrong, said
+):
+    (tmp_path / "runs.csv").write_text(f"arm,seed,{column}\nbaseline,0,3.3\nmuon,0,{wrong}\n")
+    assert main([str(tmp_path / "runs.csv"), "--column", f"test_loss={column}"]) == 2
+    error = capsys.readouterr().err
+    assert said.format(column) in error
+    assert "test_loss" not in error
+
+
+@pytest.mark.parametrize("asked", ["optimizer", "Optimizer", "optimzer"])
+def test_a_column_that_nearly_has_the_name_is_proposed(tmp_path, capsys, asked):
+    rows = "".join(f"{i},{arm},{seed},{x}\n" for i, (arm, seed, x) in enumerate(RUNS))
+    (tmp_path / "runs.csv").write_text("run,params.train.optimizer,params.seed,loss\n" + rows)
+    assert main([str(tmp_path / "runs.csv"), "--column", f"arm={asked}"]) == 2
+    said = f"has no column {asked!r}"
+    error = capsys.readouterr().err
+    assert said in error
+    assert error.endswith("did you mean --column arm=params.train.optimizer?\n")
+
+
+@pytest.mark.parametrize(("title", "mark"), [("My runs", ","), ("My runs,,", ","), ("Runs", ";")])
+def test_a_title_above_the_table_is_named(tmp_path, title, mark):
+    (tmp_path / "runs.csv").write_text(f"{title}\n{LONG.replace(',', mark)}")
+    alone = f"line 1: '{title.strip(',')}' stands alone, as a title .*: delete that line, or begin"
+    with pytest.raises(AnalysisError, match=alone):
+        compare(tmp_path / "runs.csv")
+    (tmp_path / "runs.csv").write_text(f"# {title}\n{LONG.replace(',', mark)}")
+    assert {*compare(tmp_path / "runs.csv").table["n"]} == {4}
+
+
+def test_of_several_metrics_each_has_its_own_direction(tmp_path, capsys):
+    rows = "".join(f"{arm},{seed},{x},{x / 10}\n" for arm, seed, x in RUNS)
+    (tmp_path / "runs.csv").write_text("arm,seed,test_loss,acc\n" + rows)
+    both = [str(tmp_path / "runs.csv"), "--metric", "test_loss", "--metric", "acc", "--no-write"]
+    assert main([*both, "--higher-is-better"]) == 2
+    assert "say of which, each with a --higher METRIC, e.g. --higher acc" in capsys.readouterr().err
+    assert main([*both, "--higher", "f1"]) == 2
+    assert "--higher f1 is no metric of this command" in capsys.readouterr().err
+    assert main([*both, "--higher", "acc"]) == 0
+    loss, acc = capsys.readouterr().out.split("## acc against")
+    assert ("lower is better" in loss, "| better" in loss) == (True, True)
+    assert ("higher is better" in acc, "| worse" in acc) == (True, True)

@@ -1,5 +1,7 @@
 """The price of a study on a card that is not at hand."""
 
+import re
+
 import pytest
 
 from harness.bill import main
@@ -45,11 +47,13 @@ def test_experts_that_are_not_asked_are_not_charged() -> None:
 def test_a_study_is_priced_arm_by_arm(capsys) -> None:
     command = [*STUDY, *GPT2, "train.tokens=1e9", "device=h100", "mfu=0.4", "usd_per_hour=2.5"]
     assert main(command) == 0
-    alike, alone, end, _ = capsys.readouterr().out.splitlines()
+    alike, alone, end, why = capsys.readouterr().out.splitlines()
     assert alike.endswith(": 4 x baseline, 4 x qkv_bias+no_dropout")
     assert alone.endswith(": 4 x no_amp")
     assert end.startswith("12 cells, ")
-    assert "$" in end
+    assert re.search(r", \$[\d.,]+, assuming mfu=0.4$", end)
+    assert "NVIDIA H100 data sheet" in why
+    assert "0.33 here for the published baseline" in why
     assert main([*command[:-1]]) == 0
     assert "(set hardware.usd_per_hour for dollars)" in capsys.readouterr().out
 
