@@ -3,9 +3,11 @@ import pandas as pd
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from studies import study
+from studies import SEEDS, study
 
 from analysis import compare
+from analysis.comparison.estimate import estimate
+from analysis.comparison.noise_band import noise_band
 from analysis.comparison.rules import Origin
 from analysis.comparison.verdict import Kind
 from harness.records import BASELINE
@@ -234,6 +236,34 @@ def test_two_baseline_runs_have_a_band_and_the_practical_size_is_one_sd_of_all_r
     assert result.noise.K == 2
     assert result.practical.size == pytest.approx(result.estimate.fit.sd_total)
     assert result.practical.origin == Origin.RUN_SD
+
+
+def test_a_baseline_alone_has_a_mean_and_no_prediction_of_others():
+    assert compare(study({}, n=4)).method.startswith("one-way means, pooled variance, df 3")
+
+
+def test_runs_whose_seeds_are_not_known_are_of_different_seeds():
+    frame = study({"a": 0.0}, n=4)
+    known, unknown = (compare(f).noise for f in (frame, frame.drop(columns=[*SEEDS])))
+    none = compare(frame.assign(**dict.fromkeys(SEEDS, np.nan)))
+    assert none.estimate.obstacle is None
+    assert none.noise.half_width == unknown.half_width == known.half_width
+
+
+def test_reruns_that_repeat_their_seed_s_loss_are_worth_one_run_in_the_noise_band():
+    once = study({}, n=3).rename(columns={"test_loss": "loss"})
+    twice = pd.concat([once, once], ignore_index=True)
+    one, two = (noise_band(runs, estimate(runs, BASELINE)) for runs in (once, twice))
+    assert (one.df, two.df) == (2, 2)
+    assert two.half_width == pytest.approx(one.half_width)
+
+
+@pytest.mark.parametrize("higher", [False, True])
+def test_the_best_arms_are_named_first(higher):
+    sign = 1 if higher else -1
+    frame = study({"good": sign * 0.2, "best": sign * 0.5}, n=4)
+    text = compare(frame, higher_is_better=higher).to_markdown()
+    assert "ranks of the better arms: best 1, good 2 (" in text
 
 
 def test_a_table_for_a_spreadsheet_holds_no_formula():
