@@ -1,3 +1,5 @@
+import json
+
 import numpy as np
 import pandas as pd
 import pytest
@@ -8,8 +10,10 @@ from studies import SEEDS, study
 from analysis import compare
 from analysis.comparison.estimate import estimate
 from analysis.comparison.noise_band import noise_band
+from analysis.comparison.ranking import ranking
 from analysis.comparison.rules import Origin
 from analysis.comparison.verdict import Kind
+from analysis.text import DASH
 from harness.records import BASELINE
 
 
@@ -258,12 +262,45 @@ def test_reruns_that_repeat_their_seed_s_loss_are_worth_one_run_in_the_noise_ban
     assert two.half_width == pytest.approx(one.half_width)
 
 
+def test_json_holds_every_figure_under_its_name():
+    result = compare(study({"a": -0.1}, n=2))
+    found = json.loads(result.to_json())
+    names = ("alpha", "rope", "rope_source", "method", "why", "sd", "rho")
+    assert {name: found[name] for name in names} == {name: getattr(result, name) for name in names}
+    assert found["noise"]["half_width"] == result.noise.half_width
+    assert found["warnings"] == [*result.warnings]
+    assert "too few residual degrees of freedom" in found["warnings"][0]
+
+
+@pytest.mark.parametrize("higher", [False, True])
+def test_what_a_dollar_gains_is_the_mean_gain_over_the_mean_price(higher):
+    frame = study({"a": -0.1}, n=4).assign(usd=[1.0, 1.0, 1.0, 1.0, 2.0, 2.0, 3.0, 3.0])
+    found = row(compare(frame, higher_is_better=higher), "a")
+    assert found.usd == 2.5
+    assert found.nats_per_usd == pytest.approx((found.delta if higher else -found.delta) / 2.5)
+
+
 @pytest.mark.parametrize("higher", [False, True])
 def test_the_best_arms_are_named_first(higher):
     sign = 1 if higher else -1
     frame = study({"good": sign * 0.2, "best": sign * 0.5}, n=4)
-    text = compare(frame, higher_is_better=higher).to_markdown()
-    assert "ranks of the better arms: best 1, good 2 (" in text
+    result = compare(frame, higher_is_better=higher)
+    assert "ranks of the better arms: best 1, good 2 (" in result.to_markdown()
+    best, good = ranking(result).to_table().rows
+    assert [item.text for item in best] == ["best", "1", "<0.001", "1"]
+    assert [item.text for item in good] == ["good", "2", DASH, "1"]
+
+
+@pytest.mark.parametrize(
+    ("n_arms", "n", "several", "wide"),
+    [(1, 3, False, True), (2, 3, True, True), (2, 4, True, False)],
+)
+def test_the_noise_band_is_told_for_as_many_runs_as_there_are_arms(n_arms, n, several, wide):
+    arms = dict.fromkeys("ab"[:n_arms], 0.0)
+    text = compare(study(arms, n=n)).to_markdown()
+    assert "One more baseline run: 3.6" in text
+    assert ("2 such runs at once" in text, "such runs at once" in text) == (several, several)
+    assert ("Fewer than 3 df make it wide" in text) == wide
 
 
 def test_a_table_for_a_spreadsheet_holds_no_formula():
