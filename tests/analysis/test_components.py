@@ -274,6 +274,7 @@ def test_a_verdict_that_another_text_may_undo_says_so(tested_on_four_documents):
     said = dict(zip(found.table["arm"], found.table["verdict"], strict=True))
     assert said["everywhere"].startswith("better (")
     assert said["once"].startswith("better on this text")
+    assert compare(tested_on_four_documents, metric="val_loss").text is None
     # se over 4 documents whose differences are -.4, 0, 0, 0 is .1; t(.975, 3) = 3.182
     assert found.text.reach["once"] == pytest.approx(3.182 * 0.1, rel=0.02)
     assert "100 sequences of 4 documents" in found.to_markdown()

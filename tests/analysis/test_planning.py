@@ -259,3 +259,16 @@ def test_the_own_degrees_of_freedom_of_unpaired_runs_are_welchs_for_equal_varian
     own = arm / n + base / K
     expected = 2 * own.mean() ** 2 / own.var()
     assert _noise(Layout(3, n, K, paired=False), 0.0).df_own == pytest.approx(expected, rel=0.02)
+
+
+def test_runs_of_seeds_that_decide_all_are_not_planned_as_if_a_difference_had_no_noise():
+    frame = study({"a": 0.0}, n=6, rho=1.0)
+    frame["test_loss"] += 1e-4 * np.sin(np.arange(12))
+    assert compare(frame).rho > 0.9999
+    assert planning_design(compare(frame)).rho == 0.999
+
+
+@pytest.mark.parametrize(("n_baseline", "spare"), [(8, 8), (4, None), (3, None)])
+def test_a_plan_keeps_the_baseline_s_runs_where_it_has_more_than_the_arms(n_baseline, spare):
+    found = planning_design(compare(study({"a": 0.0, "b": 0.0}, n=4, n_baseline=n_baseline)))
+    assert found.n_baseline == spare
