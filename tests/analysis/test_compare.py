@@ -131,6 +131,8 @@ def test_repeats_of_one_initialisation_are_a_loop_only_band_without_verdicts():
     assert np.isnan(row(result, "a").p_adj)
     assert result.warnings[0].startswith("loop-only band")
     assert result.noise is None
+    assert result.rope is None
+    assert "**Noise:**" not in result.to_markdown()
     assert not any("practical size" in text for text in compare(frame, rope=1e-5).warnings)
 
 
@@ -239,6 +241,14 @@ def test_two_baseline_runs_have_a_band_and_the_practical_size_is_one_sd_of_all_r
     result = compare(study({"a": 0.0, "b": 0.0}, n=5, n_baseline=2))
     assert result.noise.K == 2
     assert result.practical.size == pytest.approx(result.estimate.fit.sd_total)
+    assert result.practical.origin == Origin.RUN_SD
+
+
+def test_a_baseline_without_noise_is_no_measure_of_a_practical_size():
+    frame = study({"a": 0.0, "b": 0.0}, n=4, shared=False)
+    frame.loc[frame["arm"] == BASELINE, "test_loss"] = 3.69
+    result = compare(frame)
+    assert (result.noise.K, result.noise.sd) == (4, 0)
     assert result.practical.origin == Origin.RUN_SD
 
 

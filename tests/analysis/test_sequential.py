@@ -1,3 +1,5 @@
+from dataclasses import replace
+
 import numpy as np
 import pandas as pd
 import pytest
@@ -161,6 +163,19 @@ def test_other_rules_than_a_plan_with_looks_has_are_refused(tmp_path):
     write_plan(folder, plan)
     with pytest.raises(AnalysisError, match=r"is 0\.1, but the plan of synthetic, which has looks"):
         compare(folder, alpha=0.1)
+
+
+def test_looks_of_one_of_several_studies_are_said_not_to_count(tmp_path):
+    frame = study({"a": -0.02, "b": 0.0}, n=6)
+    early = on_disk(tmp_path / "early", frame[frame["init_seed"] < 3])
+    late = on_disk(tmp_path / "late", frame[frame["init_seed"] >= 3], study="late")
+    write_plan(early, replace(read_plan(early), looks=[2, 3]))
+    write_plan(late, replace(read_plan(late), study="late"))
+    result = compare([early, late], alpha=0.1)
+    assert result.alpha == 0.1
+    assert result.warnings[0] == (
+        "several studies, one with looks: early looks are not accounted for"
+    )
 
 
 def test_looks_at_repeats_of_one_initialisation_decide_nothing():
