@@ -282,6 +282,14 @@ def test_a_look_takes_the_runs_in_the_order_of_the_plan():
     assert (first["look"], first["verdict"]) == (1, "better (beyond practical size)")
 
 
+def test_a_planned_arm_without_a_run_holds_up_the_look():
+    cells = [{"arm": arm, "seeds": {"init": 0}, "cell": arm} for arm in ("baseline", "a", "later")]
+    frame = study({"a": -0.5, "b": 0.0}, n=3, sd=0.002)
+    found = decide(frame, StudyPlan(study="s", looks=[2, 3], rope=0.01, cells=cells))
+    assert [*found.table["arm"]] == ["a", "b", "later"]
+    assert (found.look, states(found).loc["later", "n"]) == (0, 0)
+
+
 def test_a_look_at_one_baseline_run_judges_nothing_and_holds_up_no_later_one():
     frame = study({"a": -0.5, "b": 0.0, "c": 0.0}, n=3, sd=0.002).assign(status="complete")
     frame.loc[(frame["arm"] == "baseline") & (frame["init_seed"] == 0), ["status", "test_loss"]] = [
