@@ -250,6 +250,9 @@ def test_a_baseline_without_noise_is_no_measure_of_a_practical_size():
     result = compare(frame)
     assert (result.noise.K, result.noise.sd) == (4, 0)
     assert result.practical.origin == Origin.RUN_SD
+    noisy = compare(study({"a": 0.0, "b": 0.0}, n=4, shared=False))
+    assert (noisy.practical.origin, noisy.rope) == (Origin.BASELINE_SD, noisy.noise.sd)
+    assert noisy.rope_source.startswith("1 x sd of the 4 baseline runs")
 
 
 def test_a_baseline_alone_has_a_mean_and_no_prediction_of_others():

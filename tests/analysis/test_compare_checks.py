@@ -193,6 +193,9 @@ def test_an_arm_of_another_budget_is_pointed_out(column, words):
     texts = [text for text in compare(frame).warnings if f"another number of {words} " in text]
     assert [text.split(":")[0] for text in texts] == ["long"]
     assert texts[0].endswith("so the difference is the budget's as well")
+    frame[column] = np.select([frame["arm"] == "long", frame["arm"] == "a"], [1.02e6, 1.005e6], 1e6)
+    (text,) = [text for text in compare(frame).warnings if f"another number of {words} " in text]
+    assert text.startswith("long: ")
     frame["equal_budget"] = "seconds"
     assert not [text for text in compare(frame).warnings if f"another number of {words} " in text]
     (told,) = [text for text in compare(frame).confirmations if f"number of {words} " in text]

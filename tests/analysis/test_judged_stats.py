@@ -84,6 +84,8 @@ def test_an_entry_that_never_loses_has_a_finite_strength() -> None:
     strength = bradley_terry(np.array([[0.0, 50.0, 50.0], [0, 0, 3], [0, 3, 0]]))
     assert np.isfinite(strength).all()
     assert strength.argmax() == 0
+    won, lost = bradley_terry(np.array([[0.0, 3.0], [0, 0]]))
+    assert won - lost == pytest.approx(np.log(3.5 / 0.5))
 
 
 def test_strengths_of_a_ladder_are_the_log_odds_of_its_rungs() -> None:

@@ -76,6 +76,9 @@ def test_after_the_last_look_the_study_is_over():
     decision = decide(study({"a": 0.0}, n=4), PLAN)
     assert decision.next_n is None
     assert decision.running == ()
+    assert "3 of 3 looks done; the study is over." in decision.to_markdown()
+    before = decide(study({"a": 0.0}, n=3), PLAN)
+    assert "2 of 3 looks done; next look at 4 seeds." in before.to_markdown()
 
 
 def test_a_diverged_run_does_not_hold_up_a_look():
@@ -123,6 +126,15 @@ def test_the_power_that_is_left_counts_the_arm_s_own_runs():
     row = states(decide(frame, plan, variance="pooled")).loc["a"]
     se = 0.01 * (10 / 8 * (1 / 3 + 1 / 4)) ** 0.5  # squares of 10 on 11 - 3 df
     assert row.conditional_power == pytest.approx(conditional_power(0, 0.02 / se, 3, plan, 2))
+
+
+def test_the_power_that_is_left_does_not_depend_on_the_unit():
+    plan, frame = StudyPlan(study="s", looks=[4, 8], rope=0.02), study({"a": -0.01}, n=4)
+    once = states(decide(frame, plan)).loc["a"]
+    assert 0.01 < once.conditional_power < 0.99
+    frame["test_loss"] *= 1000
+    thousand = states(decide(frame, replace(plan, rope=20.0))).loc["a"]
+    assert thousand.conditional_power == pytest.approx(once.conditional_power)
 
 
 def test_futile_arms_may_be_given_up_but_go_on():
