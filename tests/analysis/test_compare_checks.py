@@ -186,6 +186,16 @@ def test_a_metric_that_is_better_when_higher_by_its_name_gets_a_hint(metric, hin
         assert any("add --higher-is-better" in w for w in found.warnings) == (hint and not known)
 
 
+@pytest.mark.parametrize(
+    ("metric", "hint"), [("march_loss", True), ("reward_loss", False), ("val_acc", False)]
+)
+def test_a_loss_by_its_name_that_is_said_to_be_better_when_higher_gets_a_hint(metric, hint):
+    frame = study({"a": -0.03}).rename(columns={"test_loss": metric})
+    for said in (False, True):
+        found = compare(frame, metric=metric, higher_is_better=said).warnings
+        assert any("without --higher-is-better" in text for text in found) == (hint and said)
+
+
 @pytest.mark.parametrize(("column", "words"), [("tokens", "tokens"), ("step", "steps")])
 def test_an_arm_of_another_budget_is_pointed_out(column, words):
     frame = study({"a": 0.0, "long": -0.05}, n=4)
