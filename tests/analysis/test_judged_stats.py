@@ -115,6 +115,7 @@ def test_a_judge_is_listened_to_as_far_as_she_varies_with_the_labels() -> None:
     found = corrected_mean(np.array([0.0, 2.0]), np.array([0.0, 1.0]), np.array([1.0, 3.0]))
     assert found.weight == pytest.approx(1 / (2 * 5 / 3))  # covariance over twice the variance
     assert found.mean == pytest.approx(0.5 + 0.3 * (2 - 1))
+    assert found.variance == pytest.approx((0.4**2 / 2) / 2 + 0.3**2 * 2 / 2)
 
 
 def test_a_judge_that_knows_nothing_is_not_listened_to() -> None:

@@ -40,3 +40,8 @@ def test_two_arms_are_one_pair():
 
 def test_there_are_as_many_pairs_as_arms_choose_two():
     assert [all_pairs(k).n_tests for k in (2, 3, 6)] == [1, 3, 15]
+
+
+@pytest.mark.parametrize("threshold", [7.9, 8.1, 30.0])
+def test_with_a_known_sd_hardly_anything_lies_beyond_eight(threshold):
+    assert 0 <= against_baseline([EQUAL] * 8).tail(threshold, np.inf) < 1e-13
