@@ -273,6 +273,8 @@ def test_reruns_that_repeat_their_seed_s_loss_are_worth_one_run_in_the_noise_ban
     one, two = (noise_band(runs, estimate(runs, BASELINE)) for runs in (once, twice))
     assert (one.df, two.df) == (2, 2)
     assert two.half_width == pytest.approx(one.half_width)
+    still = noise_band(twice.assign(loss=3.7), estimate(twice.assign(loss=3.7), BASELINE))
+    assert (still.mean, still.sd, still.half_width) == (3.7, 0, 0)
 
 
 def test_json_holds_every_figure_under_its_name():

@@ -2,6 +2,7 @@
 
 import numpy as np
 import pytest
+from scipy import stats
 from studies import on_disk, put, record, study
 
 from analysis import compare
@@ -124,6 +125,18 @@ def test_a_baseline_noisier_than_its_arms_is_pointed_out():
     frame.loc[base, "test_loss"] = 3.69 + 0.02 * np.sin(np.arange(8) * 2.1)
     assert any("baseline is noisier than its arms" in text for text in compare(frame).warnings)
     assert not any("noisier" in text for text in compare(study(TEN_ARMS, n=8)).warnings)
+
+
+def test_a_baseline_is_called_noisier_where_its_f_test_is_below_five_in_a_hundred():
+    frame = study({"a": 0.0, "b": 0.0, "c": 0.0}, n=8, shared=False)
+    base, told = frame["arm"] == BASELINE, []
+    for spread in np.linspace(0.002, 0.02, 10):
+        frame.loc[base, "test_loss"] = 3.69 + spread * np.sin(np.arange(8) * 2.1)
+        variance = frame.groupby("arm")["test_loss"].var()
+        F = variance[BASELINE] / variance.drop(BASELINE).mean()
+        told.append(any("noisier than its arms" in text for text in compare(frame).warnings))
+        assert told[-1] == (stats.f.sf(F, 7, 21) < 0.05)
+    assert set(told) == {False, True}
 
 
 def test_a_verdict_that_leans_on_the_noise_of_other_arms_says_so():
