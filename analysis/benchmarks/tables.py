@@ -10,6 +10,7 @@ from analysis.benchmarks.answers import Answers
 from analysis.benchmarks.verdicts import ArmOnTask, Benchmark
 from analysis.check import Check, Level
 from analysis.comparison.result import Comparison
+from analysis.comparison.table import percent
 from analysis.comparison.verdict import Kind
 from analysis.questions.measures import Measure, loss_measure, side_by_side
 from analysis.questions.paired import POWER
@@ -23,7 +24,7 @@ DIGITS = 3
 
 def task_table(found: Benchmark) -> Table:
     """Return an arm a row: right answers, the paired difference in margin, and its verdict."""
-    level = f"{100 * (1 - found.rules.alpha):g}% CI"
+    level = percent(found.rules.alpha)
     labels = [
         *("arm", "seeds", "% right", "margin", level, "p adj"),
         *("% by seeds", "detectable", "verdict"),

@@ -112,8 +112,6 @@ class Comparison(Judgement):
         """Return the columns that a terminal and a paper have room for."""
         table = self.to_table()
         wanted = [label.format(ci=percent(self.alpha)) for label in SHORT]
-        if not single_runs(self):
-            wanted.remove("break-even sd")
         have = {column.label for column in table.columns}
         return table.select([label for label in wanted if label in have])
 

@@ -270,7 +270,7 @@ def _number(seed: object) -> float:
 
 
 def _arms(runs: pd.DataFrame, plan: StudyPlan, baseline: str) -> list[str]:
-    arms = {str(cell["arm"]) for cell in plan.cells if "arm" in cell} | set(runs["arm"])
+    arms = {cell["arm"] for cell in plan.cells} | set(runs["arm"])
     if baseline not in {*arms, BASELINE}:  # which may be run later
         raise AnalysisError(
             f"no run of the baseline {baseline!r}, and none planned (arms: "

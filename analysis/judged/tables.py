@@ -7,6 +7,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from analysis.check import Check, Level
+from analysis.comparison.table import percent
 from analysis.judged.effects import Agreement, JudgeEffects, Slope, judge_effects, judges_agree
 from analysis.judged.ranks import Rank, rank
 from analysis.judged.verdicts import Difference, Judged
@@ -70,7 +71,7 @@ class JudgedReport:
 
     def _arms(self) -> Table:
         judged = self.judged
-        level = f"{100 * (1 - judged.rules.alpha):g}% CI"
+        level = percent(judged.rules.alpha)
         labels = [
             *("arm", "seeds", "instructions", "score", "difference", level, "p adj"),
             *("at equal length", f"{level} at equal length", "verdict"),

@@ -11,6 +11,7 @@ from scipy import special
 
 from analysis.comparison.compare import Source, read
 from analysis.comparison.rules import Rules, check_rules
+from analysis.comparison.table import percent
 from analysis.comparison.verdict import Kind
 from analysis.errors import AnalysisError
 from analysis.runs.frame import complete, named
@@ -47,7 +48,7 @@ class ScreenResult:
             ]
             for row in self.effects.to_dict("records")
         ]
-        labels = ("intervention", "effect", f"{100 * (1 - self.alpha):g}% CI", "p adj", "verdict")
+        labels = ("intervention", "effect", percent(self.alpha), "p adj", "verdict")
         heads = columns(*labels, text=("intervention", "verdict"))
         return [Table("effects", "Main effects", heads, rows, (self.note,))]
 

@@ -11,6 +11,7 @@ import pandas as pd
 
 from analysis.comparison.compare import Source, compare
 from analysis.comparison.result import Comparison
+from analysis.comparison.table import percent
 from analysis.errors import AnalysisError
 from analysis.stats.holm import holm
 from analysis.stats.linear import DF_ROUNDING, FEWEST_DF
@@ -41,7 +42,7 @@ class Stacking:
 
     def tables(self) -> list[Table]:
         """Return the interactions and the parts' shares, as far as there are any."""
-        figures = (f"{100 * (1 - self.alpha):g}% CI", "p adj", "verdict")
+        figures = (percent(self.alpha), "p adj", "verdict")
         sums = [
             [
                 words(row["stack"]),

@@ -131,6 +131,8 @@ def test_repeats_of_one_initialisation_are_a_loop_only_band_without_verdicts():
     assert np.isnan(row(result, "a").p_adj)
     assert result.warnings[0].startswith("loop-only band")
     assert result.noise is None
+    assert result.rope is None
+    assert "**Noise:**" not in result.to_markdown()
     assert not any("practical size" in text for text in compare(frame, rope=1e-5).warnings)
 
 
@@ -242,6 +244,17 @@ def test_two_baseline_runs_have_a_band_and_the_practical_size_is_one_sd_of_all_r
     assert result.practical.origin == Origin.RUN_SD
 
 
+def test_a_baseline_without_noise_is_no_measure_of_a_practical_size():
+    frame = study({"a": 0.0, "b": 0.0}, n=4, shared=False)
+    frame.loc[frame["arm"] == BASELINE, "test_loss"] = 3.69
+    result = compare(frame)
+    assert (result.noise.K, result.noise.sd) == (4, 0)
+    assert result.practical.origin == Origin.RUN_SD
+    noisy = compare(study({"a": 0.0, "b": 0.0}, n=4, shared=False))
+    assert (noisy.practical.origin, noisy.rope) == (Origin.BASELINE_SD, noisy.noise.sd)
+    assert noisy.rope_source.startswith("1 x sd of the 4 baseline runs")
+
+
 def test_a_baseline_alone_has_a_mean_and_no_prediction_of_others():
     assert compare(study({}, n=4)).method.startswith("one-way means, pooled variance, df 3")
 
@@ -260,6 +273,8 @@ def test_reruns_that_repeat_their_seed_s_loss_are_worth_one_run_in_the_noise_ban
     one, two = (noise_band(runs, estimate(runs, BASELINE)) for runs in (once, twice))
     assert (one.df, two.df) == (2, 2)
     assert two.half_width == pytest.approx(one.half_width)
+    still = noise_band(twice.assign(loss=3.7), estimate(twice.assign(loss=3.7), BASELINE))
+    assert (still.mean, still.sd, still.half_width) == (3.7, 0, 0)
 
 
 def test_json_holds_every_figure_under_its_name():

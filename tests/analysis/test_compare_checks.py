@@ -2,6 +2,7 @@
 
 import numpy as np
 import pytest
+from scipy import stats
 from studies import on_disk, put, record, study
 
 from analysis import compare
@@ -92,7 +93,9 @@ def test_an_arm_with_the_baseline_s_own_losses_is_pointed_out():
     frame = study({"same": 0.0, "b": -0.01}, n=4)
     base = frame.loc[frame["arm"] == BASELINE, "test_loss"].to_numpy()
     frame.loc[frame["arm"] == "same", "test_loss"] = base
+    frame.loc[(frame["arm"] == "b") & (frame["init_seed"] == 0), "test_loss"] = base[0]
     result = compare(frame)
+    assert "same losses" not in row(result, "b").warnings
     assert row(result, "same").warnings == "same losses as the baseline"
     assert row(result, "same").verdict in ("undecided", "no practical difference")
 
@@ -122,6 +125,18 @@ def test_a_baseline_noisier_than_its_arms_is_pointed_out():
     frame.loc[base, "test_loss"] = 3.69 + 0.02 * np.sin(np.arange(8) * 2.1)
     assert any("baseline is noisier than its arms" in text for text in compare(frame).warnings)
     assert not any("noisier" in text for text in compare(study(TEN_ARMS, n=8)).warnings)
+
+
+def test_a_baseline_is_called_noisier_where_its_f_test_is_below_five_in_a_hundred():
+    frame = study({"a": 0.0, "b": 0.0, "c": 0.0}, n=8, shared=False)
+    base, told = frame["arm"] == BASELINE, []
+    for spread in np.linspace(0.002, 0.02, 10):
+        frame.loc[base, "test_loss"] = 3.69 + spread * np.sin(np.arange(8) * 2.1)
+        variance = frame.groupby("arm")["test_loss"].var()
+        F = variance[BASELINE] / variance.drop(BASELINE).mean()
+        told.append(any("noisier than its arms" in text for text in compare(frame).warnings))
+        assert told[-1] == (stats.f.sf(F, 7, 21) < 0.05)
+    assert set(told) == {False, True}
 
 
 def test_a_verdict_that_leans_on_the_noise_of_other_arms_says_so():
@@ -184,6 +199,16 @@ def test_a_metric_that_is_better_when_higher_by_its_name_gets_a_hint(metric, hin
         assert any("add --higher-is-better" in w for w in found.warnings) == (hint and not known)
 
 
+@pytest.mark.parametrize(
+    ("metric", "hint"), [("march_loss", True), ("reward_loss", False), ("val_acc", False)]
+)
+def test_a_loss_by_its_name_that_is_said_to_be_better_when_higher_gets_a_hint(metric, hint):
+    frame = study({"a": -0.03}).rename(columns={"test_loss": metric})
+    for said in (False, True):
+        found = compare(frame, metric=metric, higher_is_better=said).warnings
+        assert any("without --higher-is-better" in text for text in found) == (hint and said)
+
+
 @pytest.mark.parametrize(("column", "words"), [("tokens", "tokens"), ("step", "steps")])
 def test_an_arm_of_another_budget_is_pointed_out(column, words):
     frame = study({"a": 0.0, "long": -0.05}, n=4)
@@ -191,6 +216,9 @@ def test_an_arm_of_another_budget_is_pointed_out(column, words):
     texts = [text for text in compare(frame).warnings if f"another number of {words} " in text]
     assert [text.split(":")[0] for text in texts] == ["long"]
     assert texts[0].endswith("so the difference is the budget's as well")
+    frame[column] = np.select([frame["arm"] == "long", frame["arm"] == "a"], [1.02e6, 1.005e6], 1e6)
+    (text,) = [text for text in compare(frame).warnings if f"another number of {words} " in text]
+    assert text.startswith("long: ")
     frame["equal_budget"] = "seconds"
     assert not [text for text in compare(frame).warnings if f"another number of {words} " in text]
     (told,) = [text for text in compare(frame).confirmations if f"number of {words} " in text]

@@ -34,6 +34,18 @@ def test_nested_repeats_give_the_published_components_and_intervals():
     assert table.loc["loop", "note"] == ""
 
 
+def test_components_do_not_depend_on_the_unit():
+    once, thousand = (
+        variance_components(
+            pd.DataFrame({**NESTED, "loss": scale * np.array(NESTED["loss"])})
+        ).table
+        for scale in (1.0, 1000.0)
+    )
+    for name in ("sd", "ci_low", "ci_high"):
+        assert thousand[name].to_numpy() == pytest.approx(1000 * once[name].to_numpy())
+    assert thousand["df"].to_numpy() == pytest.approx(once["df"].to_numpy())
+
+
 def test_nested_repeats_give_the_published_correlation_with_its_exact_interval():
     found = seed_correlation(NESTED["loss"], [0] * 8, NESTED["init_seed"])
     assert pytest.approx(46.2194, rel=1e-5) == found.F
@@ -177,16 +189,16 @@ def test_the_correlation_s_interval_is_exact_on_an_unbalanced_design():
 
 
 def test_the_seeds_f_is_that_of_two_least_squares_fits():
-    """Seeds of very different sizes, of which some pair a single run with another arm's."""
+    """Two seeds are in all 40 arms, and two in one: of these a hundredth as much is known."""
     rng = np.random.default_rng(3)
-    arm = np.array([*[0] * 12, *[1] * 12, 2, 2, 2])
-    seed = np.array([*[0] * 9, 1, 2, 3, *[0] * 9, 1, 2, 4, 4, 5, 3])
-    loss = rng.normal(0, 1, 6)[seed] + rng.normal(0, 1, len(arm))
+    arm = np.array([*np.repeat(np.arange(40), 2), 0, 0])
+    seed = np.array([*np.tile([0, 1], 40), 2, 3])
+    loss = rng.normal(0, 1, 4)[seed] + rng.normal(0, 1, len(arm))
     arms, seeds = (np.eye(x.max() + 1)[x] for x in (arm, seed))
     both = np.hstack([arms, seeds])
     rss = [np.sum((loss - X @ np.linalg.lstsq(X, loss)[0]) ** 2) for X in (arms, both)]
     rank = np.linalg.matrix_rank(both)
-    df = rank - 3, len(loss) - rank
+    df = rank - 40, len(loss) - rank
     found = seed_correlation(loss, arm, seed)
     assert pytest.approx((rss[0] - rss[1]) / df[0] / (rss[1] / df[1])) == found.F
     assert found.p == pytest.approx(stats.f.sf(found.F, *df))

@@ -84,6 +84,8 @@ def test_an_entry_that_never_loses_has_a_finite_strength() -> None:
     strength = bradley_terry(np.array([[0.0, 50.0, 50.0], [0, 0, 3], [0, 3, 0]]))
     assert np.isfinite(strength).all()
     assert strength.argmax() == 0
+    won, lost = bradley_terry(np.array([[0.0, 3.0], [0, 0]]))
+    assert won - lost == pytest.approx(np.log(3.5 / 0.5))
 
 
 def test_strengths_of_a_ladder_are_the_log_odds_of_its_rungs() -> None:
@@ -113,6 +115,7 @@ def test_a_judge_is_listened_to_as_far_as_she_varies_with_the_labels() -> None:
     found = corrected_mean(np.array([0.0, 2.0]), np.array([0.0, 1.0]), np.array([1.0, 3.0]))
     assert found.weight == pytest.approx(1 / (2 * 5 / 3))  # covariance over twice the variance
     assert found.mean == pytest.approx(0.5 + 0.3 * (2 - 1))
+    assert found.variance == pytest.approx((0.4**2 / 2) / 2 + 0.3**2 * 2 / 2)
 
 
 def test_a_judge_that_knows_nothing_is_not_listened_to() -> None:

@@ -36,3 +36,12 @@ def test_all_pairs_agree_with_r_and_scipy(r_numbers):
 def test_two_arms_are_one_pair():
     t, df = np.array([0.3, 2.0, 7.0]), np.array([4.0, 9.0, 30.0])
     assert all_pairs(2).tail(t, df) == pytest.approx(2 * stats.t.sf(t, df), rel=1e-6)
+
+
+def test_there_are_as_many_pairs_as_arms_choose_two():
+    assert [all_pairs(k).n_tests for k in (2, 3, 6)] == [1, 3, 15]
+
+
+@pytest.mark.parametrize("threshold", [7.9, 8.1, 30.0])
+def test_with_a_known_sd_hardly_anything_lies_beyond_eight(threshold):
+    assert 0 <= against_baseline([EQUAL] * 8).tail(threshold, np.inf) < 1e-13

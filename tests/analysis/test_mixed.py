@@ -6,7 +6,7 @@ from hypothesis import strategies as st
 
 from analysis.stats.dunnett import two_sided_p
 from analysis.stats.linear import fit_pooled
-from analysis.stats.mixed import fit_mixed, gather, reml_log_likelihood, seed_index
+from analysis.stats.mixed import fit_mixed, fit_of_design, gather, reml_log_likelihood, seed_index
 
 
 def columns(rows):
@@ -125,6 +125,20 @@ def test_the_rounding_of_equal_losses_is_no_noise():
     assert fit.against_baseline().df == 0
     assert fit_pooled([1e6, np.nextafter(1e6, 2e6)], [0, 0]).var_resid == 0
     assert fit_pooled([0.3, 0.3 + 1e-9], [0, 0]).var_resid > 0
+
+
+def test_a_design_of_the_variances_that_runs_show_has_the_errors_of_their_fit(r_numbers):
+    y, arm, seed = columns(r_numbers["unbalanced"]["data"])
+    runs = fit_mixed(y, arm, seed)
+    design = fit_of_design(arm, seed, runs.var_init, runs.var_resid)
+    ours, theirs = (fit.against_baseline() for fit in (design, runs))
+    assert ours.se == pytest.approx(theirs.se)
+    assert ours.df == pytest.approx(theirs.df)
+
+
+def test_one_run_of_each_arm_shows_no_variance():
+    fit = fit_pooled([1.0, 2.0], [0, 1])
+    assert (fit.var_resid, fit.df_resid, fit.cov.tolist()) == (0, 0, [[0, 0], [0, 0]])
 
 
 def test_pooled_fit_has_textbook_standard_errors():

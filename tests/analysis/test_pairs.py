@@ -100,3 +100,10 @@ def test_runs_are_paired_unless_most_of_their_weights_are_known_to_begin_apart(s
         "baseline": 4, "a": 4 * paired, "b": 4}  # fmt: skip
     told = any("other initial weights than the baseline's" in text for text in result.warnings)
     assert told != paired
+
+
+def test_seeds_that_arms_share_without_the_baseline_are_no_pairs():
+    arm, seed = np.repeat([0, 1, 2], [4, 5, 5]), np.array([*range(4), *range(5), *range(5)])
+    loss = np.random.default_rng(5).normal(3.7, 0.01, len(arm))
+    base = seed < 4
+    assert pair_correlation(loss, arm, seed) == pair_correlation(loss[base], arm[base], seed[base])

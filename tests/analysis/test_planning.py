@@ -272,3 +272,9 @@ def test_runs_of_seeds_that_decide_all_are_not_planned_as_if_a_difference_had_no
 def test_a_plan_keeps_the_baseline_s_runs_where_it_has_more_than_the_arms(n_baseline, spare):
     found = planning_design(compare(study({"a": 0.0, "b": 0.0}, n=4, n_baseline=n_baseline)))
     assert found.n_baseline == spare
+
+
+def test_a_baseline_has_runs_to_spare_only_beside_the_arm_that_has_the_most():
+    frame = study({"a": 0.0, "b": 0.0}, n=6)
+    fewer = frame[(frame["arm"] != "b") | (frame["init_seed"] < 4)]
+    assert planning_design(compare(fewer)).n_baseline is None

@@ -45,6 +45,7 @@ def plain_grid(R, d, z):
         ([0.9, 1.1, 1.0], [2.0, 3.5, 9.0]),
         ([0.01, 0.3, 9.0], [1.0] * 3),
         ([0.7, 1.6, 1.2, 0.9], [30.0] * 4),
+        (np.linspace(0.45, 1.9, 24), [20.0] * 24),
     ],
 )
 def test_the_quadrature_agrees_with_a_plain_grid(R, d):

@@ -1,3 +1,5 @@
+from dataclasses import replace
+
 import numpy as np
 import pandas as pd
 import pytest
@@ -74,6 +76,9 @@ def test_after_the_last_look_the_study_is_over():
     decision = decide(study({"a": 0.0}, n=4), PLAN)
     assert decision.next_n is None
     assert decision.running == ()
+    assert "3 of 3 looks done; the study is over." in decision.to_markdown()
+    before = decide(study({"a": 0.0}, n=3), PLAN)
+    assert "2 of 3 looks done; next look at 4 seeds." in before.to_markdown()
 
 
 def test_a_diverged_run_does_not_hold_up_a_look():
@@ -123,6 +128,15 @@ def test_the_power_that_is_left_counts_the_arm_s_own_runs():
     assert row.conditional_power == pytest.approx(conditional_power(0, 0.02 / se, 3, plan, 2))
 
 
+def test_the_power_that_is_left_does_not_depend_on_the_unit():
+    plan, frame = StudyPlan(study="s", looks=[4, 8], rope=0.02), study({"a": -0.01}, n=4)
+    once = states(decide(frame, plan)).loc["a"]
+    assert 0.01 < once.conditional_power < 0.99
+    frame["test_loss"] *= 1000
+    thousand = states(decide(frame, replace(plan, rope=20.0))).loc["a"]
+    assert thousand.conditional_power == pytest.approx(once.conditional_power)
+
+
 def test_futile_arms_may_be_given_up_but_go_on():
     plan = StudyPlan(study="s", looks=[4, 8], rope=0.001)
     row = states(decide(study({"a": 0.0}, n=4), plan)).loc["a"]
@@ -161,6 +175,19 @@ def test_other_rules_than_a_plan_with_looks_has_are_refused(tmp_path):
     write_plan(folder, plan)
     with pytest.raises(AnalysisError, match=r"is 0\.1, but the plan of synthetic, which has looks"):
         compare(folder, alpha=0.1)
+
+
+def test_looks_of_one_of_several_studies_are_said_not_to_count(tmp_path):
+    frame = study({"a": -0.02, "b": 0.0}, n=6)
+    early = on_disk(tmp_path / "early", frame[frame["init_seed"] < 3])
+    late = on_disk(tmp_path / "late", frame[frame["init_seed"] >= 3], study="late")
+    write_plan(early, replace(read_plan(early), looks=[2, 3]))
+    write_plan(late, replace(read_plan(late), study="late"))
+    result = compare([early, late], alpha=0.1)
+    assert result.alpha == 0.1
+    assert result.warnings[0] == (
+        "several studies, one with looks: early looks are not accounted for"
+    )
 
 
 def test_looks_at_repeats_of_one_initialisation_decide_nothing():
@@ -265,6 +292,14 @@ def test_a_look_takes_the_runs_in_the_order_of_the_plan():
     plan = StudyPlan(study="s", looks=[2, 4], rope=0.01, cells=backwards[::-1])
     first = states(decide(frame, plan)).loc["huge"]
     assert (first["look"], first["verdict"]) == (1, "better (beyond practical size)")
+
+
+def test_a_planned_arm_without_a_run_holds_up_the_look():
+    cells = [{"arm": arm, "seeds": {"init": 0}, "cell": arm} for arm in ("baseline", "a", "later")]
+    frame = study({"a": -0.5, "b": 0.0}, n=3, sd=0.002)
+    found = decide(frame, StudyPlan(study="s", looks=[2, 3], rope=0.01, cells=cells))
+    assert [*found.table["arm"]] == ["a", "b", "later"]
+    assert (found.look, states(found).loc["later", "n"]) == (0, 0)
 
 
 def test_a_look_at_one_baseline_run_judges_nothing_and_holds_up_no_later_one():

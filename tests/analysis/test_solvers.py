@@ -30,3 +30,8 @@ def test_a_root_without_a_change_of_sign_is_refused():
     assert find_root(lambda x: x**3 - 8, 1.0, 5.0) == pytest.approx(2.0)
     with pytest.raises(ValueError, match=r"no sign change between 3\.0 and 5\.0"):
         find_root(lambda x: x**3 - 8, 3.0, 5.0)
+
+
+@pytest.mark.parametrize("at", [0.0, 1.0])
+def test_a_root_at_an_end_is_that_end(at):
+    assert find_root(lambda x: x - at, 0.0, 1.0) == at

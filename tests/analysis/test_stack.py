@@ -91,6 +91,7 @@ def test_interactions_and_shares_are_two_tables_and_the_page_needs_no_other():
     result = stack(study({"a": -0.05, "b": -0.04, "a+b": -0.05}, n=4, sd=0.002), rope=0.01)
     assert [table.name for table in result.tables()] == ["stacks", "stack_shares"]
     sums, shares = result.tables()
+    assert all("95% CI" in [column.label for column in table.columns] for table in (sums, shares))
     assert [row[1].text for row in shares.rows] == ["a", "b"]
     row = dict(zip([column.label for column in sums.columns], sums.rows[0], strict=True))
     assert row["interaction"].value == pytest.approx(result.interactions["estimate"].item())

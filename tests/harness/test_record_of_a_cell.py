@@ -7,6 +7,7 @@ from pathlib import Path
 import pytest
 
 from harness.records import RecordError, RunRecord, Seeds, Status, write_record
+from harness.records.benchmarks import TaskRun
 from harness.records.cell import Cell, describe, seed_text
 
 
@@ -81,3 +82,9 @@ def test_a_record_that_says_nothing_of_its_progress_has_made_none() -> None:
     counts = (new.step, new.tokens, new.n_tokens, new.n_params, new.skipped_steps)
     assert {*counts, new.cost.train_seconds} == {0}
     assert (new.provenance.n_devices, new.provenance.compile, new.tuning) == (1, False, False)
+
+
+def test_answers_of_a_model_are_of_no_study_unless_they_say_so() -> None:
+    said = {"task": "own", "source": "bundled", "items_sha256": "0", "model": "m"}
+    said |= {"weights_sha256": "0", "precision": "float32", "created": "2026-01-01"}
+    assert not TaskRun(**said, n_items=1, n_cut=0).in_study

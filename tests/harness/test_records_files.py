@@ -1,5 +1,6 @@
 """JSON lines as runs write and read them, with what kills and other writers leave."""
 
+import hashlib
 import json
 import multiprocessing
 import os
@@ -11,7 +12,7 @@ import pytest
 
 from harness.engine import checkpoint
 from harness.records import RecordError
-from harness.records.files import append_json_lines, flocked, write_atomic
+from harness.records.files import append_json_lines, canonical_hash, flocked, write_atomic
 from harness.records.reading import read_json_lines
 
 
@@ -92,3 +93,8 @@ def test_a_file_is_on_the_disk_before_it_takes_the_place_of_another(
     monkeypatch.setattr(Path, "replace", lambda *paths: done.append("replaced") or replace(*paths))
     write(tmp_path)
     assert done == [True, "replaced"]
+
+
+def test_the_name_of_a_cell_is_twelve_digits_of_the_hash_of_sorted_json_without_spaces() -> None:
+    whole = hashlib.sha256(b'{"a":[null,0.5],"b":{"c":"x","d":1}}').hexdigest()
+    assert canonical_hash({"b": {"d": 1, "c": "x"}, "a": [None, 0.5]}) == whole[:12]

@@ -46,9 +46,9 @@ def test_stages_change_at_fractions_of_the_tokens_and_read_every_sequence_once()
 
 def test_shorter_sequences_are_the_same_tokens_cut() -> None:
     tokens = np.arange(1000, dtype=np.uint16)
-    cut = Batches(tokens, 10, planned(800, length_stages=[[0, 0.2], [0.5, 1]]), seed=3)
+    cut = Batches(tokens, 10, planned(800, length_stages=[[0, 0.2], [0.3, 0.5], [0.5, 1]]), seed=3)
     whole = Batches(tokens, 10, 8, seed=3)
-    for step, length in ((0, 2), (4, 2), (5, 10), (9, 10)):
+    for step, length in ((0, 2), (2, 2), (3, 5), (4, 5), (5, 10), (9, 10)):
         for ours, theirs in zip(cut(step), whole(step), strict=True):
             assert ours.shape == (80 // length, length)
             assert torch.equal(ours.flatten(), theirs.flatten())

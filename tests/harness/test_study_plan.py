@@ -9,8 +9,14 @@ from harness.cell import train as cell
 from harness.cell.freeze import locate
 from harness.config import ConfigError
 from harness.config.compose import load_all
-from harness.records import FEWEST_DF, RunRecord, Seeds, Status, write_record
-from harness.study.plan import PlannedCell, degrees_of_freedom, seeds_for_verdicts, settle
+from harness.records import FEWEST_DF, RunRecord, Seeds, Status, StudyPlan, write_record
+from harness.study.plan import (
+    PlannedCell,
+    _differences,
+    degrees_of_freedom,
+    seeds_for_verdicts,
+    settle,
+)
 from tests.analysis.studies import study as simulated
 from tests.configs import load
 from tests.harness.studies import STUDY, results
@@ -208,3 +214,11 @@ def test_another_context_on_the_same_test_tokens_is_an_arm_like_any(
     cells = with_overlay([*tiny, "eval.spread=false"], tmp_path, body)
     settle(cells, 2)
     assert all(cell.frozen for cell in cells)
+
+
+@pytest.mark.parametrize(("n", "named"), [(3, "a, b, c"), (4, "a, b, c ...")])
+def test_three_cells_of_a_difference_are_named(n: int, named: str) -> None:
+    cells = [{"arm": arm, "seeds": {"init": 0}, "cell": arm} for arm in "abcd"[:n]]
+    old, new = StudyPlan(study="s", cells=cells), StudyPlan(study="s")
+    expected = named.replace(",", " seed 0,").replace("c", "c seed 0")
+    assert _differences(old, new, set()) == [f"{n} cells planned but missing now ({expected})"]
