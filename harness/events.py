@@ -20,7 +20,7 @@ metrics            (model)                     whenever a line is logged; return
 
 A function that names ``ctx`` (the `Context` of the last pass), ``optimizer``, ``progress`` (the
 fraction of all steps that were taken) or ``training`` (the whole `harness.loop.Training`) among its
-arguments gets it, too.
+arguments gets it, too. In ``step_done``, ``progress`` does not count the step just taken.
 
 A card with an ``event`` names a function, whose other arguments are the card's::
 

@@ -66,9 +66,10 @@ class Exchange:
             digits = self.measure.digits
             said += f" [{self.low:+.{digits}f}, {self.high:+.{digits}f}]"
         else:
-            said += f" (from {self.n_arms} arms: no interval)"
+            said += f" (no interval below {FEWEST_ARMS} arms)"
         tau = f"; rank agreement (Kendall's tau) {self.tau:+.2f}" if np.isfinite(self.tau) else ""
-        return f"{said} {self.measure.unit} in this study, over {self.n_arms} arms{tau}."
+        arms = f"{self.n_arms} arm{'s' * (self.n_arms != 1)} beside the baseline"
+        return f"{said} {self.measure.unit} in this study, over {arms}{tau}."
 
 
 def loss_measure(comparison: Comparison) -> Measure:
