@@ -20,7 +20,7 @@ metrics            (model)                     whenever a line is logged; return
 
 A function that names ``ctx`` (the `Context` of the last pass), ``optimizer``, ``progress`` (the
 fraction of all steps that were taken) or ``training`` (the whole `harness.loop.Training`) among its
-arguments gets it, too.
+arguments gets it, too. In ``step_done``, ``progress`` does not count the step just taken.
 
 A card with an ``event`` names a function, whose other arguments are the card's::
 
@@ -28,7 +28,7 @@ A card with an ``event`` names a function, whose other arguments are the card's:
         return cross_entropy(logits_BTV.flatten(0, 1), y_BT.flatten(), label_smoothing=eps)
 
 A card with only ``fn`` names an object whose methods carry the events' names, for ideas that need
-more than one (and ``state_dict``/``load_state_dict`` if they hold state that a resumed run needs).
+more than one, and ``state_dict``/``load_state_dict`` if its attributes change in training.
 """
 
 from __future__ import annotations
@@ -47,6 +47,7 @@ from hydra.utils import instantiate
 from torch import Tensor, nn
 
 from harness.config import CardConfig, ConfigError, Event
+from harness.engine import checkpoint
 from harness.engine.randomness import seed_global
 
 ASKED_FOR = ("ctx", "optimizer", "progress", "training")
@@ -73,6 +74,7 @@ class Events:
         for name in sorted(cards):
             if cards[name].fn is not None:
                 self._add(name, cards[name])
+        self._fresh = self._attributes(None)
 
     def _add(self, name: str, card: CardConfig) -> None:
         hook = _made(name, card)
@@ -110,6 +112,12 @@ class Events:
         for hook in self._by_event[Event.model_built]:
             seed_global(init_seed, "model_built", hook.name)
             hook.function(model)
+        self._fresh = self._attributes(model)
+
+    def _attributes(self, model: nn.Module | None) -> dict[str, dict[str, str | None]]:
+        """Return what the attributes hold of every intervention that says nothing of its state."""
+        silent = [name for name, item in self.objects.items() if not hasattr(item, "state_dict")]
+        return {name: checkpoint.contents(self.objects[name], model) for name in silent}
 
     def batch(self, x_BT: Tensor, y_BT: Tensor, data_seed: int, step: int) -> tuple[Tensor, Tensor]:
         """Return a step's x_BT and y_BT as interventions change them."""
@@ -200,14 +208,32 @@ class Events:
         return found
 
     def state_dict(self) -> dict[str, Any]:
-        """Return the state of every intervention that holds one."""
+        """Return every intervention's state; `ConfigError` where a resumed run would lose some."""
+        for name, now in self._attributes(self.training.model).items():
+            fresh = self._fresh[name]
+            if lost := [key for key in now if _differs(fresh.get(key, ""), now[key])]:
+                raise ConfigError(
+                    f"interventions.{name}.fn: {' and '.join(sorted(lost))} changes in training, "
+                    "which a resumed run would not know: add state_dict and load_state_dict "
+                    "(returning {}, if nothing depends on it)"
+                )
         held = {name: item for name, item in self.objects.items() if hasattr(item, "state_dict")}
+        if deaf := [name for name, item in held.items() if not hasattr(item, "load_state_dict")]:
+            raise ConfigError(
+                f"interventions.{deaf[0]}.fn has state_dict and no load_state_dict, with which a "
+                "resumed run goes on: add it"
+            )
         return {name: item.state_dict() for name, item in held.items()}
 
     def load_state_dict(self, state: Mapping[str, Any], device: torch.device) -> None:
         """Restore what `state_dict` returned, tensors of numbers on the device that trains."""
         for name, value in state.items():
             self.objects[name].load_state_dict(_moved(value, device))
+
+
+def _differs(fresh: str | None, now: str | None) -> bool:
+    """Tell whether what an attribute holds changed; None is what cannot be told."""
+    return fresh is not None and now is not None and fresh != now
 
 
 def _asks(function: Callable[..., Any]) -> tuple[str, ...]:

@@ -39,4 +39,4 @@ class CautiousWeightDecay:
             for p, old in zip(group["params"], before, strict=bool(before)):
                 shrinks = ((old - p) * old >= 0) & training.stepped & (p != old).any()
                 p.sub_(old * shrinks, alpha=group["lr"] * decay)
-        self.before = []
+        self.before, self.decays = [], []

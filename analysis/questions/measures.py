@@ -61,14 +61,13 @@ class Exchange:
 
     def sentence(self) -> str:
         """Return it in words."""
-        said = f"{LOSS_STEP:g} nats were worth {self.gain:+.{self.measure.digits}f}"
-        if np.isfinite(self.low):
-            digits = self.measure.digits
-            said += f" [{self.low:+.{digits}f}, {self.high:+.{digits}f}]"
-        else:
-            said += f" (from {self.n_arms} arms: no interval)"
+        digits, arms = self.measure.digits, f"{self.n_arms} arm{'s' * (self.n_arms != 1)}"
+        said = f"{LOSS_STEP:g} nats were worth {self.gain:+.{digits}f}"
+        said += f" [{self.low:+.{digits}f}, {self.high:+.{digits}f}]" * bool(np.isfinite(self.low))
+        said += f" {self.measure.unit} in this study, over {arms} beside the baseline"
+        said += f" (no interval below {FEWEST_ARMS} arms)" * bool(np.isnan(self.low))
         tau = f"; rank agreement (Kendall's tau) {self.tau:+.2f}" if np.isfinite(self.tau) else ""
-        return f"{said} {self.measure.unit} in this study, over {self.n_arms} arms{tau}."
+        return f"{said}{tau}."
 
 
 def loss_measure(comparison: Comparison) -> Measure:

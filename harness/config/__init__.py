@@ -265,7 +265,8 @@ def stack_of(config: Config, names: Collection[str]) -> Config:
     cards = smaller.interventions = {n: c for n, c in config.interventions.items() if n in names}
     kept = {key: pair for card in cards.values() for key, pair in card.changes.items()}
     for key, (baselines, _) in config.changes.items():
-        _set(smaller, key.split("."), kept[key][1] if key in kept else baselines)
+        if key not in kept:
+            _set(smaller, key.split("."), baselines)
     smaller.changes = kept
     return smaller
 

@@ -16,10 +16,14 @@ PROTECTED = ("data", "eval", "seeds", "hardware")
 
 
 def changes(baseline: Flat, other: Flat) -> Changes:
-    """Return the keys in which two configs differ, with both values; None: it is not there."""
+    """Return the keys in which two configs differ, with both values; None: it is not there.
+
+    A part's argument that only one of them sets to null is a difference, too.
+    """
     keys = sorted(baseline.keys() | other.keys())
     pairs = {key: [baseline.get(key), other.get(key)] for key in keys}
-    return {key: pair for key, pair in pairs.items() if pair[0] != pair[1]}
+    one_sided = baseline.keys() ^ other.keys()
+    return {key: pair for key, pair in pairs.items() if pair[0] != pair[1] or key in one_sided}
 
 
 def check_effects(config: Config) -> None:

@@ -3,21 +3,25 @@
 from __future__ import annotations
 
 import os
+import pickle
 import re
 import shutil
 import zipfile
 from collections import OrderedDict
 from collections.abc import Iterator
 from contextlib import contextmanager
+from hashlib import sha256
 from io import BytesIO
 from pathlib import Path
 from typing import Any
 
 import torch
 from torch import Tensor, nn
+from torch.optim import Optimizer
 from torch.serialization import get_unsafe_globals_in_checkpoint
 
 from harness.config import CheckpointConfig, ConfigError
+from harness.engine.randomness import tensor_hash, weights_hash
 
 FOLDER = "checkpoints"
 WEIGHTS_FOLDER = "weights"
@@ -86,6 +90,38 @@ def check_readable(state: dict[str, Any]) -> None:
                 f"{name}: its state_dict holds {' and '.join(unreadable)}, which a resumed run "
                 "does not read: return tensors, Python's own numbers, text, lists and dictionaries"
             )
+
+
+def contents(item: object, model: nn.Module | None) -> dict[str, str | None]:
+    """Return a hash of what each attribute holds; None for a function or a part of the training."""
+    return {key: _hash(value, model) for key, value in getattr(item, "__dict__", {}).items()}
+
+
+def _hash(value: Any, model: nn.Module | None) -> str | None:
+    file = BytesIO()
+    try:
+        _Data(file, model).dump(value)
+    except Exception:  # whatever a class of anyone's own raises, it is not told apart
+        return None
+    return sha256(file.getbuffer()).hexdigest()
+
+
+class _Data(pickle.Pickler):
+    """Writes data down, tensors by their hashes, and nothing of the training, which is saved."""
+
+    def __init__(self, file: BytesIO, model: nn.Module | None) -> None:
+        super().__init__(file)
+        self.fast = True  # equal data are equal bytes, whichever objects hold them
+        parts = [*model.modules(), *model.parameters(), *model.buffers()] if model else []
+        self.saved = {id(part) for part in parts}
+
+    def persistent_id(self, value: Any) -> Any:
+        """Return what stands for a tensor or a module; None for all else."""
+        if id(value) in self.saved or isinstance(value, Optimizer):
+            raise TypeError("a part of the training")
+        if isinstance(value, Tensor):
+            return tensor_hash(value)
+        return weights_hash(value) if isinstance(value, nn.Module) else None
 
 
 def _without_tensors(value: Any) -> Any:

@@ -20,7 +20,7 @@ import json
 import re
 from collections.abc import Collection, Iterable, Sequence
 from dataclasses import dataclass
-from functools import lru_cache
+from functools import lru_cache, partial
 from pathlib import Path
 from typing import Any
 
@@ -187,24 +187,39 @@ def _folder_weights(folder: Path, name: str) -> Weights:
     return Weights(name=name, file=folder / HUB_WEIGHTS, config=model_config(raw, name))
 
 
+def _answers() -> bool:
+    """Tell whether the hub can be reached; its client would try for half a minute to find out."""
+    from huggingface_hub import constants, get_session
+
+    try:
+        get_session().head(constants.ENDPOINT, timeout=5)
+    except Exception:  # httpx's, and OfflineModeIsEnabled
+        return False
+    return True
+
+
 def fetch(repo: str, revision: str | None) -> Path:
     """Return the folder of a hub model in the hub's cache, downloaded where needed."""
     from huggingface_hub import hf_hub_download
     from huggingface_hub.errors import EntryNotFoundError
 
+    download = partial(
+        hf_hub_download, repo, revision=revision, local_files_only=not (online := _answers())
+    )
     try:
-        found = [hf_hub_download(repo, name, revision=revision) for name in HUB_FILES]
+        found = [download(name) for name in HUB_FILES]
     except Exception as error:  # huggingface_hub, httpx, OSError: all mean that there is no file
-        said = " ".join(str(error).split())[:200]
+        said = " ".join(f"{type(error).__name__}: {error}".split())[:200]
+        said = said if online else "it cannot be reached, or HF_HUB_OFFLINE is set"
         pinned = f" --revision {revision}" if revision else ""
         raise ConfigError(
-            f"cannot get {repo} from the hub: {type(error).__name__}: {said}; with network access: "
+            f"cannot get {repo} from the hub: {said}; with network access: "
             f"hf download {repo} {' '.join(HUB_FILES)} {' '.join(TOKENIZER_FILES)}{pinned} (a "
             "private one needs HF_TOKEN), then run this again, with HF_HUB_OFFLINE=1 if need be"
         ) from error
     for name in TOKENIZER_FILES:
         try:
-            hf_hub_download(repo, name, revision=revision)
+            download(name)
         except (EntryNotFoundError, OSError):
             break  # a model with GPT-2's own tokenizer may leave it out
     return Path(found[0]).parent

@@ -30,7 +30,8 @@ def describe(card: Card, settings: str) -> str:
 def differences(changes: dict[str, list[Any]]) -> str:
     """Return what an arm changes, one key a line."""
     shown = [
-        f"{key}: {_value(before)} -> {_value(after)}" for key, (before, after) in changes.items()
+        f"{key}: {'not set' if before is after is None else _value(before)} -> {_value(after)}"
+        for key, (before, after) in changes.items()
     ]
     return "\n".join(shown) or "(no setting)"
 

@@ -141,3 +141,14 @@ def test_the_exchange_rate_says_what_a_lower_loss_was_worth() -> None:
     assert (found.low, found.high) == pytest.approx((5, 5))
     assert found.tau == pytest.approx(1)
     assert found.sentence().startswith("0.05 nats were worth +5.0 [+5.0, +5.0] points")
+
+
+def test_the_exchange_rate_of_one_arm_is_one_sentence_without_an_interval() -> None:
+    found = exchange(
+        Measure("loss", "nats", False, {"a": Effect(-0.1, np.nan, np.nan)}, 4),
+        Measure("score", "points", True, {"a": Effect(10.0, np.nan, np.nan)}, 1),
+    )
+    assert found.sentence() == (
+        "0.05 nats were worth +5.0 points in this study, over 1 arm beside the baseline "
+        "(no interval below 3 arms)."
+    )

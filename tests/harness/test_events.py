@@ -118,7 +118,8 @@ def test_a_state_that_no_resume_could_read_fails_by_name_when_it_is_saved(
     folder, overrides = own_idea
     (folder / "own_idea.py").write_text(
         "import collections, numpy\n\n\nclass Keeps:\n    def step_done(self, model, step): ...\n\n"
-        f"    def state_dict(self):\n        return {{'kept': [{held}]}}\n"
+        f"    def state_dict(self):\n        return {{'kept': [{held}]}}\n\n"
+        "    def load_state_dict(self, state): ...\n"
     )
     (folder / "conf" / "intervention" / "own.yaml").write_text(
         "# @package _global_\n"
@@ -127,6 +128,88 @@ def test_a_state_that_no_resume_could_read_fails_by_name_when_it_is_saved(
     _, record = run([*tiny, *overrides])
     assert record.status is Status.FAILED
     assert "interventions.own.fn: its state_dict holds" in record.error
+
+
+OWN_STATES = """\
+import copy, random, torch
+
+
+class Counts:
+    def __init__(self):
+        self.n, self.seen = 0, []
+
+    def step_done(self, model, step):
+        self.n += 1
+        self.seen.append(model)
+
+
+class Averages:
+    average = None
+
+    @torch.no_grad()
+    def step_done(self, model, step):
+        self.average = self.average or copy.deepcopy(model)
+        torch._foreach_lerp_([*self.average.parameters()], [*model.parameters()], 0.5)
+
+
+class Draws:
+    def __init__(self):
+        self.generator = random.Random(0)
+
+    def step_done(self, model, step):
+        self.generator.random()
+
+
+class Writes(Counts):
+    def state_dict(self):
+        return {}
+
+
+class Harmless:
+    def __init__(self):
+        self.scratch, self.layer, self.optimizer = [], None, None
+
+    def gradients_ready(self, model, step, optimizer):
+        self.scratch = [p.clone() for p in model.parameters()]
+        self.layer, self.optimizer = model.head, optimizer
+        self.shape = lambda: model.head.weight.shape
+
+    def step_done(self, model, step):
+        self.scratch = []
+
+
+class Waives(Counts):
+    def state_dict(self):
+        return {}
+
+    def load_state_dict(self, state): ...
+"""
+
+
+@pytest.mark.parametrize(
+    ("kind", "said"),
+    [
+        ("Counts", "n changes in training, which a resumed run would not know: add state_dict"),
+        ("Averages", "average changes in training"),
+        ("Draws", "generator changes in training"),
+        ("Writes", "has state_dict and no load_state_dict"),
+        ("Harmless", None),
+        ("Waives", None),
+    ],
+)
+def test_a_state_that_a_resumed_run_would_lose_is_refused_by_name_when_it_is_saved(
+    tiny, own_idea, kind: str, said: str | None
+) -> None:
+    folder, overrides = own_idea
+    (folder / "own_idea.py").write_text(OWN_STATES)
+    (folder / "conf" / "intervention" / "own.yaml").write_text(
+        "# @package _global_\n"
+        f"interventions: {{own: {{summary: s, source: t, fn: {{_target_: own_idea.{kind}}}}}}}\n"
+    )
+    _, record = run([*tiny, *overrides])
+    assert (record.error is None) == (said is None), record.error
+    if said:
+        assert f"interventions.own.fn{':' * ('changes' in said)} {said}" in record.error
 
 
 def test_the_page_and_the_class_know_the_same_events() -> None:

@@ -106,10 +106,14 @@ def test_the_published_evaluation_in_half_precision_is_near(command, study: Path
     assert item.loss != recorded
 
 
-def test_a_hub_model_without_a_network_says_how_to_fetch_it(started, study: Path) -> None:
+@pytest.mark.parametrize(
+    "missing", [{"HF_HUB_OFFLINE": "1"}, {"HF_ENDPOINT": "http://127.0.0.1:9"}]
+)
+def test_a_hub_model_without_a_network_says_how_to_fetch_it(started, study: Path, missing) -> None:
     done = started(
         "harness.evaluate", "hf:openai-community/gpt2", "--on", str(study),
-        HF_HUB_OFFLINE="1", HF_HOME=str(study / "empty"),
+        **missing, HF_HOME=str(study / "empty"),
     )  # fmt: skip
     assert done.returncode == 2
     assert "hf download openai-community/gpt2 config.json model.safetensors" in done.stderr
+    assert "cannot be reached" in done.stderr

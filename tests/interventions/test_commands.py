@@ -113,6 +113,8 @@ def test_show_prints_card_differences_and_what_was_measured(capsys) -> None:
     assert "against the baseline (scale=gpt2_small):\n    optim.lr: 0.0004 -> 0.0014" in said
     assert "source: Giles Thomas" in said
     assert "measured here" in said
+    assert main(["show", "polar_express"]) == 0
+    assert "optim.optimizer.matrices.beta2: not set -> none" in capsys.readouterr().out
     assert main(["show", "no_such"]) == 2
     assert "no_such" in capsys.readouterr().err
 

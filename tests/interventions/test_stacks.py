@@ -7,7 +7,7 @@ from itertools import combinations
 import pytest
 import torch
 
-from harness.config import ConfigError
+from harness.config import ConfigError, stack_of
 from harness.loop import evaluated_weights
 from harness.model import build
 from harness.records.files import flatten
@@ -96,6 +96,13 @@ def test_rotary_positions_stay_exact_beside_weights_in_bfloat16() -> None:
     loaded.load_state_dict(evaluated(training), strict=False)
     with evaluated_weights(training) as model:
         assert torch.equal(model.eval()(x_BT), loaded(x_BT))
+
+
+def test_what_is_left_of_a_stack_is_what_it_would_be_without_the_others() -> None:
+    stack = composed(("polar_express", "qk_norm"))  # an argument of the one is null
+    for name in ("polar_express", "qk_norm"):
+        left, alone = stack_of(stack, (name,)), composed((name,))
+        assert (left.optim, left.model) == (alone.optim, alone.model)
 
 
 def drawn(seed: int) -> tuple[str, ...]:
