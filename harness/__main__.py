@@ -76,12 +76,14 @@ def run_one(_: DictConfig) -> None:
 
 
 def _rehearsed(cell: PlannedCell, config: Config) -> int:
-    """Take a first cheap step of a long cell that has not begun; 0, or 1 if it fails."""
+    """Take a first cheap step of a long cell that has not begun; 0, or 1 if it fails.
+
+    Of a stack, too: training alone does not say that one of its parts has no effect.
+    """
     record = cell.record()
     begun = record and record.status is not Status.FAILED
-    if begun or one_of_several() or config.train.tokens < LONG_TOKENS:
-        return 0
-    return process.rehearse_alone(cell.folder)
+    short = config.train.tokens < LONG_TOKENS and len(config.interventions) < 2
+    return 0 if begun or short or one_of_several() else process.rehearse_alone(cell.folder)
 
 
 @printing()

@@ -311,7 +311,7 @@ class Rotary(nn.Module):
         R = self.n_pairs
         a_BHTR, b_BHTR, rest = x_BHTD.split([R, R, D - 2 * R], dim=-1)  # type: ignore[no-untyped-call]
         rotated = (a_BHTR * cos_TR - b_BHTR * sin_TR, b_BHTR * cos_TR + a_BHTR * sin_TR)
-        return torch.cat((*rotated, rest), dim=-1)
+        return torch.cat((*rotated, rest), dim=-1).to(x_BHTD.dtype)
 
 
 class ScoreBias(nn.Module):

@@ -29,6 +29,8 @@ class Card:
     """A source reports that it does not help."""
     extra_cost: str | None
     """Parameters, memory or time beyond the baseline's."""
+    not_with: dict[str, str]
+    """What it does not combine with, and why."""
     control: bool
     """An A/A control."""
     sets: dict[str, Any]
@@ -62,6 +64,7 @@ def read_card(path: Path) -> Card:
         claim=card.get("claim"),
         claimed_negative=card.get("claimed_negative", False),
         extra_cost=card.get("extra_cost"),
+        not_with=card.get("not_with", {}),
         control=card.get("control", False),
         sets={key: card[key] for key in ("event", "fn") if key in card} | raw,
     )

@@ -17,9 +17,9 @@ FEWEST = (8, 9)
 
 def bfloat16_weights(model: nn.Module) -> None:
     """Hold all weights in bfloat16, scalars aside, and with them the optimiser's moments."""
-    for tensor in [*model.parameters(), *model.buffers()]:
-        if tensor.dim() and tensor.is_floating_point():
-            tensor.data = tensor.data.bfloat16()
+    for parameter in model.parameters():  # buffers are no weights: the angles of rope, say
+        if parameter.dim() and parameter.is_floating_point():
+            parameter.data = parameter.data.bfloat16()
 
 
 def float8_linears(model: nn.Module) -> None:

@@ -10,8 +10,8 @@ import torch
 class UntieLate:
     """Keep embedding and head equal by giving both the sum of their gradients, until they part.
 
-    From equal weights, equal gradients move both alike in any optimiser that treats them alike; at
-    the parting each goes on with its own gradient and the optimiser's state so far.
+    Where the optimiser treats the two apart, as `wd_groups` does, both are what becomes of the
+    embedding; at the parting each goes on with its own gradient and the optimiser's state so far.
     """
 
     def __init__(self, untie_frac: float) -> None:
@@ -30,3 +30,9 @@ class UntieLate:
             both = model.tok_emb.weight.grad + model.head.weight.grad
             model.tok_emb.weight.grad = both
             model.head.weight.grad = both.clone()
+
+    @torch.no_grad()
+    def step_done(self, model: Any, step: int, progress: float) -> None:
+        """Keep the head the embedding while tied."""
+        if progress < self.untie_frac:
+            model.head.weight.copy_(model.tok_emb.weight)

@@ -169,7 +169,7 @@ def _alone(judgement: Judgement, table: pd.DataFrame) -> list[Check]:
     """Point out a baseline that hardly any arm stays near: its own bad luck would look the same."""
     t = (table["delta"] / table["se"]).abs().dropna().sort_values()
     n_near = len(t) // 4
-    if judgement.estimate.obstacle or not n_near or not FAR < t.iloc[n_near - 1] < TOO_FAR:
+    if not n_near or not FAR < t.iloc[n_near - 1] < TOO_FAR:
         return []
     base = judgement.rules.baseline
     return [

@@ -35,10 +35,21 @@ class Reached:
         """Whether the run was lost: then it does not count as having got there."""
         return str(self.curve.run["status"]) == Status.DIVERGED
 
+    @property
+    def there(self) -> bool:
+        """Whether the run came to the target."""
+        found = self.crossings.get(TOKENS)
+        return not self.diverged and found is not None and found.tokens is not None
+
+    @property
+    def early(self) -> bool:
+        """Whether it was there at its first validation: then what it had spent is only bounded."""
+        return self.there and self.crossings[TOKENS].at_start
+
     def cost(self, name: str) -> float | None:
         """Return what the run had spent; None: it never got there, or that is not known."""
-        found = self.crossings.get(name)
-        return found.tokens if found and not self.diverged else None
+        known = self.there and not self.early and name in self.crossings
+        return self.crossings[name].tokens if known else None
 
 
 @dataclass(frozen=True, slots=True)
@@ -99,10 +110,10 @@ class Speed:
 
     def n_reached(self, arm: str) -> int:
         """Return how many of the arm's runs came to the target."""
-        return sum(run.cost(TOKENS) is not None for run in self.runs[arm])
+        return sum(run.there for run in self.runs[arm])
 
     def factor(self, arm: str, cost: str = TOKENS) -> Factor | None:
-        """Return the arm's cost over the baseline's; None: some run of it never got there."""
+        """Return the arm's cost over the baseline's; None: that of some run is not known."""
         counted = self.compared.get(cost)
         return counted.factors.get(arm) if counted else None
 
@@ -121,6 +132,8 @@ class Speed:
             lowest = f"lowest loss {known.min():.4f}" if len(known) else "no finite loss"
             lost = sum(run.diverged for run in self.runs[arm])
             more = f", {lost} diverged" if lost else ""
+            if early := sum(run.early for run in self.runs[arm]):
+                more += f", {early} at the first validation already"
             return f"{self.n_reached(arm)} of {n} runs reach it ({lowest}{more})"
         return f"reaches it with {factor} of the {self.baseline}'s tokens"
 
@@ -146,7 +159,10 @@ class Speed:
         factors = [self.factor(arm, cost) for cost in self.compared]
         shown = [Item(str(f), f.ratio) if f else Item(DASH) for f in factors]
         if (tokens := factors[0]) is None:
-            return [*first, *shown, Item(DASH), words("not reached by all its runs")]
+            said = "not reached by all its runs"
+            if self.n_reached(arm) == len(self.runs[arm]):
+                said = "there before the first validation"
+            return [*first, *shown, Item(DASH), words(said)]
         return [*first, *shown, p_item(tokens.p), words(WORDS.get(tokens.kind, str(tokens.kind)))]
 
     def notes(self) -> list[str]:
@@ -162,10 +178,13 @@ class Speed:
             found.append("FLOPs: tokens by what a token costs the arm.")
         if SECONDS in self.compared:
             found.append("Seconds: by the clock of the machines, whatever else ran there.")
-        late = [arm for arm in self.runs if self.n_reached(arm) < len(self.runs[arm])]
-        if late:
-            said = "; ".join(f"{arm}: {self.sentence(arm)}" for arm in late)
-            found.append(f"Not compared, since some of their runs never get there: {said}.")
+        unknown = [arm for arm in self.runs if arm != self.baseline and not self.factor(arm)]
+        if unknown:
+            said = "; ".join(f"{arm}: {self.sentence(arm)}" for arm in unknown)
+            found.append(
+                "Not compared, since some of their runs never get there, or before their first "
+                f"validation (a lower --target says more of those): {said}."
+            )
         return found
 
     def _how(self) -> str:
@@ -177,12 +196,6 @@ class Speed:
         there = [run for runs in self.runs.values() for run in runs if run.cost(TOKENS)]
         widest = max((run.crossings[TOKENS].grid for run in there), default=1.0)
         more = " That is more: more validations (eval.n_val) would say more." * (widest > COARSE)
-        early = sum(run.crossings[TOKENS].at_start for run in there)
-        if early:
-            more += (
-                f" {early} run(s) are there at the first validation already, so they cross at or "
-                "before what is counted: a lower target says more."
-            )
         return (
             "Between two validations a curve is a straight line over the logarithm of the tokens; "
             f"around a crossing they lie up to a factor of {widest:.2f} apart.{more}"

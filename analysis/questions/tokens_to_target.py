@@ -73,7 +73,7 @@ def speed(
         lost = curve.run["status"] != COMPLETE
         crossings = {} if lost else _crossings(curve, given, credit)
         reached.setdefault(curve.run["arm"], []).append(Reached(curve, crossings))
-    _refuse_late_baseline(reached[rules.baseline], given, rules.baseline)
+    _refuse_unknown_baseline(reached[rules.baseline], given, rules.baseline)
     alpha = agreed(rules.alpha, source.plans, "alpha") or 0.05
     rules = replace(rules, metric=LOG_COST, alpha=alpha, practical_size=None, references=())
     compared = {cost: _compare(reached, cost, rules) for cost in costs if _known(reached, cost)}
@@ -149,15 +149,22 @@ def _credited(curve: Curve, target: float, credit: float) -> dict[str, Crossing]
     }
 
 
-def _refuse_late_baseline(runs: Sequence[Reached], target: float, baseline: str) -> None:
-    late = [run for run in runs if run.cost(TOKENS) is None]
+def _refuse_unknown_baseline(runs: Sequence[Reached], target: float, baseline: str) -> None:
+    if any(run.diverged for run in runs):
+        raise AnalysisError(f"a run of {baseline} diverged: nothing can be held against it")
+    late = [run for run in runs if not run.there]
     if late:
-        if any(run.diverged for run in late):
-            raise AnalysisError(f"a run of {baseline} diverged: nothing can be held against it")
         lowest = max(float(np.nanmin(run.curve.loss)) for run in late)
         raise AnalysisError(
             f"{len(late)} of {len(runs)} runs of {baseline} never reach {target:g}: choose a "
             f"--target of {lowest:.4f} or more"
+        )
+    early = [run for run in runs if run.early]
+    if early:
+        first = min(float(run.curve.loss[np.isfinite(run.curve.loss)][0]) for run in early)
+        raise AnalysisError(
+            f"{len(early)} of {len(runs)} runs of {baseline} are at {target:g} at their first "
+            f"validation already: choose a --target below {first:.4f}"
         )
 
 
@@ -167,7 +174,7 @@ def _known(reached: dict[str, list[Reached]], cost: str) -> bool:
 
 
 def _compare(reached: dict[str, list[Reached]], cost: str, rules: Rules) -> Counted:
-    """Compare the log costs of the arms of which every run came to the target.
+    """Compare the log costs of the arms of which every run's cost is known.
 
     The others stay in the family, since who gets there is seen in the losses: k arms of T are
     judged at k / T of the family's error.

@@ -10,7 +10,7 @@ import numpy as np
 import pandas as pd
 
 from analysis.errors import AnalysisError
-from analysis.runs.curves import STEPS, last_lines
+from analysis.runs.curves import STEPS, TOKENS, last_lines
 from analysis.runs.frame import (
     COLUMNS,
     OTHER_TEST,
@@ -207,8 +207,11 @@ def _one_line_a_run(runs: pd.DataFrame) -> str:
     if not is_foreign(runs):
         return "; move the copies that are not meant to count out of the folder"
     steps = [str(name) for name in runs if str(name).lower() in STEPS]
-    why = f", its last, or a run's lines in the order of {steps[0]!r}" if steps else ""
-    return f"; keep one line a run{why}"
+    if steps:
+        return f"; keep one line a run, its last, or a run's lines in the order of {steps[0]!r}"
+    if TOKENS in runs:
+        return f"; keep one line a run, or say that lines are steps, --column step={TOKENS}"
+    return "; keep one line a run"
 
 
 def _leave_out_other_tests(runs: pd.DataFrame, metric: str, baseline: str) -> None:

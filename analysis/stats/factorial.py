@@ -25,7 +25,7 @@ PB12 = (1, 1, -1, 1, 1, 1, -1, -1, -1, 1, -1)
 """First row of the Plackett-Burman design of 12 runs; the others are its cyclic shifts."""
 SIZES = (4, 8, 16, 32, 64, 128, 256)
 ATTEMPTS = 50
-"""Orders in which columns are tried, where there are several exclusive pairs."""
+"""Orders in which columns are tried, where there are exclusive pairs."""
 TINY = 1e-9
 
 Pairs = Sequence[tuple[int, int]]
@@ -41,7 +41,7 @@ def factorial(n_factors: int, pairs: Pairs = ()) -> tuple[Array, str]:
         rows = [np.roll(PB12, shift) for shift in range(11)]
         half = np.column_stack([np.ones(12), np.vstack([*rows, -np.ones(11)])])
         return _folded(half)[:, :n_factors], "folded-over Plackett-Burman"
-    for n_runs, attempt in product(SIZES, range(ATTEMPTS if len(pairs) > 1 else 1)):
+    for n_runs, attempt in product(SIZES, range(ATTEMPTS if pairs else 1)):
         chosen = _clear_columns(n_runs // 2, n_factors, pairs, attempt)
         if chosen is None:
             continue

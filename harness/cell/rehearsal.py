@@ -64,6 +64,7 @@ def rehearse(folder: Path, n_cells: int) -> int:
         _rehearsed(setup, n_cells)
         refuse_erased(setup)
     except ConfigError as error:  # says all that there is to say
+        say(f"error: {error}")
         record.status, record.error = Status.FAILED, str(error)
         return _keep_failure(folder, record)
     except Exception as error:

@@ -41,6 +41,7 @@ def check_effects(config: Config) -> None:
                 f"intervention {name!r} adds nothing to this stack: the others set all of its "
                 "values already; leave it out"
             )
+        _check_combination(config, name, card)
         _check_protected(name, card)
         _check_one_test(config, name, card)
 
@@ -48,6 +49,18 @@ def check_effects(config: Config) -> None:
 def _all_in(card: CardConfig, others: list[CardConfig]) -> bool:
     rest = [item for other in others for item in other.changes.items()]
     return all(item in rest for item in card.changes.items())
+
+
+def _check_combination(config: Config, name: str, card: CardConfig) -> None:
+    """Refuse a stack with what a card says that it does not combine with."""
+    for other in sorted(config.interventions.keys() - {name}):
+        theirs = config.interventions[other]
+        what = (other, str((theirs.fn or {}).get("_target_", "")), *theirs.changes)
+        for word, reason in card.not_with.items():
+            if any(f"{item}.".startswith(f"{word}.") for item in what):
+                raise ConfigError(
+                    f"{name!r} does not combine with {other!r} ({word}): {reason}; leave one out"
+                )
 
 
 CORPUS = ("name", "source", "path", "repo", "revision", "config", "split", "text_column")

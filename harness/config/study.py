@@ -46,6 +46,8 @@ class CardConfig:
     """Called at `event`."""
     declares: list[str] = field(default_factory=list)
     """Groups among data, eval, seeds and hardware that this intervention has to touch."""
+    not_with: dict[str, str] = field(default_factory=dict)
+    """What it does not combine with (an overlay's name, the module of its `fn`, a key) and why."""
     control: bool = False
     """An A/A control: what it trains equals the baseline, in truth or to the last bit."""
     changes: dict[str, Any] = field(default_factory=dict)

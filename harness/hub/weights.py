@@ -116,10 +116,8 @@ def _cell_folder(path: Path, seeds: Seeds | None) -> Path:
         raise ConfigError(
             f"{path} holds {len(cells)} cells, where one model is wanted: {_one_of(cells)}"
         )
-    runs = Path("runs")
-    found = [file.parent for file in sorted(runs.glob(f"*/*/{path}/{CONFIG_FILE}"))] * (
-        len(path.parts) == 1
-    )
+    pattern = f"*/*/{path}/{CONFIG_FILE}"
+    found = sorted(file.parent for file in Path("runs").glob(pattern) if len(path.parts) == 1)
     if len(found) > 1:
         raise ConfigError(f"{len(found)} cells in runs/ are called {path}: {_one_of(found)}")
     if not found:

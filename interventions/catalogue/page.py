@@ -83,6 +83,7 @@ def _card(card: Card, measured: list[Measured]) -> str:
         lines.append(f"- Claim{' (in part negative)' * card.claimed_negative}: {card.claim}")
     if card.extra_cost:
         lines.append(f"- Cost: {card.extra_cost}")
+    lines += [f"- Not with `{other}`: {why}" for other, why in card.not_with.items()]
     lines += [f"- Measured here, study `{item.study}`: {item}" for item in measured]
     body = "\n".join(lines)
     shown = "" if settings == "{}" else f"\n```yaml\n{settings}\n```\n"

@@ -22,6 +22,8 @@ def describe(card: Card, settings: str) -> str:
         lines += _wrap(f"claim{' (in part negative)' * card.claimed_negative}: {card.claim}")
     if card.extra_cost:
         lines += _wrap(f"cost: {card.extra_cost}")
+    for other, why in card.not_with.items():
+        lines += _wrap(f"not with {other}: {why}")
     return "\n  ".join([*lines, *_wrap(f"source: {card.source}")])
 
 

@@ -1,13 +1,19 @@
+import json
+
 import numpy as np
 import pandas as pd
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from studies import study
+from studies import SEEDS, study
 
 from analysis import compare
+from analysis.comparison.estimate import estimate
+from analysis.comparison.noise_band import noise_band
+from analysis.comparison.ranking import ranking
 from analysis.comparison.rules import Origin
 from analysis.comparison.verdict import Kind
+from analysis.text import DASH
 from harness.records import BASELINE
 
 
@@ -86,6 +92,7 @@ def test_single_runs_against_eight_baselines_use_the_prediction_interval():
     result = compare(frame)
     base = frame[frame["arm"] == BASELINE]["test_loss"]
     one = row(result, "arm3")
+    assert result.method == "t prediction interval of one run from K = 8 baselines, df 7"
     assert one.se == pytest.approx(base.std() * np.sqrt(1 + 1 / 8))
     assert one.df == pytest.approx(7)
     assert (one.ci_high - one.ci_low) / 2 / one.se == pytest.approx(3.65673, abs=1e-4)
@@ -124,6 +131,7 @@ def test_repeats_of_one_initialisation_are_a_loop_only_band_without_verdicts():
     assert np.isnan(row(result, "a").p_adj)
     assert result.warnings[0].startswith("loop-only band")
     assert result.noise is None
+    assert not any("practical size" in text for text in compare(frame, rope=1e-5).warnings)
 
 
 def test_fewer_than_three_residual_degrees_of_freedom_leave_everything_undecided():
@@ -145,9 +153,7 @@ def test_identical_losses_are_undecided_and_never_p_zero(n):
     result = compare(frame)
     assert row(result, "a").verdict == "undecided"
     assert np.isnan(row(result, "a").p_adj)
-    assert any(
-        "identical losses" in text or "no residual noise" in text for text in result.warnings
-    )
+    assert any("identical losses" in text for text in result.warnings)
 
 
 def test_constant_differences_at_every_seed_are_not_evidence():
@@ -156,7 +162,8 @@ def test_constant_differences_at_every_seed_are_not_evidence():
     frame.loc[frame["arm"] == "a", "test_loss"] = base - 0.001
     result = compare(frame)
     assert row(result, "a").verdict == "undecided"
-    assert not any("run the baseline with at least 4" in step for step in result.next_steps)
+    assert any("there is no residual noise" in text for text in result.warnings)
+    assert not result.next_steps  # more runs of this kind would show no noise either
 
 
 @pytest.mark.thorough
@@ -233,3 +240,75 @@ def test_two_baseline_runs_have_a_band_and_the_practical_size_is_one_sd_of_all_r
     assert result.noise.K == 2
     assert result.practical.size == pytest.approx(result.estimate.fit.sd_total)
     assert result.practical.origin == Origin.RUN_SD
+
+
+def test_a_baseline_alone_has_a_mean_and_no_prediction_of_others():
+    assert compare(study({}, n=4)).method.startswith("one-way means, pooled variance, df 3")
+
+
+def test_runs_whose_seeds_are_not_known_are_of_different_seeds():
+    frame = study({"a": 0.0}, n=4)
+    known, unknown = (compare(f).noise for f in (frame, frame.drop(columns=[*SEEDS])))
+    none = compare(frame.assign(**dict.fromkeys(SEEDS, np.nan)))
+    assert none.estimate.obstacle is None
+    assert none.noise.half_width == unknown.half_width == known.half_width
+
+
+def test_reruns_that_repeat_their_seed_s_loss_are_worth_one_run_in_the_noise_band():
+    once = study({}, n=3).rename(columns={"test_loss": "loss"})
+    twice = pd.concat([once, once], ignore_index=True)
+    one, two = (noise_band(runs, estimate(runs, BASELINE)) for runs in (once, twice))
+    assert (one.df, two.df) == (2, 2)
+    assert two.half_width == pytest.approx(one.half_width)
+
+
+def test_json_holds_every_figure_under_its_name():
+    result = compare(study({"a": -0.1}, n=2))
+    found = json.loads(result.to_json())
+    names = ("alpha", "rope", "rope_source", "method", "why", "sd", "rho")
+    assert {name: found[name] for name in names} == {name: getattr(result, name) for name in names}
+    assert found["noise"]["half_width"] == result.noise.half_width
+    assert found["warnings"] == [*result.warnings]
+    assert "too few residual degrees of freedom" in found["warnings"][0]
+
+
+@pytest.mark.parametrize("higher", [False, True])
+def test_what_a_dollar_gains_is_the_mean_gain_over_the_mean_price(higher):
+    frame = study({"a": -0.1}, n=4).assign(usd=[1.0, 1.0, 1.0, 1.0, 2.0, 2.0, 3.0, 3.0])
+    found = row(compare(frame, higher_is_better=higher), "a")
+    assert found.usd == 2.5
+    assert found.nats_per_usd == pytest.approx((found.delta if higher else -found.delta) / 2.5)
+
+
+@pytest.mark.parametrize("higher", [False, True])
+def test_the_best_arms_are_named_first(higher):
+    sign = 1 if higher else -1
+    frame = study({"good": sign * 0.2, "best": sign * 0.5}, n=4)
+    result = compare(frame, higher_is_better=higher)
+    assert "ranks of the better arms: best 1, good 2 (" in result.to_markdown()
+    best, good = ranking(result).to_table().rows
+    assert [item.text for item in best] == ["best", "1", "<0.001", "1"]
+    assert [item.text for item in good] == ["good", "2", DASH, "1"]
+
+
+@pytest.mark.parametrize(
+    ("n_arms", "n", "several", "wide"),
+    [(1, 3, False, True), (2, 3, True, True), (2, 4, True, False)],
+)
+def test_the_noise_band_is_told_for_as_many_runs_as_there_are_arms(n_arms, n, several, wide):
+    arms = dict.fromkeys("ab"[:n_arms], 0.0)
+    text = compare(study(arms, n=n)).to_markdown()
+    assert "One more baseline run: 3.6" in text
+    assert ("2 such runs at once" in text, "such runs at once" in text) == (several, several)
+    assert ("Fewer than 3 df make it wide" in text) == wide
+
+
+def test_a_table_for_a_spreadsheet_holds_no_formula():
+    frame = study({"=HYPERLINK(1)": 0.0}, n=4)
+    assert "'=HYPERLINK(1)," in compare(frame).to_csv()
+
+
+def test_a_published_harm_has_its_sign():
+    frame = study({"a": 0.0}, n=4)
+    frame.loc[frame["arm"] == "a", "published_delta"] = 0.182
+    assert " +0.182 |" in compare(frame).to_markdown()

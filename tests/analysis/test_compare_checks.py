@@ -2,10 +2,10 @@
 
 import numpy as np
 import pytest
-from studies import study
+from studies import on_disk, put, record, study
 
 from analysis import compare
-from harness.records import BASELINE
+from harness.records import BASELINE, Status
 
 TEN_ARMS = {f"arm{i}": 0.0 for i in range(10)}
 
@@ -39,13 +39,53 @@ def test_the_practical_size_is_held_against_the_noise_that_pairing_leaves():
     assert any("practical size" in text for text in compare(frame, rope=left / 2).warnings)
 
 
+def test_a_practical_size_that_nobody_declared_is_not_held_against_the_noise():
+    frame = study({"a": 0.0, "b": 0.0, "c": 0.0}, n=8, shared=False)
+    base = frame["arm"] == BASELINE
+    frame.loc[base, "test_loss"] = 3.69 + 0.001 * np.arange(8)
+    result = compare(frame)
+    assert result.rope < np.sqrt(result.estimate.fit.var_resid)
+    assert not any("practical size" in text for text in result.warnings)
+
+
 def test_seeds_that_are_already_there_are_no_next_step():
     result = compare(study({"a": 0.0, "b": 0.005}, n=3, sd=0.01), rope=0.2)
     far = compare(study({"a": 0.19, "b": 0.2}, n=3, sd=0.01), rope=0.2)
     for found in (result, far):
         assert not any("seeds per arm" in step for step in found.next_steps)
-    near = compare(study({"a": 0.0, "b": 0.005}, n=3, sd=0.01), rope=0.003)
-    assert any("seeds per arm (now 3)" in step for step in near.next_steps)
+    near = study({"a": 0.0, "b": 0.005}, n=5, sd=0.01)
+    fewer = near[(near["arm"] != "b") | (near["init_seed"] < 3)]
+    assert any("seeds per arm (now 3)" in step for step in compare(fewer, rope=0.003).next_steps)
+
+
+def test_an_arm_that_has_the_seeds_that_were_needed_may_be_undecided_without_a_next_step():
+    frame = study({"a": 0.0, "b": 0.0}, n=7, shared=False)
+    by = row(compare(frame, rope=0.02), "a").delta + 0.6 * 0.02
+    frame.loc[frame["arm"] == "a", "test_loss"] -= by
+    result = compare(frame, rope=0.02)
+    assert row(result, "a").verdict == "undecided"
+    assert row(result, "a").seeds_needed < 7
+    assert not result.next_steps
+
+
+@pytest.mark.parametrize(
+    ("planned", "how"), [(True, "study_name=NAME study.seeds=2"), (False, "-m and 'seed=range(2)'")]
+)
+def test_more_seeds_are_asked_for_as_the_study_was_made(planned, how, tmp_path):
+    frame = study({"a": 0.0, "b": 0.0, "c": 0.0}, n=1, n_baseline=2)
+    (step,) = compare(on_disk(tmp_path / "s", frame, plan=planned)).next_steps
+    assert step.startswith("run each arm with the baseline's seeds, at least 2 of them: ")
+    assert step.endswith(how)
+    (step,) = compare(frame).next_steps
+    assert step.endswith("add their rows, with a column seed, to the table")
+
+
+def test_runs_that_were_stopped_are_to_be_completed(tmp_path):
+    frame = study({"a": 0.0, "b": 0.0}, n=4)
+    folder = on_disk(tmp_path / "s", frame)
+    put(folder, record("a", 0, None, status=Status.STOPPED))
+    step, *_ = compare(folder).next_steps
+    assert step.startswith("1 planned run(s) are not complete: a")
 
 
 def test_an_arm_with_the_baseline_s_own_losses_is_pointed_out():
@@ -55,6 +95,17 @@ def test_an_arm_with_the_baseline_s_own_losses_is_pointed_out():
     result = compare(frame)
     assert row(result, "same").warnings == "same losses as the baseline"
     assert row(result, "same").verdict in ("undecided", "no practical difference")
+
+
+@pytest.mark.parametrize("share", [0.93, 1.07])
+def test_a_difference_that_stands_out_within_its_interval_s_half_is_likely_overestimated(share):
+    frame = study(dict.fromkeys("abcdef", 0.0), n=8, shared=False)
+    before, moved = row(compare(frame, variance="pooled"), "a"), frame["arm"] == "a"
+    half = (before.ci_high - before.ci_low) / 2
+    frame.loc[moved, "test_loss"] -= before.delta + share * half
+    found = row(compare(frame, variance="pooled"), "a")
+    assert found.p_raw < 0.05
+    assert ("likely overestimated" in found.warnings) == (share < 1)
 
 
 def test_a_calm_arm_beside_a_wild_one_keeps_its_narrow_interval():
@@ -107,7 +158,8 @@ def test_an_arm_of_which_some_runs_diverged_is_said_to_be_of_survivors():
     assert row(result, "a").verdict.endswith("(2 of 4 diverged)")
     assert row(result, "a").warnings == "mean of the runs that did not diverge"
     assert row(result, "a").n_shared_init == 2
-    assert not any("survivors" in text for text in lost(0).warnings)
+    assert any(text.startswith("diverged: ") for text in result.warnings)
+    assert not any("survivors" in text or "diverged:" in text for text in lost(0).warnings)
     assert not any("survivors" in text for text in lost(4).warnings)
 
 
@@ -151,6 +203,9 @@ def test_one_mistyped_loss_is_pointed_out():
     runs.loc[runs.query("arm == 'b'").index[0], "test_loss"] *= 10
     (text,) = [text for text in compare(runs).warnings if "lie far apart" in text]
     assert text.startswith("the runs of b lie far apart: sd ")
+    two_each = study({"a": 0.0}, n=2, shared=False)  # F of 1 and 1 df says nothing
+    two_each["test_loss"] = [3.69, 3.70, 3.69, 3.6905]
+    assert not [text for text in compare(two_each).warnings if "lie far apart" in text]
 
 
 def test_a_baseline_that_no_arm_stays_near_is_pointed_out():

@@ -176,6 +176,22 @@ def test_the_correlation_s_interval_is_exact_on_an_unbalanced_design():
     assert np.mean(hits) == pytest.approx(0.95, abs=0.017)
 
 
+def test_the_seeds_f_is_that_of_two_least_squares_fits():
+    """Seeds of very different sizes, of which some pair a single run with another arm's."""
+    rng = np.random.default_rng(3)
+    arm = np.array([*[0] * 12, *[1] * 12, 2, 2, 2])
+    seed = np.array([*[0] * 9, 1, 2, 3, *[0] * 9, 1, 2, 4, 4, 5, 3])
+    loss = rng.normal(0, 1, 6)[seed] + rng.normal(0, 1, len(arm))
+    arms, seeds = (np.eye(x.max() + 1)[x] for x in (arm, seed))
+    both = np.hstack([arms, seeds])
+    rss = [np.sum((loss - X @ np.linalg.lstsq(X, loss)[0]) ** 2) for X in (arms, both)]
+    rank = np.linalg.matrix_rank(both)
+    df = rank - 3, len(loss) - rank
+    found = seed_correlation(loss, arm, seed)
+    assert pytest.approx((rss[0] - rss[1]) / df[0] / (rss[1] / df[1])) == found.F
+    assert found.p == pytest.approx(stats.f.sf(found.F, *df))
+
+
 def test_arms_correlations_come_with_fisher_s_interval():
     frame = study({"a": 0.0}, n=12, rho=0.9).assign(loss=lambda f: f["test_loss"])
     table = arm_correlations(frame, "baseline")
@@ -258,6 +274,7 @@ def test_a_verdict_that_another_text_may_undo_says_so(tested_on_four_documents):
     said = dict(zip(found.table["arm"], found.table["verdict"], strict=True))
     assert said["everywhere"].startswith("better (")
     assert said["once"].startswith("better on this text")
+    assert compare(tested_on_four_documents, metric="val_loss").text is None
     # se over 4 documents whose differences are -.4, 0, 0, 0 is .1; t(.975, 3) = 3.182
     assert found.text.reach["once"] == pytest.approx(3.182 * 0.1, rel=0.02)
     assert "100 sequences of 4 documents" in found.to_markdown()

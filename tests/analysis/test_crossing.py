@@ -23,7 +23,7 @@ def test_a_straight_line_on_log_tokens_is_crossed_exactly(slope, where, start, g
 
 def test_a_run_that_never_gets_there_is_censored_at_its_last_point():
     found = first_crossing([100, 200, 400], [5.0, 4.0, 3.9], 3.5)
-    assert (found.tokens, found.last) == (None, 400)
+    assert (found.tokens, found.last, found.grid) == (None, 400, 1.0)
 
 
 def test_the_first_of_several_crossings_counts():

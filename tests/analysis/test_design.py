@@ -7,7 +7,7 @@ from studies import study
 
 from analysis import AnalysisError, analyse, design
 from analysis.__main__ import main
-from analysis.stats.factorial import aliases
+from analysis.stats.factorial import aliases, factorial
 
 
 @pytest.mark.parametrize("seeds", [0, -4])
@@ -30,6 +30,13 @@ def test_designs_are_balanced_and_clear_of_two_way_interactions(n):
 def test_eight_interventions_take_sixteen_runs():
     assert len(design(list("abcdefgh")).arms) == 16
     assert "2^(8-4)" in design(list("abcdefgh")).kind
+
+
+@pytest.mark.parametrize(
+    ("n", "pairs", "n_runs"), [(7, [(0, 1), (2, 3)], 48), (12, [(9, 10)], 64), (12, [(0, 1)], 64)]
+)
+def test_exclusive_pairs_cost_few_runs_wherever_they_stand(n, pairs, n_runs):
+    assert len(factorial(n, pairs)[0]) == n_runs
 
 
 def test_exclusive_interventions_are_never_on_together():

@@ -10,7 +10,7 @@ import statsmodels.formula.api as smf
 from scipy.stats import kendalltau
 
 from analysis.questions.measures import Effect, Measure, exchange, kendall
-from analysis.stats.judging.bradley_terry import bradley_terry
+from analysis.stats.judging.bradley_terry import bradley_terry, ranks
 from analysis.stats.judging.crossed import crossed_mean
 from analysis.stats.judging.prediction_powered import corrected_mean
 
@@ -35,6 +35,12 @@ def test_the_crossed_mean_is_that_of_a_mixed_model_by_reml() -> None:
     assert found.mean == pytest.approx(fit.fe_params.iloc[0], abs=1e-6)
     assert found.se == pytest.approx(fit.bse_fe.iloc[0], rel=1e-3)
     assert found.var_seed == pytest.approx(fit.vcomp[1], rel=2e-3)
+
+
+def test_a_mean_needs_two_items() -> None:
+    assert crossed_mean(np.array([[1.0], [3.0]])).se == pytest.approx(1.0)
+    with pytest.raises(ValueError, match="1 items: a mean over them needs at least 2"):
+        crossed_mean(np.array([[1.0, 3.0]]))
 
 
 def test_one_seed_is_a_t_test_over_instructions() -> None:
@@ -78,6 +84,14 @@ def test_an_entry_that_never_loses_has_a_finite_strength() -> None:
     strength = bradley_terry(np.array([[0.0, 50.0, 50.0], [0, 0, 3], [0, 3, 0]]))
     assert np.isfinite(strength).all()
     assert strength.argmax() == 0
+
+
+def test_strengths_of_a_ladder_are_the_log_odds_of_its_rungs() -> None:
+    """The first step from far away is nine times longer than one that does not overshoot."""
+    wins = 99.0 * np.eye(19, k=1) + np.eye(19, k=-1)
+    strength = bradley_terry(wins, prior=0.0)
+    assert np.diff(strength) == pytest.approx(-np.log(99), abs=1e-6)
+    assert ranks(strength[::-1]).tolist() == [*range(19, 0, -1)]
 
 
 def test_prediction_powered_intervals_cover_and_gain_from_a_good_judge() -> None:

@@ -51,6 +51,7 @@ def test_dyestuff_gives_the_published_variances(r_numbers):
     fit = fit_mixed(y, [0] * len(y), seed)
     assert fit.var_init == pytest.approx(1764.05, rel=1e-6)
     assert fit.var_resid == pytest.approx(2451.25, rel=1e-6)
+    assert fit.rho == pytest.approx(0.41849, abs=1e-5)
     blocks = gather(y, [0] * len(y), seed)
     likelihood = reml_log_likelihood(blocks, fit.var_init, fit.var_resid)
     assert likelihood == pytest.approx(-159.8271384, abs=1e-6)

@@ -1,6 +1,7 @@
 import numpy as np
 import pandas as pd
 import pytest
+from studies import study
 
 from analysis import compare
 from analysis.questions.noise import noise
@@ -88,3 +89,14 @@ def test_the_printed_correlation_is_of_the_pairs_and_says_how_many_they_are():
     for text in (result.to_markdown(), plan(0.03, pilot, 2).to_markdown()):
         assert words in " ".join(text.split())
     assert "(from 5 pairs)" in noise(frame).to_markdown()
+
+
+@pytest.mark.parametrize(("share", "paired"), [(np.nan, True), (0.6, True), (0.1, False)])
+def test_runs_are_paired_unless_most_of_their_weights_are_known_to_begin_apart(share, paired):
+    frame = study({"a": 0.0, "b": 0.0}, n=4).assign(init_shared=1.0)
+    frame.loc[frame["arm"] == "a", "init_shared"] = share
+    result = compare(frame)
+    assert dict(zip(result.estimate.arms, result.estimate.n_shared, strict=True)) == {
+        "baseline": 4, "a": 4 * paired, "b": 4}  # fmt: skip
+    told = any("other initial weights than the baseline's" in text for text in result.warnings)
+    assert told != paired

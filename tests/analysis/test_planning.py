@@ -5,13 +5,22 @@ from studies import on_disk, study
 
 from analysis import AnalysisError, Pilot, compare, pilot_of, plan
 from analysis.__main__ import main
-from analysis.stats.planning.design import Design, Layout, _typical_unpaired
+from analysis.comparison.table import planning_design
+from analysis.stats.mixed import fit_mixed
+from analysis.stats.planning.design import (
+    Design,
+    Layout,
+    _noise,
+    _typical_paired,
+    _typical_unpaired,
+)
 from analysis.stats.planning.power import power, upper_sd
 
 
 def test_power_agrees_with_the_noncentral_t_of_scipy():
     from scipy import stats
 
+    assert power(2.0, 0.7, 2.4) == pytest.approx(stats.nct.sf(2.4, 0.7, 2.0), abs=1e-3)
     for df in (3, 10, 60):
         ours = power([0.5, 2.0, 5.0], df, 2.4)
         assert ours == pytest.approx(stats.nct.sf(2.4, df, [0.5, 2.0, 5.0]), abs=1e-9)
@@ -218,3 +227,48 @@ def test_one_seed_of_many_arms_beside_a_larger_baseline_finds_nothing() -> None:
     design = Design(0.01, 0.5, 99, 8)
     assert design.power(1.0, 1) == 0
     assert design.fewest_seeds(0.5) == 2
+
+
+@pytest.mark.parametrize(("n_arms", "n"), [(2, 3), (3, 2)])
+def test_no_typical_study_is_one_that_no_runs_could_show(n_arms: int, n: int) -> None:
+    """Complete blocks: differences that all are the baseline's noise leave the least residual."""
+    ratio, weight = _typical_paired(Layout(n_arms, n, n, paired=True), rho=0.4)
+    arm, seed = np.repeat(np.arange(n_arms + 1), n), np.tile(np.arange(n), n_arms + 1)
+    loss = np.where(arm == 0, np.arange(n)[seed] ** 2.0, 0.0)
+    difference = np.arange(n) ** 2.0
+    model = 2 * fit_mixed(loss, arm, seed).var_resid
+    assert ratio.sum(axis=1).max() == pytest.approx(n_arms * difference.var(ddof=1) / model)
+    assert weight.sum() == pytest.approx(1)
+
+
+def test_runs_are_planned_with_the_correlation_that_their_pairs_show():
+    apart, together = (
+        planning_design(compare(study({"a": 0.0}, n=6, shared=shared))) for shared in (False, True)
+    )
+    assert apart.rho is None
+    pairs = study({"a": 0.0}, n=6)["test_loss"].to_numpy().reshape(2, 6)
+    assert together.rho == pytest.approx(compare(study({"a": 0.0}, n=6)).rho)
+    assert np.sign(together.rho) == np.sign(np.corrcoef(pairs)[0, 1])
+
+
+@pytest.mark.parametrize(("n", "K"), [(4, 4), (3, 7), (6, 2)])
+def test_the_own_degrees_of_freedom_of_unpaired_runs_are_welchs_for_equal_variances(n, K):
+    """Satterthwaite's, from simulated variances: twice the squared mean over the variance."""
+    rng = np.random.default_rng(1)
+    arm, base = rng.chisquare(n - 1, 400_000) / (n - 1), rng.chisquare(K - 1, 400_000) / (K - 1)
+    own = arm / n + base / K
+    expected = 2 * own.mean() ** 2 / own.var()
+    assert _noise(Layout(3, n, K, paired=False), 0.0).df_own == pytest.approx(expected, rel=0.02)
+
+
+def test_runs_of_seeds_that_decide_all_are_not_planned_as_if_a_difference_had_no_noise():
+    frame = study({"a": 0.0}, n=6, rho=1.0)
+    frame["test_loss"] += 1e-4 * np.sin(np.arange(12))
+    assert compare(frame).rho > 0.9999
+    assert planning_design(compare(frame)).rho == 0.999
+
+
+@pytest.mark.parametrize(("n_baseline", "spare"), [(8, 8), (4, None), (3, None)])
+def test_a_plan_keeps_the_baseline_s_runs_where_it_has_more_than_the_arms(n_baseline, spare):
+    found = planning_design(compare(study({"a": 0.0, "b": 0.0}, n=4, n_baseline=n_baseline)))
+    assert found.n_baseline == spare

@@ -219,6 +219,18 @@ def test_lines_out_of_the_order_of_their_steps_are_not_taken_for_a_curve():
         compare(frame)
 
 
+def test_lines_that_count_tokens_are_steps_when_they_are_said_to_be(tmp_path):
+    table = tmp_path / "runs.csv"
+    rows = [(arm, seed, n, 3 - n / 10) for arm in ("baseline", "a") for seed in (0, 1)
+            for n in (1, 2)]  # fmt: skip
+    pd.DataFrame(rows, columns=["arm", "seed", "tokens", "loss"]).to_csv(table, index=False)
+    with pytest.raises(AnalysisError, match="lines are steps, --column step=tokens, or declare"):
+        compare([str(table)])
+    said = compare(read_runs([str(table)], {"step": "tokens"}))
+    assert said.table["n"].tolist() == [2, 2]
+    assert said.table["mean_loss"].tolist() == pytest.approx([2.8, 2.8])
+
+
 def test_advice_for_a_foreign_table_names_no_command_of_ours(tmp_path):
     frame = study({"a": -0.05}, n=2).assign(status="complete")
     frame.loc[len(frame)] = ["a", 2, 2, 2, np.nan, "failed"]

@@ -72,12 +72,25 @@ def test_without_a_target_every_baseline_run_comes_to_it() -> None:
     assert found.target == max(lasts)
 
 
-def test_a_run_that_was_there_before_its_first_validation_is_said() -> None:
-    found = speed(curves({"baseline": 1, "fast": 0.8}), target=11.0)
-    (early,) = (note for note in found.notes() if "at the first validation" in note)
-    assert "8 run(s) are there" in early
-    later = speed(curves({"baseline": 1, "fast": 0.8}), target=2.5)
-    assert not any("at the first validation" in note for note in later.notes())
+def test_a_run_that_was_there_at_its_first_validation_is_said_and_not_compared() -> None:
+    study = curves({"baseline": 1, "fast": 0.8, "leap": 0.8})
+    leap = study["arm"] == "leap"
+    first = leap & (study["tokens"] == study.loc[leap, "tokens"].min())
+    study.loc[first & (study["seed"] == 0), "val_loss"] = 2.4
+    found = speed(study, target=2.5)
+    assert found.factor("leap") is None
+    assert found.n_reached("leap") == 4
+    assert "leap: 4 of 4 runs reach it" in " ".join(found.notes())
+    assert "1 at the first validation already" in " ".join(found.notes())
+    verdicts = {row[0].text: row[-1].text for row in found.to_table().rows}
+    assert verdicts["leap"] == "there before the first validation"
+    assert found.factor("fast").ratio == speed(study[~leap], target=2.5).factor("fast").ratio
+    assert not any("first validation" in note for note in speed(study[~leap]).notes())
+
+
+def test_a_target_that_the_baseline_begins_with_is_refused() -> None:
+    with pytest.raises(AnalysisError, match=r"4 of 4 runs of baseline .* below 3\.1614"):
+        speed(curves({"baseline": 1, "fast": 0.8}), target=11.0)
 
 
 def test_an_arm_of_which_some_run_never_gets_there_is_said_and_not_compared() -> None:

@@ -6,6 +6,7 @@ import pytest
 from analysis.comparison.compare import compare
 from analysis.comparison.tuning import tuning_note, tuning_table
 from analysis.runs.frame import Runs
+from analysis.table import Table
 from harness.records import StudyPlan
 
 MUON = {"optim.optimizer._target_": ["harness.optim.adamw", "harness.optim.split"]}
@@ -34,6 +35,10 @@ def tuning(muon: float) -> dict:
     return {"settings": {"optim.lr": [0.5, 1, 2]}, "seeds": [7], "studies": [], "arms": arms}
 
 
+def texts(table: Table) -> list[str]:
+    return [column.label for column in table.columns if not column.numeric]
+
+
 def marks(result) -> dict[str, str]:
     return {arm: check.mark for check in result.checks for arm in check.arms}
 
@@ -60,5 +65,7 @@ def test_the_table_and_the_bill_of_tuning_are_those_of_the_plan() -> None:
     )
     table = tuning_table(result.source.plans)
     assert table is not None
+    assert texts(table) == ["arm", "chosen"]
+    assert texts(result.to_table()) == ["arm", "verdict"]
     rows = [[item.text for item in row] for row in table.rows]
     assert rows[1][:6] == ["muon", "optim.lr x 1", "3.8000", "3", "300", "0.5000"]

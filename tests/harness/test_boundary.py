@@ -99,6 +99,9 @@ def test_a_pipe_is_not_waited_for(tmp_path) -> None:
     os.mkfifo(tmp_path / "pipe")
     with pytest.raises(RecordError, match="no regular file"):
         read_bytes(tmp_path / "pipe")
+    with pytest.raises(RecordError, match=r"gone: No such file or directory$"):
+        read_bytes(tmp_path / "gone")
+    assert read_bytes(tmp_path / "gone", absent=b"") == b""
 
 
 def test_names_that_are_no_text_do_not_make_unreadable_files() -> None:

@@ -6,7 +6,8 @@ import pytest
 
 from harness.cell import recorder
 from harness.cell import train as cell
-from harness.cell.freeze import freeze, load_frozen
+from harness.cell.freeze import _check_fits, freeze, load_frozen
+from harness.data.corpus import ensure_corpora
 from harness.records import Status, read_record
 from harness.records.files import canonical_hash
 from tests.configs import load
@@ -70,6 +71,14 @@ def test_what_cannot_be_frozen_is_refused_before_training(tiny, overrides, words
     assert "\n" not in str(caught.value)
     for word in words:
         assert word in str(caught.value)
+
+
+def test_a_split_holds_as_many_tokens_as_it_has_targets(tiny) -> None:
+    corpus = ensure_corpora(load(tiny)).main
+    n_targets = corpus.manifest.splits["test"].n_tokens - 1
+    _check_fits(corpus, "test", "eval.test_sequences", (1, n_targets))
+    with pytest.raises(ValueError, match=f"at most 0 sequences of {n_targets + 1}"):
+        _check_fits(corpus, "test", "eval.test_sequences", (1, n_targets + 1))
 
 
 def test_a_cell_that_is_about_to_begin_keeps_its_config(tiny) -> None:

@@ -13,6 +13,7 @@ from harness.cell import provenance
 from harness.cell import train as cell
 from harness.cell.freeze import freeze
 from harness.records import read_record
+from harness.records.sources import closure
 from tests.configs import load
 from tests.harness.cells import run
 
@@ -174,6 +175,30 @@ def test_a_package_s_sources_are_all_that_it_imports(
     record = cell.run(frozen)
     assert " was edited since this cell was frozen" in capsys.readouterr().err
     assert record.losses.test == pytest.approx(plain_loss(trained), abs=1e-5)
+
+
+def test_imports_are_found_from_where_a_package_and_a_module_stand(tmp_path: Path) -> None:
+    texts = {
+        "own": "from .a import f",
+        "own.a": "from . import b\nfrom .deep import c\nimport harness.loop",
+        "own.b": "",
+        "own.deep": "from ..beside import d",
+        "own.deep.c": "",
+        "own.beside": "",
+        "beside": "",
+        "harness.loop": "",
+    }
+    for name, text in texts.items():
+        package = name in ("own", "own.deep")
+        file = tmp_path / name.replace(".", "/") / "__init__.py" if package else None
+        file = file or tmp_path / f"{name.replace('.', '/')}.py"
+        file.parent.mkdir(parents=True, exist_ok=True)
+        file.write_text(text)
+    found = closure("own.a.f", lambda name: (
+        next(tmp_path.glob(f"{name.replace('.', '/')}.py"), None)
+        or next(tmp_path.glob(f"{name.replace('.', '/')}/__init__.py"), None)
+    ))  # fmt: skip
+    assert {*found} == {"own", "own.a", "own.b", "own.deep", "own.deep.c", "own.beside"}
 
 
 def plain_loss(trained: Path) -> float:

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from harness.records import RecordError, RunRecord, Seeds, Status, write_record
-from harness.records.cell import Cell, describe
+from harness.records.cell import Cell, describe, seed_text
 
 
 def record(status: Status) -> RunRecord:
@@ -70,3 +70,14 @@ def test_a_cell_is_known_without_torch() -> None:
     code = "import sys, harness.records.cell; print([m for m in ('torch', 'hydra') if m in sys.modules])"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert done.stdout.strip() == "[]"
+
+
+def test_seeds_are_one_number_where_they_are_equal() -> None:
+    assert [seed_text(seeds) for seeds in ([7], [7, 7, 7], [7, 7, 8])] == ["7", "7", "7/7/8"]
+
+
+def test_a_record_that_says_nothing_of_its_progress_has_made_none() -> None:
+    new = record(Status.RUNNING)
+    counts = (new.step, new.tokens, new.n_tokens, new.n_params, new.skipped_steps)
+    assert {*counts, new.cost.train_seconds} == {0}
+    assert (new.provenance.n_devices, new.provenance.compile, new.tuning) == (1, False, False)

@@ -2,13 +2,16 @@
 
 import json
 import multiprocessing
+import os
 import threading
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 
+from harness.engine import checkpoint
 from harness.records import RecordError
-from harness.records.files import append_json_lines, flocked
+from harness.records.files import append_json_lines, flocked, write_atomic
 from harness.records.reading import read_json_lines
 
 
@@ -71,3 +74,21 @@ def test_several_processes_append_whole_lines(tmp_path) -> None:
     assert sorted((row["name"], row["i"]) for row in read_json_lines(file)) == [
         (name, i) for name in range(3) for i in range(50)
     ]
+
+
+@pytest.mark.parametrize(
+    "write",
+    [
+        lambda folder: write_atomic(folder / "record.json", "{}"),
+        lambda folder: checkpoint.save(folder, 1, {"step": 1}, keep=1),
+    ],
+)
+def test_a_file_is_on_the_disk_before_it_takes_the_place_of_another(
+    write: Callable[[Path], object], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    done: list[object] = []
+    replace = Path.replace
+    monkeypatch.setattr(os, "fsync", lambda file: done.append(os.fstat(file).st_size > 0))
+    monkeypatch.setattr(Path, "replace", lambda *paths: done.append("replaced") or replace(*paths))
+    write(tmp_path)
+    assert done == [True, "replaced"]

@@ -44,10 +44,10 @@ def sweep(tmp_path: Path, tiny: list[str], command) -> Callable:
             f"event: model_built, fn: {fn}}}}}\n"
         )
 
-    def run(arm: str, *overrides: str):
+    def run(arm: str, *flags: str):
         search = f"hydra.searchpath=[file://{tmp_path}]"
         return command(
-            "harness", *tiny, *overrides, search, "-m", f"+intervention=[{arm}]",
+            "harness", *tiny, search, *(flags or ["-m"]), f"+intervention=[{arm}]",
             PYTHONPATH=str(tmp_path),
         )  # fmt: skip
 
@@ -72,6 +72,14 @@ def test_two_interventions_that_replace_one_method_are_refused_by_name(
 def test_the_one_that_is_erased_is_found_in_a_larger_stack(sweep) -> None:
     done = sweep("parallel,value_emb,double_embedding,weight_decay_gpt2")
     assert "'parallel' has no effect in the stack" in done.stderr
+
+
+def test_a_single_stack_is_held_against_its_parts_as_one_of_a_sweep_is(sweep, tmp_path) -> None:
+    done = sweep("parallel,value_emb", "train.tokens=256")
+    assert done.returncode == 1
+    assert "error: 'parallel' has no effect in the stack parallel+value_emb" in done.stderr
+    (record,) = (read_record(file.parent) for file in tmp_path.rglob("record.json"))
+    assert (record.status, record.step) == ("failed", 0)
 
 
 @pytest.mark.parametrize(

@@ -78,8 +78,10 @@ def test_every_optimiser_and_event_goes_on_from_a_saved_state_to_the_bit(name: s
     assert same(evaluated(after), trained((name,)))
 
 
-def test_late_untying_trains_as_tied_weights_do_until_then() -> None:
-    late, tied = (started(composed((name,))) for name in ("untie_late", "weight_tying"))
+@pytest.mark.parametrize("others", [(), ("wd_groups",)], ids="+".join)
+def test_late_untying_trains_as_tied_weights_do_until_then(others: tuple[str, ...]) -> None:
+    arms = (("untie_late", *others), ("weight_tying", *others))
+    late, tied = (started(composed(names)) for names in arms)
     for training in (late, tied):
         take(training, (0, 10, 26))
     assert torch.equal(late.model.tok_emb.weight, tied.model.tok_emb.weight)

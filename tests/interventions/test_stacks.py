@@ -8,6 +8,8 @@ import pytest
 import torch
 
 from harness.config import ConfigError
+from harness.loop import evaluated_weights
+from harness.model import build
 from harness.records.files import flatten
 from interventions.card import read_cards
 from tests.interventions.arms import (
@@ -65,6 +67,35 @@ def test_pairs_are_refused_where_their_files_set_something_differently() -> None
     for pair in random.Random(0).sample(apart, 6):
         with pytest.raises(ConfigError, match="differently"):
             composed(pair)
+
+
+@pytest.mark.parametrize(
+    "pair",
+    [
+        ("ema", "schedule_free"),
+        ("schedule_free", "tail_ema"),
+        ("schedule_free", "snoo"),
+        ("cautious_wd", "schedule_free"),
+        ("momentum_warmup", "schedule_free"),
+        ("ema", "tail_ema"),
+        ("ema_nesterov", "lawa"),
+    ],
+    ids="+".join,
+)
+def test_a_stack_that_would_train_and_be_muddled_is_refused_by_name(pair: tuple[str, str]) -> None:
+    with pytest.raises(ConfigError, match="does not combine with") as refusal:
+        composed(pair)
+    assert all(repr(name) in str(refusal.value) for name in pair)
+
+
+def test_rotary_positions_stay_exact_beside_weights_in_bfloat16() -> None:
+    training = started(composed(("bf16_weights", "rope")))
+    take(training, (0,))
+    x_BT = training.batches(0)[0].long()
+    loaded = build(training.config.model).eval()
+    loaded.load_state_dict(evaluated(training), strict=False)
+    with evaluated_weights(training) as model:
+        assert torch.equal(model.eval()(x_BT), loaded(x_BT))
 
 
 def drawn(seed: int) -> tuple[str, ...]:

@@ -290,7 +290,8 @@ def _typical_paired(layout: Layout, rho: float) -> tuple[Array, Array]:
     ratio = (1 - share) * squares / free
     if n == K:
         total = squares.sum(axis=1, keepdims=True)
-        residual = np.maximum(total - (T - 1) * shared, total / 2 / T) / (T + 1) / free
+        # By Cauchy and Schwarz no runs leave a smaller residual than the second.
+        residual = np.maximum(total - (T - 1) * shared, total / T) / (T + 1) / free
         return np.asarray(ratio / residual), weight
     alone = max(n - K, 0) * a**2 + max(K - n, 0) * b**2
     alone /= alone + min(n, K) * (common + own)
