@@ -2,10 +2,7 @@
 
 from __future__ import annotations
 
-import re
-import shlex
-from collections.abc import Iterable, Mapping, Sequence
-from difflib import get_close_matches
+from collections.abc import Mapping, Sequence
 
 import pandas as pd
 
@@ -19,6 +16,7 @@ from analysis.runs.reading import (
     is_number,
     is_unknown,
     known_as,
+    meant,
     tidied,
     to_number,
 )
@@ -110,7 +108,7 @@ def _columns(frame: pd.DataFrame, columns: Mapping[str, str], source: str) -> di
             names = ", ".join(map(str, given.columns))
             raise AnalysisError(
                 f"{source} has no column {theirs!r}: its columns are {names}"
-                f"{_meant(ours, theirs, given.columns)}"
+                f"{meant(f'--column {ours}=', theirs, given.columns)}"
             )
     known = {**dict.fromkeys(frame.columns)}
     for ours, words in GUESSES.items():
@@ -120,15 +118,6 @@ def _columns(frame: pd.DataFrame, columns: Mapping[str, str], source: str) -> di
                 frame[ours] = frame[found]
                 taken[ours] = columns.get(found, found)
     return taken
-
-
-def _meant(ours: str, theirs: str, columns: Iterable[str]) -> str:
-    """Propose the column whose name, or the last part of whose name, was given."""
-    word = known_as(theirs)
-    near = [name for name in columns if f"_{known_as(name)}".endswith(f"_{word}")]
-    ends = {re.split("[./]", name)[-1]: name for name in columns}
-    near += [ends[end] for end in get_close_matches(theirs, ends, n=1)]
-    return f"; did you mean --column {shlex.quote(f'{ours}={near[0]}')}?" if near else ""
 
 
 def _names_runs(frame: pd.DataFrame, name: str) -> bool:

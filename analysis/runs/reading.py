@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import re
+import shlex
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
+from difflib import get_close_matches
 from typing import Any
 
 import pandas as pd
@@ -67,6 +69,16 @@ def find(columns: Iterable[object], words: Iterable[str], source: str) -> str | 
         if found:
             return found[0]
     return None
+
+
+def meant(option: str, theirs: str, columns: Iterable[str], after: str = "") -> str:
+    """Propose the column whose name, or the last part of whose name, was given to an option."""
+    word, names = known_as(theirs), list(columns)
+    near = [name for name in names if f"_{known_as(name)}".endswith(f"_{word}")]
+    ends = {re.split("[./]", name)[-1]: name for name in names}
+    near += [ends[end] for end in get_close_matches(theirs, ends, n=1)]
+    start, _, ours = option.partition(" ")
+    return f"; did you mean {start} {shlex.quote(f'{ours}{near[0]}{after}')}?" if near else ""
 
 
 def tidied(raw: pd.DataFrame, asked: Iterable[str], source: str) -> pd.DataFrame:

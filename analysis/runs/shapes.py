@@ -20,6 +20,7 @@ from analysis.runs.reading import (
     is_number,
     is_unknown,
     known_as,
+    meant,
     same_value,
     to_number,
 )
@@ -58,6 +59,7 @@ def where_true(table: Shaped, where: Mapping[str, str], source: str) -> Shaped:
             names = ", ".join(table.frame.columns)
             raise AnalysisError(
                 f"--where {name}={wanted}: {source} has no such column; it has {names}"
+                f"{meant('--where ', name, table.frame.columns, f'={wanted}')}"
             )
         values = table.frame[column]
         kept = [same_value(value, wanted) for value in values]

@@ -32,6 +32,7 @@ _GROUPS = sorted(
     {str(p.parent.relative_to(CONF_DIR)) for p in CONF_DIR.rglob("*/*.yaml")}, key=len, reverse=True
 )
 _HINTS = {
+    "data": "; your own text is data=text data.path=FOLDER",
     "intervention": "; see: python -m interventions",
     "hydra/launcher": "; a cluster's needs its extra: in the clone, pip install -e '.[slurm]'",
 }
@@ -162,6 +163,10 @@ def _searchpath(file: Path) -> str:
 
 def _command(word: str) -> str:
     """Name the command that was perhaps meant."""
+    if (CONF_DIR / "intervention" / f"{word}.yaml").exists():
+        return (
+            f"an intervention is chosen by '+intervention={word}', several by '=a,b' without spaces"
+        )
     near = get_close_matches(word, COMMANDS, n=1)
     return f"did you mean: python -m harness.{near[0]}" if near else "see: python -m harness --help"
 

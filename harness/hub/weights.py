@@ -111,9 +111,10 @@ def _cell_folder(path: Path, seeds: Seeds | None) -> Path:
         return path.absolute()
     if path.is_dir() and (cells := sorted(file.parent for file in path.glob(f"*/{CONFIG_FILE}"))):
         return _cell_of_arm(cells, path, seeds).absolute()
-    if cells := Study(path).cells():
+    below = [file.parent for file in sorted(path.glob(f"*/*/*/{CONFIG_FILE}"))]
+    if cells := Study(path).cells() or below:
         raise ConfigError(
-            f"{path} is a study of {len(cells)} cells, where one model is wanted: {_one_of(cells)}"
+            f"{path} holds {len(cells)} cells, where one model is wanted: {_one_of(cells)}"
         )
     pattern = f"*/*/{path}/{CONFIG_FILE}"
     found = sorted(file.parent for file in Path("runs").glob(pattern) if len(path.parts) == 1)
@@ -139,8 +140,10 @@ def _cell_of_arm(cells: list[Path], arm: Path, seeds: Seeds | None) -> Path:
         records = {cell: Cell(cell).record() for cell in cells}
         cells = [cell for cell, record in records.items() if record and record.seeds == seeds]
     if len(cells) != 1:
+        which = " with these seeds" if seeds else ""
         raise ConfigError(
-            f"{arm} has {len(cells) or 'no'} cells with these seeds: {_one_of(cells or every)}"
+            f"{arm} has {len(cells) or 'no'} cells{which}, where one model is wanted: "
+            f"{_one_of(cells or every)}"
         )
     return cells[0]
 

@@ -111,6 +111,9 @@ def test_a_column_that_nearly_has_the_name_is_proposed(tmp_path, capsys, asked):
     error = capsys.readouterr().err
     assert said in error
     assert error.endswith("did you mean --column arm=params.train.optimizer?\n")
+    assert main([str(tmp_path / "runs.csv"), "--where", f"{asked}=muon"]) == 2
+    said = "did you mean --where params.train.optimizer=muon?\n"
+    assert capsys.readouterr().err.endswith(said)
 
 
 @pytest.mark.parametrize(("title", "mark"), [("My runs", ","), ("My runs,,", ","), ("Runs", ";")])

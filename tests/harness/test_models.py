@@ -69,7 +69,11 @@ def test_a_study_where_one_model_is_wanted_names_some_of_its_cells(tiny: list[st
     arm = freeze(load_config([*tiny, "+intervention=qkv_bias"]))
     study = arm.parents[1]
     first = min(baseline, other)
-    with pytest.raises(ConfigError, match=f"a study of 3 cells.* name one, as {first}, {arm}$"):
+    with pytest.raises(ConfigError, match=f"holds 3 cells.* name one, as {first}, {arm}$"):
         load(str(study))
-    with pytest.raises(ConfigError, match=rf"has 2 cells.*: name one, as {first}, "):
+    with pytest.raises(ConfigError, match=f"holds 3 cells.* name one, as {first}, {arm}$"):
+        load(str(study.parent))
+    with pytest.raises(
+        ConfigError, match=f"has 2 cells, where one model is wanted: name one, as {first}, "
+    ):
         load(str(baseline.parent))
