@@ -5,7 +5,7 @@ from __future__ import annotations
 import argparse
 
 from analysis.cli import shared
-from analysis.errors import require_between
+from analysis.errors import require_alpha
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -39,7 +39,7 @@ def run(options: argparse.Namespace) -> int:
     from analysis.runs.tables import read_runs
     from analysis.table import document
 
-    require_between("alpha", options.alpha, 0, 0.5, example=0.05)
+    require_alpha(options.alpha)
     rules = PairedRules(options.baseline, options.alpha, options.practical_size)
     runs, per = read_runs(options.runs, {}), options.per_character
     found = [

@@ -6,7 +6,7 @@ import argparse
 from pathlib import Path
 
 from analysis.cli import shared
-from analysis.errors import require_between
+from analysis.errors import require_alpha
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -50,7 +50,7 @@ def run(options: argparse.Namespace) -> int:
     from analysis.questions.paired import PairedRules
     from analysis.runs.tables import read_runs
 
-    require_between("alpha", options.alpha, 0, 0.5, example=0.05)
+    require_alpha(options.alpha)
     rules = PairedRules(options.baseline, options.alpha, options.practical_size)
     gold = read_gold(options.gold) if options.gold else None
     judged = judged_differences(read_scores(options.judgements), rules, gold)
