@@ -55,7 +55,7 @@ OWN_UNKNOWN = "one run: its own noise is unknown"
 def checks_of(judgement: Judgement, table: pd.DataFrame) -> list[Check]:
     """Return everything worth a warning; what is about single arms names them."""
     return [
-        *_looks(judgement),
+        *([warning(judgement.looks.note)] if judgement.looks else []),
         *repeats(judgement),
         *wrong_way(judgement.rules),
         *_obstacles(judgement, table),
@@ -71,10 +71,6 @@ def checks_of(judgement: Judgement, table: pd.DataFrame) -> list[Check]:
         *_overestimated(judgement, table),
         *control_checks(judgement, table),
     ]
-
-
-def _looks(judgement: Judgement) -> list[Check]:
-    return [warning(judgement.looks.note)] if judgement.looks else []
 
 
 def _obstacles(judgement: Judgement, table: pd.DataFrame) -> list[Check]:

@@ -152,7 +152,7 @@ def decide_prepared(
     arms = _arms(runs, plan, rules.baseline)
     study = _Study(plan, rules, {arm: _State() for arm in arms}, len(done), whole)
     look = 0
-    for k, (n, alpha) in enumerate(zip(plan.looks, spending(plan.looks, plan.alpha), strict=True)):
+    for k, (n, alpha) in enumerate(zip(plan.looks, study.alphas, strict=True)):
         if not _due(ranked, study, n):
             break
         look = k + 1
