@@ -7,9 +7,14 @@ class AnalysisError(ValueError):
     """The input cannot be analysed; the message says what, its value, and what to do next."""
 
 
-def require_between(what: str, value: float, low: float, high: float, example: float) -> None:
-    """Refuse a figure that is not above `low` and below `high`."""
-    if not low < value < high:
+def require_below(what: str, value: float, high: float, example: float) -> None:
+    """Refuse a figure that is not between 0 and `high`."""
+    if not 0 < value < high:
         raise AnalysisError(
-            f"{what} is {value:g}: allowed is between {low:g} and {high:g}, e.g. {example:g}"
+            f"{what} is {value:g}: allowed is between 0 and {high:g}, e.g. {example:g}"
         )
+
+
+def require_alpha(value: float) -> None:
+    """Refuse what is no family error to work with."""
+    require_below("alpha", value, 0.5, example=0.05)

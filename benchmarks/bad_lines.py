@@ -141,8 +141,8 @@ class _Declared(Exception):  # noqa: N818 - no error: what is sought
 
 def parsers() -> dict[str, argparse.ArgumentParser]:
     """Return command -> its parser, of all that have one."""
-    (choices,) = (a for a in build_parser()._actions if isinstance(a, argparse._SubParsersAction))
-    found = {f"analysis {name}": parser for name, parser in choices.choices.items()}
+    (commands,) = (a.choices for a in _actions(build_parser()) if isinstance(a.choices, dict))
+    found = {f"analysis {name}": parser for name, parser in commands.items()}
     for name, main in {"new": create, "publish": publish, "page": page}.items():
         found[f"interventions {name}"] = _declared_by(partial(main, []))
     found["harness"] = get_args_parser()
@@ -151,6 +151,11 @@ def parsers() -> dict[str, argparse.ArgumentParser]:
             module = import_module("harness.cell.__main__" if name == "cell" else command)
             found[command] = _declared_by(module.main)
     return found
+
+
+def _actions(parser: argparse.ArgumentParser) -> list[argparse.Action]:
+    """Return what may stand in a line, help apart; argparse has no public way to ask."""
+    return [a for a in parser._actions if a.dest not in ("help", "version")]
 
 
 def _declared_by(main: Callable[[], Any]) -> argparse.ArgumentParser:
@@ -172,10 +177,8 @@ def _declared_by(main: Callable[[], Any]) -> argparse.ArgumentParser:
 
 
 def _of_parser(command: str, parser: argparse.ArgumentParser) -> Iterator[Line]:
-    for action in parser._actions:
+    for action in _actions(parser):
         name = _name(action)
-        if name == "--help" or isinstance(action, argparse._HelpAction | argparse._VersionAction):
-            continue
         about = (name, action.dest, str(action.metavar or ""))
         free = name in FREE or (command, action.dest) in UNUSED
         for kind, words in _bad(action):
@@ -188,7 +191,7 @@ def _of_parser(command: str, parser: argparse.ArgumentParser) -> Iterator[Line]:
     for kind, word in {"unknown option": "--no-such-option", "misspelt option": near}.items():
         if word:
             yield Line(command, kind, (*_whole(command, parser), word), (word,))
-    words = [a for a in parser._actions if not a.option_strings and a.nargs not in ("?", "*")]
+    words = [a for a in _actions(parser) if not a.option_strings and a.nargs not in ("?", "*")]
     if words:
         yield Line(command, "missing value", (), tuple(str(a.metavar or a.dest) for a in words))
 
@@ -207,7 +210,7 @@ def _whole(
     """Return a line that is good but for the words of one option."""
     options: list[str] = [*WITH.get(command, [])]
     positional: list[str] = []
-    for action in parser._actions:
+    for action in _actions(parser):
         if action is bad:
             (options if action.option_strings else positional).extend(words)
         elif not action.option_strings:
@@ -267,8 +270,8 @@ def _takes(action: argparse.Action, *texts: str) -> bool:
 
 def _misspelt(parser: argparse.ArgumentParser) -> str:
     """Return the longest option with two letters exchanged."""
-    names = [name for a in parser._actions for name in a.option_strings if name[:2] == "--"]
-    longest = max(sorted({*names} - {"--help"}), key=len, default="")
+    names = [name for a in _actions(parser) for name in a.option_strings if name[:2] == "--"]
+    longest = max(sorted(names), key=len, default="")
     return longest[:-2] + longest[:-3:-1]
 
 

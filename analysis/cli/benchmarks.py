@@ -5,7 +5,6 @@ from __future__ import annotations
 import argparse
 
 from analysis.cli import shared
-from analysis.errors import require_between
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -13,11 +12,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     shared.add_options(
         parser, "runs", help="a study's folder, whose models answered: harness.evaluate --tasks"
     )
-    shared.add_options(parser, "--baseline")
-    shared.add_options(parser, "--alpha", default=0.05, help="family error (default: %(default)s)")
-    shared.add_options(
-        parser, "--practical-size", help="practically relevant difference in nats of margin"
-    )
+    shared.add_paired(parser, "nats of margin")
     parser.add_argument(
         "--per-character",
         action="store_true",
@@ -35,12 +30,10 @@ def run(options: argparse.Namespace) -> int:
     from analysis.check import bullets
     from analysis.comparison.compare import compare
     from analysis.comparison.rules import Rules
-    from analysis.questions.paired import PairedRules
     from analysis.runs.tables import read_runs
     from analysis.table import document
 
-    require_between("alpha", options.alpha, 0, 0.5, example=0.05)
-    rules = PairedRules(options.baseline, options.alpha, options.practical_size)
+    rules = shared.paired_rules(options)
     runs, per = read_runs(options.runs, {}), options.per_character
     found = [
         judge_task(task, rules, per_character=per) for task in read_tasks(runs, per_character=per)
@@ -49,6 +42,5 @@ def run(options: argparse.Namespace) -> int:
     tables.append(beside_loss(compare(runs, Rules(baseline=options.baseline)), found))
     said = "\n".join(bullets(check for one in found for check in checks(one)))
     print(document("Benchmarks", *tables, said), end="")
-    if options.out:
-        shared.write(options.out, {f"{table.name}.csv": table.to_csv() for table in tables})
+    shared.write_tables(options.out, tables)
     return 0

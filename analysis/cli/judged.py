@@ -6,7 +6,6 @@ import argparse
 from pathlib import Path
 
 from analysis.cli import shared
-from analysis.errors import require_between
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -18,9 +17,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         metavar="JUDGEMENTS",
         help="files of python -m harness.judge",
     )
-    shared.add_options(parser, "--baseline")
-    shared.add_options(parser, "--alpha", default=0.05, help="family error (default: %(default)s)")
-    shared.add_options(parser, "--practical-size", help="practically relevant difference in points")
+    shared.add_paired(parser, "points")
     parser.add_argument(
         "--gold",
         type=Path,
@@ -47,11 +44,9 @@ def run(options: argparse.Namespace) -> int:
     from analysis.judged.tables import report_judged
     from analysis.judged.verdicts import judged_differences
     from analysis.questions.measures import loss_measure, side_by_side
-    from analysis.questions.paired import PairedRules
     from analysis.runs.tables import read_runs
 
-    require_between("alpha", options.alpha, 0, 0.5, example=0.05)
-    rules = PairedRules(options.baseline, options.alpha, options.practical_size)
+    rules = shared.paired_rules(options)
     gold = read_gold(options.gold) if options.gold else None
     judged = judged_differences(read_scores(options.judgements), rules, gold)
     report = report_judged(judged)
@@ -62,6 +57,5 @@ def run(options: argparse.Namespace) -> int:
         beside = side_by_side(loss_measure(losses), [judged.measure()])
         print(f"\n### {beside.caption}\n\n{beside.to_markdown()}", end="")
         tables.append(beside)
-    if options.out:
-        shared.write(options.out, {f"{table.name}.csv": table.to_csv() for table in tables})
+    shared.write_tables(options.out, tables)
     return 0

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import argparse
 import sys
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from analysis.errors import AnalysisError
+from analysis.errors import AnalysisError, require_alpha
 from harness.records.files import printable, write_together
 from harness.records.numbers import number as number
 from harness.records.terminal import source as source
@@ -16,8 +16,10 @@ from harness.records.terminal import text as text
 
 if TYPE_CHECKING:
     from analysis.comparison.rules import Rules
+    from analysis.questions.paired import PairedRules
     from analysis.runs.frame import Runs
     from analysis.runs.reading import Reading
+    from analysis.table import Table
 
 LARGEST = 1e12
 """Of any size, time or price."""
@@ -127,6 +129,21 @@ def add_decision(parser: argparse.ArgumentParser) -> None:
     add_options(parser, *DECIDING)
 
 
+def add_paired(parser: argparse.ArgumentParser, unit: str) -> None:
+    """Add what decides a verdict on answers to the same items, whose scores are in `unit`."""
+    add_options(parser, "--baseline")
+    add_options(parser, "--alpha", default=0.05, help="family error (default: %(default)s)")
+    add_options(parser, "--practical-size", help=f"practically relevant difference in {unit}")
+
+
+def paired_rules(options: argparse.Namespace) -> PairedRules:
+    """Return the rules that were asked for by the options of `add_paired`."""
+    from analysis.questions.paired import PairedRules
+
+    require_alpha(options.alpha)
+    return PairedRules(options.baseline, options.alpha, options.practical_size)
+
+
 def read(options: argparse.Namespace) -> Runs:
     """Read the runs that were asked for."""
     from analysis.runs.tables import read_runs
@@ -198,6 +215,12 @@ def pair(text: str, option: str) -> tuple[str, str]:
     if not (name and equals and value):
         raise AnalysisError(f"{option} {text!r}: write it as NAME=VALUE")
     return name.strip(), value.strip()
+
+
+def write_tables(folder: Path | None, tables: Iterable[Table]) -> None:
+    """Write each table as CSV, where a folder was named."""
+    if folder:
+        write(folder, {f"{table.name}.csv": table.to_csv() for table in tables})
 
 
 def write(folder: Path, files: dict[str, str]) -> None:

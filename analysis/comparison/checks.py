@@ -39,6 +39,14 @@ LOOP_ONLY = (
     "initial weights is not in their spread (such a band has 27% coverage and a 95% family "
     "error); no verdict is given"
 )
+NO_RESIDUAL = (
+    "every loss is its arm's plus its seed's, to the last digit: there is no residual noise to "
+    "judge differences by, so nothing is decided; some figures may be copies"
+)
+IDENTICAL = (
+    "all runs of an arm have identical losses (sd 0): either the seeds change nothing or the "
+    "figures are copies; nothing is decided"
+)
 OVERESTIMATED = "likely overestimated"
 NOT_CONFIRMED = "not confirmed by its own noise"
 OWN_UNKNOWN = "one run: its own noise is unknown"
@@ -47,7 +55,7 @@ OWN_UNKNOWN = "one run: its own noise is unknown"
 def checks_of(judgement: Judgement, table: pd.DataFrame) -> list[Check]:
     """Return everything worth a warning; what is about single arms names them."""
     return [
-        *_looks(judgement),
+        *([warning(judgement.looks.note)] if judgement.looks else []),
         *repeats(judgement),
         *wrong_way(judgement.rules),
         *_obstacles(judgement, table),
@@ -65,28 +73,12 @@ def checks_of(judgement: Judgement, table: pd.DataFrame) -> list[Check]:
     ]
 
 
-def _looks(judgement: Judgement) -> list[Check]:
-    return [warning(judgement.looks.note)] if judgement.looks else []
-
-
 def _obstacles(judgement: Judgement, table: pd.DataFrame) -> list[Check]:
     fit = judgement.estimate.fit
     if judgement.estimate.obstacle is Obstacle.LOOP_ONLY:
         return [warning(LOOP_ONLY)]
-    if fit is not None and fit.sd_total > 0 and fit.var_resid == 0:
-        return [
-            warning(
-                "every loss is its arm's plus its seed's, to the last digit: there is no residual "
-                "noise to judge differences by, so nothing is decided; some figures may be copies"
-            )
-        ]
-    if fit is not None and fit.sd_total == 0:
-        return [
-            warning(
-                "all runs of an arm have identical losses (sd 0): either the seeds change nothing "
-                "or the figures are copies; nothing is decided"
-            )
-        ]
+    if fit is not None and judgement.estimate.noiseless:
+        return [warning(IDENTICAL if fit.sd_total == 0 else NO_RESIDUAL)]
     fewest = table["df"].min()
     if fewest < FEWEST_DF - DF_ROUNDING:
         return [
@@ -233,8 +225,7 @@ def next_steps(judgement: Judgement, table: pd.DataFrame) -> tuple[str, ...]:
     ledger = judgement.ledger
     todo = ledger.missing + ledger.unfinished
     steps = [f"{len(todo)} planned run(s) are not complete: {named(todo)}"] if todo else []
-    fit = judgement.estimate.fit
-    if fit is not None and fit.var_resid == 0 and not judgement.estimate.obstacle:
+    if judgement.estimate.noiseless and not judgement.estimate.obstacle:
         return tuple(steps)  # as many more runs of this kind would show no noise either
     if judgement.estimate.obstacle or table["df"].min() < FEWEST_DF - DF_ROUNDING:
         return (*steps, _more_seeds(judgement))

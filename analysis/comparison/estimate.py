@@ -60,6 +60,11 @@ class Estimate:
         return self.model.fit if self.model else None
 
     @property
+    def noiseless(self) -> bool:
+        """Whether the fit leaves no residual noise to judge differences by."""
+        return self.fit is not None and not self.fit.var_resid > 0
+
+    @property
     def equal_noise(self) -> float:
         """Probability that all arms are equally noisy; 1 where that is taken for granted."""
         return float(self.model.posterior.equal) if self.model else 1.0
@@ -68,7 +73,7 @@ class Estimate:
     def rho(self) -> float | None:
         """Correlation of same-seed runs to plan with; None: the fit does not use it."""
         fit = self.fit
-        if fit is None or fit.method != "mixed" or not fit.var_resid > 0:
+        if fit is None or fit.method != "mixed" or self.noiseless:
             return None
         found = self.correlation.estimate if self.correlation else fit.rho
         return min(max(found, 0.0), MOST_ALIKE)

@@ -10,7 +10,7 @@ from typing import Any
 
 from analysis.comparison.estimate import MODERATED, Estimate
 from analysis.comparison.noise_band import NoiseBand
-from analysis.errors import AnalysisError, require_between
+from analysis.errors import AnalysisError, require_alpha
 from harness.records import BASELINE, StudyPlan
 
 Plans = Mapping[str, StudyPlan]
@@ -86,7 +86,7 @@ def check_rules(rules: Rules | None, changes: dict[str, Any]) -> Rules:
         raise AnalysisError(f"unknown rule {unknown[0]!r}: allowed are {', '.join(known)}")
     chosen = dataclasses.replace(rules or Rules(), **changes)
     if chosen.alpha is not None:
-        require_between("alpha", chosen.alpha, 0, 0.5, example=0.05)
+        require_alpha(chosen.alpha)
     if chosen.practical_size is not None and not chosen.practical_size > 0:
         raise AnalysisError(
             f"the practical size is {chosen.practical_size:g}: the practically relevant "

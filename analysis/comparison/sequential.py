@@ -10,6 +10,7 @@ number of arms in Dunnett's adjustment stays what it was.
 from __future__ import annotations
 
 import math
+from collections import Counter
 from dataclasses import dataclass, field, replace
 
 import pandas as pd
@@ -23,6 +24,7 @@ from analysis.comparison.verdict import (
     Verdict,
     judge,
     verdicts,
+    with_counts,
     with_survivors,
 )
 from analysis.errors import AnalysisError
@@ -150,7 +152,7 @@ def decide_prepared(
     arms = _arms(runs, plan, rules.baseline)
     study = _Study(plan, rules, {arm: _State() for arm in arms}, len(done), whole)
     look = 0
-    for k, (n, alpha) in enumerate(zip(plan.looks, spending(plan.looks, plan.alpha), strict=True)):
+    for k, (n, alpha) in enumerate(zip(plan.looks, study.alphas, strict=True)):
         if not _due(ranked, study, n):
             break
         look = k + 1
@@ -203,15 +205,15 @@ class _Look:
 def _due(ranked: pd.DataFrame, study: _Study, n: int) -> bool:
     """Tell whether a look at `n` seeds has all its runs, and an arm that is still open."""
     active = [arm for arm, state in study.states.items() if not state.stopped]
-    have = _counts(ranked[ranked["rank"] < n])
-    lacking = [arm for arm in (*active, study.rules.baseline) if have.get(arm, 0) < n]
+    have = Counter(ranked.loc[ranked["rank"] < n, "arm"])
+    lacking = [arm for arm in (*active, study.rules.baseline) if have[arm] < n]
     return bool(active) and not lacking
 
 
 def _judge_look(ranked: pd.DataFrame, study: _Study, look: _Look) -> None:
     at_look = _at_look(ranked, study.states, look.n)
     subset = complete(at_look)
-    if _counts(subset).get(study.rules.baseline, 0) < 2:
+    if (subset["arm"] == study.rules.baseline).sum() < 2:
         return
     fitted = study.whole if study.whole is not None and len(subset) == study.n_done else None
     if fitted is None:
@@ -225,11 +227,8 @@ def _judge_look(ranked: pd.DataFrame, study: _Study, look: _Look) -> None:
     scale = len(study.states) / max(len(fitted.arms) - 1, 1)
     higher = study.rules.higher_is_better
     said = verdicts(judged, look.alpha / scale, practical, higher_is_better=higher)
-    lost = _counts(at_look[at_look["status"] == "diverged"])
-    counted = {
-        arm: replace(verdict, n=int(n), n_diverged=lost.get(arm, 0))
-        for arm, verdict, n in zip(fitted.arms, [Verdict(Kind.BASELINE), *said], fit.n, strict=True)
-    }
+    by_arm = dict(zip(fitted.arms, [Verdict(Kind.BASELINE), *said], strict=True))
+    counted = with_counts(by_arm, at_look, subset)
     found = with_survivors(counted, subset, study.rules, look.alpha)
     for i, arm in enumerate(fitted.arms[1:]):
         if study.states[arm].stopped:
@@ -279,10 +278,6 @@ def _arms(runs: pd.DataFrame, plan: StudyPlan, baseline: str) -> list[str]:
     return sorted(arms - {baseline})
 
 
-def _counts(runs: pd.DataFrame) -> dict[str, int]:
-    return {str(arm): int(count) for arm, count in runs.groupby("arm").size().items()}
-
-
 def _at_look(runs: pd.DataFrame, states: dict[str, _State], n: int) -> pd.DataFrame:
     """Return the runs of a look: a stopped arm keeps those of the look at which it stopped."""
     limits = {arm: state.place if state.stopped else n for arm, state in states.items()}
@@ -294,8 +289,8 @@ def _decision(runs: pd.DataFrame, study: _Study, look: int) -> Decision:
     over = look == len(plan.looks)
     next_n = None if over or all(s.stopped for s in states.values()) else plan.looks[look]
     kept = runs[(runs["status"] == "complete") & (runs["rank"] < plan.looks[-1])]
-    have = _counts(kept)
-    rows = [_arm_row(arm, state, have.get(arm, 0), next_n) for arm, state in states.items()]
+    have = Counter(kept["arm"])
+    rows = [_arm_row(arm, state, have[arm], next_n) for arm, state in states.items()]
     stopped = tuple(arm for arm, s in states.items() if s.stopped and next_n is not None)
     return Decision(
         table=pd.DataFrame(rows, columns=COLUMNS),

@@ -130,7 +130,7 @@ def _breakeven(judgement: Judgement, loss: pd.Series) -> np.ndarray:
 def planning_design(judgement: Judgement) -> Design | None:
     """Return what these runs say of a study like theirs; None: they show no noise."""
     fit = judgement.estimate.fit
-    if fit is None or judgement.estimate.obstacle or not fit.var_resid > 0:
+    if fit is None or judgement.estimate.obstacle or judgement.estimate.noiseless:
         return None
     spare = int(fit.n[0]) if fit.n[0] > fit.n[1:].max(initial=1) else None
     n_arms, pooled = max(len(judgement.arms) - 1, 1), judgement.rules.variance == POOLED

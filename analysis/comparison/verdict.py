@@ -171,7 +171,7 @@ def judge_arms(judgement: Judgement) -> Judgement:
         higher = given.rules.higher_is_better
         found = verdicts(judged, given.alpha, given.practical, higher_is_better=higher)
     by_arm = dict(zip(fitted.arms, [Verdict(Kind.BASELINE), *found], strict=True))
-    counted = _with_counts(by_arm, given)
+    counted = with_counts(by_arm, given.runs, given.done) | _without_figures(given)
     found_all = with_survivors(counted, given.done, given.rules, given.alpha)
     return replace(given, judged=judged, verdicts=found_all)
 
@@ -197,15 +197,23 @@ def with_survivors(
     return found
 
 
-def _with_counts(verdicts: dict[str, Verdict], judgement: Judgement) -> dict[str, Verdict]:
-    """Return the verdicts with each arm's runs counted, and those of lost arms and references."""
-    runs, done = judgement.runs, judgement.done
+def with_counts(
+    verdicts: dict[str, Verdict], runs: pd.DataFrame, done: pd.DataFrame
+) -> dict[str, Verdict]:
+    """Return the verdicts with each arm's runs counted; `done` are the complete ones that count."""
     lost, complete = Counter(runs.loc[runs["status"] == "diverged", "arm"]), Counter(done["arm"])
-    found = {arm: replace(v, n=complete[arm], n_diverged=lost[arm]) for arm, v in verdicts.items()}
-    for arm, statuses in runs[~runs["arm"].isin(found)].groupby("arm")["status"]:
+    return {arm: replace(v, n=complete[arm], n_diverged=lost[arm]) for arm, v in verdicts.items()}
+
+
+def _without_figures(judgement: Judgement) -> dict[str, Verdict]:
+    """Return the verdicts of arms without a complete run, and of references."""
+    runs, found = judgement.runs, {}
+    for arm, statuses in runs[~runs["arm"].isin(judgement.arms)].groupby("arm")["status"]:
         if set(statuses) != {TWIN}:
-            why = ", ".join(f"{n} {status}" for status, n in statuses.value_counts().items())
-            found[str(arm)] = Verdict(Kind.NO_RUN, n_diverged=lost[arm], why=why)
+            counts = statuses.value_counts()
+            why = ", ".join(f"{n} {status}" for status, n in counts.items())
+            lost = int(counts.get("diverged", 0))
+            found[str(arm)] = Verdict(Kind.NO_RUN, n_diverged=lost, why=why)
     return found | {name: Verdict(Kind.REFERENCE) for name, _ in judgement.rules.references}
 
 

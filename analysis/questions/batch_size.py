@@ -14,7 +14,7 @@ from scipy import special
 
 from analysis.comparison.compare import Source, read
 from analysis.comparison.rules import Rules, check_rules
-from analysis.errors import AnalysisError, require_between
+from analysis.errors import AnalysisError, require_below
 from analysis.runs.frame import is_foreign, named
 from analysis.stats.linear import FEWEST_DF, Array, clear_rounding, least_squares
 from analysis.table import Item, Table, columns, count, document, figure
@@ -140,7 +140,7 @@ def batch_size(
     >>> round(batch_size(frame).best)
     91
     """
-    require_between("the confidence", confidence, 0, 1, example=0.95)
+    require_below("the confidence", confidence, 1, example=0.95)
     rules = check_rules(rules, {**changes, "allow_reruns": True})
     frame = read(runs, rules).frame
     done = frame[frame["status"] == "complete"]

@@ -189,15 +189,13 @@ def _figures(runs: pd.DataFrame) -> list[str]:
     return ["arm", "loss", *(name for name in FIGURES if name in runs)]
 
 
-def arm_name(interventions: object, separators: str = "+,") -> str:
+def arm_name(interventions: object) -> str:
     """Return the name of an arm: sorted intervention names joined with ``+``.
 
     Parameters
     ----------
     interventions
-        A list of names, or text that separates them; empty: the baseline.
-    separators
-        Characters that separate names in a text.
+        A list of names, or text that separates them by ``+`` or commas; empty: the baseline.
 
     Examples
     --------
@@ -211,7 +209,7 @@ def arm_name(interventions: object, separators: str = "+,") -> str:
     if is_missing(interventions):
         return BASELINE
     if isinstance(interventions, str):
-        names = _listed(interventions, separators)
+        names = _listed(interventions)
     elif isinstance(interventions, Iterable):
         names = interventions
     else:
@@ -220,14 +218,14 @@ def arm_name(interventions: object, separators: str = "+,") -> str:
     return "+".join(parts) or BASELINE
 
 
-def _listed(text: str, separators: str) -> Iterable[object]:
+def _listed(text: str) -> Iterable[object]:
     """Return the names in a text; a list that went through CSV or JSON has its brackets still."""
     if text.strip().startswith("[") and text.strip().endswith("]"):
         for read in (json.loads, ast.literal_eval):
             with suppress(ValueError, SyntaxError):
                 parsed: list[object] = read(text.strip())
                 return parsed
-    return re.split(f"[{re.escape(separators)}]", text)
+    return re.split("[+,]", text)
 
 
 def is_missing(value: object) -> bool:

@@ -117,12 +117,15 @@ def _frame(kept: dict[Path, RunRecord], newer: list[RunRecord | None]) -> pd.Dat
     cards = {name: card for record in records for name, card in record.cards.items()}
     frame = pd.DataFrame(rows)
     frame["edit"] = _edits(kept, newer)
-    _set_aside(frame)
+    frame.loc[frame["edit"].notna(), "status"] = SUPERSEDED
+    frame.loc[_twins(frame), "status"] = TWIN
     frame["batch_size"] = _batch_sizes([row["changes"] for row in rows])
     frame["init_shared"] = _init_shared(rows, tensors)
-    _name(frame)
+    if frame["study"].nunique() > 1:  # where one name is used in several studies
+        frame["run_id"] = frame["study"] + "/" + frame["run_id"]
     _refuse_other_settings(frame)
-    frame["published_delta"] = [_published(arm, cards) for arm in frame["arm"]]
+    # A stack has no published figure of its own: only one intervention's card speaks for it.
+    frame["published_delta"] = [cards.get(a, {}).get("published_delta") for a in frame["arm"]]
     return frame
 
 
@@ -138,12 +141,6 @@ def _ranked(
         (record, rank(record, planned.get(record.study, ()), asked[home]))
         for record, home in zip(records, homes, strict=True)
     ]
-
-
-def _set_aside(frame: pd.DataFrame) -> None:
-    """Take out of every figure the runs of edited arms, and controls that repeat the baseline."""
-    frame.loc[frame["edit"].notna(), "status"] = SUPERSEDED
-    frame.loc[_twins(frame), "status"] = TWIN
 
 
 def _nothing(paths: list[Path], unreadable: list[RecordError]) -> AnalysisError:
@@ -228,12 +225,6 @@ def _tests(record: RunRecord) -> dict[str, Any]:
             f"test_set.bits_per_byte.{name}": found["text"],
         }
     return columns
-
-
-def _name(frame: pd.DataFrame) -> None:
-    """Put the study before the name wherever one name is used in several studies."""
-    if frame["study"].nunique() > 1:
-        frame["run_id"] = frame["study"] + "/" + frame["run_id"]
 
 
 def _study_of(cell: Path) -> Path:
@@ -334,12 +325,6 @@ def _batch_sizes(changes: list[dict[str, list[Any]]]) -> list[float | None]:
         size = change[BATCH_KEY][1] if BATCH_KEY in change else baseline
         sizes.append(float(size) if only and isinstance(size, int | float) else None)
     return sizes
-
-
-def _published(arm: str, cards: dict[str, dict[str, Any]]) -> float | None:
-    # A stack has no published figure of its own: only one intervention's card speaks for it.
-    value: float | None = cards.get(arm, {}).get("published_delta")
-    return value
 
 
 def _plans(

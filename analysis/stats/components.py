@@ -49,12 +49,13 @@ class _Source:
     levels: int
 
 
-def variance_components(runs: pd.DataFrame, confidence: float = 0.95) -> Components:
+def variance_components(runs: pd.DataFrame) -> Components:
     """Split the noise of one arm's runs, or of several arms around their means.
 
     `runs` are complete, with columns ``arm``, ``loss`` (nats per token) and any of ``init_seed``,
     ``data_seed``, ``loop_seed``; ``data_shuffled`` False says that the data seed does nothing. Only
-    the sources that the seeds can separate have a row; what varies together is one.
+    the sources that the seeds can separate have a row, each with its 95% interval; what varies
+    together is one.
 
     Examples
     --------
@@ -73,7 +74,7 @@ def variance_components(runs: pd.DataFrame, confidence: float = 0.95) -> Compone
         )
     *sources, residual = _sources(_varying(runs, arm), arm)
     anova = _anova(runs["loss"].to_numpy(dtype=float), arm, sources)
-    rows = _rows(anova, [*sources, residual], 1 - confidence)
+    rows = _rows(anova, [*sources, residual], 1 - 0.95)
     return Components(pd.DataFrame(rows), len(runs), _describe(sources, residual))
 
 

@@ -15,6 +15,8 @@ from analysis.stats.linear import Array, Index, sums, sums_of_squares
 from analysis.stats.solvers import find_root
 
 MOST_SEEDS = 1500
+CONFIDENCE = 0.95
+"""Of every interval here."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -80,9 +82,7 @@ def paired_arms(arm: Index, seed: Index) -> NDArray[np.bool_]:
     return np.asarray(2 * (has & has[0]).sum(axis=1) >= has.sum(axis=1))
 
 
-def pair_correlation(
-    loss: ArrayLike, arm: ArrayLike, seed: ArrayLike, confidence: float = 0.95
-) -> Correlation | None:
+def pair_correlation(loss: ArrayLike, arm: ArrayLike, seed: ArrayLike) -> Correlation | None:
     """Return `seed_correlation` of the paired runs alone, with the number of pairs.
 
     Unpaired arms say nothing of pairing, but where they are noisier than the paired ones their
@@ -96,13 +96,11 @@ def pair_correlation(
     if not in_pair.any():
         seeds, in_pair = arms * (seeds.max() + 1) + seeds, np.ones(len(y), dtype=bool)
     arms, seeds = (np.unique(x[in_pair], return_inverse=True)[1] for x in (arms, seeds))
-    return seed_correlation(y[in_pair], arms, seeds, confidence)
+    return seed_correlation(y[in_pair], arms, seeds)
 
 
-def seed_correlation(
-    loss: ArrayLike, arm: ArrayLike, seed: ArrayLike, confidence: float = 0.95
-) -> Correlation | None:
-    """Return var_init / (var_init + var_resid) with its exact interval.
+def seed_correlation(loss: ArrayLike, arm: ArrayLike, seed: ArrayLike) -> Correlation | None:
+    """Return var_init / (var_init + var_resid) with its exact 95% interval.
 
     Harville and Fenech (1985), Biometrics 41:137: exact for unbalanced designs, and the usual F
     interval of the intraclass correlation for balanced ones. None where no seed has two runs,
@@ -126,7 +124,7 @@ def seed_correlation(
     if df1 < 1 or df2 < 1 or residual <= 1e-13 * float(ss.sum()):
         return None
     seeds_part = _Seeds(squares / (residual / df2), size)
-    ends = special.fdtri(df1, df2, [1 - (1 - confidence) / 2, (1 - confidence) / 2])
+    ends = special.fdtri(df1, df2, [1 - (1 - CONFIDENCE) / 2, (1 - CONFIDENCE) / 2])
     estimate, low, high = (seeds_part.correlation_where(F) for F in (1.0, *ends))
     F = seeds_part.F(0.0)
     p, n_pairs = float(special.fdtrc(df1, df2, F)), int(counts[1:, counts[0] > 0].sum())
@@ -160,11 +158,11 @@ class _Seeds:
         return max(ratio / (1 + ratio), -1.0)
 
 
-def arm_correlations(runs: pd.DataFrame, baseline: str, confidence: float = 0.95) -> pd.DataFrame:
+def arm_correlations(runs: pd.DataFrame, baseline: str) -> pd.DataFrame:
     """Return each arm's correlation with the baseline over their shared initialisation seeds.
 
-    Columns arm, n_shared, correlation, ci_low, ci_high; intervals by Fisher's z, NaN below 4 shared
-    seeds.
+    Columns arm, n_shared, correlation, ci_low, ci_high; 95% intervals by Fisher's z, NaN below 4
+    shared seeds.
     """
     columns = ["arm", "n_shared", "correlation", "ci_low", "ci_high"]
     if "init_seed" not in runs:
@@ -180,12 +178,12 @@ def arm_correlations(runs: pd.DataFrame, baseline: str, confidence: float = 0.95
         if len(both) >= 3:
             with np.errstate(divide="ignore", invalid="ignore"):  # equal losses: NaN
                 r = float(np.corrcoef(both[baseline], both[arm])[0, 1])
-            rows.append((arm, len(both), r, *_fisher(r, len(both), confidence)))
+            rows.append((arm, len(both), r, *_fisher(r, len(both))))
     return pd.DataFrame(rows, columns=columns)
 
 
-def _fisher(r: float, n: int, confidence: float) -> tuple[float, float]:
+def _fisher(r: float, n: int) -> tuple[float, float]:
     if n < 4 or not abs(r) < 1:
         return float("nan"), float("nan")
-    half = -float(special.ndtri((1 - confidence) / 2)) / np.sqrt(n - 3)
+    half = -float(special.ndtri((1 - CONFIDENCE) / 2)) / np.sqrt(n - 3)
     return float(np.tanh(np.arctanh(r) - half)), float(np.tanh(np.arctanh(r) + half))

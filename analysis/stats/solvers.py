@@ -50,17 +50,15 @@ def find_root(
     return float(last)
 
 
-def minimise(
-    function: Callable[[float], float], low: float, high: float, *, n_grid: int = 17
-) -> float:
+def minimise(function: Callable[[float], float], low: float, high: float) -> float:
     """Return where `function` is smallest in [`low`, `high`]: a grid, then golden section.
 
     The ends are looked at themselves, because a variance component is often exactly zero.
     """
-    grid = np.linspace(low, high, n_grid)
+    grid = np.linspace(low, high, 17)
     values = [function(float(x)) for x in grid]
     best = int(np.argmin(values))
-    a, b = float(grid[max(best - 1, 0)]), float(grid[min(best + 1, n_grid - 1)])
+    a, b = float(grid[max(best - 1, 0)]), float(grid[min(best + 1, len(grid) - 1)])
     x1, x2 = b - GOLDEN * (b - a), a + GOLDEN * (b - a)
     f1, f2 = function(x1), function(x2)
     while b - a > 1e-11 * max(1.0, abs(a)):

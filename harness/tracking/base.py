@@ -90,10 +90,10 @@ class Mirror(Protocol):
         """Send what remains, and close the run; raises unless all of it has arrived."""
 
 
-def one_line(error: Exception, limit: int = 200) -> str:
-    """Return an error's words on one line: clients' messages may span many."""
+def one_line(error: Exception) -> str:
+    """Return an error's words on one line of 200 characters: clients' messages may span many."""
     text = " ".join(str(error).split())
-    return text if len(text) <= limit else text[: limit - 1] + "…"
+    return text if len(text) <= 200 else text[:199] + "…"
 
 
 def upload_command(study: Path) -> str | None:

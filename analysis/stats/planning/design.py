@@ -18,7 +18,7 @@ from functools import lru_cache
 import numpy as np
 from scipy import special
 
-from analysis.errors import AnalysisError, require_between
+from analysis.errors import AnalysisError, require_alpha, require_below
 from analysis.stats.dunnett import Array, critical_value, legendre
 from analysis.stats.linear import DF_ROUNDING, FEWEST_DF, baseline_weights
 from analysis.stats.mixed import fit_of_design
@@ -315,5 +315,5 @@ def _check(delta: float, sd: float, rho: float | None, power: float, alpha: floa
         raise AnalysisError(f"the noise sd is {sd}: it must be above 0")
     if rho is not None and not 0 <= rho < 1:
         raise AnalysisError(f"the seeds' correlation rho is {rho}: allowed are 0 up to below 1")
-    require_between("the power", power, 0, 1, example=0.8)
-    require_between("alpha", alpha, 0, 0.5, example=0.05)
+    require_below("the power", power, 1, example=0.8)
+    require_alpha(alpha)
