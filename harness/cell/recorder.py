@@ -19,6 +19,7 @@ from torch import Tensor
 from harness.cell.build import Setup
 from harness.cell.console import ONE_REQUEST_SECONDS, Progress
 from harness.cell.step_timing import StepFlops, counted_or_estimated
+from harness.config import ConfigError
 from harness.data.evaluated import val_sequences
 from harness.data.tokens import get_tokenizer
 from harness.engine import checkpoint
@@ -80,6 +81,7 @@ class Recorder:
         """Metric -> its values in the steps since the last logged one."""
         self.stop_requested, self.asked_at = False, 0.0
         self._resume()
+        self.has_saved = training.step > 0
         config, n_steps = training.config, training.config.n_steps
         self.val_sequences = val_sequences(setup.config, setup.corpus.main).tokens
         self.encoding = get_tokenizer(config.data.tokenizer)
@@ -139,7 +141,14 @@ class Recorder:
                 name: [t.world.mean(value).cpu() for value in values]
                 for name, values in self.pending.items()
             }
-            state = t.state_dict() | {
+            try:
+                own = t.state_dict()
+            except ConfigError as error:
+                if not self.has_saved:
+                    raise
+                log.warning("%s; not saved again: a stop goes back to the last checkpoint", error)
+                return
+            state = own | {
                 "pending": pending,
                 "measured": [self.record.losses.train, self.record.losses.val],
                 "train_seconds": self.clock.seconds,
@@ -149,6 +158,7 @@ class Recorder:
                 self.lock.check()
                 checkpoint.save(self.folder, t.step, state, t.config.checkpoint.keep)
                 self.update_record()
+            self.has_saved = True
 
     def update_record(self) -> None:
         """Write how far the cell has come, and at what cost."""

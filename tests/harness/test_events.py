@@ -9,7 +9,7 @@ from harness import events
 from harness.cell import train as cell
 from harness.cell.freeze import freeze
 from harness.config import Event
-from harness.records import Status
+from harness.records import RunRecord, Status
 from tests.configs import load
 from tests.harness.cells import lines, run, run_until
 
@@ -178,6 +178,11 @@ class Harmless:
         self.scratch = []
 
 
+class Late(Counts):
+    def step_done(self, model, step):
+        self.n += step > 0
+
+
 class Waives(Counts):
     def state_dict(self):
         return {}
@@ -200,16 +205,27 @@ class Waives(Counts):
 def test_a_state_that_a_resumed_run_would_lose_is_refused_by_name_when_it_is_saved(
     tiny, own_idea, kind: str, said: str | None
 ) -> None:
+    record = trained_with(kind, tiny, own_idea)
+    assert (record.error is None) == (said is None), record.error
+    if said:
+        assert f"interventions.own.fn{':' * ('changes' in said)} {said}" in record.error
+
+
+def test_a_state_that_changes_late_costs_checkpoints_and_not_the_run(tiny, own_idea, caplog):
+    record = trained_with("Late", [*tiny, "checkpoint.every_steps=1"], own_idea)
+    assert record.error is None
+    assert "n changes in training" in caplog.text
+    assert "not saved again: a stop goes back to the last checkpoint" in caplog.text
+
+
+def trained_with(kind: str, tiny, own_idea) -> RunRecord:
     folder, overrides = own_idea
     (folder / "own_idea.py").write_text(OWN_STATES)
     (folder / "conf" / "intervention" / "own.yaml").write_text(
         "# @package _global_\n"
         f"interventions: {{own: {{summary: s, source: t, fn: {{_target_: own_idea.{kind}}}}}}}\n"
     )
-    _, record = run([*tiny, *overrides])
-    assert (record.error is None) == (said is None), record.error
-    if said:
-        assert f"interventions.own.fn{':' * ('changes' in said)} {said}" in record.error
+    return run([*tiny, *overrides])[1]
 
 
 def test_the_page_and_the_class_know_the_same_events() -> None:
