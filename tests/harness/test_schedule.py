@@ -106,7 +106,7 @@ def test_schedules_are_drawn_of_any_config_before_it_trains(capsys) -> None:
     for wrong, words in (
         ("schedule._target_=nowhere.schedule", "error: Error loading 'nowhere.schedule'"),
         ("optim.lrr=1", "allowed in optim: optimizer, lr"),
-        ("seed=x", "(at seed)"),
+        ("seed=x", "seed=x: a seed is one whole number"),
     ):
         assert main([wrong]) == 2
         (line,) = capsys.readouterr().err.splitlines()
