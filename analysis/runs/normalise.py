@@ -65,7 +65,7 @@ def normalised(
     tidy = tidied(raw, [*reading.columns.values(), reading.metric], source)
     given = tuple(map(str, tidy.columns))
     shaped = where_true(Shaped(tidy, places), reading.where, source)
-    shaped = one_line_a_run(_arms_of_columns(shaped, reading.columns, source), reading, source)
+    shaped = one_line_a_run(_arms_of_columns(shaped, reading.columns), reading, source)
     frame, places = shaped.frame, shaped.places
     taken = _columns(frame, reading.columns, source)
     if "arm" in frame:
@@ -86,7 +86,7 @@ def normalised(
     )
 
 
-def _arms_of_columns(table: Shaped, columns: Mapping[str, str], source: str) -> Shaped:
+def _arms_of_columns(table: Shaped, columns: Mapping[str, str]) -> Shaped:
     """Make one column of the several that name an arm, ``arm=model,lr``."""
     theirs = columns.get("arm", "")
     parts = [part.strip() for part in theirs.split(",")]

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import sys
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import torch
 
+from harness.cell.provenance import versions
 from harness.cell.sources import use_kept_sources
 from harness.config import VOCAB_SIZE, Config, ConfigError, Tokenizer
 from harness.config.frozen import read_config
@@ -60,6 +62,16 @@ class LoadedModel:
             "cell": self.record.cell if self.record else None,
             "arm": self.record.arm if self.record else None,
             "step": self.weights.step,
+        }
+
+    def provenance_of_measurement(self) -> dict[str, Any]:
+        """Say as plain data which weights are measured, where, with what and by which command."""
+        return {
+            **self.provenance(),
+            "device": str(self.device),
+            "threads": torch.get_num_threads(),
+            "packages": versions(),
+            "command": sys.orig_argv,
         }
 
 

@@ -4,13 +4,10 @@ from __future__ import annotations
 
 import io
 import json
-import sys
 from pathlib import Path
 
 import numpy as np
-import torch
 
-from harness.cell.provenance import versions
 from harness.evals.losses import TestLosses, TestSet, measure
 from harness.evals.models import LoadedModel
 from harness.model import count_parameters
@@ -65,13 +62,7 @@ def _evaluation(
         context=losses.context,
         precision=precision,
         created=now(),
-        provenance={
-            **loaded.provenance(),
-            "device": str(loaded.device),
-            "threads": torch.get_num_threads(),
-            "packages": versions(),
-            "command": sys.orig_argv,
-        },
+        provenance=loaded.provenance_of_measurement(),
     )
 
 

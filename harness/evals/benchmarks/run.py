@@ -2,14 +2,10 @@
 
 from __future__ import annotations
 
-import sys
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
-import torch
-
-from harness.cell.provenance import versions
 from harness.evals.benchmarks.items import Items, is_ours, read_items
 from harness.evals.benchmarks.lm_eval_tasks import Answered, ask
 from harness.evals.benchmarks.scoring import Score, score
@@ -98,11 +94,5 @@ def _task_run(loaded: LoadedModel, answered: Answered, asking: Asking) -> TaskRu
         precision=asking.precision,
         metrics=answered.metrics,
         created=now(),
-        provenance={
-            **loaded.provenance(),
-            "device": str(loaded.device),
-            "threads": torch.get_num_threads(),
-            "packages": versions(),
-            "command": sys.orig_argv,
-        },
+        provenance=loaded.provenance_of_measurement(),
     )
