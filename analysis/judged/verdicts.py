@@ -129,7 +129,10 @@ def _basis(panel: _Panel, arm: str) -> _Basis:
     scores, baseline = panel.scores, panel.rules.baseline
     table = scores.differences(arm, baseline)
     if len(table) < 2:
-        raise AnalysisError(f"{arm}: {len(table)} instructions have all scores, 2 are needed")
+        raise AnalysisError(
+            f"{arm}: {len(table)} instructions have all scores, 2 are needed; ask once more where "
+            "answers had none with python -m harness.judge ... --again"
+        )
     found = crossed_mean(square(table))
     if panel.gold is None:
         return _Basis(arm, table, found, None)

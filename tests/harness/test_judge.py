@@ -282,6 +282,18 @@ def test_a_dead_or_refusing_endpoint_is_said_at_once(
     assert "bad key" in capsys.readouterr().err
 
 
+def test_a_judge_that_cannot_be_read_stops_before_all_is_paid(
+    files: list[str], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    out = tmp_path / "j.jsonl"
+    with Faulty(*[(200, completion("Sure! {}"), {})] * 10) as judge:
+        assert ask(judge, files, out, "--yes", "--workers", "1") == 2
+        assert "10 answers in a row could not be read" in capsys.readouterr().err
+        assert ask(judge, files, out, "--yes", "--again") == 0
+    last = {j.call: j.outcome for j in read_judgements(out)}
+    assert list(last.values()) == [Outcome.SCORED] * N * ORDERS
+
+
 def test_one_call_without_an_answer_is_left_for_the_next_command(
     files: list[str], tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

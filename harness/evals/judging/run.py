@@ -22,7 +22,7 @@ ANSWER_TOKENS = 12
 SD_OF_A_DIFFERENCE = 25.0
 """Points, of two models' scores for one instruction, as instruction-following judges give them."""
 MOST_FAILURES = 10
-"""Calls in a row without an answer after which the endpoint is taken to be down."""
+"""Calls in a row without an answer, or without a readable one, after which the command stops."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,6 +54,7 @@ class Tally:
     failures: list[str] = field(default_factory=list)
     """Why each call had no answer; it is made again next time."""
     failed_in_a_row: int = 0
+    unread_in_a_row: int = 0
     input_tokens: int = 0
     output_tokens: int = 0
 
@@ -63,6 +64,8 @@ class Tally:
         self.input_tokens += judgement.input_tokens
         self.output_tokens += judgement.output_tokens
         self.failed_in_a_row = 0
+        unread = judgement.outcome in (Outcome.UNPARSED, Outcome.TRUNCATED)
+        self.unread_in_a_row = self.unread_in_a_row + 1 if unread else 0
 
     def fail(self, why: str) -> None:
         """Count a call without an answer."""
@@ -157,6 +160,12 @@ def _settle(future: Future[Judgement], out: Path, tally: Tally, versions: set[st
         raise JudgeError(
             f"the judge {judgement.judge} answered as {' and '.join(sorted(versions))}: scores of "
             "two versions do not mix; name the version you want with --judge, and another --out"
+        )
+    if tally.unread_in_a_row >= MOST_FAILURES:
+        raise JudgeError(
+            f"{MOST_FAILURES} answers in a row could not be read, the last: "
+            f"{judgement.outcome} {judgement.answer[:80]!r}; see --no-schema and --max-tokens, "
+            "and ask these again with --again"
         )
 
 
