@@ -85,7 +85,10 @@ def slot_effect(frame: pd.DataFrame) -> Slope | None:
     Where instructions were shown in several orders, each response is compared with itself.
     """
     own = frame[frame["kind"].isin([Kind.MODEL, Kind.DUPLICATE])]
-    several = own.groupby("instruction_id")["order"].nunique().min() > 1
+    again = own.groupby("instruction_id")["order"].transform("nunique") > 1
+    several = own.loc[again, "instruction_id"].nunique() > 2
+    if several:
+        own = own[again]  # a missing call takes its instruction out, not the comparison
     keys = ["judge", "kind", "model", *(["instruction_id"] if several else [])]
     place = own["slot"] / max(1, frame["slot"].max())
     x = place - place.groupby([own[key] for key in keys]).transform("mean")
