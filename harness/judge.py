@@ -7,6 +7,7 @@ anchors between them. Without --yes nothing is asked: the price and the precisio
 from __future__ import annotations
 
 import argparse
+import signal
 import sys
 from pathlib import Path
 
@@ -155,5 +156,13 @@ def _parser() -> argparse.ArgumentParser:
     return parser
 
 
+def _stop_as_ctrl_c_does() -> None:
+    """Let a scheduler's stop and a closed terminal keep the answers under way: they are paid."""
+    for asked in (signal.SIGTERM, signal.SIGHUP):
+        if signal.getsignal(asked) is not signal.SIG_IGN:  # nohup's
+            signal.signal(asked, signal.default_int_handler)
+
+
 if __name__ == "__main__":
+    _stop_as_ctrl_c_does()
     sys.exit(main())

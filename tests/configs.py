@@ -42,8 +42,10 @@ def our_hydra() -> Iterator[None]:
     hydra = _hydra()
     GlobalHydra.instance().clear()
     GlobalHydra.instance().initialize(hydra)
-    yield
-    GlobalHydra.instance().clear()
+    try:
+        yield
+    finally:
+        GlobalHydra.instance().clear()
 
 
 @cache

@@ -18,43 +18,18 @@ from harness.records import RecordError
 from harness.records.responses import (
     Kind,
     Outcome,
-    Response,
     read_judgements,
     read_responses,
     write_responses,
 )
+from tests.harness.judged_files import ORDERS, N, flat, respond, write_files
 
 SECRET = "sk-not-to-be-written-anywhere"
-ORDERS = 2
-N = 6
-
-
-def respond(model: str, seed: int, i: int, text: str) -> Response:
-    return Response(
-        model=f"{model}/s{seed}",
-        arm=model,
-        cell="c0ffee",
-        train_seed=0,
-        seed=seed,
-        instruction_id=f"i{i:03}",
-        instruction=f"Say {i}.",
-        input="" if i % 2 else f"context {i}",
-        reference=f"reference {i}",
-        response=text,
-        truncated=False,
-    )
 
 
 @pytest.fixture
 def files(tmp_path: Path) -> list[str]:
-    paths = []
-    for model in ("baseline", "arm"):
-        path = tmp_path / f"{model}.jsonl"
-        write_responses(
-            path, [respond(model, s, i, f"{model} {i}") for s in (0, 1) for i in range(N)]
-        )
-        paths.append(str(path))
-    return paths
+    return write_files(tmp_path)
 
 
 @pytest.fixture(autouse=True)
@@ -63,10 +38,6 @@ def key(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.delenv("OPENAI_BASE_URL", raising=False)
     monkeypatch.setattr("openai._base_client.INITIAL_RETRY_DELAY", 0.01)
     monkeypatch.setattr("openai._base_client.MAX_RETRY_DELAY", 0.02)
-
-
-def flat(_: str, answers: list[str]) -> list[float]:
-    return [50.0 if answer else 0.0 for answer in answers]
 
 
 def ask(judge: ScriptedJudge, files: list[str], out: Path, *more: str) -> int:
