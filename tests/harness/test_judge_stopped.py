@@ -29,11 +29,13 @@ def test_answers_under_way_are_kept_however_the_command_is_stopped(
         return flat(_, answers)
 
     with ScriptedJudge(slow) as judge:
+        before = signal.signal(number, signal.SIG_DFL)  # the tests may run under nohup
         process = subprocess.Popen(
             [sys.executable, "-m", "harness.judge", *write_files(tmp_path), "--judge", "scripted", "--yes",
              "--base-url", judge.base_url, "--out", str(out), "--workers", "2"],
             stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
         )  # fmt: skip
+        signal.signal(number, before)
         assert asked.wait(120)
         process.send_signal(number)
         _, said = process.communicate(timeout=120)
