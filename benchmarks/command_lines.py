@@ -290,7 +290,7 @@ def told(found: list[Verdict], n_known: int, seed: int, seconds: float) -> str:
     ]
     return (
         f"{len(found)} of {n_known} lines (`--seed {seed}`) for {len(commands)} commands in "
-        f"{seconds / 60:.0f} minutes: **{sum(bool(v.wrong) for v in found)} mishandled**.\n\n"
+        f"{seconds:.0f} s: **{sum(bool(v.wrong) for v in found)} mishandled**.\n\n"
         f"{table(by_kind)}\n\n{table(rows)}\n\n{machine('torch', 'hydra-core')}."
     )
 
