@@ -82,6 +82,11 @@ class Events:
             self._hook(card.event, name, hook)
             return
         self.objects[name] = hook
+        if hasattr(hook, "state_dict") and not hasattr(hook, "load_state_dict"):
+            raise ConfigError(
+                f"interventions.{name}.fn has state_dict and no load_state_dict, with which a "
+                "resumed run goes on: add it"
+            )
         methods = {event: getattr(hook, event.name, None) for event in Event}
         if not any(methods.values()):
             allowed = ", ".join(event.name for event in Event)
@@ -218,11 +223,6 @@ class Events:
                     "(returning {}, if nothing depends on it)"
                 )
         held = {name: item for name, item in self.objects.items() if hasattr(item, "state_dict")}
-        if deaf := [name for name, item in held.items() if not hasattr(item, "load_state_dict")]:
-            raise ConfigError(
-                f"interventions.{deaf[0]}.fn has state_dict and no load_state_dict, with which a "
-                "resumed run goes on: add it"
-            )
         return {name: item.state_dict() for name, item in held.items()}
 
     def load_state_dict(self, state: Mapping[str, Any], device: torch.device) -> None:

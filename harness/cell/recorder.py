@@ -81,7 +81,6 @@ class Recorder:
         """Metric -> its values in the steps since the last logged one."""
         self.stop_requested, self.asked_at = False, 0.0
         self._resume()
-        self.has_saved = training.step > 0
         config, n_steps = training.config, training.config.n_steps
         self.val_sequences = val_sequences(setup.config, setup.corpus.main).tokens
         self.encoding = get_tokenizer(config.data.tokenizer)
@@ -143,10 +142,8 @@ class Recorder:
             }
             try:
                 own = t.state_dict()
-            except ConfigError as error:
-                if not self.has_saved:
-                    raise
-                log.warning("%s; not saved again: a stop goes back to the last checkpoint", error)
+            except ConfigError as error:  # the rehearsal refuses what changes from the first step
+                log.warning("%s; not saved: a stop goes back to the last checkpoint, if any", error)
                 return
             state = own | {
                 "pending": pending,
@@ -158,7 +155,6 @@ class Recorder:
                 self.lock.check()
                 checkpoint.save(self.folder, t.step, state, t.config.checkpoint.keep)
                 self.update_record()
-            self.has_saved = True
 
     def update_record(self) -> None:
         """Write how far the cell has come, and at what cost."""

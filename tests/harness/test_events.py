@@ -8,8 +8,10 @@ import pytest
 from harness import events
 from harness.cell import train as cell
 from harness.cell.freeze import freeze
+from harness.cell.rehearsal import rehearse
 from harness.config import Event
-from harness.records import RunRecord, Status
+from harness.records import Status
+from harness.records.cell import Cell
 from tests.configs import load
 from tests.harness.cells import lines, run, run_until
 
@@ -202,30 +204,32 @@ class Waives(Counts):
         ("Waives", None),
     ],
 )
-def test_a_state_that_a_resumed_run_would_lose_is_refused_by_name_when_it_is_saved(
+def test_a_state_that_a_resumed_run_would_lose_is_refused_by_name_before_it_trains(
     tiny, own_idea, kind: str, said: str | None
 ) -> None:
-    record = trained_with(kind, tiny, own_idea)
-    assert (record.error is None) == (said is None), record.error
+    folder = with_own_state(kind, tiny, own_idea)
+    assert rehearse(folder, 1) == (said is not None)
     if said:
-        assert f"interventions.own.fn{':' * ('changes' in said)} {said}" in record.error
+        error = Cell(folder).record().error
+        assert f"interventions.own.fn{':' * ('changes' in said)} {said}" in error
 
 
 def test_a_state_that_changes_late_costs_checkpoints_and_not_the_run(tiny, own_idea, caplog):
-    record = trained_with("Late", [*tiny, "checkpoint.every_steps=1"], own_idea)
-    assert record.error is None
+    folder = with_own_state("Late", [*tiny, "checkpoint.every_steps=1"], own_idea)
+    assert rehearse(folder, 1) == 0
+    assert cell.run(folder).error is None
     assert "n changes in training" in caplog.text
-    assert "not saved again: a stop goes back to the last checkpoint" in caplog.text
+    assert "not saved: a stop goes back to the last checkpoint, if any" in caplog.text
 
 
-def trained_with(kind: str, tiny, own_idea) -> RunRecord:
+def with_own_state(kind: str, tiny, own_idea) -> Path:
     folder, overrides = own_idea
     (folder / "own_idea.py").write_text(OWN_STATES)
     (folder / "conf" / "intervention" / "own.yaml").write_text(
         "# @package _global_\n"
         f"interventions: {{own: {{summary: s, source: t, fn: {{_target_: own_idea.{kind}}}}}}}\n"
     )
-    return run([*tiny, *overrides])[1]
+    return freeze(load([*tiny, *overrides]))
 
 
 def test_the_page_and_the_class_know_the_same_events() -> None:
