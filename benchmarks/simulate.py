@@ -131,7 +131,7 @@ def judge_blocks(cell: Cell, studies: Studies) -> dict[str, Answer]:
     loss = studies.loss.reshape(len(studies.loss), cell.n_arms + 1, cell.n)
     T, n, df = cell.n_arms, cell.n, cell.n_arms * (cell.n - 1)
     means = loss.mean(axis=2)
-    variance = _residual_variance(loss - means[:, :, None])
+    variance = residual_variance(loss - means[:, :, None])
     estimate = means[:, 1:] - means[:, :1]
     se = np.sqrt(2 * variance / n)[:, None]
     own = (loss[:, 1:] - loss[:, :1]).var(axis=2, ddof=1) / (2 * variance[:, None])
@@ -189,7 +189,7 @@ def judge(cell: Cell, studies: Studies) -> dict[str, Answer]:
     }
 
 
-def _residual_variance(deviation: Array) -> Array:
+def residual_variance(deviation: Array) -> Array:
     """Return REML's residual variance of (S, A, n) deviations from the arms' means, (S,)."""
     _, A, n = deviation.shape
     seed = deviation.mean(axis=1)

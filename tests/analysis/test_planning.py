@@ -7,14 +7,9 @@ from analysis import AnalysisError, Pilot, compare, pilot_of, plan
 from analysis.__main__ import main
 from analysis.comparison.table import planning_design
 from analysis.stats.mixed import fit_mixed
-from analysis.stats.planning.design import (
-    Design,
-    Layout,
-    _noise,
-    _typical_paired,
-    _typical_unpaired,
-)
+from analysis.stats.planning.design import Design, _noise
 from analysis.stats.planning.power import power, upper_sd
+from analysis.stats.planning.typical import Layout, typical_paired, typical_unpaired
 
 
 def test_power_agrees_with_the_noncentral_t_of_scipy():
@@ -217,7 +212,7 @@ def test_own_variances_of_unequal_groups_are_those_of_simulated_runs():
     squares = arms.sum(axis=1, keepdims=True) * (n - 1) + base * (K - 1)
     pooled = squares / (T * (n - 1) + K - 1)
     simulated = (arms / n + base / K) / (1 / n + 1 / K) / pooled
-    ratio, weight = _typical_unpaired(Layout(n_arms=T, n=n, K=K, paired=False))
+    ratio, weight = typical_unpaired(Layout(n_arms=T, n=n, K=K, paired=False))
     for power_of in (1, 2):
         typical = weight @ ratio[:, 0] ** power_of
         assert typical == pytest.approx((simulated[:, 0] ** power_of).mean(), rel=0.02)
@@ -232,7 +227,7 @@ def test_one_seed_of_many_arms_beside_a_larger_baseline_finds_nothing() -> None:
 @pytest.mark.parametrize(("n_arms", "n"), [(2, 3), (3, 2)])
 def test_no_typical_study_is_one_that_no_runs_could_show(n_arms: int, n: int) -> None:
     """Complete blocks: differences that all are the baseline's noise leave the least residual."""
-    ratio, weight = _typical_paired(Layout(n_arms, n, n, paired=True), rho=0.4)
+    ratio, weight = typical_paired(Layout(n_arms, n, n, paired=True), rho=0.4)
     arm, seed = np.repeat(np.arange(n_arms + 1), n), np.tile(np.arange(n), n_arms + 1)
     loss = np.where(arm == 0, np.arange(n)[seed] ** 2.0, 0.0)
     difference = np.arange(n) ** 2.0

@@ -16,10 +16,9 @@ from dataclasses import dataclass, replace
 from functools import lru_cache
 
 import numpy as np
-from scipy import special
 
 from analysis.errors import AnalysisError, require_alpha, require_below
-from analysis.stats.dunnett import Array, critical_value, legendre
+from analysis.stats.dunnett import Array, critical_value
 from analysis.stats.linear import DF_ROUNDING, FEWEST_DF, baseline_weights
 from analysis.stats.mixed import fit_of_design
 from analysis.stats.moderated.max_t import against_baseline
@@ -27,23 +26,18 @@ from analysis.stats.moderated.model import Averaged
 from analysis.stats.moderated.own_variance import OwnVariance, spread
 from analysis.stats.moderated.posterior import fit_posterior
 from analysis.stats.planning.power import power
+from analysis.stats.planning.typical import (
+    Layout,
+    Residuals,
+    residuals,
+    typical_paired,
+    typical_unpaired,
+)
 from analysis.stats.solvers import find_root
 
 MOST_SEEDS = 100_000
-NODES = (3, 4, 2)
-"""Of the quadrature: the baseline's residuals, the arm's, and where the others' quantiles lie."""
 ALIKE = 64
 """From so many runs of each arm on, own variances are known and both answers ask for the same."""
-
-
-@dataclass(frozen=True, slots=True)
-class Layout:
-    """Runs of a study of T arms: n seeds each, K baseline runs, the first seeds shared or none."""
-
-    n_arms: int
-    n: float
-    K: float
-    paired: bool
 
 
 @dataclass(frozen=True, slots=True)
@@ -62,9 +56,9 @@ class Noise:
 class Design:
     """A study of T arms against a baseline, as far as its power is concerned.
 
-    Blocked (`rho` given): variance of a difference ``2 sd^2 (1 - rho) / n``, df ``T (n - 1)``; with
-    more or fewer baseline runs the mixed model's. Unpaired: ``sd^2 (1/n + 1/K)``, df
-    ``T (n - 1) + K - 1``.
+    Blocked (`rho` given): variance of a difference ``2 sd^2 (1 - rho) / n``, df ``T (n - 1)``, and
+    an estimate of it that REML may take from all runs (`residuals`); with more or fewer baseline
+    runs the mixed model's. Unpaired: ``sd^2 (1/n + 1/K)``, df ``T (n - 1) + K - 1``.
 
     Examples
     --------
@@ -90,9 +84,11 @@ class Design:
         noise = self._noise(n)
         if noise.df < FEWEST_DF - DF_ROUNDING:  # every verdict is undecided
             return 0.0
-        critical, weight = self._critical(n, noise)
+        found = residuals(self._layout(n), self.rho or 0.0, noise.df)
+        critical, weight = self._critical(n, noise, found)
         shift = abs(delta) / (self.sd * noise.se)
-        return float(power(shift, noise.df, critical) @ weight)
+        seen = power(shift, found.df, critical * found.scale[:, None])
+        return float(found.weight @ seen @ weight)
 
     def seeds_needed(self, delta: float, power: float = 0.8) -> int:
         """Return the smallest number of seeds per arm that finds `delta` with a power.
@@ -145,17 +141,23 @@ class Design:
         return find_root(lambda delta: self.power(delta, n) - power, 0.0, high, tolerance=1e-7)
 
     def _noise(self, n: float) -> Noise:
-        layout = Layout(self.n_arms, n, self.n_baseline or n, self.rho is not None)
-        return _noise(layout, self.rho or 0.0)
+        return _noise(self._layout(n), self.rho or 0.0)
 
-    def _critical(self, n: float, noise: Noise) -> tuple[Array, Array]:
-        """Return critical values of typical studies and their weights."""
+    def _layout(self, n: float) -> Layout:
+        return Layout(self.n_arms, n, self.n_baseline or n, self.rho is not None)
+
+    def _critical(self, n: float, noise: Noise, found: Residuals) -> tuple[Array, Array]:
+        """Return critical values of typical studies, (L or 1, S), and their weights (S,)."""
         K = self.n_baseline or n
         if self.pooled or min(n, K) < 2 or min(n, K) > ALIKE:
             critical = critical_value([noise.loading] * self.n_arms, noise.df, self.alpha)
-            return np.array([critical]), np.ones(1)
-        layout = Layout(self.n_arms, n, K, self.rho is not None)
-        return _moderated_critical(layout, self.rho or 0.0, noise, self.alpha)
+            return np.array([[critical]]), np.ones(1)
+        own = found.over_own
+        ends = tuple(dict.fromkeys((own.min(), own.max())))
+        given = self._layout(n), self.rho or 0.0, noise, ends, self.alpha
+        typical, weight = _moderated_critical(*given)
+        share = (own - own.min()) / ((own.max() - own.min()) or 1)
+        return typical[0] + share[:, None] * (typical[-1] - typical[0]), weight
 
 
 def _first(enough: Callable[[int], bool], start: int) -> int:
@@ -249,63 +251,16 @@ def _noise(layout: Layout, rho: float) -> Noise:
 
 @lru_cache(maxsize=1024)
 def _moderated_critical(
-    layout: Layout, rho: float, noise: Noise, alpha: float
+    layout: Layout, rho: float, noise: Noise, residual: tuple[float, ...], alpha: float
 ) -> tuple[Array, Array]:
-    typical = _typical_paired(layout, rho) if layout.paired else _typical_unpaired(layout)
-    ratio, weight = typical
+    """Return (L, S) critical values at each residual over the blocks' own, and weights (S,)."""
+    ratio, weight = typical_paired(layout, rho) if layout.paired else typical_unpaired(layout)
+    ratio = (ratio / np.array(residual)[:, None, None]).reshape(-1, layout.n_arms)
     own = OwnVariance(ratio, np.full(layout.n_arms, noise.df_own))
     first = OwnVariance(ratio[:, :1], own.df[:1])
     averaged = Averaged(np.full((len(ratio), 1), noise.df), first, fit_posterior(own))
     family = against_baseline([noise.loading] * layout.n_arms)
-    return averaged.threshold(alpha, family)[:, 0], weight
-
-
-def _typical_unpaired(layout: Layout) -> tuple[Array, Array]:
-    """Return (S, T) own variances of unpaired differences over the pooled one, and weights (S,)."""
-    n, K = layout.n, layout.K
-    base, arms, weight = _quadrature(layout.n_arms)
-    ss_base = special.chdtri(K - 1, 1 - base)[:, None]
-    ss = special.chdtri(n - 1, 1 - arms)
-    own = (ss / (n - 1) / n + ss_base / (K - 1) / K) / (1 / n + 1 / K)
-    pooled = (ss.sum(axis=1) + ss_base[:, 0]) / (layout.n_arms * (n - 1) + K - 1)
-    return own / pooled[:, None], weight
-
-
-def _typical_paired(layout: Layout, rho: float) -> tuple[Array, Array]:
-    """Return the same of paired differences.
-
-    At each shared seed a difference holds the arm's own noise and what it shares with the other
-    arms' differences, which has the square `shared`: given the latter its sum of squares is a
-    noncentral chi-square. Seeds of the baseline or the arm alone add noise that is taken at its
-    mean, and so is the model's residual in complete blocks, given the former.
-    """
-    n, K, T = layout.n, layout.K, layout.n_arms
-    free = min(n, K) - 1
-    a, b = (math.sqrt(size / (size - 1)) / size for size in (n, K))
-    common, own = rho * (a - b) ** 2 + (1 - rho) * b**2, (1 - rho) * a**2
-    share = common / (common + own)
-    base, arms, weight = _quadrature(T)
-    shared = special.chdtri(free, 1 - base)[:, None] * share / (1 - share)
-    squares = special.chndtrix(arms, free, shared)
-    ratio = (1 - share) * squares / free
-    if n == K:
-        total = squares.sum(axis=1, keepdims=True)
-        # By Cauchy and Schwarz no runs leave a smaller residual than the second.
-        residual = np.maximum(total - (T - 1) * shared, total / T) / (T + 1) / free
-        return np.asarray(ratio / residual), weight
-    alone = max(n - K, 0) * a**2 + max(K - n, 0) * b**2
-    alone /= alone + min(n, K) * (common + own)
-    return np.asarray((1 - alone) * ratio + alone), weight
-
-
-def _quadrature(n_arms: int) -> tuple[Array, Array, Array]:
-    """Return probabilities of the baseline's residuals (S,), the arms' (S, T), and weights."""
-    rules = [legendre(n) for n in NODES]
-    grid = np.meshgrid(*[(x + 1) / 2 for x, _ in rules], indexing="ij")
-    base, first, shift = (axis.ravel() for axis in grid)
-    others = (np.arange(n_arms - 1) + shift[:, None]) / max(n_arms - 1, 1)
-    weight = np.einsum("i,j,k->ijk", *[w / 2 for _, w in rules]).ravel()
-    return base, np.hstack([first[:, None], others]), weight
+    return averaged.threshold(alpha, family).reshape(len(residual), -1), weight
 
 
 def _check(delta: float, sd: float, rho: float | None, power: float, alpha: float) -> None:
