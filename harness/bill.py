@@ -15,9 +15,8 @@ from collections.abc import Sequence
 from harness.cell.console import EXIT_REFUSED, duration, say
 from harness.config import Config, ConfigError
 from harness.config.compose import load, load_all
+from harness.engine.cards import CARDS, Card
 from harness.study.price import (
-    CARDS,
-    Card,
     card_named,
     cell_seconds,
     count_seeds,

@@ -12,7 +12,7 @@ import torch
 
 from benchmarks.contestants import Contestant
 from benchmarks.gpu.bench import Bench
-from harness.cell.step_timing import SECONDS_TIMED, Trial, matmul_flops, peak_memory
+from harness.cell.step_timing import SECONDS_TIMED, Trial, peak_flops, peak_memory
 from harness.config import Config
 from harness.engine.devices import choose_device
 from harness.engine.memory import out_of_memory
@@ -76,10 +76,10 @@ def _time(peer: Contestant, config: Config) -> Trial:
         gradients.append(clock(peer.gradients))
         peer.adamw.zero_grad(set_to_none=True)
     seconds = median(steps) + median(gradients) * (n_micro - 1)
-    peak = matmul_flops(device, torch.bfloat16, config)
     with torch.device("meta"):
         flops = flops_per_token(build(config.model), config.model)
     rate = config.tokens_per_step / seconds
+    peak = peak_flops(device, config, torch.bfloat16, rate * flops)
     return Trial(
         tokens_per_second=rate,
         eval_tokens_per_second=float("nan"),

@@ -22,6 +22,7 @@ from torch.utils.flop_counter import FlopCounterMode
 from harness.cell.build import build_training
 from harness.config import Autocast, Config, ConfigError, ModelConfig, OptimConfig, scientific
 from harness.engine.batches import Batches
+from harness.engine.cards import card_called
 from harness.engine.devices import choose_device, settle_process
 from harness.engine.distributed import World
 from harness.engine.memory import out_of_memory
@@ -63,8 +64,8 @@ class Trial:
     mfu: float
     """Against `peak_flops`."""
     peak_flops: float
-    """FLOP/s of a large matrix product in the same number format, measured here; at least what
-    training reached."""
+    """FLOP/s in the same number format: its maker's for a GPU in `engine.cards`; else of a large
+    matrix product, measured here, and at least what training reached."""
     memory_bytes: int
     first_step_seconds: float
     """With the compiler's."""
@@ -115,7 +116,7 @@ def _measure(config: Config, device: torch.device, meet: Callable[[], object]) -
     evaluation = _clock(device, lambda: sequence_losses(t.model, sequences, size))
     rate = config.tokens_per_step / step_seconds
     reached = rate * flops_per_token(t.model, config.model)
-    peak = peak_above(reached, lambda: matmul_flops(device, t.precision.dtype, config))
+    peak = peak_flops(device, config, t.precision.dtype, reached)
     return Trial(
         tokens_per_second=rate,
         eval_tokens_per_second=size * config.model.block_size / evaluation,
@@ -321,6 +322,16 @@ def _clock(device: torch.device, function: Callable[[], object]) -> float:
     if device.type == "cuda":
         torch.cuda.synchronize(device)
     return time.perf_counter() - start
+
+
+def peak_flops(
+    device: torch.device, config: Config, dtype: torch.dtype | None, reached: float
+) -> float:
+    """Return what the device can do at most: by its maker, else measured and at least `reached`."""
+    card = card_called(torch.cuda.get_device_name(device)) if device.type == "cuda" else None
+    if card is not None:
+        return card.peak(config.precision)
+    return peak_above(reached, lambda: matmul_flops(device, dtype, config))
 
 
 def peak_above(reached: float, measure: Callable[[], float]) -> float:

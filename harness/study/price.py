@@ -7,7 +7,8 @@ from dataclasses import dataclass, replace
 from typing import Protocol
 
 from harness.cell.console import duration
-from harness.config import Autocast, Config, ConfigError, Matmul, ModelConfig
+from harness.config import Config, ConfigError, ModelConfig
+from harness.engine.cards import CARDS, Card
 
 
 class Speed(Protocol):
@@ -20,37 +21,6 @@ class Speed(Protocol):
     @property
     def eval_tokens_per_second(self) -> float:
         """In validation and test."""
-
-
-@dataclass(frozen=True, kw_only=True, slots=True)
-class Card:
-    """A GPU's peak FLOP/s by number format: dense, not with sparsity."""
-
-    bf16: float
-    """Of float16, too, with sums in float32."""
-    tf32: float
-    fp32: float
-    source: str
-
-    def peak(self, config: Config) -> float:
-        """Return the peak in the number format of the config's matrix products."""
-        if config.precision.autocast is not Autocast.none:
-            return self.bf16
-        return self.tf32 if config.precision.matmul is Matmul.high else self.fp32
-
-
-CARDS = {
-    "b200": Card(bf16=2.25e15, tf32=1.125e15, fp32=75e12, source="NVIDIA HGX B200 data sheet"),
-    "h200": Card(bf16=989e12, tf32=494e12, fp32=67e12, source="NVIDIA H200 data sheet, SXM"),
-    "h100": Card(bf16=989e12, tf32=494e12, fp32=67e12, source="NVIDIA H100 data sheet, SXM"),
-    "h100_pcie": Card(bf16=756e12, tf32=378e12, fp32=51e12, source="NVIDIA H100 data sheet, PCIe"),
-    "a100": Card(bf16=312e12, tf32=156e12, fp32=19.5e12, source="NVIDIA A100 data sheet"),
-    "l40s": Card(bf16=362e12, tf32=183e12, fp32=91.6e12, source="NVIDIA L40S data sheet"),
-    "l4": Card(bf16=121e12, tf32=60e12, fp32=30.3e12, source="NVIDIA L4 data sheet"),
-    "rtx4090": Card(bf16=165e12, tf32=82.6e12, fp32=82.6e12, source="NVIDIA Ada white paper"),
-    "rtx3090": Card(bf16=71e12, tf32=35.6e12, fp32=35.6e12, source="NVIDIA GA102 white paper"),
-}
-"""Name in the command -> the card."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -69,7 +39,7 @@ def speed_on(card: Card, mfu: float, config: Config) -> ComputedSpeed:
     """Return how fast the config's model trains there; experts that are not asked cost nothing."""
     from harness.cell.step_timing import model_flops_per_token  # imports torch
 
-    return ComputedSpeed(mfu * card.peak(config) / model_flops_per_token(config.model))
+    return ComputedSpeed(mfu * card.peak(config.precision) / model_flops_per_token(config.model))
 
 
 def count_cells(config: Config) -> int:

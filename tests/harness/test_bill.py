@@ -6,7 +6,8 @@ import pytest
 
 from harness.bill import main
 from harness.config import ConfigError
-from harness.study.price import CARDS, speed_on
+from harness.engine.cards import CARDS
+from harness.study.price import speed_on
 from tests.configs import load
 
 pytestmark = pytest.mark.thorough

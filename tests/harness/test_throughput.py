@@ -4,9 +4,11 @@ import re
 from dataclasses import replace
 
 import pytest
+import torch
 
-from harness.cell.step_timing import Trial, peak_above
+from harness.cell.step_timing import Trial, peak_above, peak_flops
 from harness.config import Config, StudyConfig
+from harness.engine.cards import CARDS, card_called
 from harness.study.price import bill, cell_seconds, count_cells, growth
 from harness.throughput import (
     best_row,
@@ -121,6 +123,16 @@ def test_a_peak_that_training_exceeds_is_measured_again() -> None:
     assert peak_of(150.0, 200.0) == (150.0, 1)
     assert peak_of(72.0, 90.0, 160.0, 170.0) == (160.0, 3)
     assert peak_of(60.0, 80.0, 70.0, 75.0, 500.0) == (100.0, 4)
+
+
+def test_the_peak_of_a_known_card_is_its_makers(monkeypatch: pytest.MonkeyPatch) -> None:
+    config = load(["precision=amp_bf16"])
+    for name, peak in (("NVIDIA H100 80GB HBM3", 989e12), ("NVIDIA H100 PCIe", 756e12)):
+        monkeypatch.setattr(torch.cuda, "get_device_name", lambda device, name=name: name)
+        assert peak_flops(torch.device("cuda"), config, torch.bfloat16, 1e12) == peak
+    assert card_called("NVIDIA H100 NVL") is None
+    names = [name for card in CARDS.values() for name in card.called]
+    assert len(names) == len(set(names))
 
 
 def test_the_search_says_what_it_measures_and_what_came_of_it(capsys) -> None:
