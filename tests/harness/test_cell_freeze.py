@@ -61,6 +61,7 @@ def test_impossible_plans_and_hardware_are_refused(tiny, override: str, message:
             ["1000000 tokens", "split", "at most"],
         ),
         (["eval.test_sequences=1000000"], ["eval.test_sequences", "test split", "at most"]),
+        (["eval.val_sequences=1000000"], ["eval.val_sequences", "val split", "at most"]),
         (["data=fineweb", "model.vocab_size=50304"], ["python -m harness.prepare data=fineweb"]),
         (["runs_dir=/proc/nowhere"], ["cannot write", "runs_dir"]),
     ],

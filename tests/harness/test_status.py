@@ -154,6 +154,16 @@ def test_a_cell_that_cannot_be_read_is_shown_as_such_beside_the_others(tiny, fil
     assert "unreadable: baseline" in summary(states)
 
 
+def test_a_plan_and_commands_that_cannot_be_read_are_named_beside_the_cells(tiny, command) -> None:
+    study = Cell(freeze(load([*tiny, "seed=1"]))).study.folder
+    (study / "plan.json").write_text("{")
+    (study / "commands.jsonl").write_text("{}x\n{}\n")
+    shown = command("harness.status", "runs/adhoc", COLUMNS="1000").stdout
+    assert shown.count("unreadable: ") == 2
+    assert "plan.json" in shown
+    assert "commands.jsonl" in shown
+
+
 def test_status_counts_what_it_shows_and_lists_the_studies_of_a_folder(command, tmp_path) -> None:
     study = tmp_path / "runs" / "edited"
     for cell_id, source, status in (("a", "1", Status.COMPLETE), ("b", "2", Status.COMPLETE),
