@@ -11,6 +11,7 @@ from analysis import compare
 from analysis.comparison.estimate import estimate
 from analysis.comparison.noise_band import noise_band
 from analysis.comparison.ranking import ranking
+from analysis.comparison.result import footnote
 from analysis.comparison.rules import Origin
 from analysis.comparison.verdict import Kind
 from analysis.text import DASH
@@ -317,6 +318,13 @@ def test_the_noise_band_is_told_for_as_many_runs_as_there_are_arms(n_arms, n, se
     assert f" (95%; K = {n}, s = 0." in text
     assert ("2 such runs at once" in text, "such runs at once" in text) == (several, several)
     assert ("Fewer than 3 df make it wide" in text) == wide
+
+
+def test_the_line_under_a_pasted_table_speaks_of_intervals_where_there_are_some():
+    judged, single = (footnote(compare(study({"a": 0.0}, n=n))) for n in (3, 1))
+    words = "family error 0.05, adjusted p and simultaneous intervals; practical size "
+    assert words in judged
+    assert "intervals" not in single
 
 
 def test_a_table_for_a_spreadsheet_holds_no_formula():

@@ -68,6 +68,7 @@ def test_a_rerun_that_differs_fails(traced, monkeypatch, capsys, again, code, sa
 def test_a_cell_that_cannot_run_again_says_why(tmp_path, monkeypatch):
     (tmp_path / "config.yaml").write_text("nonsense: true\n")
     (tmp_path / "metrics.jsonl").write_text('{"step": 1, "tokens": 8, "train_loss": 3.0}\n')
-    monkeypatch.setattr(sys, "executable", "/bin/false")
-    with pytest.raises(AnalysisError, match="did not run again"):
-        rerun(tmp_path, 1)
+    for executable, why in (("/bin/false", "no output"), ("/bin/echo", "-m harness.cell")):
+        monkeypatch.setattr(sys, "executable", executable)
+        with pytest.raises(AnalysisError, match=f"did not run again: {why}"):
+            rerun(tmp_path, 1)
