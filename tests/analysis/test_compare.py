@@ -1,4 +1,5 @@
 import json
+import re
 
 import numpy as np
 import pandas as pd
@@ -315,7 +316,8 @@ def test_the_noise_band_is_told_for_as_many_runs_as_there_are_arms(n_arms, n, se
     arms = dict.fromkeys("ab"[:n_arms], 0.0)
     text = compare(study(arms, n=n)).to_markdown()
     assert "One more baseline run: 3.6" in text
-    assert f" (95%; K = {n}, s = 0." in text
+    (mean, sd) = re.findall(rf"run: (\S+) ± \S+ \(95%; K = {n}, s = (\S+), df", text)[0]
+    assert len(sd.partition(".")[2]) == len(mean.partition(".")[2]) + 1
     assert ("2 such runs at once" in text, "such runs at once" in text) == (several, several)
     assert ("Fewer than 3 df make it wide" in text) == wide
 

@@ -34,7 +34,7 @@ def bradley_terry(wins: Array, prior: float = PRIOR) -> Array:
     3.0
     """
     n = wins.shape[-1]
-    wins = wins + prior * (1 - np.eye(n))
+    wins = wins + prior  # games of an entry against itself cancel
     games = wins + wins.swapaxes(-1, -2)
     strength: Array = np.zeros(wins.shape[:-1])
     for _ in range(MOST_ROUNDS):
