@@ -322,6 +322,13 @@ def test_the_noise_band_is_told_for_as_many_runs_as_there_are_arms(n_arms, n, se
     assert ("Fewer than 3 df make it wide" in text) == wide
 
 
+def test_the_method_says_how_far_noise_is_taken_to_be_equal_where_that_was_asked():
+    frame = study({"a": 0.0, "b": 0.0}, n=4)
+    moderated, pooled = (compare(frame, variance=rule) for rule in ("moderated", "pooled"))
+    assert re.search(r"own variance \(equal noise: 0\.\d\d\)$", moderated.method)
+    assert "noise" not in pooled.method
+
+
 def test_the_line_under_a_pasted_table_speaks_of_intervals_where_there_are_some():
     judged, single = (footnote(compare(study({"a": 0.0}, n=n))) for n in (3, 1))
     words = "family error 0.05, adjusted p and simultaneous intervals; practical size "

@@ -6,7 +6,8 @@ from studies import on_disk, study
 from analysis import AnalysisError, Pilot, compare, pilot_of, plan
 from analysis.__main__ import main
 from analysis.comparison.table import planning_design
-from analysis.stats.mixed import fit_mixed
+from analysis.stats.mixed import fit_mixed, fit_of_design
+from analysis.stats.moderated.own_variance import spread
 from analysis.stats.planning.design import Design, _noise
 from analysis.stats.planning.power import power, upper_sd
 from analysis.stats.planning.typical import Layout, typical_paired, typical_unpaired
@@ -216,6 +217,22 @@ def test_own_variances_of_unequal_groups_are_those_of_simulated_runs():
     for power_of in (1, 2):
         typical = weight @ ratio[:, 0] ** power_of
         assert typical == pytest.approx((simulated[:, 0] ** power_of).mean(), rel=0.02)
+
+
+@pytest.mark.parametrize(("n", "K"), [(3, 7), (6, 3)])
+def test_own_variances_of_partly_paired_runs_are_those_of_simulated_runs(n: int, K: int):
+    """Over what the true model expects of them; so few nodes miss the last of the tail."""
+    T, rho, rng = 2, 0.4, np.random.default_rng(3)
+    runs = [K, *[n] * T]
+    arm, seed = np.repeat(np.arange(T + 1), runs), np.concatenate([np.arange(k) for k in runs])
+    fit = fit_of_design(arm, seed, rho, 1 - rho)
+    shared = rng.normal(0, rho**0.5, (4000, max(n, K)))[:, seed]
+    losses = shared + rng.normal(0, (1 - rho) ** 0.5, (4000, len(arm)))
+    contrast = np.array([-1.0, 1.0, 0.0])
+    simulated = np.array([spread(y, arm, seed).of(contrast, fit).ratio[0] for y in losses])
+    ratio, weight = typical_paired(Layout(T, n, K, paired=True), rho)
+    assert weight @ ratio[:, 0] == pytest.approx(simulated.mean(), rel=0.06)
+    assert weight @ (ratio[:, 0] - 1) ** 2 == pytest.approx(simulated.var(), rel=0.3)
 
 
 def test_one_seed_of_many_arms_beside_a_larger_baseline_finds_nothing() -> None:
