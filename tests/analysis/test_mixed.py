@@ -165,3 +165,11 @@ def test_shift_scale_and_order_of_the_rows_do_not_matter(shift, scale, order):
     assert moved.estimate == pytest.approx(scale * base.estimate, rel=1e-5, abs=1e-9 * scale)
     assert moved.se == pytest.approx(scale * base.se, rel=1e-5)
     assert moved.df == pytest.approx(base.df, rel=1e-5)
+
+
+def test_runs_that_arm_and_seed_explain_whole_give_the_arms_true_differences():
+    arms, seeds = np.array([3.7, 3.4, 3.9]), np.array([0.0, 0.3, -0.2, 0.1])
+    arm, seed = np.array([0, 0, 0, 0, 1, 1, 1, 2, 2]), np.array([0, 1, 2, 3, 0, 1, 2, 2, 3])
+    found = fit_mixed(arms[arm] + seeds[seed], arm, seed)
+    assert found.var_resid == 0
+    assert found.against_baseline().estimate == pytest.approx(arms[1:] - arms[0], abs=1e-8)
