@@ -58,6 +58,13 @@ def put(folder: Path, arm: str, seed: int, **changes: object) -> None:
     write_task(reference_folder(folder, run.model), run, scores)
 
 
+def test_a_task_of_any_name_is_written_into_its_own_folder(tmp_path: Path) -> None:
+    run, scores = answers("baseline", 0)
+    file = write_task(tmp_path / "model", replace(run, task="../../x y/é_1.2-3"), scores)
+    assert file == tmp_path / "model" / "benchmarks" / ".._.._x_y_é_1.2-3.jsonl"
+    assert [path for path in tmp_path.rglob("*") if path.is_file()] == [file]
+
+
 @pytest.fixture
 def asked(tmp_path: Path) -> Path:
     """A study whose cells answered one task, and a model of the hub with them."""

@@ -36,6 +36,8 @@ def tables() -> Iterator[tuple[str, Comparison]]:
     yield "No practical size, pooled", compare(runs(), variance="pooled")
     apart = runs().assign(seed=range(len(runs())))
     yield "No seed shared", compare(apart, practical_size=0.02)
+    unknown = runs().drop(columns="seed").query("arm != 'noisy'")
+    yield "Seeds unknown, one arm of one run", compare(unknown.drop(unknown.index[11:13]))
     yield "Two seeds of two arms", compare(runs(2).query("arm in ['baseline', 'clear']"))
     yield "One run an arm, higher is better", compare(runs(1), higher_is_better=True)
     diverged = runs().assign(status="complete")

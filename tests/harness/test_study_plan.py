@@ -13,6 +13,7 @@ from harness.records import FEWEST_DF, RunRecord, Seeds, Status, StudyPlan, writ
 from harness.study.plan import (
     PlannedCell,
     _differences,
+    _hold_against,
     degrees_of_freedom,
     seeds_for_verdicts,
     settle,
@@ -55,6 +56,16 @@ def planned(tiny, *overrides: str) -> list:
     cells = [PlannedCell(config) for config in configs]
     settle(cells, len(cells))
     return cells
+
+
+@pytest.mark.parametrize(
+    ("before", "after", "warned"),
+    [(["a", "b"], ["a", "c"], True), (["a", "b"], ["a", "b"], False), ([], ["a"], False)],
+)
+def test_code_that_changed_since_the_plan_is_said(before, after, warned, capsys) -> None:
+    _hold_against(StudyPlan(study="s", code=before), StudyPlan(study="s", code=after), set())
+    said = capsys.readouterr().err
+    assert ("the code is not what it was when this study was planned" in said) is warned
 
 
 def test_an_arm_is_planned_anew_until_it_has_logged_a_loss(tiny) -> None:

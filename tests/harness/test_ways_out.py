@@ -1,5 +1,6 @@
 """What a command prints into a closed pipe, a full disk or an ASCII log; what it is asked wrongly."""
 
+import errno
 import os
 import subprocess
 import sys
@@ -13,6 +14,7 @@ from harness.cell import __main__ as one_cell
 from harness.config import ConfigError
 from harness.config.compose import load_all
 from harness.records import Losses, RunRecord, Seeds, Status, write_record
+from harness.records.terminal import printing
 from interventions.__main__ import main as interventions
 
 
@@ -52,6 +54,14 @@ def test_a_full_disk_a_gone_reader_and_ascii_are_no_tracebacks(words: str, study
     }
     for way, (code, said) in ways.items():
         assert (started[way].communicate()[1], started[way].returncode) == (said, code), way
+
+
+@pytest.mark.parametrize(("number", "code"), [(errno.ENOSPC, 1), (errno.EACCES, 2)])
+def test_a_file_that_cannot_be_written_ends_a_command_in_one_line(number, code, capsys) -> None:
+    with pytest.raises(SystemExit) as left, printing():
+        raise OSError(number, os.strerror(number), "some.md")
+    assert left.value.code == code
+    assert capsys.readouterr().err == f"error: some.md: {os.strerror(number)}\n"
 
 
 @pytest.mark.parametrize(
