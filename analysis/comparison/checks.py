@@ -55,7 +55,7 @@ OWN_UNKNOWN = "one run: its own noise is unknown"
 def checks_of(judgement: Judgement, table: pd.DataFrame) -> list[Check]:
     """Return everything worth a warning; what is about single arms names them."""
     return [
-        *([warning(judgement.looks.note)] if judgement.looks else []),
+        *([warning(judgement.looks)] if judgement.looks else []),
         *repeats(judgement),
         *wrong_way(judgement.rules),
         *_obstacles(judgement, table),
