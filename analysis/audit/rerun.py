@@ -127,8 +127,7 @@ def curve(folder: Path) -> dict[int, float]:
         rows = read_metrics(folder)
     except RecordError as error:
         raise AnalysisError(str(error)) from error
-    known = [row for row in rows if isinstance(row.get("train_loss"), int | float)]
-    return {int(row["step"]): float(row["train_loss"]) for row in known}
+    return {row["step"]: row["train_loss"] for row in rows if row.get("train_loss") is not None}
 
 
 def _run_until(copy: Path, n_steps: int, timeout_seconds: float) -> None:
