@@ -180,8 +180,10 @@ def wandb_row(run: Any) -> dict[str, Any]:
     Nested config entries get dotted names (``seeds.init``); the arm is the run's job type, as this
     project logs it.
     """
-    row = dict(_flat(dict(run.config)))
-    row |= {key: value for key, value in _flat(dict(run.summary)) if not isinstance(value, list)}
+    row = _public(run.config)
+    row |= {
+        key: value for key, value in _public(run.summary).items() if not isinstance(value, list)
+    }
     row |= {"run_id": run.id, "status": run.state}
     row.setdefault("arm", run.job_type or run.name)
     row["published_delta"] = row.get(f"interventions.{row['arm']}.published_delta")
@@ -191,11 +193,7 @@ def wandb_row(run: Any) -> dict[str, Any]:
     return row
 
 
-def _flat(tree: Mapping[str, Any], prefix: str = "") -> list[tuple[str, Any]]:
-    pairs: list[tuple[str, Any]] = []
-    for key, value in tree.items():
-        if isinstance(value, Mapping):
-            pairs += _flat(value, f"{prefix}{key}.")
-        elif not str(key).startswith("_"):
-            pairs.append((f"{prefix}{key}", value))
-    return pairs
+def _public(tree: Mapping[str, Any]) -> dict[str, Any]:
+    """Return the entries whose own names do not begin with an underscore, as W&B's do."""
+    flat = flatten(dict(tree))
+    return {key: v for key, v in flat.items() if not key.rpartition(".")[2].startswith("_")}
