@@ -16,7 +16,7 @@ from analysis.comparison.tuning import tuning_checks
 from analysis.comparison.verdict import Judgement, Kind
 from analysis.runs.frame import is_foreign, named
 from analysis.stats.baseline_noise import baseline_noise
-from analysis.stats.linear import DF_ROUNDING, FEWEST_DF
+from analysis.stats.linear import ENOUGH_DF, FEWEST_DF
 from analysis.stats.mixed import seed_index
 from analysis.stats.planning.power import power
 
@@ -80,7 +80,7 @@ def _obstacles(judgement: Judgement, table: pd.DataFrame) -> list[Check]:
     if fit is not None and judgement.estimate.noiseless:
         return [warning(IDENTICAL if fit.sd_total == 0 else NO_RESIDUAL)]
     fewest = table["df"].min()
-    if fewest < FEWEST_DF - DF_ROUNDING:
+    if fewest < ENOUGH_DF:
         return [
             warning(
                 f"too few residual degrees of freedom ({fewest:.2g}): "
@@ -227,7 +227,7 @@ def next_steps(judgement: Judgement, table: pd.DataFrame) -> tuple[str, ...]:
     steps = [f"{len(todo)} planned run(s) are not complete: {named(todo)}"] if todo else []
     if judgement.estimate.noiseless and not judgement.estimate.obstacle:
         return tuple(steps)  # as many more runs of this kind would show no noise either
-    if judgement.estimate.obstacle or table["df"].min() < FEWEST_DF - DF_ROUNDING:
+    if judgement.estimate.obstacle or table["df"].min() < ENOUGH_DF:
         return (*steps, _more_seeds(judgement))
     undecided = [arm for arm, v in judgement.verdicts.items() if v.kind is Kind.UNDECIDED and v.n]
     waiting, size = table[table["arm"].isin(undecided)], judgement.practical.size

@@ -19,7 +19,7 @@ from analysis.runs.cell.test_set import TestText
 from analysis.runs.frame import TWIN, Runs
 from analysis.runs.ledger import Ledger
 from analysis.stats.dunnett import Array, critical_value
-from analysis.stats.linear import DF_ROUNDING, FEWEST_DF
+from analysis.stats.linear import ENOUGH_DF
 from analysis.stats.moderated.model import Model
 from analysis.stats.worst_rank import worst_rank
 
@@ -261,7 +261,7 @@ def verdicts(
     """Say what each arm's figures show, in the order: real, practically equal, undecided."""
     found = []
     for i, delta in enumerate(judged.delta):
-        if not judged.df[i] >= FEWEST_DF - DF_ROUNDING or not judged.se[i] > 0:
+        if not judged.df[i] >= ENOUGH_DF or not judged.se[i] > 0:
             found.append(Verdict(Kind.UNDECIDED))
         elif judged.p_adj[i] < alpha:
             kind = Kind.BETTER if (delta > 0) == higher_is_better else Kind.WORSE
