@@ -6,14 +6,14 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from analysis.check import Check, Level
+from analysis.check import Check, Level, bullets
 from analysis.comparison.table import percent
 from analysis.judged.effects import Agreement, JudgeEffects, judge_effects, judges_agree
 from analysis.judged.ranks import Rank, rank
 from analysis.judged.verdicts import Difference, Judged
 from analysis.stats.judging.crossed import Estimated
 from analysis.table import Item, Table, columns, count, document, figure, interval, p_item, words
-from analysis.text import DASH, prose
+from analysis.text import DASH
 from harness.records.responses import Kind, Outcome
 
 CLEAR = 0.01
@@ -50,8 +50,8 @@ class JudgedReport:
 
     def to_markdown(self) -> str:
         """Return the report for a person."""
-        said = [f"- {check.level}: {prose(str(check))}" for check in self.checks()]
-        return document("Judged responses", *self.tables(), "\n".join(said))
+        said = "\n".join(bullets(self.checks()))
+        return document("Judged responses", *self.tables(), said)
 
     def _missing(self) -> list[Check]:
         checks = []
