@@ -14,11 +14,10 @@ from analysis.judged.verdicts import Difference, Judged
 from analysis.stats.judging.crossed import Estimated
 from analysis.table import Item, Table, columns, count, document, figure, interval, p_item, words
 from analysis.text import DASH
-from harness.records.responses import Kind, Outcome
+from harness.records.responses import Kind
 
 CLEAR = 0.01
 """p value below which a habit of a judge is warned of."""
-SCORED = (Outcome.SCORED, Outcome.PARTIAL)
 
 
 @dataclass(frozen=True, slots=True)
@@ -56,7 +55,7 @@ class JudgedReport:
     def _missing(self) -> list[Check]:
         checks = []
         for judge, outcomes in self.judged.scores.outcomes.items():
-            lost = {kind: n for kind, n in sorted(outcomes.items()) if kind not in SCORED}
+            lost = {kind: n for kind, n in sorted(outcomes.items()) if not kind.has_scores}
             if lost:
                 kinds = ", ".join(f"{n} {kind}" for kind, n in lost.items())
                 text = (
