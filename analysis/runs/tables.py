@@ -10,7 +10,7 @@ from typing import Any
 
 import pandas as pd
 
-from analysis.errors import AnalysisError
+from analysis.errors import AnalysisError, needed
 from analysis.runs.csv_file import read_csv
 from analysis.runs.frame import Runs, join
 from analysis.runs.logs import LOGS, logs_below, read_logs
@@ -18,7 +18,7 @@ from analysis.runs.normalise import normalised
 from analysis.runs.reading import Reading
 from harness.records import RECORD_FILE, REPORT_JOB
 from harness.records.files import flatten
-from harness.records.reading import RecordError, check_depth, read_json_lines
+from harness.records.reading import check_depth, read_json_lines
 
 JSON_LINES = (".jsonl", ".ndjson")
 TABLES = (".csv", ".tsv", ".parquet", *JSON_LINES)
@@ -129,11 +129,9 @@ def read_table(source: str, reading: Reading) -> Runs:
     return replace(runs, home=path.parent, stem=f"{path.stem}_results", notes=(*notes, *runs.notes))
 
 
+@needed()
 def _from_json_lines(path: Path) -> pd.DataFrame:
-    try:
-        rows = read_json_lines(path, _any_object)
-    except RecordError as error:
-        raise AnalysisError(str(error)) from error
+    rows = read_json_lines(path, _any_object)
     if not rows:
         raise AnalysisError(f"{path} has no rows: one JSON object a run is needed")
     return pd.DataFrame([flatten(row) for row in rows])
