@@ -10,8 +10,7 @@ from pathlib import Path
 
 from analysis.cli import COMMANDS
 from analysis.errors import AnalysisError
-from harness.records.files import printable
-from harness.records.terminal import Parser, printing
+from harness.records.terminal import Parser, complain, printing
 
 DEFAULT = "table"
 
@@ -39,7 +38,7 @@ def _run(options: argparse.Namespace) -> int:
         command = import_module(f"analysis.cli.{options.command.replace('-', '_')}")
         code: int = command.run(options)
     except AnalysisError as error:
-        print(f"error: {printable(str(error))}", file=sys.stderr)
+        complain(error)
         return 2
     return code
 

@@ -37,6 +37,11 @@ class Check:
         return f"{self.what}: {self.detail}" if self.detail else self.what
 
 
+def warning(what: str, arms: tuple[str, ...] = (), mark: str = "") -> Check:
+    """Return a warning; `mark` stands in the table beside the `arms`."""
+    return Check(Level.WARNING, what, arms=arms, mark=mark)
+
+
 def bullets(checks: Iterable[Check]) -> list[str]:
     """Return one line of markdown a check, the worst first.
 

@@ -2,9 +2,23 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+from harness.records.reading import RecordError
+
 
 class AnalysisError(ValueError):
     """The input cannot be analysed; the message says what, its value, and what to do next."""
+
+
+@contextmanager
+def needed() -> Iterator[None]:
+    """Refuse what cannot be analysed without a file that cannot be read; also as a decorator."""
+    try:
+        yield
+    except RecordError as error:
+        raise AnalysisError(str(error)) from error
 
 
 def require_below(what: str, value: float, high: float, example: float) -> None:

@@ -18,9 +18,8 @@ from typing import TYPE_CHECKING
 from harness.config import ConfigError
 from harness.evals.benchmarks.items import BUNDLED
 from harness.records.cell import Cell
-from harness.records.files import printable
 from harness.records.numbers import number
-from harness.records.terminal import Parser, printing, source
+from harness.records.terminal import Parser, complain, printing, source
 
 if TYPE_CHECKING:
     from harness.evals.models import LoadedModel
@@ -36,7 +35,7 @@ def main() -> None:
     try:
         _evaluate(options)
     except ValueError as error:  # ConfigError, DataError, RecordError
-        print(f"error: {printable(str(error))}", file=sys.stderr)
+        complain(error)
         sys.exit(2)
 
 

@@ -11,8 +11,7 @@ import sys
 from pathlib import Path
 
 from harness.config import ConfigError
-from harness.records.files import printable
-from harness.records.terminal import Parser, printing, source
+from harness.records.terminal import Parser, complain, printing, source
 
 
 @printing()
@@ -22,7 +21,7 @@ def main() -> None:
     try:
         _export(options)
     except ConfigError as error:
-        print(f"error: {printable(str(error))}", file=sys.stderr)
+        complain(error)
         sys.exit(2)
 
 

@@ -14,8 +14,7 @@ import logging
 import sys
 
 from harness.evals.instructions.settings import TuneConfig, parse
-from harness.records.files import printable
-from harness.records.terminal import Parser, printing, source
+from harness.records.terminal import Parser, complain, printing, source
 
 
 @printing()
@@ -34,7 +33,7 @@ def main(arguments: list[str] | None = None) -> int:
     try:
         _finetune_all(models, parse(settings))
     except (ValueError, OSError) as error:
-        print(f"error: {printable(str(error))}", file=sys.stderr)
+        complain(error)
         return 2
     except KeyboardInterrupt:
         print("stopped: the same command goes on from the last epoch", file=sys.stderr)

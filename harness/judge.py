@@ -26,7 +26,7 @@ from harness.evals.judging.run import (
 from harness.records.files import printable
 from harness.records.numbers import number
 from harness.records.responses import JUDGEMENTS_FILE, read_responses
-from harness.records.terminal import Parser, printing
+from harness.records.terminal import Parser, complain, printing
 
 
 @printing()
@@ -36,7 +36,7 @@ def main(arguments: list[str] | None = None) -> int:
     try:
         return _judge(options)
     except (ValueError, OSError) as error:
-        print(f"error: {printable(str(error))}", file=sys.stderr)
+        complain(error)
         return 2
     except KeyboardInterrupt:
         print("stopped: what was answered is kept, the same command goes on", file=sys.stderr)

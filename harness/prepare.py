@@ -13,8 +13,7 @@ from harness.config import ConfigError
 from harness.data.corpus import Corpus, prepare
 from harness.data.manifest import SPLITS, DataError
 from harness.data.text import ENOUGH_FILES
-from harness.records.files import printable
-from harness.records.terminal import printing
+from harness.records.terminal import complain, printing
 
 USAGE = """usage: python -m harness.prepare data=NAME [data.KEY=VALUE ...] [data_dir=FOLDER]
 
@@ -144,7 +143,7 @@ def main(arguments: list[str] | None = None) -> int:
         corpus = prepare(config.data, Path(config.data_dir), progress)
     except (ConfigError, DataError) as error:
         progress.close()
-        print(f"error: {printable(str(error))}", file=sys.stderr)
+        complain(error)
         return 2
     except KeyboardInterrupt:
         progress.close()

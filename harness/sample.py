@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING
 from harness.config import ConfigError
 from harness.records.files import append_json_lines, printable
 from harness.records.numbers import number
-from harness.records.terminal import Parser, printing, source
+from harness.records.terminal import Parser, complain, printing, source
 
 if TYPE_CHECKING:
     from harness.evals.sampling import Sampling
@@ -30,7 +30,7 @@ def main() -> None:
     try:
         _ladder(options) if options.ladder else _chat(options) if options.chat else _once(options)
     except ConfigError as error:
-        print(f"error: {printable(str(error))}", file=sys.stderr)
+        complain(error)
         sys.exit(2)
     except KeyboardInterrupt:
         pass

@@ -11,8 +11,7 @@ import math
 import sys
 from collections.abc import Sequence
 
-from harness.records.files import printable
-from harness.records.terminal import printing
+from harness.records.terminal import complain, printing
 
 
 def constant(step: int, n_steps: int) -> float:
@@ -151,7 +150,7 @@ def main(arguments: Sequence[str]) -> int:
         others = {name: slot_factory(slot) for name, slot in config.optim.schedules.items()}
     except (ConfigError, InstantiationException) as error:
         said = error if isinstance(error, ConfigError) else error.__cause__ or error
-        print(f"error: {printable(' '.join(str(said).split()))}", file=sys.stderr)
+        complain(" ".join(str(said).split()))
         return 2
     n_steps = config.n_steps
     print(draw("optim.lr", [config.optim.lr * rate(step, n_steps) for step in range(n_steps)]))

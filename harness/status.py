@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 from harness.records import RecordError
 from harness.records.files import printable
 from harness.records.study import Study
-from harness.records.terminal import Parser, printing
+from harness.records.terminal import Parser, complain, printing
 from harness.study.display import counts, pause, summary, table
 from harness.study.states import CellState, Known, cell_states, shown
 
@@ -31,7 +31,7 @@ def main() -> None:
     try:
         _show(arguments.study, watch=arguments.watch)
     except RecordError as error:
-        print(f"error: {printable(str(error))}", file=sys.stderr)
+        complain(error)
         sys.exit(2)
     except KeyboardInterrupt:
         pass

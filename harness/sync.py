@@ -25,7 +25,7 @@ from harness.records import CONFIG_FILE, FINISHED, METRICS_FILE, RecordError, Ru
 from harness.records.files import flocked, printable
 from harness.records.reading import metrics_row, read_json_lines
 from harness.records.study import Study
-from harness.records.terminal import Parser, printing
+from harness.records.terminal import Parser, complain, printing
 from harness.tracking.backends import settled
 from harness.tracking.base import (
     Ending,
@@ -170,7 +170,7 @@ def main(arguments: list[str] | None = None) -> int:
         print(f"error: {error}: pip install {error.name or options.backend}", file=sys.stderr)
         return 2
     except (ValueError, OSError, MirrorError) as error:
-        print(f"error: {printable(' '.join(str(error).split()))}", file=sys.stderr)
+        complain(" ".join(str(error).split()))
         return 2
     if target.backend == "wandb" and not target.online:
         for study in options.studies:

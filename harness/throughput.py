@@ -23,8 +23,8 @@ from omegaconf import OmegaConf
 
 from harness.cell.console import EXIT_REFUSED
 from harness.config import Config, ConfigError, PrecisionConfig
-from harness.records.files import CONF_DIR, printable
-from harness.records.terminal import printing
+from harness.records.files import CONF_DIR
+from harness.records.terminal import complain, printing
 from harness.study.price import bill
 from harness.study.side_by_side import StepError, measure
 
@@ -168,7 +168,7 @@ def main(arguments: list[str] | None = None) -> int:
 
         on_gpu = choose_device(config.hardware.device).type == "cuda"
     except ConfigError as error:
-        print(f"error: {printable(str(error))}", file=sys.stderr)
+        complain(error)
         return EXIT_REFUSED
     print(HEADER)
     rows = []
@@ -177,7 +177,7 @@ def main(arguments: list[str] | None = None) -> int:
             print(row, flush=True)
             rows.append(row)
     except StepError as error:
-        print(f"error: {printable(str(error))}", file=sys.stderr)
+        complain(error)
         return 1
     if not any(row.config.precision == config.precision for row in rows):
         print("error: not one sequence fits in memory: take a smaller model", file=sys.stderr)

@@ -16,7 +16,7 @@ from pathlib import Path
 from omegaconf import OmegaConf
 
 from harness.records.files import printable, write_atomic
-from harness.records.terminal import Parser, printing
+from harness.records.terminal import Parser, complain, printing
 from interventions.card import OVERLAYS, Card, read_cards
 from interventions.catalogue.show import describe, differences, measurements
 
@@ -33,7 +33,7 @@ def main(arguments: list[str] | None = None) -> int:
     try:
         command(given if command is listing else given[1:])
     except ValueError as error:  # ConfigError, too
-        print(f"error: {printable(str(error))}", file=sys.stderr)
+        complain(error)
         return 2
     return 0
 

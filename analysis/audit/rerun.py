@@ -10,7 +10,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from analysis.errors import AnalysisError
+from analysis.errors import AnalysisError, needed
 from analysis.runs.cell.files import read_metrics
 from harness.records import (
     CONFIG_FILE,
@@ -76,15 +76,13 @@ def rerun(cell: str | Path, n_steps: int, timeout_seconds: float = 3600.0) -> Re
     return replace(found, elsewhere=elsewhere)
 
 
+@needed()
 def _freeze_again(folder: Path, copy: Path) -> None:
     """Copy the cell's config and its own sources."""
-    try:
-        (copy / CONFIG_FILE).write_bytes(read_bytes(folder / CONFIG_FILE))
-        for file in sorted((folder / SOURCES_FOLDER).glob("*.py")):
-            (copy / SOURCES_FOLDER).mkdir(exist_ok=True)
-            (copy / SOURCES_FOLDER / file.name).write_bytes(read_bytes(file))
-    except RecordError as error:
-        raise AnalysisError(str(error)) from error
+    (copy / CONFIG_FILE).write_bytes(read_bytes(folder / CONFIG_FILE))
+    for file in sorted((folder / SOURCES_FOLDER).glob("*.py")):
+        (copy / SOURCES_FOLDER).mkdir(exist_ok=True)
+        (copy / SOURCES_FOLDER / file.name).write_bytes(read_bytes(file))
 
 
 def differences(cell: Path, again: Path) -> tuple[str, ...]:
@@ -121,14 +119,11 @@ def compare_curves(recorded: Mapping[int, float], again: Mapping[int, float]) ->
     return Rerun(steps, max(abs(recorded[step] - again[step]) for step in steps))
 
 
+@needed()
 def curve(folder: Path) -> dict[int, float]:
     """Return step -> training loss as logged; a half-written last line is left out."""
-    try:
-        rows = read_metrics(folder)
-    except RecordError as error:
-        raise AnalysisError(str(error)) from error
-    known = [row for row in rows if isinstance(row.get("train_loss"), int | float)]
-    return {int(row["step"]): float(row["train_loss"]) for row in known}
+    rows = read_metrics(folder)
+    return {row["step"]: row["train_loss"] for row in rows if row.get("train_loss") is not None}
 
 
 def _run_until(copy: Path, n_steps: int, timeout_seconds: float) -> None:

@@ -14,12 +14,11 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from analysis.errors import AnalysisError
+from analysis.errors import AnalysisError, needed
 from analysis.runs.frame import SEEDS, Runs, with_names
 from analysis.stats.linear import Array, Index
 from harness.records.benchmarks import ItemScore, TaskRun, read_task, task_files
 from harness.records.evaluation import label
-from harness.records.reading import RecordError
 
 Seed = tuple[Any, ...]
 """Of initialisation, data and loop: what an arm shares with the baseline."""
@@ -83,6 +82,7 @@ class Task:
         return [seed for seed in self.arms[arm] if seed in self.arms[baseline]]
 
 
+@needed()
 def read_tasks(runs: Runs, *, per_character: bool = False) -> list[Task]:
     """Return every task that was asked of the runs' studies (`AnalysisError` where none was)."""
     cells = _complete(runs)
@@ -90,7 +90,7 @@ def read_tasks(runs: Runs, *, per_character: bool = False) -> list[Task]:
     by_task: defaultdict[str, list[Answers]] = defaultdict(list)
     layouts: dict[str, Layout] = {}
     for file in (file for home in homes for file in task_files(home)):
-        run, scores = _read(file)
+        run, scores = read_task(file)
         name = label(run.task, run.precision)
         by_task[name].append(_answers(run, scores, per_character))
         layouts.setdefault(name, _layout(scores))
@@ -110,13 +110,6 @@ def _complete(runs: Runs) -> dict[str, dict[str, Any]]:
         raise AnalysisError("benchmarks are read beside records: give the folder of a study")
     rows = frame[frame["status"] == "complete"].to_dict("records")
     return {str(row["cell"]): {str(k): v for k, v in row.items()} for row in rows}
-
-
-def _read(file: Path) -> tuple[TaskRun, list[ItemScore]]:
-    try:
-        return read_task(file)
-    except RecordError as error:
-        raise AnalysisError(str(error)) from error
 
 
 def _task(

@@ -32,7 +32,7 @@ def task_table(found: Benchmark) -> Table:
     rows = [_row(a) for a in found.arms]
     base = [words(found.rules.baseline), count(len(found.task.arms[found.rules.baseline]))]
     base += [figure(100 * found.task.accuracy(found.rules.baseline), 1), *[Item(DASH)] * 5]
-    place = sum(a.margin.mean > 0 for a in found.arms)
+    place = sum(a.margin.estimate > 0 for a in found.arms)
     rows.insert(place, [*base, words("(baseline)")])
     rows += [_reference(found, model) for model in found.task.references]
     name = PREFIX + re.sub(r"\W+", "_", found.task.name).strip("_")
@@ -41,7 +41,7 @@ def task_table(found: Benchmark) -> Table:
 
 
 def _row(a: ArmOnTask) -> list[Item]:
-    mean, half = a.margin.mean, a.decided.half_width
+    mean, half = a.margin.estimate, a.decided.half_width
     return [
         words(a.arm),
         count(a.margin.n_seeds),

@@ -9,7 +9,7 @@ import numpy as np
 from analysis.benchmarks.answers import Answers, Task
 from analysis.errors import AnalysisError
 from analysis.questions.measures import Effect, Measure
-from analysis.questions.paired import Decided, Estimated, PairedRules, decide
+from analysis.questions.paired import Decided, PairedRules, decide
 from analysis.stats.judging.crossed import CrossedMean, by_group, crossed_mean
 
 
@@ -49,7 +49,7 @@ class Benchmark:
     def by_margin(self) -> Measure:
         """Return the margin as one of several measures."""
         effects = {
-            a.arm: Effect.around(a.margin.mean, a.decided.half_width, str(a.decided.verdict))
+            a.arm: Effect.around(a.margin.estimate, a.decided.half_width, str(a.decided.verdict))
             for a in self.arms
         }
         return Measure(self.task.name, f"{self.unit} an item of {self.task.name}", True, effects, 3)
@@ -58,7 +58,7 @@ class Benchmark:
         """Return the number of right answers as one of several measures."""
         n, alpha = self.task.n_items, self.rules.alpha / max(len(self.arms), 1)
         effects = {
-            a.arm: Effect.around(n * a.right.mean, n * a.right.half_width(alpha), "")
+            a.arm: Effect.around(n * a.right.estimate, n * a.right.half_width(alpha), "")
             for a in self.arms
         }
         unit = f"of the {n} items of {self.task.name} right"
@@ -81,7 +81,6 @@ def judge_task(task: Task, rules: PairedRules, *, per_character: bool = False) -
     others = [arm for arm in task.arms if arm != base]
     paired = [arm for arm in others if task.shared_seeds(arm, base)]
     margins = [_difference(task, arm, base, "margins") for arm in paired]
-    family = [Estimated(m.mean, m.se, m.df, m.n_seeds) for m in margins]
     found = [
         ArmOnTask(
             arm=arm,
@@ -91,12 +90,12 @@ def judge_task(task: Task, rules: PairedRules, *, per_character: bool = False) -
             decided=decided,
             seeds_share=_seeds_share(margin),
         )
-        for arm, margin, decided in zip(paired, margins, decide(family, rules), strict=True)
+        for arm, margin, decided in zip(paired, margins, decide(margins, rules), strict=True)
     ]
     return Benchmark(
         task=task,
         rules=rules,
-        arms=sorted(found, key=lambda a: -a.margin.mean),
+        arms=sorted(found, key=lambda a: -a.margin.estimate),
         unpaired=tuple(arm for arm in others if arm not in paired),
         per_character=per_character,
     )

@@ -13,9 +13,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Add the arguments of the figures."""
     shared.add_sources(parser)
     shared.add_decision(parser)
-    parser.add_argument(
-        "--out", type=Path, metavar="DIR", help="where to write (default: beside the runs)"
-    )
+    shared.add_options(parser, "--out")
     parser.epilog = "example: python -m analysis plot runs/demo --out figures"
 
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import argparse
-from pathlib import Path
 
 from analysis.cli import shared
 
@@ -12,9 +11,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Add the arguments of the report."""
     shared.add_sources(parser)
     shared.add_decision(parser)
-    parser.add_argument(
-        "--out", type=Path, metavar="DIR", help="where to write (default: beside the runs)"
-    )
+    shared.add_options(parser, "--out")
     parser.add_argument(
         "--figures", action="store_true", help="write figures/ too, every chart as SVG and PNG"
     )

@@ -3,20 +3,21 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Iterator
 
 import numpy as np
 import pandas as pd
 from scipy import special
 
-from analysis.check import Check, Level
+from analysis.check import Check, warning
 from analysis.comparison.controls import control_checks
 from analysis.comparison.estimate import Obstacle, block_labels
-from analysis.comparison.run_checks import repeats, run_checks, warning, wrong_way
+from analysis.comparison.run_checks import repeats, run_checks, wrong_way
 from analysis.comparison.tuning import tuning_checks
 from analysis.comparison.verdict import Judgement, Kind
 from analysis.runs.frame import is_foreign, named
 from analysis.stats.baseline_noise import baseline_noise
-from analysis.stats.linear import DF_ROUNDING, FEWEST_DF
+from analysis.stats.linear import ENOUGH_DF, FEWEST_DF
 from analysis.stats.mixed import seed_index
 from analysis.stats.planning.power import power
 
@@ -55,7 +56,7 @@ OWN_UNKNOWN = "one run: its own noise is unknown"
 def checks_of(judgement: Judgement, table: pd.DataFrame) -> list[Check]:
     """Return everything worth a warning; what is about single arms names them."""
     return [
-        *([warning(judgement.looks.note)] if judgement.looks else []),
+        *([warning(judgement.looks)] if judgement.looks else []),
         *repeats(judgement),
         *wrong_way(judgement.rules),
         *_obstacles(judgement, table),
@@ -73,25 +74,21 @@ def checks_of(judgement: Judgement, table: pd.DataFrame) -> list[Check]:
     ]
 
 
-def _obstacles(judgement: Judgement, table: pd.DataFrame) -> list[Check]:
-    fit = judgement.estimate.fit
-    if judgement.estimate.obstacle is Obstacle.LOOP_ONLY:
-        return [warning(LOOP_ONLY)]
-    if fit is not None and judgement.estimate.noiseless:
-        return [warning(IDENTICAL if fit.sd_total == 0 else NO_RESIDUAL)]
-    fewest = table["df"].min()
-    if fewest < FEWEST_DF - DF_ROUNDING:
-        return [
-            warning(
-                f"too few residual degrees of freedom ({fewest:.2g}): "
-                f"verdicts need at least {FEWEST_DF:g}"
-            )
-        ]
-    return []
+def _obstacles(judgement: Judgement, table: pd.DataFrame) -> Iterator[Check]:
+    fitted, fewest = judgement.estimate, table["df"].min()
+    if fitted.obstacle is Obstacle.LOOP_ONLY:
+        yield warning(LOOP_ONLY)
+    elif fitted.fit is not None and fitted.noiseless:
+        yield warning(IDENTICAL if fitted.fit.sd_total == 0 else NO_RESIDUAL)
+    elif fewest < ENOUGH_DF:
+        yield warning(
+            f"too few residual degrees of freedom ({fewest:.2g}): "
+            f"verdicts need at least {FEWEST_DF:g}"
+        )
 
 
-def _wild(done: pd.DataFrame) -> list[Check]:
-    """Return the arm whose runs lie much further apart than all others': a mistyped loss does that.
+def _wild(done: pd.DataFrame) -> Iterator[Check]:
+    """Name the arm whose runs lie much further apart than all others': a mistyped loss does that.
 
     The F test of its variance against the others' is only to keep out what two runs may do.
     """
@@ -102,108 +99,89 @@ def _wild(done: pd.DataFrame) -> list[Check]:
     own, others = ss[widest], ss.sum() - ss[widest]
     df_own, df_others = int(df[widest]), int(df.sum() - df[widest])
     if not (df_own and df_others and others > 0):
-        return []
+        return
     ratio = own / df_own / (others / df_others)
-    if ratio < WILD_RATIO or special.fdtrc(df_own, df_others, ratio) > 0.001:
-        return []
-    return [
-        warning(
+    if ratio >= WILD_RATIO and special.fdtrc(df_own, df_others, ratio) <= 0.001:
+        yield warning(
             f"the runs of {groups[widest][0]} lie far apart: sd {math.sqrt(own / df_own):.2g}, "
             f"where all others have {math.sqrt(others / df_others):.2g}. A mistyped loss, or a run "
             "that nearly diverged? It widens the intervals of every arm"
         )
-    ]
 
 
-def _noisy_baseline(judgement: Judgement) -> list[Check]:
+def _noisy_baseline(judgement: Judgement) -> Iterator[Check]:
     """Point out a baseline that is noisier than its arms: its noise is in every difference."""
     done, arms = judgement.done, judgement.arms
-    if judgement.estimate.obstacle or len(arms) == 1:
-        return []
+    if judgement.estimate.judging is None:
+        return
     index = done["arm"].map({arm: i for i, arm in enumerate(arms)}).to_numpy(dtype=np.intp)
     seeds = seed_index(block_labels(done, arms[0]))
     found = baseline_noise(done["loss"].to_numpy(dtype=float), index, seeds)
-    if found is None or found.p >= NOISIER:
-        return []
-    return [
-        warning(
+    if found is not None and found.p < NOISIER:
+        yield warning(
             f"{arms[0]} is noisier than its arms (F = {found.F:.2f} at {found.df:.3g} and "
             f"{found.df_arms:.3g} df, p = {found.p:.2g}), and its noise is in every difference: "
             "give it more seeds"
         )
-    ]
 
 
-def _own_noise(judgement: Judgement, table: pd.DataFrame) -> list[Check]:
+def _own_noise(judgement: Judgement, table: pd.DataFrame) -> Iterator[Check]:
     """Point out differences that are real only by what the other arms say of the noise."""
     alone = (table["p_adj"] < judgement.alpha) & (table["p_own"] > judgement.alpha)
-    arms = tuple(table.loc[alone & (table["n"] >= ENOUGH_RUNS), "arm"])
-    if not arms:
-        return []
-    what = (
-        f"{named(arms)}: {NOT_CONFIRMED} (paired t or Welch's alone, column p_own): the verdict "
-        "leans on the noise of the other arms"
-    )
-    return [Check(Level.WARNING, what, arms=arms, mark=NOT_CONFIRMED)]
+    if arms := tuple(table.loc[alone & (table["n"] >= ENOUGH_RUNS), "arm"]):
+        yield warning(
+            f"{named(arms)}: {NOT_CONFIRMED} (paired t or Welch's alone, column p_own): the "
+            "verdict leans on the noise of the other arms",
+            arms,
+            NOT_CONFIRMED,
+        )
 
 
-def _one_run(table: pd.DataFrame) -> list[Check]:
+def _one_run(table: pd.DataFrame) -> Iterator[Check]:
     """Point out arms of one run among arms that show their own noise."""
-    judged = table["p_adj"].notna()
-    arms = tuple(table.loc[judged & table["p_own"].isna() & (table["n"] == 1), "arm"])
-    if not arms or not (judged & table["p_own"].notna()).any():
-        return []
-    what = f"{named(arms)}: {OWN_UNKNOWN}, and the verdict takes it from the other arms"
-    return [Check(Level.WARNING, what, arms=arms, mark=OWN_UNKNOWN)]
+    judged, shown = table["p_adj"].notna(), table["p_own"].notna()
+    arms = tuple(table.loc[judged & ~shown & (table["n"] == 1), "arm"])
+    if arms and (judged & shown).any():
+        what = f"{named(arms)}: {OWN_UNKNOWN}, and the verdict takes it from the other arms"
+        yield warning(what, arms, OWN_UNKNOWN)
 
 
-def _alone(judgement: Judgement, table: pd.DataFrame) -> list[Check]:
+def _alone(judgement: Judgement, table: pd.DataFrame) -> Iterator[Check]:
     """Point out a baseline that hardly any arm stays near: its own bad luck would look the same."""
     t = (table["delta"] / table["se"]).abs().dropna().sort_values()
-    n_near = len(t) // 4
-    if not n_near or not FAR < t.iloc[n_near - 1] < TOO_FAR:
-        return []
-    base = judgement.rules.baseline
-    return [
-        warning(
+    base, n_near = judgement.rules.baseline, len(t) // 4
+    if n_near and FAR < t.iloc[n_near - 1] < TOO_FAR:
+        yield warning(
             f"{(t > FAR).sum()} of {len(t)} arms lie more than {FAR:g} standard errors from {base}."
             " An unlucky or noisy baseline looks the same, and every difference rests on its "
             f"{judgement.verdicts[base].n} run(s): confirm with more baseline seeds"
         )
-    ]
 
 
-def _step_down(judgement: Judgement, table: pd.DataFrame) -> list[Check]:
+def _step_down(judgement: Judgement, table: pd.DataFrame) -> Iterator[Check]:
     """Explain differences that are real by a p whose interval is the more cautious one."""
     holds_zero = table.loc[(table["ci_low"] < 0) & (table["ci_high"] > 0), "arm"]
-    arms = [arm for arm in holds_zero if judgement.verdicts[arm].kind.real]
-    if not arms:
-        return []
-    return [
-        warning(
+    if arms := [arm for arm in holds_zero if judgement.verdicts[arm].kind.real]:
+        yield warning(
             f"{named(arms)}: real by the step-down p, which asks less where other arms are "
             "clearer; the simultaneous interval, which does not, holds 0"
         )
-    ]
 
 
-def _practical_size(judgement: Judgement) -> list[Check]:
+def _practical_size(judgement: Judgement) -> Iterator[Check]:
     fit, practical = judgement.estimate.fit, judgement.practical
     if fit is None or judgement.estimate.obstacle or not practical.declared:
-        return []
+        return
     noise = math.sqrt(fit.var_resid)
-    if practical.size is None or practical.size >= noise:
-        return []
-    pairing = ", its seed's share left out" if fit.var_init else ""
-    return [
-        warning(
+    if practical.size is not None and practical.size < noise:
+        pairing = ", its seed's share left out" if fit.var_init else ""
+        yield warning(
             f"the practical size {practical.size:.3g} is below one sd of a run ({noise:.2g}"
             f"{pairing}): at 8 seeds or fewer such a study nearly always ends undecided"
         )
-    ]
 
 
-def _overestimated(judgement: Judgement, table: pd.DataFrame) -> list[Check]:
+def _overestimated(judgement: Judgement, table: pd.DataFrame) -> Iterator[Check]:
     """Point out arms that someone would read as real although the study could hardly see them."""
     arms = []
     for row in table.to_dict("records"):
@@ -211,13 +189,13 @@ def _overestimated(judgement: Judgement, table: pd.DataFrame) -> list[Check]:
             t, half = abs(row["delta"]) / row["se"], (row["ci_high"] - row["ci_low"]) / 2
             if power([t], row["df"], half / row["se"])[0] < 0.5:
                 arms.append(row["arm"])
-    if not arms:
-        return []
-    what = (
-        f"{OVERESTIMATED} ({named(arms)}): the power at the estimated difference is below "
-        "one half, so a difference that stands out tends to be exaggerated"
-    )
-    return [Check(Level.WARNING, what, arms=tuple(arms), mark=OVERESTIMATED)]
+    if arms:
+        yield warning(
+            f"{OVERESTIMATED} ({named(arms)}): the power at the estimated difference is below "
+            "one half, so a difference that stands out tends to be exaggerated",
+            tuple(arms),
+            OVERESTIMATED,
+        )
 
 
 def next_steps(judgement: Judgement, table: pd.DataFrame) -> tuple[str, ...]:
@@ -227,7 +205,7 @@ def next_steps(judgement: Judgement, table: pd.DataFrame) -> tuple[str, ...]:
     steps = [f"{len(todo)} planned run(s) are not complete: {named(todo)}"] if todo else []
     if judgement.estimate.noiseless and not judgement.estimate.obstacle:
         return tuple(steps)  # as many more runs of this kind would show no noise either
-    if judgement.estimate.obstacle or table["df"].min() < FEWEST_DF - DF_ROUNDING:
+    if judgement.estimate.obstacle or table["df"].min() < ENOUGH_DF:
         return (*steps, _more_seeds(judgement))
     undecided = [arm for arm, v in judgement.verdicts.items() if v.kind is Kind.UNDECIDED and v.n]
     waiting, size = table[table["arm"].isin(undecided)], judgement.practical.size

@@ -6,7 +6,7 @@ from collections.abc import Iterator
 
 import pandas as pd
 
-from analysis.check import Check, Level
+from analysis.check import Check, Level, warning
 from analysis.comparison.verdict import Judgement
 from analysis.runs.frame import TWIN
 
@@ -38,14 +38,13 @@ def _apart(judgement: Judgement, table: pd.DataFrame) -> Iterator[Check]:
     for row in table[table["arm"].isin(arms) & table["p_adj"].notna()].to_dict("records"):
         arm, delta = str(row["arm"]), f"{row['delta']:+.3g}{judgement.rules.unit()}"
         if judgement.verdicts[arm].kind.real:
-            yield Check(
-                Level.WARNING,
+            yield warning(
                 f"{arm}, an A/A control, differs from {judgement.rules.baseline} by {delta} "
                 f"(p adj {row['p_adj']:.2g}), and in truth it does not: the noise is "
                 "underestimated, or the control is none; until that is explained no verdict here "
                 "can be trusted",
-                arms=(arm,),
-                mark="differs although an A/A control",
+                (arm,),
+                "differs although an A/A control",
             )
         else:
             yield Check(

@@ -60,6 +60,11 @@ class Estimate:
         return self.model.fit if self.model else None
 
     @property
+    def judging(self) -> Model | None:
+        """The model, where it may judge an arm beside the baseline."""
+        return self.model if self.obstacle is None and len(self.arms) > 1 else None
+
+    @property
     def noiseless(self) -> bool:
         """Whether the fit leaves no residual noise to judge differences by."""
         return self.fit is not None and not self.fit.var_resid > 0

@@ -9,7 +9,7 @@ from collections.abc import Iterator
 import numpy as np
 import pandas as pd
 
-from analysis.check import Check, Level
+from analysis.check import Check, Level, warning
 from analysis.comparison.estimate import hardly_paired
 from analysis.comparison.rules import Rules
 from analysis.comparison.verdict import Judgement
@@ -47,11 +47,6 @@ def run_checks(judgement: Judgement) -> list[Check]:
         _survivors,
     )
     return [check for part in parts for check in part(judgement)]
-
-
-def warning(what: str, arms: tuple[str, ...] = (), mark: str = "") -> Check:
-    """Return a warning; `mark` stands in the table beside the `arms`."""
-    return Check(Level.WARNING, what, arms=arms, mark=mark)
 
 
 def repeats(judgement: Judgement) -> Iterator[Check]:

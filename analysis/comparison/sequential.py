@@ -17,16 +17,7 @@ import pandas as pd
 
 from analysis.comparison.estimate import Estimate, estimate
 from analysis.comparison.rules import Origin, Practical, Rules
-from analysis.comparison.verdict import (
-    Judgement,
-    Kind,
-    Looks,
-    Verdict,
-    judge,
-    verdicts,
-    with_counts,
-    with_survivors,
-)
+from analysis.comparison.verdict import Judgement, Kind, Verdict, judge, verdicts, with_lost
 from analysis.errors import AnalysisError
 from analysis.runs.frame import complete, named
 from analysis.stats.linear import FEWEST_DF
@@ -38,17 +29,8 @@ FUTILE_BELOW = 0.1
 """Conditional power under which an arm may be given up; non-binding."""
 WAIT, CONTINUE, STOP = "wait", "continue", "stop"
 COLUMNS = [
-    "arm",
-    "n",
-    "look",
-    "alpha",
-    "p_adj",
-    "delta",
-    "decision",
-    "verdict",
-    "conditional_power",
-    "futile",
-    "note",
+    *("arm", "n", "look", "alpha", "p_adj", "delta", "decision", "verdict"),
+    *("conditional_power", "futile", "note"),
 ]
 
 
@@ -121,7 +103,7 @@ def at_looks(judgement: Judgement) -> Judgement:
         return judgement
     if len(plans) > 1:
         note = "several studies, one with looks: early looks are not accounted for"
-        return replace(judgement, looks=Looks(note))
+        return replace(judgement, looks=note)
     declared = judgement.practical.size if judgement.practical.declared else None
     plan = replace(planned[0], rope=declared)
     decision = decide_prepared(judgement.runs, plan, judgement.rules, judgement.estimate)
@@ -132,14 +114,9 @@ def at_looks(judgement: Judgement) -> Judgement:
         "(python -m analysis sequential)"
         + (f"; stopped early, biased outward: {named(early)}" if early else "")
     )
-    found = {
-        arm: replace(decision.verdicts.get(arm, v), n=v.n, n_diverged=v.n_diverged)
-        if arm in judgement.arms[1:]
-        else v
-        for arm, v in judgement.verdicts.items()
-    }
-    found = with_survivors(found, judgement.done, judgement.rules, judgement.alpha)
-    return replace(judgement, verdicts=found, looks=Looks(note, early))
+    found = {arm: decision.verdicts[arm] for arm in judgement.arms[1:]}
+    found = with_lost(found, judgement.runs, judgement.done, judgement.rules, judgement.alpha)
+    return replace(judgement, verdicts=judgement.verdicts | found, looks=note)
 
 
 def decide_prepared(
@@ -147,17 +124,14 @@ def decide_prepared(
 ) -> Decision:
     """Decide from prepared runs; `whole` is the estimate of all complete ones, if it is known."""
     # A run that failed, waits or was superseded takes no place: another has its seed, or will.
-    done = complete(runs)
-    ranked = _ranked(pd.concat([done, runs[runs["status"] == "diverged"]]), plan)
-    arms = _arms(runs, plan, rules.baseline)
-    study = _Study(plan, rules, {arm: _State() for arm in arms}, len(done), whole)
+    ranked = _ranked(pd.concat([complete(runs), runs[runs["status"] == "diverged"]]), plan)
+    states = {arm: _State() for arm in _arms(runs, plan, rules.baseline)}
+    study = _Study(plan, rules, ranked, states, whole)
     look = 0
-    for k, (n, alpha) in enumerate(zip(plan.looks, study.alphas, strict=True)):
-        if not _due(ranked, study, n):
-            break
-        look = k + 1
-        _judge_look(ranked, study, _Look(look, n, alpha))
-    return _decision(ranked, study, look)
+    while look < len(plan.looks) and _due(study, plan.looks[look]):
+        look += 1
+        _judge_look(study, look)
+    return _decision(study, look)
 
 
 @dataclass(slots=True)
@@ -165,14 +139,10 @@ class _State:
     """An arm as of the look at which it was last judged."""
 
     look: int = 0
-    n: int = 0
-    place: int = 0
-    """Seeds per arm of that look."""
-    alpha: float = math.nan
     p_adj: float = math.nan
     delta: float = math.nan
     verdict: Verdict = field(default_factory=lambda: Verdict(Kind.UNDECIDED))
-    conditional: float = math.nan
+    conditional_power: float = math.nan
     df: float = math.nan
 
     @property
@@ -184,88 +154,75 @@ class _State:
 class _Study:
     plan: StudyPlan
     rules: Rules
+    ranked: pd.DataFrame
+    """Complete and diverged runs, with the ``rank`` of each among its arm's."""
     states: dict[str, _State]
-    n_done: int
     whole: Estimate | None
+    """Of all complete runs, if it is known."""
 
     @property
     def alphas(self) -> tuple[float, ...]:
         return spending(self.plan.looks, self.plan.alpha)
 
-
-@dataclass(frozen=True, slots=True)
-class _Look:
-    number: int
-    n: int
-    """Seeds per arm."""
-    alpha: float
-    """What this look may spend."""
+    def at(self, look: int) -> pd.DataFrame:
+        """Return the runs of a look: a stopped arm keeps those of the look at which it stopped."""
+        places = self.plan.looks
+        limits = {a: places[(s.look if s.stopped else look) - 1] for a, s in self.states.items()}
+        places_by_arm = self.ranked["arm"].map(limits).fillna(places[look - 1])
+        return self.ranked[self.ranked["rank"] < places_by_arm]
 
 
-def _due(ranked: pd.DataFrame, study: _Study, n: int) -> bool:
+def _due(study: _Study, n: int) -> bool:
     """Tell whether a look at `n` seeds has all its runs, and an arm that is still open."""
     active = [arm for arm, state in study.states.items() if not state.stopped]
-    have = Counter(ranked.loc[ranked["rank"] < n, "arm"])
-    lacking = [arm for arm in (*active, study.rules.baseline) if have[arm] < n]
-    return bool(active) and not lacking
+    have = Counter(study.ranked.loc[study.ranked["rank"] < n, "arm"])
+    return bool(active) and all(have[arm] >= n for arm in (*active, study.rules.baseline))
 
 
-def _judge_look(ranked: pd.DataFrame, study: _Study, look: _Look) -> None:
-    at_look = _at_look(ranked, study.states, look.n)
-    subset = complete(at_look)
-    if (subset["arm"] == study.rules.baseline).sum() < 2:
+def _judge_look(study: _Study, look: int) -> None:
+    """Judge the arms that are still open by the runs of a look."""
+    plan, rules, alpha = study.plan, study.rules, study.alphas[look - 1]
+    runs = study.at(look)
+    done = complete(runs)
+    if (done["arm"] == rules.baseline).sum() < 2:
         return
-    fitted = study.whole if study.whole is not None and len(subset) == study.n_done else None
-    if fitted is None:
-        fitted = estimate(subset, study.rules.baseline, study.rules.variance)
-    if fitted.model is None or fitted.obstacle or len(fitted.arms) == 1:
+    fitted = study.whole
+    if fitted is None or fitted.fit is None or fitted.fit.n.sum() != len(done):
+        fitted = estimate(done, rules.baseline, rules.variance)
+    model, arms = fitted.judging, fitted.arms[1:]
+    if model is None:
         return
-    fit, plan = fitted.model.fit, study.plan
-    practical = Practical(plan.rope or fit.sd_total, Origin.PLAN if plan.rope else Origin.RUN_SD)
-    judged = judge(fitted.model, look.alpha, practical)
+    rope = plan.rope or model.fit.sd_total
+    practical = Practical(rope, Origin.PLAN if plan.rope else Origin.RUN_SD)
+    judged = judge(model, alpha, practical)
     # Arms without a single run yet still count: with more arms, p values only grow.
-    scale = len(study.states) / max(len(fitted.arms) - 1, 1)
-    higher = study.rules.higher_is_better
-    said = verdicts(judged, look.alpha / scale, practical, higher_is_better=higher)
-    by_arm = dict(zip(fitted.arms, [Verdict(Kind.BASELINE), *said], strict=True))
-    counted = with_counts(by_arm, at_look, subset)
-    found = with_survivors(counted, subset, study.rules, look.alpha)
-    for i, arm in enumerate(fitted.arms[1:]):
+    scale = len(study.states) / len(arms)
+    said = verdicts(judged, alpha / scale, practical, higher_is_better=rules.higher_is_better)
+    found = with_lost(dict(zip(arms, said, strict=True)), runs, done, rules, alpha)
+    for i, arm in enumerate(arms):
         if study.states[arm].stopped:
             continue
-        n, delta, se = int(fit.n[i + 1]), float(judged.delta[i]), float(judged.se[i])
-        state = study.states[arm] = _State(
-            look=look.number,
-            n=n,
-            place=look.n,
-            alpha=look.alpha,
-            p_adj=float(judged.p_adj[i]),
-            delta=delta,
-            verdict=found[arm],
-            df=float(judged.df[i]),
-        )
-        if se > 0 and state.df > 0:
-            n_arms, rope = len(study.states), practical.size or 0.0
-            state.conditional = conditional_power(delta / se, rope / se, n, plan, n_arms)
+        delta, se, df = float(judged.delta[i]), float(judged.se[i]), float(judged.df[i])
+        state = _State(look, float(judged.p_adj[i]), delta, found[arm], df=df)
+        if se > 0 and df > 0:
+            n = int(model.fit.n[i + 1])
+            state.conditional_power = conditional_power(
+                delta / se, rope / se, n, plan, len(study.states)
+            )
+        study.states[arm] = state
 
 
 def _ranked(runs: pd.DataFrame, plan: StudyPlan) -> pd.DataFrame:
     """Add ``rank``: the place of a run among its arm's, by the plan and then by its seed."""
-    order = {str(cell.get("cell")): i for i, cell in enumerate(plan.cells)}
-    cells = runs["cell"].astype(str) if "cell" in runs else pd.Series([""] * len(runs))
-    planned = [order.get(cell, len(order)) for cell in cells]
-    seeds = runs["init_seed"] if "init_seed" in runs else pd.Series(range(len(runs)))
-    keyed = runs.assign(_planned=planned, _seed=[_number(seed) for seed in seeds])
+    order = {cell["cell"]: i for i, cell in enumerate(plan.cells)}
+    cells, seeds = runs.get("cell"), runs.get("init_seed")
+    keyed = runs.assign(
+        _planned=0 if cells is None else cells.astype(str).map(order),
+        _seed=range(len(runs)) if seeds is None else pd.to_numeric(seeds, errors="coerce"),
+    )
     keyed = keyed.sort_values(["_planned", "_seed", "run_id"], kind="stable")
     keyed["rank"] = keyed.groupby("arm").cumcount()
     return keyed.drop(columns=["_planned", "_seed"]).reset_index(drop=True)
-
-
-def _number(seed: object) -> float:
-    try:
-        return float(str(seed))
-    except ValueError:
-        return math.inf
 
 
 def _arms(runs: pd.DataFrame, plan: StudyPlan, baseline: str) -> list[str]:
@@ -278,20 +235,16 @@ def _arms(runs: pd.DataFrame, plan: StudyPlan, baseline: str) -> list[str]:
     return sorted(arms - {baseline})
 
 
-def _at_look(runs: pd.DataFrame, states: dict[str, _State], n: int) -> pd.DataFrame:
-    """Return the runs of a look: a stopped arm keeps those of the look at which it stopped."""
-    limits = {arm: state.place if state.stopped else n for arm, state in states.items()}
-    return runs[runs["rank"] < runs["arm"].map(limits).fillna(n)]
-
-
-def _decision(runs: pd.DataFrame, study: _Study, look: int) -> Decision:
-    plan, states = study.plan, study.states
-    over = look == len(plan.looks)
-    next_n = None if over or all(s.stopped for s in states.values()) else plan.looks[look]
+def _decision(study: _Study, look: int) -> Decision:
+    plan, states, runs = study.plan, study.states, study.ranked
+    over = look == len(plan.looks) or all(state.stopped for state in states.values())
+    next_n = None if over else plan.looks[look]
     kept = runs[(runs["status"] == "complete") & (runs["rank"] < plan.looks[-1])]
-    have = Counter(kept["arm"])
-    rows = [_arm_row(arm, state, have[arm], next_n) for arm, state in states.items()]
-    stopped = tuple(arm for arm, s in states.items() if s.stopped and next_n is not None)
+    have, alphas = Counter(kept["arm"]), (math.nan, *study.alphas)
+    rows = [
+        {"arm": arm, "n": have[arm]} | _row(state, alphas[state.look], have[arm], next_n)
+        for arm, state in states.items()
+    ]
     return Decision(
         table=pd.DataFrame(rows, columns=COLUMNS),
         looks=tuple(plan.looks),
@@ -299,32 +252,30 @@ def _decision(runs: pd.DataFrame, study: _Study, look: int) -> Decision:
         look=look,
         next_n=next_n,
         verdicts={arm: state.verdict for arm, state in states.items()},
-        stopped_early=stopped,
+        stopped_early=() if over else tuple(arm for arm, s in states.items() if s.stopped),
     )
 
 
-def _arm_row(arm: str, state: _State, have: int, next_n: int | None) -> dict[str, object]:
-    futile = bool(state.conditional < FUTILE_BELOW) and not state.stopped
-    decision = STOP if state.stopped or next_n is None else CONTINUE
-    if decision == CONTINUE and have >= (next_n or 0):
-        decision = WAIT
+def _row(state: _State, alpha: float, have: int, next_n: int | None) -> dict[str, object]:
+    """Return the row of an arm that has `have` complete runs."""
+    open_still = not state.stopped
+    futile = open_still and state.conditional_power < FUTILE_BELOW
     notes = []
     if state.stopped and next_n is not None:
         notes.append("stopped early, biased outward")
-    if state.p_adj < state.alpha and state.df < FEWEST_DF and not state.stopped:
+    if open_still and state.p_adj < alpha and state.df < FEWEST_DF:
         notes.append(f"p is below alpha, but a verdict needs {FEWEST_DF:g} df: {state.df:.2g}")
-    if futile and decision != STOP:
+    if futile and next_n is not None:
         notes.append("futile: may be given up")
+    decision = STOP if state.stopped or next_n is None else WAIT if have >= next_n else CONTINUE
     return {
-        "arm": arm,
-        "n": have,
         "look": state.look,
-        "alpha": state.alpha,
+        "alpha": alpha,
         "p_adj": state.p_adj,
         "delta": state.delta,
         "decision": decision,
         "verdict": str(state.verdict),
-        "conditional_power": state.conditional,
+        "conditional_power": state.conditional_power,
         "futile": futile,
         "note": "; ".join(notes),
     }

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import Any
 
-from analysis.check import Check, Level
+from analysis.check import Check, warning
 from analysis.comparison.verdict import Judgement
 from analysis.runs.frame import named
 from analysis.table import Column, Table, count, figure, words
@@ -20,20 +20,20 @@ def tuning_checks(judgement: Judgement) -> Iterator[Check]:
     tuned = _tuned_arms(judgement.source.plans)
     others = tuple(a for a in _with_other_optimizers(judgement) if a not in tuned)
     if others:
-        what = (
+        yield warning(
             f"{named(others)}: another optimiser than the baseline's, tried at one learning rate "
             "alone, and an optimiser's rate says nothing of another's: a study with study.tune "
-            "tries every arm at several (docs/tuning.md)"
+            "tries every arm at several (docs/tuning.md)",
+            others,
+            "one learning rate tried",
         )
-        yield Check(Level.WARNING, what, arms=others, mark="one learning rate tried")
     ends = tuple(arm for arm, one in tuned.items() if _at_the_end(one))
     if ends:
-        yield Check(
-            Level.WARNING,
+        yield warning(
             f"{named(ends)}: the best of what study.tune tried is the smallest or largest: a "
             "better value may lie beyond, try further ones",
-            arms=ends,
-            mark="tuned to the end of its range",
+            ends,
+            "tuned to the end of its range",
         )
 
 

@@ -19,7 +19,7 @@ from analysis.runs.cell.test_set import TestText
 from analysis.runs.frame import TWIN, Runs
 from analysis.runs.ledger import Ledger
 from analysis.stats.dunnett import Array, critical_value
-from analysis.stats.linear import DF_ROUNDING, FEWEST_DF
+from analysis.stats.linear import ENOUGH_DF
 from analysis.stats.moderated.model import Model
 from analysis.stats.worst_rank import worst_rank
 
@@ -137,8 +137,8 @@ class Judgement:
     """By arm, for every row of the table."""
     text: TestText | None = None
     """What all runs were tested on, where that is known."""
-    looks: Looks | None = None
-    """Of a study that is looked at while it runs."""
+    looks: str = ""
+    """What to say of a study that is looked at while it runs."""
 
     @property
     def runs(self) -> pd.DataFrame:
@@ -151,58 +151,43 @@ class Judgement:
         return self.estimate.arms
 
 
-@dataclass(frozen=True, slots=True)
-class Looks:
-    """What to say of a study with looks."""
-
-    note: str
-    stopped_early: tuple[str, ...] = ()
-    """Arms decided before the last look: their estimates are biased outward."""
-
-
 def judge_arms(judgement: Judgement) -> Judgement:
     """Return the judgement with every arm's figures and verdict."""
-    given, fitted = judgement, judgement.estimate
-    judged = None
-    if fitted.model is not None and fitted.obstacle is None and len(fitted.arms) > 1:
-        judged = judge(fitted.model, given.alpha, given.practical)
-    found = [Verdict(Kind.UNDECIDED)] * (len(fitted.arms) - 1)
-    if judged is not None:
+    given, fitted, judged = judgement, judgement.estimate, None
+    said = [Verdict(Kind.UNDECIDED)] * (len(fitted.arms) - 1)
+    if fitted.judging is not None:
+        judged = judge(fitted.judging, given.alpha, given.practical)
         higher = given.rules.higher_is_better
-        found = verdicts(judged, given.alpha, given.practical, higher_is_better=higher)
-    by_arm = dict(zip(fitted.arms, [Verdict(Kind.BASELINE), *found], strict=True))
-    counted = with_counts(by_arm, given.runs, given.done) | _without_figures(given)
-    found_all = with_survivors(counted, given.done, given.rules, given.alpha)
-    return replace(given, judged=judged, verdicts=found_all)
+        said = verdicts(judged, given.alpha, given.practical, higher_is_better=higher)
+    found = dict(zip(fitted.arms, [Verdict(Kind.BASELINE), *said], strict=True))
+    found = with_lost(found, given.runs, given.done, given.rules, given.alpha)
+    return replace(given, judged=judged, verdicts=found | _without_figures(given))
 
 
-def with_survivors(
-    verdicts: dict[str, Verdict], done: pd.DataFrame, rules: Rules, alpha: float
+def with_lost(
+    verdicts: dict[str, Verdict],
+    runs: pd.DataFrame,
+    done: pd.DataFrame,
+    rules: Rules,
+    alpha: float,
 ) -> dict[str, Verdict]:
-    """Return the verdicts; an arm that lost runs is better only if it is so with these ranked last.
+    """Return the verdicts with each arm's runs counted; `done` are the complete ones that count.
 
-    An arm that has the baseline's losses and of which two runs in five diverge would else be better
-    in one study of six.
+    An arm that lost runs is better only if it is so with these ranked last. One that has the
+    baseline's losses and of which two runs in five diverge would else be better in one study of
+    six.
     """
-    loss, base, higher = done.groupby("arm")["loss"], rules.baseline, rules.higher_is_better
-    found = dict(verdicts)
-    for arm, verdict in verdicts.items():
-        if verdict.kind is Kind.BETTER and verdict.n_diverged:
-            lost = (verdict.n_diverged, verdicts[base].n_diverged)
-            ranked = worst_rank(
-                loss.get_group(arm), loss.get_group(base), lost, higher_is_better=higher
-            )
-            if not (ranked.p < alpha and ranked.lead > 0.5):
-                found[arm] = replace(verdict, kind=Kind.CONVERGED, size=Size.UNQUALIFIED)
-    return found
-
-
-def with_counts(
-    verdicts: dict[str, Verdict], runs: pd.DataFrame, done: pd.DataFrame
-) -> dict[str, Verdict]:
-    """Return the verdicts with each arm's runs counted; `done` are the complete ones that count."""
     lost, complete = Counter(runs.loc[runs["status"] == "diverged", "arm"]), Counter(done["arm"])
-    return {arm: replace(v, n=complete[arm], n_diverged=lost[arm]) for arm, v in verdicts.items()}
+    loss, base, higher = done.groupby("arm")["loss"], rules.baseline, rules.higher_is_better
+    found = {}
+    for arm, verdict in verdicts.items():
+        found[arm] = replace(verdict, n=complete[arm], n_diverged=lost[arm])
+        if verdict.kind is Kind.BETTER and lost[arm]:
+            values, n_lost = (loss.get_group(arm), loss.get_group(base)), (lost[arm], lost[base])
+            ranked = worst_rank(*values, n_lost, higher_is_better=higher)
+            if not (ranked.p < alpha and ranked.lead > 0.5):
+                found[arm] = replace(found[arm], kind=Kind.CONVERGED, size=Size.UNQUALIFIED)
+    return found
 
 
 def _without_figures(judgement: Judgement) -> dict[str, Verdict]:
@@ -276,7 +261,7 @@ def verdicts(
     """Say what each arm's figures show, in the order: real, practically equal, undecided."""
     found = []
     for i, delta in enumerate(judged.delta):
-        if not judged.df[i] >= FEWEST_DF - DF_ROUNDING or not judged.se[i] > 0:
+        if not judged.df[i] >= ENOUGH_DF or not judged.se[i] > 0:
             found.append(Verdict(Kind.UNDECIDED))
         elif judged.p_adj[i] < alpha:
             kind = Kind.BETTER if (delta > 0) == higher_is_better else Kind.WORSE

@@ -7,32 +7,13 @@ from itertools import combinations
 
 import numpy as np
 import pandas as pd
-from scipy import special
 
 from analysis.judged.scores import Scores
-from analysis.stats.judging.crossed import t_tail
+from analysis.stats.judging.crossed import Estimated
 from analysis.stats.linear import Array
 from harness.records.responses import Kind
 
 CALL = ["judge", "instruction_id", "order"]
-
-
-@dataclass(frozen=True, slots=True)
-class Slope:
-    """A linear effect in points, its se clustered by instruction."""
-
-    estimate: float
-    se: float
-    df: float
-
-    @property
-    def p(self) -> float:
-        """Two-sided p value."""
-        return t_tail(self.estimate, self.se, self.df)
-
-    def half_width(self, alpha: float) -> float:
-        """Return half of the width of the interval."""
-        return float(special.stdtrit(self.df, 1 - alpha / 2)) * self.se
 
 
 @dataclass(frozen=True, slots=True)
@@ -51,10 +32,10 @@ class JudgeEffects:
     """One judge's habits."""
 
     judge: str
-    slot: Slope | None
-    """Points from the first slot to the last."""
-    length: Slope | None
-    """Points for a response e times as long, within arm and call."""
+    slot: Estimated | None
+    """Points from the first slot to the last, its se clustered by instruction."""
+    length: Estimated | None
+    """Points for a response e times as long, within arm and call; clustered likewise."""
     own_noise: Agreement | None
     """A response against its duplicate in the same call."""
     orders: Agreement | None
@@ -79,7 +60,7 @@ def judge_effects(scores: Scores, judge: str) -> JudgeEffects:
     )
 
 
-def slot_effect(frame: pd.DataFrame) -> Slope | None:
+def slot_effect(frame: pd.DataFrame) -> Estimated | None:
     """Return what the last slot gains over the first.
 
     Where instructions were shown in several orders, each response is compared with itself.
@@ -96,7 +77,7 @@ def slot_effect(frame: pd.DataFrame) -> Slope | None:
     return _slope(x, y, own["instruction_id"])
 
 
-def length_effect(models: pd.DataFrame) -> Slope | None:
+def length_effect(models: pd.DataFrame) -> Estimated | None:
     """Return the slope on log length within arm and call, where quality and length may be mixed."""
     x = _within(np.log1p(models["n_characters"]), models)
     return _slope(x, _within(models["score"], models), models["instruction_id"])
@@ -113,14 +94,14 @@ def _within(values: pd.Series, models: pd.DataFrame) -> pd.Series:
     return pd.Series(left, models.index)
 
 
-def _slope(x: pd.Series, y: pd.Series, cluster: pd.Series) -> Slope | None:
+def _slope(x: pd.Series, y: pd.Series, cluster: pd.Series) -> Estimated | None:
     total, n = float((x**2).sum()), cluster.nunique()
     if n < 3 or total < 1e-9 * len(x):
         return None
     estimate = float((x * y).sum()) / total
     pulls = (x * (y - estimate * x)).groupby(cluster).sum()
     se = float(np.sqrt(n / (n - 1) * float((pulls**2).sum()))) / total
-    return Slope(estimate, se, n - 1.0)
+    return Estimated(estimate, se, n - 1.0)
 
 
 def _own_noise(frame: pd.DataFrame) -> Agreement | None:

@@ -8,9 +8,8 @@ from pathlib import Path
 
 import pandas as pd
 
-from analysis.errors import AnalysisError
+from analysis.errors import AnalysisError, needed
 from analysis.judged.scores import Scores
-from harness.records import RecordError
 from harness.records.reading import read_bytes
 
 COLUMNS = ("instruction_id", "model", "score")
@@ -32,13 +31,12 @@ class Gold:
         return (both[arm] - both[baseline]).groupby("instruction_id").mean()
 
 
+@needed()
 def read_gold(path: Path) -> Gold:
     """Read a CSV or JSON lines with the columns instruction_id, model, score."""
+    content, lines = BytesIO(read_bytes(path)), path.suffix.lower() in (".jsonl", ".json")
     try:
-        content, lines = BytesIO(read_bytes(path)), path.suffix.lower() in (".jsonl", ".json")
         frame = pd.read_json(content, lines=True, dtype=False) if lines else _csv(content)
-    except RecordError as error:
-        raise AnalysisError(str(error)) from error
     except ValueError as error:
         raise AnalysisError(f"cannot read {path}: {' '.join(str(error).split())}") from error
     if missing := [name for name in COLUMNS if name not in frame]:

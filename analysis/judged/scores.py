@@ -10,9 +10,8 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
-from analysis.errors import AnalysisError
+from analysis.errors import AnalysisError, needed
 from analysis.stats.linear import Array
-from harness.records import RecordError
 from harness.records.responses import Judgement, Kind, Outcome, read_judgements
 
 
@@ -83,13 +82,10 @@ class Scores:
         return (ours[shared] - theirs[shared]).dropna()
 
 
+@needed()
 def read_scores(files: Sequence[str | Path]) -> Scores:
     """Read files of judgements; `AnalysisError` where they cannot be put together."""
-    try:
-        judgements = [j for file in files for j in read_judgements(Path(file))]
-    except RecordError as error:
-        raise AnalysisError(str(error)) from error
-    return scores_of(judgements)
+    return scores_of([j for file in files for j in read_judgements(Path(file))])
 
 
 def scores_of(judgements: Sequence[Judgement]) -> Scores:

@@ -6,18 +6,18 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from analysis.check import Check, Level
+from analysis.check import Check, Level, bullets
 from analysis.comparison.table import percent
-from analysis.judged.effects import Agreement, JudgeEffects, Slope, judge_effects, judges_agree
+from analysis.judged.effects import Agreement, JudgeEffects, judge_effects, judges_agree
 from analysis.judged.ranks import Rank, rank
 from analysis.judged.verdicts import Difference, Judged
+from analysis.stats.judging.crossed import Estimated
 from analysis.table import Item, Table, columns, count, document, figure, interval, p_item, words
-from analysis.text import DASH, prose
-from harness.records.responses import Kind, Outcome
+from analysis.text import DASH
+from harness.records.responses import Kind
 
 CLEAR = 0.01
 """p value below which a habit of a judge is warned of."""
-SCORED = (Outcome.SCORED, Outcome.PARTIAL)
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,13 +49,13 @@ class JudgedReport:
 
     def to_markdown(self) -> str:
         """Return the report for a person."""
-        said = [f"- {check.level}: {prose(str(check))}" for check in self.checks()]
-        return document("Judged responses", *self.tables(), "\n".join(said))
+        said = "\n".join(bullets(self.checks()))
+        return document("Judged responses", *self.tables(), said)
 
     def _missing(self) -> list[Check]:
         checks = []
         for judge, outcomes in self.judged.scores.outcomes.items():
-            lost = {kind: n for kind, n in sorted(outcomes.items()) if kind not in SCORED}
+            lost = {kind: n for kind, n in sorted(outcomes.items()) if not kind.has_scores}
             if lost:
                 kinds = ", ".join(f"{n} {kind}" for kind, n in lost.items())
                 text = (
@@ -158,8 +158,8 @@ def _correction(d: Difference) -> str:
         return ""
     return (
         f"{d.arm}: on {found.n_labelled} labelled instructions the judge's difference is "
-        f"{found.bias:+.1f} points beside the people's; uncorrected it is {d.found.mean:+.1f}, and "
-        f"the judge counts with weight {found.weight:.2f} (prediction-powered)."
+        f"{found.bias:+.1f} points beside the people's; uncorrected it is {d.found.estimate:+.1f}, "
+        f"and the judge counts with weight {found.weight:.2f} (prediction-powered)."
     )
 
 
@@ -178,7 +178,7 @@ def _habit_rows(habits: JudgeEffects) -> list[list[Item]]:
     return rows
 
 
-def _slope_row(judge: str, what: str, slope: Slope | None) -> list[Item]:
+def _slope_row(judge: str, what: str, slope: Estimated | None) -> list[Item]:
     if slope is None:
         return [words(judge), words(what), *[Item(DASH)] * 3]
     half = slope.half_width(0.05)

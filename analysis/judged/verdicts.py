@@ -6,15 +6,14 @@ from dataclasses import dataclass
 
 import numpy as np
 import pandas as pd
-from scipy import special
 
 from analysis.errors import AnalysisError
-from analysis.judged.effects import Slope, length_effect
+from analysis.judged.effects import length_effect
 from analysis.judged.gold import Gold
 from analysis.judged.scores import Scores, square
 from analysis.questions.measures import Effect, Measure
-from analysis.questions.paired import Decided, Estimated, PairedRules, decide
-from analysis.stats.judging.crossed import CrossedMean, crossed_mean
+from analysis.questions.paired import Decided, PairedRules, decide
+from analysis.stats.judging.crossed import CrossedMean, Estimated, OverSeeds, crossed_mean
 from analysis.stats.judging.prediction_powered import Corrected, corrected_mean
 
 
@@ -46,7 +45,7 @@ class Judged:
     rules: PairedRules
     baseline_mean: float
     differences: list[Difference]
-    length: Slope | None
+    length: Estimated | None
     n_instructions: int
     """Shown; each difference knows how many of them it stands on."""
     by_hand: bool
@@ -95,7 +94,7 @@ class _Panel:
     scores: Scores
     rules: PairedRules
     gold: Gold | None
-    length: Slope | None
+    length: Estimated | None
     n_arms: int
 
     @property
@@ -114,15 +113,15 @@ class _Basis:
     corrected: Corrected | None
 
     @property
-    def estimated(self) -> Estimated:
+    def estimated(self) -> OverSeeds:
         """The difference, by hand labels where there are any."""
         found, corrected = self.found, self.corrected
         if corrected is None:
-            return Estimated(found.mean, found.se, found.df, found.n_seeds)
+            return found
         # the seeds' share, which labels of the same models do not take away
         seeds = 0.0 if np.isnan(found.var_seed) else found.var_seed / found.n_seeds
         se = float(np.sqrt(corrected.variance + seeds))
-        return Estimated(corrected.mean, se, min(corrected.df, found.df), found.n_seeds)
+        return OverSeeds(corrected.mean, se, min(corrected.df, found.df), found.n_seeds)
 
 
 def _basis(panel: _Panel, arm: str) -> _Basis:
@@ -157,7 +156,7 @@ def _difference(panel: _Panel, basis: _Basis, decided: Decided) -> Difference:
         same_length=at_same_length,
         same_length_half=its_half,
         corrected=basis.corrected,
-        estimate=basis.estimated.mean,
+        estimate=basis.estimated.estimate,
         decided=decided,
     )
 
@@ -175,4 +174,4 @@ def _at_same_length(panel: _Panel, basis: _Basis) -> tuple[float, float]:
     found = crossed_mean(square(basis.table - panel.length.estimate * longer))
     slope_se = float(np.nanmean(square(longer))) * panel.length.se
     se = float(np.sqrt(found.variance + slope_se**2))
-    return found.mean, float(special.stdtrit(found.df, 1 - panel.alpha / 2)) * se
+    return found.estimate, Estimated(found.estimate, se, found.df).half_width(panel.alpha)

@@ -10,7 +10,7 @@ from scipy import special
 
 from analysis.comparison.verdict import Kind, Size, Verdict
 from analysis.stats.holm import holm
-from analysis.stats.judging.crossed import t_tail
+from analysis.stats.judging.crossed import OverSeeds
 from analysis.stats.linear import FEWEST_DF
 from harness.records import BASELINE
 
@@ -29,25 +29,6 @@ class PairedRules:
 
 
 @dataclass(frozen=True, slots=True)
-class Estimated:
-    """A difference to the baseline, more being better."""
-
-    mean: float
-    se: float
-    df: float
-    n_seeds: int
-
-    @property
-    def p(self) -> float:
-        """Two-sided p value of no difference."""
-        return t_tail(self.mean, self.se, self.df)
-
-    def half_width(self, alpha: float) -> float:
-        """Return half of the width of the interval at level 1 - alpha."""
-        return float(special.stdtrit(self.df, 1 - alpha / 2)) * self.se
-
-
-@dataclass(frozen=True, slots=True)
 class Decided:
     """What is said of one difference beside the others of its family."""
 
@@ -60,8 +41,8 @@ class Decided:
     """Smallest true difference that is found with probability `POWER`; NaN without a verdict."""
 
 
-def decide(family: Sequence[Estimated], rules: PairedRules) -> list[Decided]:
-    """Judge all differences together."""
+def decide(family: Sequence[OverSeeds], rules: PairedRules) -> list[Decided]:
+    """Judge all differences to the baseline together; more is better."""
     p_adj, alpha = holm(np.array([found.p for found in family])), rules.alpha / max(len(family), 1)
     decided = []
     for found, p in zip(family, p_adj.tolist(), strict=True):
@@ -73,14 +54,14 @@ def decide(family: Sequence[Estimated], rules: PairedRules) -> list[Decided]:
     return decided
 
 
-def _verdict(found: Estimated, half: float, p_adj: float, rules: PairedRules) -> Verdict:
+def _verdict(found: OverSeeds, half: float, p_adj: float, rules: PairedRules) -> Verdict:
     n, rope = found.n_seeds, rules.practical_size
     if n < 2 or found.df < FEWEST_DF or not found.se > 0:
         return Verdict(Kind.UNDECIDED, n=n)
-    low, high = found.mean - half, found.mean + half
+    low, high = found.estimate - half, found.estimate + half
     inside = rope is not None and max(-low, high) < rope
     if p_adj < rules.alpha:
-        kind = Kind.BETTER if found.mean > 0 else Kind.WORSE
+        kind = Kind.BETTER if found.estimate > 0 else Kind.WORSE
         beyond = rope is not None and (low > rope or high < -rope)
         size = Size.BEYOND if beyond else Size.BELOW if inside else Size.UNQUALIFIED
         return Verdict(kind, size, n=n)

@@ -156,7 +156,7 @@ def pilot_of(runs: Source, rules: Rules | None = None, **changes: Any) -> Pilot:
         )
     rows, df = result.table[result.table["n"] > 0], fit.df_resid
     measured = result.estimate.correlation
-    if fit.method == "mixed" and fit.var_resid > 0:
+    if fit.method == "mixed":
         # Planning rests on the residual alone, sd^2 (1 - rho): its df are fewer than N - A.
         df = min(df, float(2 * fit.var_resid**2 / fit.W[-1, -1]))
     return Pilot(

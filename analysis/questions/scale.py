@@ -24,6 +24,7 @@ from analysis.questions.tokens_to_target import speed
 from analysis.runs.curves import TOKENS
 from analysis.runs.frame import Runs, is_foreign
 from analysis.stats.meta import FEWEST, Line, fit_line
+from analysis.stats.seed_correlation import CONFIDENCE
 from analysis.table import Column, Item, Table, document, figure, interval, words
 from analysis.text import DASH, digits
 
@@ -81,7 +82,6 @@ class Scale:
     """Of differences, nats per token."""
     factors: tuple[Trend, ...] = field(default=())
     """Of the logarithms of token factors, for arms that have one at every size."""
-    confidence: float = 0.95
     rules: Rules = field(default_factory=Rules)
     """By which every size was judged."""
 
@@ -98,7 +98,7 @@ class Scale:
 
     def to_table(self) -> Table:
         """Return one row an arm: its difference at each size, the trend, and the target."""
-        percent = f"{100 * self.confidence:g}%"
+        percent = f"{100 * CONFIDENCE:g}%"
         decimals = digits(max((max(t.se) for t in self.trends), default=0.01))
         head = [Column("arm", numeric=False)]
         head += [Column(f"{study.flops:.2g} FLOPs") for study in self.studies]
@@ -122,8 +122,8 @@ class Scale:
         if trend.line is None:
             return [words(trend.arm), *shown, *[Item(DASH)] * 3, words("fewer than 3 sizes")]
         line, x = trend.line, log10(self.target)
-        half = line.half_width(x, self.confidence, new=True)
-        reach = line.quantile(self.confidence) * line.slope_se
+        half = line.half_width(x, new=True)
+        reach = line.quantile * line.slope_se
         slope = interval(line.slope - reach, line.slope + reach, decimals)
         middle = line.at(x)
         ends = interval(middle - half, middle + half, decimals)
@@ -143,7 +143,7 @@ class Scale:
         found = next((t for t in self.factors if t.arm == arm and t.line), None)
         if found is None or found.line is None:
             return Item(DASH)
-        middle, half = found.line.at(x), found.line.half_width(x, self.confidence, new=True)
+        middle, half = found.line.at(x), found.line.half_width(x, new=True)
         ends = (exp(middle), exp(middle - half), exp(middle + half))
         return Item("{:.2f} [{:.2f}, {:.2f}]".format(*ends), ends[0])
 

@@ -14,7 +14,7 @@ from analysis.comparison.result import Comparison
 from analysis.comparison.table import percent
 from analysis.errors import AnalysisError
 from analysis.stats.holm import holm
-from analysis.stats.linear import DF_ROUNDING, FEWEST_DF
+from analysis.stats.linear import ENOUGH_DF
 from analysis.table import Item, Table, columns, document, figure, interval, p_item, words
 from analysis.text import digits
 
@@ -157,7 +157,7 @@ def _interactions(result: Comparison, stacks: Mapping[str, list[str]]) -> pd.Dat
 
 def _additivity(row: Mapping[Any, Any], result: Comparison) -> str:
     """Name an interaction; where the sum of the parts has no clear sign, it has no name."""
-    if row["df"] < FEWEST_DF - DF_ROUNDING or not row["se"] > 0:
+    if row["df"] < ENOUGH_DF or not row["se"] > 0:
         return UNDECIDED
     if row["p_adj"] < result.alpha:
         if not row["signed"]:
@@ -178,7 +178,7 @@ def _shares(result: Comparison, stacks: Mapping[str, list[str]]) -> pd.DataFrame
     table = table.drop(columns="p_equal")
     table.insert(0, "stack", [arm for arm, _, _ in found])
     table.insert(1, "without", [part for _, part, _ in found])
-    real = (table["df"] >= FEWEST_DF - DF_ROUNDING) & (table["p_adj"] < result.alpha)
+    real = (table["df"] >= ENOUGH_DF) & (table["p_adj"] < result.alpha)
     better = (table["estimate"] > 0) == result.rules.higher_is_better
     table["verdict"] = np.where(real, np.where(better, "helps", "harms"), UNDECIDED)
     return table

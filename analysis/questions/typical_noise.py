@@ -77,12 +77,9 @@ class Outlook:
             ]
             for noise, design, n, n_runs in zip(TYPICAL, designs, seeds, runs, strict=True)
         ]
-        heads = [
-            *columns("sd", text=()),
-            *columns("seeds per arm", "runs in all", time.name, "dollars", text=()),
-            *columns(f"found with {SEEDS} seeds", text=()),
-            *columns("such a noise", text=("such a noise",)),
-        ]
+        labels = ("sd", "seeds per arm", "runs in all", time.name, "dollars")
+        found = f"found with {SEEDS} seeds"
+        heads = columns(*labels, found, "such a noise", text=("such a noise",))
         return [Table("outlook", f"To find {self.delta:.3g} nats per token", heads, rows).known()]
 
     def to_markdown(self) -> str:

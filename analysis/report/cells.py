@@ -231,7 +231,7 @@ def ledger_table(cells: Sequence[Cell], plans: Mapping[str, StudyPlan]) -> Table
             words(record.arm),
             *map(_seed, astuple(record.seeds)),
             words(status, status),
-            figure(100 * record.step / max(record.n_steps, 1), 0),
+            figure(100 * record.step / record.n_steps, 0),
             figure(record.losses.test, 4),
             figure(record.cost.train_seconds / 3600 * time.per_hour, 1),
             words(record.cell, opens=record.cell),
@@ -242,19 +242,19 @@ def ledger_table(cells: Sequence[Cell], plans: Mapping[str, StudyPlan]) -> Table
     planned = [cell for plan in plans.values() for cell in plan.cells]
     rows += [
         [
-            words(cell.get("arm")),
-            *[_seed((cell.get("seeds") or {}).get(kind)) for kind in SEEDS],
+            words(cell["arm"]),
+            *[_seed(cell["seeds"].get(kind)) for kind in SEEDS],
             words("not started", NOT_STARTED),
             *[Item(DASH)] * 3,
-            words(cell.get("cell", DASH)),
+            words(cell["cell"]),
         ]
         for cell in planned
-        if cell.get("cell") not in present
+        if cell["cell"] not in present
     ]
     labels = ("arm", *SEEDS, "status", "% done", "test loss", time.name, "cell")
     columns = [Column(label, numeric=label not in ("arm", "status", "cell")) for label in labels]
     return Table("ledger", "Every cell and its seeds", columns, rows)
 
 
-def _seed(value: Any) -> Item:
-    return Item(str(value), float(value)) if isinstance(value, int) else Item(DASH)
+def _seed(value: int | None) -> Item:
+    return Item(DASH) if value is None else Item(str(value), float(value))

@@ -134,7 +134,7 @@ def _target(found: Scale, trend: Trend, slot: int) -> Rows:
     if trend.line is None:
         return []
     x = log10(found.target)
-    middle, half = trend.line.at(x), trend.line.half_width(x, found.confidence, new=True)
+    middle, half = trend.line.at(x), trend.line.half_width(x, new=True)
     reach = max(abs(v) + 2 * se for t in found.trends for v, se in zip(t.y, t.se, strict=True))
     low, high = (max(-2 * reach, middle - half), min(2 * reach, middle + half))
     return [{"arm": trend.arm, "slot": slot, "flops": found.target, "low": low, "high": high}]

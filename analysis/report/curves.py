@@ -109,10 +109,7 @@ class Curves:
         )
 
     def _highest(self, metric: str) -> dict[str, float]:
-        return {
-            curve.arm: max(filter(math.isfinite, curve.high), default=-math.inf)
-            for curve in self.by_metric.get(metric, [])
-        }
+        return {curve.arm: max(curve.high) for curve in self.by_metric.get(metric, [])}
 
 
 def read_curves(cells: Sequence[Cell]) -> Curves:
@@ -173,7 +170,7 @@ def _by_step(runs: list[list[dict[str, Any]]], metric: str) -> dict[int, _Step]:
     steps: defaultdict[int, _Step] = defaultdict(_Step)
     for row in (row for rows in runs for row in rows):
         value = row.get(metric)
-        if isinstance(value, int | float) and math.isfinite(value):
+        if value is not None:
             steps[row["step"]].tokens = row["tokens"]
             steps[row["step"]].values.append(value)
     return steps

@@ -248,7 +248,7 @@ def _one_run(evidence: Evidence) -> list[Tile]:
         return []
     record = next((found for found in records if found.arm == BASELINE), records[0])
     kit = record.provenance
-    devices = f"{kit.n_devices} x {kit.device}" if (kit.n_devices or 1) > 1 else kit.device
+    devices = f"{kit.n_devices} x {kit.device}" if kit.n_devices > 1 else kit.device
     tokens = f"parameters, {record.tokens:,} tokens"
     known = [tokens, kit.tokenizer and f"tokenizer {kit.tokenizer}", devices]
     note = ", ".join(str(part) for part in known if part)

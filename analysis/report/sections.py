@@ -1,4 +1,4 @@
-"""The report's sections: what each says, its chart, its tables, or why it is empty."""
+"""The report's sections: what each says, its chart and its tables."""
 
 from __future__ import annotations
 
@@ -23,7 +23,6 @@ from analysis.table import Table
 
 CHARTED = ("noise_band", "effects", "curves", "speed", "noise", "plan", "cost")
 """Sections with a chart, where the runs allow it."""
-
 
 FIRST = ("arm", "verdict", "delta", "{ci}", "p adj", "seeds needed", "tokens", "published")
 """Columns of the verdicts that come first: the rest may lie outside a narrow screen."""
@@ -57,7 +56,7 @@ class Section:
     chart: Chart | None = None
     tables: list[Table] = field(default_factory=list)
     missing: str = ""
-    """Why there is nothing to show."""
+    """Why there is nothing to show, where `plot` or the page says so."""
     items: list[str] = field(default_factory=list)
     """Sentences, one below the other."""
     small: list[Chart] = field(default_factory=list)
@@ -75,8 +74,8 @@ class Section:
 
 
 def sections(evidence: Evidence) -> list[Section]:
-    """Return all sections in the page's order."""
-    return [
+    """Return the sections in the page's order, without those of which nothing is known."""
+    found = [
         _effects(evidence),
         _trust(evidence),
         _verdicts(evidence),
@@ -84,12 +83,12 @@ def sections(evidence: Evidence) -> list[Section]:
         _curves(evidence),
         _figures(evidence),
         Section("samples", "Samples along training", SAMPLES),
-        *_tokens(evidence),
-        *_speed(evidence),
-        *_scale(evidence),
-        *_benchmarks(evidence),
-        *_judged(evidence),
-        *_measures(evidence),
+        _tokens(evidence),
+        _speed(evidence),
+        _scale(evidence),
+        _benchmarks(evidence),
+        _judged(evidence),
+        _measures(evidence),
         _noise(evidence),
         _stacks(evidence),
         _plan(evidence),
@@ -97,6 +96,7 @@ def sections(evidence: Evidence) -> list[Section]:
         _ledger(evidence),
         _unknown(evidence),
     ]
+    return [section for section in found if section]
 
 
 def with_content(parts: list[Section], *, has_samples: bool) -> list[Section]:
@@ -115,7 +115,7 @@ def _ledger(evidence: Evidence) -> Section:
     return Section("ledger", "Seed ledger", said, tables=[table])
 
 
-def _trust(evidence: Evidence) -> Section:
+def _trust(evidence: Evidence) -> Section | None:
     """Return what speaks for and against the verdicts, in plain sentences."""
     result, found = evidence.comparison, []
     if result is not None:
@@ -129,9 +129,7 @@ def _trust(evidence: Evidence) -> Section:
     if ledger.failed:
         found.append(f"{len(ledger.failed)} runs failed and stand in no figure")
     items = [_sentence(text) for text in found] + _provenance(evidence.cells)
-    return Section(
-        "trust", "How far to trust this", items=items, missing="" if items else "Nothing yet."
-    )
+    return Section("trust", "How far to trust this", items=items) if items else None
 
 
 def _provenance(cells: list[Cell]) -> list[str]:
@@ -151,7 +149,7 @@ def _provenance(cells: list[Cell]) -> list[str]:
     return found
 
 
-def _unknown(evidence: Evidence) -> Section:
+def _unknown(evidence: Evidence) -> Section | None:
     """Return what is absent from the page, and why."""
     found = [_sentence(f"No {name}: {why}") for name, why in evidence.reasons.items()]
     records = [cell.record for cell in evidence.cells]
@@ -160,8 +158,7 @@ def _unknown(evidence: Evidence) -> Section:
             "Dollars are not known: no price was set (hardware.usd_per_hour), so there is no "
             "figure for nats per dollar."
         )
-    title = "What this does not know"
-    return Section("unknown", title, items=found, missing="" if found else "Nothing.")
+    return Section("unknown", "What this does not know", items=found) if found else None
 
 
 def _verdicts(evidence: Evidence) -> Section:
@@ -188,21 +185,20 @@ def _verdict_table(result: Comparison, cells: list[Cell]) -> Table:
     return replace(table, rows=rows)
 
 
-def _band(evidence: Evidence) -> Section:
-    title = "Noise band"
+def _band(evidence: Evidence) -> Section | None:
     if evidence.comparison is None:
-        return Section("noise_band", title, missing="Needs complete runs of the baseline.")
+        return None
     text = band_text(evidence.noise.band if evidence.noise else None)
-    return Section("noise_band", title, text, noise_band_chart(evidence.comparison))
+    return Section("noise_band", "Noise band", text, noise_band_chart(evidence.comparison))
 
 
-def _effects(evidence: Evidence) -> Section:
-    title = "Effects"
-    result = evidence.comparison
-    if result is None or result.judged is None:
-        alone = result is not None and len(result.table) < 2
-        why = " (there is only the baseline)" if alone else f" ({result.why})" if result else ""
-        return Section("effects", title, missing=f"No intervals can be given yet{why}.")
+def _effects(evidence: Evidence) -> Section | None:
+    result, title = evidence.comparison, "Effects"
+    if result is None:
+        return None
+    if result.judged is None:
+        why = "there is only the baseline" if len(result.table) < 2 else result.why
+        return Section("effects", title, missing=f"No intervals can be given yet ({why}).")
     text = (
         f"Simultaneous {100 * (1 - result.alpha):g}% intervals: all of them hold at once. "
         "The band around zero is the practical size."
@@ -224,89 +220,79 @@ def _curves(evidence: Evidence) -> Section:
     return Section("curves", "Loss curves", said, curves_chart(curves))
 
 
-def _figures(evidence: Evidence) -> Section:
-    title, curves = "Figures along training", evidence.curves
+def _figures(evidence: Evidence) -> Section | None:
+    curves = evidence.curves
     if not curves.figures:
-        return Section("figures", title, missing="No cell has logged a figure beside its losses.")
+        return None
     text = "As the curves above: a line is a mean over seeds, its band their range."
     said = " ".join(part for part in (text, left_out(curves)) if part)
-    return Section("figures", title, said, small=figure_charts(curves, evidence.arms))
+    charts = figure_charts(curves, evidence.arms)
+    return Section("figures", "Figures along training", said, small=charts)
 
 
-def _speed(evidence: Evidence) -> list[Section]:
-    found = evidence.speed
+def _speed(evidence: Evidence) -> Section | None:
+    found, title = evidence.speed, "Tokens to the baseline's loss"
     if found is None:
-        return []
-    table, title = found.to_table(), "Tokens to the baseline's loss"
-    return [Section("speed", title, chart=speed_chart(found), tables=[table])]
+        return None
+    return Section("speed", title, chart=speed_chart(found), tables=[found.to_table()])
 
 
-def _scale(evidence: Evidence) -> list[Section]:
+def _scale(evidence: Evidence) -> Section | None:
     found = evidence.scale
     if found is None:
-        return []
+        return None
     names = ", ".join(study.name for study in found.studies)
     text = f"Studies from the smallest to the largest: {names}."
-    return [
-        Section("scale", "Does it hold at scale?", text, scale_chart(found), [found.to_table()])
-    ]
+    return Section("scale", "Does it hold at scale?", text, scale_chart(found), [found.to_table()])
 
 
-def _tokens(evidence: Evidence) -> list[Section]:
-    title = "Token by token"
-    if not evidence.texts:
-        why = evidence.reasons.get("tokens")
-        return [Section("tokens", title, missing=_sentence(why))] if why else []
+def _tokens(evidence: Evidence) -> Section | None:
     text = "Where in a text of the test set one arm predicts better than another."
-    return [Section("tokens", title, text)]
+    return Section("tokens", "Token by token", text) if evidence.texts else None
 
 
-def _benchmarks(evidence: Evidence) -> list[Section]:
-    title, found = "Benchmarks", evidence.benchmarks
-    if not found:
-        why = evidence.reasons.get("benchmarks")
-        return [Section("benchmarks", title, missing=_sentence(why))] if why else []
+def _benchmarks(evidence: Evidence) -> Section | None:
+    found = evidence.benchmarks
     text = " ".join(_sentence(str(check)) for one in found for check in checks(one))
-    return [Section("benchmarks", title, text, tables=[task_table(one) for one in found])]
+    tables = [task_table(one) for one in found]
+    return Section("benchmarks", "Benchmarks", text, tables=tables) if found else None
 
 
-def _judged(evidence: Evidence) -> list[Section]:
-    title, found = "Judged responses", evidence.judged
+def _judged(evidence: Evidence) -> Section | None:
+    found = evidence.judged
     if found is None:
-        why = evidence.reasons.get("judged")
-        return [Section("judged", title, missing=_sentence(why))] if why else []
+        return None
     text = " ".join(_sentence(str(check)) for check in found.checks())
-    return [Section("judged", title, text, tables=found.tables())]
+    return Section("judged", "Judged responses", text, tables=found.tables())
 
 
-def _measures(evidence: Evidence) -> list[Section]:
+def _measures(evidence: Evidence) -> Section | None:
     title, beside = "Does a lower loss make it more useful?", evidence.measures()
     text = "Every measure's difference to the baseline, and what a lower loss was worth in it here."
-    return [Section("measures", title, text, tables=[beside])] if beside else []
+    return Section("measures", title, text, tables=[beside]) if beside else None
 
 
-def _noise(evidence: Evidence) -> Section:
+def _noise(evidence: Evidence) -> Section | None:
     title, report = "Sources of noise", evidence.noise
     if report is None:
-        return Section("noise", title, missing=_why(evidence, "noise"))
+        return _lacking(evidence, "noise", title)
     text = " ".join([*map(_sentence, report.notes), pairing_text(report.correlation)])
     return Section("noise", title, text, components_chart(report, evidence.rules), report.tables())
 
 
-def _stacks(evidence: Evidence) -> Section:
-    title, result = "Stacks", evidence.stacking
+def _stacks(evidence: Evidence) -> Section | None:
+    result, text = evidence.stacking, ""
     if result is None:
-        return Section("stacks", title, missing=_why(evidence, "stacks"))
-    text = ""
+        return None
     if result.missing:
         text = f"To judge every stack, these still have to run alone: {', '.join(result.missing)}."
-    return Section("stacks", title, text, tables=result.tables())
+    return Section("stacks", "Stacks", text, tables=result.tables())
 
 
-def _plan(evidence: Evidence) -> Section:
+def _plan(evidence: Evidence) -> Section | None:
     title, result = "Plan: what more seeds would buy", evidence.plan
     if result is None:
-        return Section("plan", title, missing=_why(evidence, "plan"))
+        return _lacking(evidence, "plan", title)
     verdicts = evidence.comparison.verdicts.values() if evidence.comparison else ()
     if not any(verdict.kind in (Kind.UNDECIDED, Kind.CONVERGED) for verdict in verdicts):
         return Section("plan", title, missing="Every arm is decided.")
@@ -318,11 +304,12 @@ def _plan(evidence: Evidence) -> Section:
     return Section("plan", title, text, power_chart(result, evidence.rules), result.tables())
 
 
-def _cost(evidence: Evidence) -> Section:
+def _cost(evidence: Evidence) -> Section | None:
     result = evidence.comparison
-    if result is None or result.table["hours"].isna().all():
-        why = _why(evidence, "cost") if result is None else "No run has a known cost."
-        return Section("cost", "Cost", missing=why)
+    if result is None:
+        return None
+    if result.table["hours"].isna().all():
+        return Section("cost", "Cost", missing="No run has a known cost.")
     table, chart = cost_table(result), cost_chart(result)
     alike = "Every arm costs about the same a run, so there is no chart of it."
     text = " ".join(chart.key) if chart else alike
@@ -331,10 +318,10 @@ def _cost(evidence: Evidence) -> Section:
     return Section("cost", "Cost", text if len(table.rows) > 1 else "", chart, tables)
 
 
-def _why(evidence: Evidence, name: str) -> str:
-    if name in evidence.reasons:
-        return _sentence(evidence.reasons[name])
-    return "Needs a comparison first."
+def _lacking(evidence: Evidence, name: str, title: str) -> Section | None:
+    """Return a section that says why it is empty; None where nothing was compared."""
+    why = evidence.reasons.get(name)
+    return Section(name, title, missing=_sentence(why)) if why else None
 
 
 def _sentence(text: str) -> str:

@@ -165,7 +165,7 @@ def _name(frame: pd.DataFrame, places: Sequence[str], taken: dict[str, str]) -> 
 
     A column that was guessed and counts an arm's runs, 1 to 3 for each, names a run with its arm.
     """
-    if "run_id" in frame and {"run_id", "arm"} <= {*frame} and "run_id" in taken:
+    if "run_id" in taken and "arm" in frame:
         ids = frame["run_id"].map(str)
         if not ids.is_unique:
             frame["run_id"] = frame["arm"] + " " + ids

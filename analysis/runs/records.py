@@ -56,16 +56,14 @@ def read_records(paths: list[Path]) -> Runs:
         _refuse_empty(paths, found)
     judged = {at: record for at, record in found.records.items() if not record.tuning}
     # Trials that chose settings count only where they were asked for by name.
-    home_of = {folder: _study_of(folder) for folder in found.records}
-    kept, shared = _once(judged or found.records, home_of)
-    records, unreadable = list(kept.values()), found.unreadable
-    homes = [home_of[folder] for folder in kept]
-    plans = _plans(paths, {record.study for record in records}, homes, unreadable)
-    commands = {home: _commands(home, unreadable) for home in dict.fromkeys(homes)}
-    frame = _frame(kept, superseded_by(_ranked(records, homes, plans, commands)))
-    started = {record.cell for record in records}
-    waiting = [cell for home in commands for cell in _waiting(home, commands[home], started)]
-    references = _references(list(commands), set(frame["test_set"].dropna()), unreadable)
+    kept, shared = _once(judged or found.records)
+    homes, unreadable = list(dict.fromkeys(map(_study_of, kept))), found.unreadable
+    plans = _plans(paths, {record.study for record in kept.values()}, homes, unreadable)
+    commands = {home: _commands(home, unreadable) for home in homes}
+    frame = _frame(kept, superseded_by(_ranked(kept, plans, commands)))
+    started = {record.cell for record in kept.values()}
+    waiting = [cell for home in homes for cell in _waiting(home, commands[home], started)]
+    references = _references(homes, set(frame["test_set"].dropna()), unreadable)
     unreadable += [error for at, record in kept.items() for error in broken_files(at, record)]
     return Runs(
         frame,
@@ -88,7 +86,7 @@ def _refuse_empty(paths: list[Path], found: Found) -> None:
 
 
 def _once(
-    records: dict[Path, RunRecord], home_of: dict[Path, Path]
+    records: dict[Path, RunRecord],
 ) -> tuple[dict[Path, RunRecord], dict[str, float]]:
     """Return each cell once, complete if it is so anywhere, and those that several studies hold.
 
@@ -96,7 +94,7 @@ def _once(
     """
     copies: defaultdict[str, dict[Path, Path]] = defaultdict(dict)
     for folder, record in records.items():
-        copies[record.cell].setdefault(home_of[folder], folder)
+        copies[record.cell].setdefault(_study_of(folder), folder)
     left_out, shared = set(), {}
     for homes in copies.values():
         folders = list(homes.values())
@@ -130,16 +128,13 @@ def _frame(kept: dict[Path, RunRecord], newer: list[RunRecord | None]) -> pd.Dat
 
 
 def _ranked(
-    records: list[RunRecord],
-    homes: list[Path],
-    plans: dict[str, StudyPlan],
-    commands: dict[Path, Commands],
+    kept: dict[Path, RunRecord], plans: dict[str, StudyPlan], commands: dict[Path, Commands]
 ) -> list[tuple[RunRecord, Rank]]:
-    asked = {home: last_asked(commands[home]) for home in commands}
+    asked = {home: last_asked(found) for home, found in commands.items()}
     planned = {name: {cell["cell"] for cell in plan.cells} for name, plan in plans.items()}
     return [
-        (record, rank(record, planned.get(record.study, ()), asked[home]))
-        for record, home in zip(records, homes, strict=True)
+        (record, rank(record, planned.get(record.study, ()), asked[_study_of(folder)]))
+        for folder, record in kept.items()
     ]
 
 

@@ -10,7 +10,7 @@ from typing import Any
 
 import pandas as pd
 
-from analysis.errors import AnalysisError
+from analysis.errors import AnalysisError, needed
 from analysis.runs.csv_file import read_csv
 from analysis.runs.frame import Runs, join
 from analysis.runs.logs import LOGS, logs_below, read_logs
@@ -18,7 +18,7 @@ from analysis.runs.normalise import normalised
 from analysis.runs.reading import Reading
 from harness.records import RECORD_FILE, REPORT_JOB
 from harness.records.files import flatten
-from harness.records.reading import RecordError, check_depth, read_json_lines
+from harness.records.reading import check_depth, read_json_lines
 
 JSON_LINES = (".jsonl", ".ndjson")
 TABLES = (".csv", ".tsv", ".parquet", *JSON_LINES)
@@ -129,11 +129,9 @@ def read_table(source: str, reading: Reading) -> Runs:
     return replace(runs, home=path.parent, stem=f"{path.stem}_results", notes=(*notes, *runs.notes))
 
 
+@needed()
 def _from_json_lines(path: Path) -> pd.DataFrame:
-    try:
-        rows = read_json_lines(path, _any_object)
-    except RecordError as error:
-        raise AnalysisError(str(error)) from error
+    rows = read_json_lines(path, _any_object)
     if not rows:
         raise AnalysisError(f"{path} has no rows: one JSON object a run is needed")
     return pd.DataFrame([flatten(row) for row in rows])
@@ -180,8 +178,10 @@ def wandb_row(run: Any) -> dict[str, Any]:
     Nested config entries get dotted names (``seeds.init``); the arm is the run's job type, as this
     project logs it.
     """
-    row = dict(_flat(dict(run.config)))
-    row |= {key: value for key, value in _flat(dict(run.summary)) if not isinstance(value, list)}
+    row = _public(run.config)
+    row |= {
+        key: value for key, value in _public(run.summary).items() if not isinstance(value, list)
+    }
     row |= {"run_id": run.id, "status": run.state}
     row.setdefault("arm", run.job_type or run.name)
     row["published_delta"] = row.get(f"interventions.{row['arm']}.published_delta")
@@ -191,11 +191,7 @@ def wandb_row(run: Any) -> dict[str, Any]:
     return row
 
 
-def _flat(tree: Mapping[str, Any], prefix: str = "") -> list[tuple[str, Any]]:
-    pairs: list[tuple[str, Any]] = []
-    for key, value in tree.items():
-        if isinstance(value, Mapping):
-            pairs += _flat(value, f"{prefix}{key}.")
-        elif not str(key).startswith("_"):
-            pairs.append((f"{prefix}{key}", value))
-    return pairs
+def _public(tree: Mapping[str, Any]) -> dict[str, Any]:
+    """Return the entries whose own names do not begin with an underscore, as W&B's do."""
+    flat = flatten(dict(tree))
+    return {key: v for key, v in flat.items() if not key.rpartition(".")[2].startswith("_")}

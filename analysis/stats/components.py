@@ -20,6 +20,7 @@ from scipy import special
 
 from analysis.errors import AnalysisError
 from analysis.stats.linear import Array, Index
+from analysis.stats.seed_correlation import CONFIDENCE
 
 NAMES = {"init_seed": "init", "data_seed": "data order", "loop_seed": "loop"}
 FEW_LEVELS = 4
@@ -74,7 +75,7 @@ def variance_components(runs: pd.DataFrame) -> Components:
         )
     *sources, residual = _sources(_varying(runs, arm), arm)
     anova = _anova(runs["loss"].to_numpy(dtype=float), arm, sources)
-    rows = _rows(anova, [*sources, residual], 1 - 0.95)
+    rows = _rows(anova, [*sources, residual])
     return Components(pd.DataFrame(rows), len(runs), _describe(sources, residual))
 
 
@@ -165,7 +166,7 @@ def _anova(loss: Array, arm: Index, sources: list[_Source]) -> _Anova:
     )
 
 
-def _rows(anova: _Anova, every: list[_Source], alpha: float) -> list[dict[str, object]]:
+def _rows(anova: _Anova, every: list[_Source]) -> list[dict[str, object]]:
     """Return a row a source, the residual last, and the total."""
     sources = [source for source, usable in zip(every, anova.usable, strict=True) if usable]
     lost = [source.name for source in every[:-1] if source not in sources]
@@ -181,7 +182,7 @@ def _rows(anova: _Anova, every: list[_Source], alpha: float) -> list[dict[str, o
         rows.append(
             {
                 "source": source.name,
-                **_sds(positive[k], mls_interval(anova.inverse[k], anova.ms, anova.df, alpha)),
+                **_sds(positive[k], mls_interval(anova.inverse[k], anova.ms, anova.df)),
                 "levels": source.levels,
                 "df": float(anova.df[k]),
                 "share": float(positive[k] / max(positive.sum(), 1e-300)),
@@ -189,13 +190,13 @@ def _rows(anova: _Anova, every: list[_Source], alpha: float) -> list[dict[str, o
             }
         )
     note = f"these seeds cannot separate {' and '.join(lost)}" if lost else ""
-    return [*rows, {**_total(anova, alpha), "levels": every[-1].levels, "note": note}]
+    return [*rows, {**_total(anova), "levels": every[-1].levels, "note": note}]
 
 
-def _total(anova: _Anova, alpha: float) -> dict[str, object]:
+def _total(anova: _Anova) -> dict[str, object]:
     weights = anova.inverse.sum(axis=0)
     variance = float(weights @ anova.ms)
-    interval = mls_interval(weights, anova.ms, anova.df, alpha)
+    interval = mls_interval(weights, anova.ms, anova.df)
     spread = float(((weights * anova.ms) ** 2 / anova.df).sum())
     df = variance**2 / spread if spread > 0 else float(anova.df.sum())
     return {"source": TOTAL, **_sds(variance, interval), "df": df, "share": 1.0}
@@ -206,8 +207,9 @@ def _sds(variance: float, interval: tuple[float, float]) -> dict[str, float]:
     return dict(zip(("sd", "ci_low", "ci_high"), roots, strict=True))
 
 
-def mls_interval(weights: Array, ms: Array, df: Array, alpha: float = 0.05) -> tuple[float, float]:
+def mls_interval(weights: Array, ms: Array, df: Array) -> tuple[float, float]:
     """Return the modified large-sample interval of a combination of independent mean squares."""
+    alpha = 1 - CONFIDENCE
     c, up, down = np.abs(weights) * ms, weights > 0, weights < 0
     G = 1 - df / special.chdtri(df, alpha / 2)
     H = df / special.chdtri(df, 1 - alpha / 2) - 1

@@ -20,7 +20,8 @@ Index = NDArray[np.intp]
 
 NO_NOISE = 1e-12
 """An sd below this share of the losses' size is rounding, not noise."""
-DF_ROUNDING = 1e-6
+ENOUGH_DF = FEWEST_DF - 1e-6
+"""Degrees of freedom from which on a verdict is given, rounding aside."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -9,6 +9,7 @@ from scipy import special
 from scipy.optimize import minimize_scalar
 
 from analysis.stats.linear import Array
+from analysis.stats.seed_correlation import CONFIDENCE
 
 FEWEST = 3
 """Estimates that a line with a residual needs."""
@@ -36,15 +37,16 @@ class Line:
         """Return the line's height."""
         return self.intercept + self.slope * (x - self.centre)
 
-    def half_width(self, x: float, confidence: float, *, new: bool = False) -> float:
+    def half_width(self, x: float, *, new: bool = False) -> float:
         """Return half of the line's interval at `x`, or of a new true value's there."""
         row = np.array([1.0, x - self.centre])
         variance = float(row @ self.covariance @ row) + new * self.tau2
-        return self.quantile(confidence) * float(np.sqrt(variance))
+        return self.quantile * float(np.sqrt(variance))
 
-    def quantile(self, confidence: float) -> float:
-        """Return the two-sided t quantile."""
-        return float(special.stdtrit(self.df, 0.5 + confidence / 2))
+    @property
+    def quantile(self) -> float:
+        """Two-sided t quantile."""
+        return float(special.stdtrit(self.df, 0.5 + CONFIDENCE / 2))
 
 
 def fit_line(x: Array, y: Array, variance: Array) -> Line:

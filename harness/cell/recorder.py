@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import logging
 import math
-import resource
 import signal
 import threading
 import time
@@ -18,7 +17,7 @@ from torch import Tensor
 
 from harness.cell.build import Setup
 from harness.cell.console import ONE_REQUEST_SECONDS, Progress
-from harness.cell.step_timing import StepFlops, counted_or_estimated
+from harness.cell.step_timing import StepFlops, counted_or_estimated, peak_memory
 from harness.config import ConfigError
 from harness.data.evaluated import val_sequences
 from harness.data.tokens import get_tokenizer
@@ -297,10 +296,7 @@ def fill_cost(record: RunRecord, training: Training, flops: StepFlops) -> None:
         cost.mfu = per_token * cost.tokens_per_second / (n_devices * hardware.peak_flops)
     if hardware.usd_per_hour is not None:
         cost.usd = cost.train_seconds / 3600 * hardware.usd_per_hour * n_devices
-    if training.device.type == "cuda":
-        cost.peak_memory_bytes = torch.cuda.max_memory_allocated(training.device)
-    else:
-        cost.peak_memory_bytes = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
+    cost.peak_memory_bytes = peak_memory(training.device)
 
 
 class Stopwatch:

@@ -182,13 +182,18 @@ def model_flops_per_token(config: ModelConfig) -> float:
     linear in the context, and without losses of interventions and the optimiser.
     """
     if _has_plain_parts(config):
-        with torch.device("meta"):
-            return flops_per_token(build(config), config)
+        return flops_by_weights(config)
     model = build(replace(config, dropout=0.0)).eval()
     short, longer = (min(n, config.block_size) for n in SHORT_CONTEXTS)
     first, second = (_forward_flops(model, n) / n for n in (short, longer))
     slope = (second - first) / (longer - short) if longer > short else 0.0
     return 3 * (first + slope * (config.block_size - short))
+
+
+def flops_by_weights(config: ModelConfig) -> float:
+    """Estimate a token's operations of a model that may be too large to be run here."""
+    with torch.device("meta"):
+        return flops_per_token(build(config), config)
 
 
 def _forward_flops(model: GPT, n_tokens: int) -> int:

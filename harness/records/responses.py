@@ -80,6 +80,11 @@ class Outcome(StrEnum):
     TRUNCATED = "truncated"
     REFUSED = "refused"
 
+    @property
+    def has_scores(self) -> bool:
+        """Whether there is something to judge by."""
+        return self in (Outcome.SCORED, Outcome.PARTIAL)
+
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Entry:

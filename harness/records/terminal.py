@@ -43,6 +43,11 @@ def text(given: str) -> str:
     return source(given)
 
 
+def complain(error: object) -> None:
+    """Say in a line on stderr what was refused, or what went wrong."""
+    print(f"error: {printable(str(error))}", file=sys.stderr)
+
+
 def open_streams() -> None:
     """Give a process that was started without stdin, stdout or stderr an empty one.
 
@@ -77,12 +82,12 @@ def printing() -> Iterator[None]:
         _discard_output()
     except OSError as error:
         if error.filename is not None:
-            print(f"error: {printable(f'{error.filename}: {error.strerror}')}", file=sys.stderr)
+            complain(f"{error.filename}: {error.strerror}")
             sys.exit(1 if error.errno == errno.ENOSPC else 2)
         if error.errno != errno.ENOSPC:
             raise
         _discard_output()
-        print(f"error: cannot print: {error.strerror}", file=sys.stderr)
+        complain(f"cannot print: {error.strerror}")
         sys.exit(1)
 
 

@@ -7,7 +7,7 @@ from dataclasses import dataclass, replace
 from typing import Protocol
 
 from harness.cell.console import duration
-from harness.config import Config, ConfigError, ModelConfig
+from harness.config import Config, ConfigError
 from harness.engine.cards import CARDS, Card
 
 
@@ -101,18 +101,11 @@ def growth(config: Config) -> dict[str, float]:
         "twice the width": replace(m, n_embd=2 * m.n_embd, n_head=2 * m.n_head),
         "twice the context": replace(m, block_size=2 * m.block_size),
     }
-    factors = {name: _weights(model) / _weights(m) for name, model in larger.items()}
+    from harness.cell.step_timing import flops_by_weights  # imports torch
+
+    now = flops_by_weights(m)
+    factors = {name: flops_by_weights(model) / now for name, model in larger.items()}
     return {"twice the tokens": 2.0, **factors}
-
-
-def _weights(model: ModelConfig) -> float:
-    """Estimate a token's operations from the weights, too large a model to be run here."""
-    import torch
-
-    from harness.model import build, flops_per_token
-
-    with torch.device("meta"):
-        return flops_per_token(build(model), model)
 
 
 def card_named(name: str) -> Card:

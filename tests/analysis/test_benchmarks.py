@@ -87,7 +87,7 @@ def test_groups_are_clusters_as_in_a_regression() -> None:
     y = draw.normal(1, 1, 50) + draw.normal(0, 1, 9)[group]
     theirs = sm.OLS(y, np.ones(50)).fit(cov_type="cluster", cov_kwds={"groups": group})
     found = crossed_mean(by_group(y[:, None], group))
-    assert found.mean == pytest.approx(theirs.params[0])
+    assert found.estimate == pytest.approx(theirs.params[0])
     assert found.se == pytest.approx(theirs.bse[0])
     assert found.df == len(set(group)) - 1
 
@@ -99,7 +99,7 @@ def test_intervals_over_groups_of_items_and_seeds_cover() -> None:
         y = draw.normal(0, 1, (25, 1))[group] + draw.normal(0, 0.3, (1, 4))
         y = y + draw.normal(0, 1, (25, 4))[group] + draw.normal(0, 1, (75, 4))
         found = crossed_mean(by_group(y, group))
-        missed += abs(found.mean) > found.half_width(0.05)
+        missed += abs(found.estimate) > found.half_width(0.05)
     assert 0.03 < missed / 1000 < 0.075
 
 
@@ -107,7 +107,7 @@ def test_the_better_arm_is_found_and_no_other(asked: Path) -> None:
     found = judged(asked)
     better, same = found.arms
     assert (better.arm, better.decided.verdict.kind) == ("better", Kind.BETTER)
-    assert abs(better.margin.mean - 1.0) < better.decided.half_width < 0.2
+    assert abs(better.margin.estimate - 1.0) < better.decided.half_width < 0.2
     assert same.decided.verdict.kind is Kind.UNDECIDED
     assert better.decided.half_width < better.decided.detectable < 0.3
     assert (found.task.n_items, found.task.n_groups, found.task.items.chance) == (60, 30, 0.5)

@@ -159,7 +159,9 @@ def test_two_judges_are_averaged_and_their_agreement_is_said(study: Study) -> No
     assert agreement is not None
     assert 0.5 < agreement.correlation < 1
     alone = [report(study.judged(*j)).judged.differences for j in [(fair,), (favours_long, "long")]]
-    by_arm = [{d.arm: d.found.mean for d in found} for found in [*alone, both.judged.differences]]
+    by_arm = [
+        {d.arm: d.found.estimate for d in found} for found in [*alone, both.judged.differences]
+    ]
     assert by_arm[2]["better"] == pytest.approx((by_arm[0]["better"] + by_arm[1]["better"]) / 2)
 
 

@@ -32,7 +32,7 @@ def test_the_crossed_mean_is_that_of_a_mixed_model_by_reml() -> None:
         vc_formula={"i": "0 + C(i)", "s": "0 + C(s)"},
     ).fit(reml=True)  # fmt: skip
     found = crossed_mean(y)
-    assert found.mean == pytest.approx(fit.fe_params.iloc[0], abs=1e-6)
+    assert found.estimate == pytest.approx(fit.fe_params.iloc[0], abs=1e-6)
     assert found.se == pytest.approx(fit.bse_fe.iloc[0], rel=1e-3)
     assert found.var_seed == pytest.approx(fit.vcomp[1], rel=2e-3)
 
@@ -62,7 +62,7 @@ def test_intervals_over_instructions_and_seeds_cover(sd_seed: float) -> None:
             + draw.normal(0, 20, (60, 3))
         )
         found = crossed_mean(y)
-        missed += abs(found.mean) > found.half_width(0.05)
+        missed += abs(found.estimate) > found.half_width(0.05)
     assert missed / 1000 < 0.075  # 3 seeds estimate their own variance badly
 
 

@@ -52,9 +52,9 @@ def test_the_errors_are_knapp_and_hartungs() -> None:
     assert line.slope_se == pytest.approx(covariance[1, 1] ** 0.5)
     at = np.array([1.0, 60.0])
     half = stats.t.ppf(0.975, 11) * (at @ covariance @ at) ** 0.5
-    assert line.half_width(60.0, 0.95) == pytest.approx(half)
+    assert line.half_width(60.0) == pytest.approx(half)
     new = stats.t.ppf(0.975, 11) * (at @ covariance @ at + line.tau2) ** 0.5
-    assert line.half_width(60.0, 0.95, new=True) == pytest.approx(new)
+    assert line.half_width(60.0, new=True) == pytest.approx(new)
 
 
 def test_estimates_on_a_line_leave_nothing_between_them() -> None:
@@ -71,7 +71,7 @@ def test_intervals_of_a_new_study_cover() -> None:
         y = 0.3 - 0.02 * x + rng.normal(0, 0.02, 5) + rng.normal(0, 0.01, 5)
         line = fit_line(x, y, np.full(5, 1e-4))
         new = 0.3 - 0.02 * 20 + rng.normal(0, 0.02)
-        hits.append(abs(new - line.at(20.0)) <= line.half_width(20.0, 0.95, new=True))
+        hits.append(abs(new - line.at(20.0)) <= line.half_width(20.0, new=True))
     assert 0.92 <= np.mean(hits) <= 0.985
 
 

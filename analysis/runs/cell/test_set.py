@@ -17,7 +17,7 @@ import pandas as pd
 from numpy.typing import ArrayLike, NDArray
 from scipy import special
 
-from analysis.errors import AnalysisError
+from analysis.errors import AnalysisError, needed
 from analysis.runs.cell.files import read_numbers
 from harness.records import TEST_DOCUMENTS_FILE, TEST_LOSSES_FILE, RecordError
 
@@ -190,8 +190,10 @@ def _compare(mine: Row, theirs: Row, clusters: Path | None) -> PairedDifference 
     if len(x) != len(y) and _context(mine) != _context(theirs):
         return None
     try:
+        with needed():
+            given = read_numbers(clusters) if clusters else None
         beside = _readable(folders[1] / TEST_DOCUMENTS_FILE)
-        return paired_difference(x, y, _load(clusters) if clusters else beside)
+        return paired_difference(x, y, beside if given is None else given)
     except AnalysisError as error:
         raise AnalysisError(f"{mine['run_id']} and {theirs['run_id']}: {error}") from error
 
@@ -200,10 +202,3 @@ def _context(run: Row) -> object:
     """Return the context that an arm sets: sequences of another length are no pairs."""
     changes = run.get("changes")
     return changes.get("model.block_size") if isinstance(changes, dict) else None
-
-
-def _load(file: Path) -> NDArray[np.float64]:
-    try:
-        return read_numbers(file)
-    except RecordError as error:
-        raise AnalysisError(str(error)) from error

@@ -17,37 +17,42 @@ from analysis.stats.linear import Array, Index
 
 
 @dataclass(frozen=True, slots=True)
-class CrossedMean:
-    """A mean with its standard error; Satterthwaite's df."""
+class Estimated:
+    """A figure that is judged by Student's t."""
 
-    mean: float
-    variance: float
-    """Of the mean."""
+    estimate: float
+    se: float
     df: float
-    var_seed: float
-    """Of one seed around the mean over seeds; NaN where there is one seed."""
-    n_items: int
-    """Or groups of them."""
-    n_seeds: int
-
-    @property
-    def se(self) -> float:
-        """Standard error of the mean."""
-        return float(np.sqrt(self.variance))
 
     @property
     def p(self) -> float:
-        """Two-sided p value of a mean of 0."""
-        return t_tail(self.mean, self.se, self.df)
+        """Two-sided p value of 0; 1 where nothing varies, since that shows no noise."""
+        if self.se > 0:
+            return float(2 * special.stdtr(self.df, -abs(self.estimate) / self.se))
+        return 1.0
 
     def half_width(self, alpha: float) -> float:
         """Return half of the width of the interval at level 1 - alpha."""
         return float(special.stdtrit(self.df, 1 - alpha / 2)) * self.se
 
 
-def t_tail(estimate: float, se: float, df: float) -> float:
-    """Return the two-sided p value; 1 where nothing varies, since that shows no noise."""
-    return float(2 * special.stdtr(df, -abs(estimate) / se)) if se > 0 else 1.0
+@dataclass(frozen=True, slots=True)
+class OverSeeds(Estimated):
+    """A figure of several seeds."""
+
+    n_seeds: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class CrossedMean(OverSeeds):
+    """A mean over items and seeds; Satterthwaite's df."""
+
+    variance: float
+    """Of the mean."""
+    var_seed: float
+    """Of one seed around the mean over seeds; NaN where there is one seed."""
+    n_items: int
+    """Or groups of them."""
 
 
 def crossed_mean(y_IS: Array) -> CrossedMean:
@@ -60,7 +65,7 @@ def crossed_mean(y_IS: Array) -> CrossedMean:
     Examples
     --------
     >>> found = crossed_mean(np.array([[1.0, 3.0], [2.0, 4.0], [6.0, 5.0]]))
-    >>> round(found.mean, 3), found.n_items, found.n_seeds
+    >>> round(found.estimate, 3), found.n_items, found.n_seeds
     (3.5, 3, 2)
     """
     n_i, n_s = y_IS.shape
@@ -69,20 +74,28 @@ def crossed_mean(y_IS: Array) -> CrossedMean:
     mean = float(y_IS.mean())
     rows, columns = y_IS.mean(axis=1) - mean, y_IS.mean(axis=0) - mean
     ms_i = n_s * float(rows @ rows) / (n_i - 1)
-    if n_s == 1:
-        return CrossedMean(mean, ms_i / n_i, n_i - 1.0, float("nan"), n_i, 1)
-    rest = y_IS - mean - rows[:, None] - columns[None, :]
-    ms_s = n_i * float(columns @ columns) / (n_s - 1)
-    ms_e = float((rest**2).sum()) / ((n_i - 1) * (n_s - 1))
-    var_seed = max(0.0, (ms_s - ms_e) / n_i)
-    variance = ms_i / (n_i * n_s) + var_seed / n_s
-    parts = [(ms_i, n_i - 1)]
-    if var_seed > 0:
-        parts += [(ms_s, n_s - 1), (ms_e, (n_i - 1) * (n_s - 1))]
-    spread = sum(ms**2 / df for ms, df in parts)
-    df = (variance * n_i * n_s) ** 2 / spread if spread > 0 else float(n_i - 1)
-    df = max(df, min(n_i, n_s) - 1.0)  # the difference of mean squares may bring it below both
-    return CrossedMean(mean, variance, df, var_seed, n_i, n_s)
+    variance, df, var_seed = ms_i / n_i, n_i - 1.0, float("nan")
+    if n_s > 1:
+        rest = y_IS - mean - rows[:, None] - columns[None, :]
+        ms_s = n_i * float(columns @ columns) / (n_s - 1)
+        ms_e = float((rest**2).sum()) / ((n_i - 1) * (n_s - 1))
+        var_seed = max(0.0, (ms_s - ms_e) / n_i)
+        variance = ms_i / (n_i * n_s) + var_seed / n_s
+        parts = [(ms_i, n_i - 1)]
+        if var_seed > 0:
+            parts += [(ms_s, n_s - 1), (ms_e, (n_i - 1) * (n_s - 1))]
+        spread = sum(ms**2 / df for ms, df in parts)
+        df = (variance * n_i * n_s) ** 2 / spread if spread > 0 else float(n_i - 1)
+        df = max(df, min(n_i, n_s) - 1.0)  # the difference of mean squares may bring it below both
+    return CrossedMean(
+        estimate=mean,
+        se=float(np.sqrt(variance)),
+        df=df,
+        n_seeds=n_s,
+        variance=variance,
+        var_seed=var_seed,
+        n_items=n_i,
+    )
 
 
 def by_group(y_IS: Array, group_I: Index) -> Array:

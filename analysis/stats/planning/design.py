@@ -19,7 +19,7 @@ import numpy as np
 
 from analysis.errors import AnalysisError, require_alpha, require_below
 from analysis.stats.dunnett import Array, critical_value
-from analysis.stats.linear import DF_ROUNDING, FEWEST_DF, baseline_weights
+from analysis.stats.linear import ENOUGH_DF, baseline_weights
 from analysis.stats.mixed import fit_of_design
 from analysis.stats.moderated.max_t import against_baseline
 from analysis.stats.moderated.model import Averaged
@@ -82,7 +82,7 @@ class Design:
     def power(self, delta: float, n: float) -> float:
         """Return the chance to find `delta` (nats per token) in one given arm at n seeds."""
         noise = self._noise(n)
-        if noise.df < FEWEST_DF - DF_ROUNDING:  # every verdict is undecided
+        if noise.df < ENOUGH_DF:  # every verdict is undecided
             return 0.0
         found = residuals(self._layout(n), self.rho or 0.0, noise.df)
         critical, weight = self._critical(n, noise, found)
@@ -133,7 +133,7 @@ class Design:
 
     def detectable(self, n: int, power: float = 0.8) -> float:
         """Return the smallest difference, nats per token, that n seeds find with a power."""
-        if n < 2 or self._noise(n).df < FEWEST_DF - DF_ROUNDING:
+        if n < 2 or self._noise(n).df < ENOUGH_DF:
             return math.inf
         high = self.sd
         while self.power(high, n) < power:

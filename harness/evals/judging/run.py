@@ -80,7 +80,7 @@ def call_tokens(call: Call) -> float:
 
 def unpaid(calls: Iterable[Call], paid: Iterable[Judgement], *, again: bool) -> list[Call]:
     """Return the calls to make; with `again`, also those whose answer had no scores."""
-    done = {j.call for j in paid if not again or j.outcome in (Outcome.SCORED, Outcome.PARTIAL)}
+    done = {j.call for j in paid if not again or j.outcome.has_scores}
     return [call for call in calls if call.key not in done]
 
 
