@@ -14,8 +14,6 @@ import argparse
 import logging
 import sys
 from collections import Counter
-from collections.abc import Iterator
-from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -84,7 +82,8 @@ def sync(folder: Path, target: Target) -> Result:
     if not records and not unreadable:
         raise SyncError(f"no record.json below {study}: give a study's folder, e.g. runs/demo")
     counts: Counter[str] = Counter()
-    with _alone(study):
+    busy = SyncError(f"another sync of {study} is at work: wait until it is done")
+    with flocked(study.folder / LOCK_FILE, busy=busy):
         for item in records.items():
             try:
                 counts[_cell(*item, target)] += 1
@@ -127,16 +126,6 @@ def _send(
             f"{identity.name} did not arrive ({type(error).__name__}: {one_line(error)}); "
             "the same command, run again, deletes what did and goes on from there"
         ) from error
-
-
-@contextmanager
-def _alone(study: Study) -> Iterator[None]:
-    with ExitStack() as held:
-        try:
-            held.enter_context(flocked(study.folder / LOCK_FILE, wait=False))
-        except BlockingIOError:
-            raise SyncError(f"another sync of {study} is at work: wait until it is done") from None
-        yield
 
 
 @printing()

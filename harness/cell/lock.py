@@ -130,7 +130,8 @@ def living_owner(folder: Path) -> str | None:
 def _is_flocked(path: Path) -> bool:
     """Tell whether a process holds the lock's flock; where that cannot be told, perhaps."""
     try:
-        with flocked(path, shared=True, wait=False):  # two who look do not see each other
+        # shared: two who look do not see each other
+        with flocked(path, shared=True, busy=BlockingIOError()):
             return False
     except FileNotFoundError:  # released meanwhile
         return False

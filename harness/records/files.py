@@ -102,17 +102,20 @@ def append_json_lines(path: Path, rows: Iterable[dict[str, Any]]) -> None:
 
 
 @contextmanager
-def flocked(path: Path, *, shared: bool = False, wait: bool = True) -> Iterator[None]:
+def flocked(path: Path, *, shared: bool = False, busy: Exception | None = None) -> Iterator[None]:
     """Hold an flock on a file; the kernel drops it however the process ends.
 
     An exclusive one, for which the file is created, or a `shared` one of a file that is there.
-    Without `wait`, `BlockingIOError` where another process holds one that excludes this.
+    `busy` is raised where another process holds one that excludes this; else that is waited for.
     """
     import fcntl
 
     kind = fcntl.LOCK_SH if shared else fcntl.LOCK_EX
     with path.open("rb" if shared else "ab") as file:
-        fcntl.flock(file, kind if wait else kind | fcntl.LOCK_NB)
+        try:
+            fcntl.flock(file, kind | fcntl.LOCK_NB if busy else kind)
+        except BlockingIOError as error:
+            raise busy or error from error
         yield
 
 

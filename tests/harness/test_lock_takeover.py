@@ -98,9 +98,9 @@ def test_of_many_who_want_a_cell_at_once_one_gets_it(tmp_path) -> None:
 
 def test_an_exclusive_flock_is_held_once_and_freed_at_the_end(tmp_path) -> None:
     file = tmp_path / "lock"
-    with flocked(file), pytest.raises(BlockingIOError), flocked(file, wait=False):
+    with flocked(file), pytest.raises(BlockingIOError), flocked(file, busy=BlockingIOError()):
         pass
-    with flocked(file, wait=False):
+    with flocked(file, busy=BlockingIOError()):
         pass
     with pytest.raises(FileNotFoundError), flocked(tmp_path / "none", shared=True):
         pass

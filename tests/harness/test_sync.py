@@ -10,7 +10,7 @@ import pytest
 
 from harness import sync
 from harness.records import Status, read_record, write_record
-from harness.records.study import Study
+from harness.records.files import flocked
 from harness.tracking import receipts as sent
 from harness.tracking.base import Target
 from harness.tracking.cell_run import cell_identity
@@ -208,7 +208,7 @@ def test_the_report_s_run_carries_verdicts_cells_and_files(study, recorder):
 
 
 def test_a_second_sync_at_the_same_time_is_refused(study, capsys):
-    with sync._alone(Study(study)):
+    with flocked(study / sync.LOCK_FILE):
         assert sync.main([str(study)]) == 2
     assert "another sync" in capsys.readouterr().err
 

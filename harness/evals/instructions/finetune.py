@@ -59,14 +59,12 @@ def finetune(weights: Weights, config: TuneConfig, data: Instructions, seed: int
     name = canonical_hash([weights.sha256, _science(config), data.sha256])
     folder = Path(config.out) / _safe(weights.name) / f"{name}-s{seed}"
     folder.mkdir(parents=True, exist_ok=True)
-    try:
-        with flocked(folder / ".lock", wait=False):
-            file = folder / RECORD_FILE
-            if file.exists():
-                return Done(folder, json.loads(file.read_text(encoding="utf-8")))
-            return _run(weights, config, data, seed, folder)
-    except BlockingIOError as error:
-        raise ConfigError(f"{folder}: another process is at this fine-tuning") from error
+    busy = ConfigError(f"{folder}: another process is at this fine-tuning")
+    with flocked(folder / ".lock", busy=busy):
+        file = folder / RECORD_FILE
+        if file.exists():
+            return Done(folder, json.loads(file.read_text(encoding="utf-8")))
+        return _run(weights, config, data, seed, folder)
 
 
 def _run(weights: Weights, config: TuneConfig, data: Instructions, seed: int, folder: Path) -> Done:

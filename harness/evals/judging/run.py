@@ -108,13 +108,11 @@ def make_calls(
     `JudgeError` where going on is pointless; what was answered until then is kept.
     """
     out.parent.mkdir(parents=True, exist_ok=True)
-    try:
-        with flocked(out.with_name(f".{out.name}.lock"), wait=False):
-            versions = {j.judge_version for j in paid_judgements(out) if j.judge == judging.judge}
-            with closing(Client(judging, endpoint)) as client:
-                return _ask_all(calls, client, out, workers, versions - {""})
-    except BlockingIOError as error:
-        raise JudgeError(f"another process writes to {out}: wait for it") from error
+    busy = JudgeError(f"another process writes to {out}: wait for it")
+    with flocked(out.with_name(f".{out.name}.lock"), busy=busy):
+        versions = {j.judge_version for j in paid_judgements(out) if j.judge == judging.judge}
+        with closing(Client(judging, endpoint)) as client:
+            return _ask_all(calls, client, out, workers, versions - {""})
 
 
 def _ask_all(
