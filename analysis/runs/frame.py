@@ -30,7 +30,8 @@ import math
 import re
 from collections.abc import Iterable, Sequence
 from contextlib import suppress
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
+from functools import reduce
 from pathlib import Path
 from typing import Any
 
@@ -107,21 +108,24 @@ def join(parts: Sequence[Runs]) -> Runs:
     """Return the runs of all parts; results are written beside the first."""
     if len(parts) == 1:
         return parts[0]
-    return Runs(
-        frame=pd.concat([part.frame for part in parts], ignore_index=True),
-        plans={name: plan for part in parts for name, plan in part.plans.items()},
-        not_started=tuple(cell for part in parts for cell in part.not_started),
-        unreadable=tuple(error for part in parts for error in part.unreadable),
-        given=tuple(dict.fromkeys(name for part in parts for name in part.given)),
-        taken_from={ours: name for part in parts for ours, name in part.taken_from.items()},
-        names={ours: name for part in parts for ours, name in part.names.items()},
-        notes=tuple(dict.fromkeys(note for part in parts for note in part.notes)),
-        names_made_up=all(part.names_made_up for part in parts),
-        summary=any(part.summary for part in parts),
-        shared={name: apart for part in parts for name, apart in part.shared.items()},
-        references=tuple(pair for part in parts for pair in part.references),
-        home=parts[0].home,
-        stem=parts[0].stem,
+    frame = pd.concat([part.frame for part in parts], ignore_index=True)
+    return replace(reduce(_with_facts_of, parts), frame=frame)
+
+
+def _with_facts_of(one: Runs, other: Runs) -> Runs:
+    return replace(
+        one,
+        plans=one.plans | other.plans,
+        not_started=one.not_started + other.not_started,
+        unreadable=one.unreadable + other.unreadable,
+        given=tuple(dict.fromkeys(one.given + other.given)),
+        taken_from=one.taken_from | other.taken_from,
+        names=one.names | other.names,
+        notes=tuple(dict.fromkeys(one.notes + other.notes)),
+        names_made_up=one.names_made_up and other.names_made_up,
+        summary=one.summary or other.summary,
+        shared=one.shared | other.shared,
+        references=one.references + other.references,
     )
 
 
