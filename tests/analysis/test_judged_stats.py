@@ -35,6 +35,16 @@ def test_the_crossed_mean_is_that_of_a_mixed_model_by_reml() -> None:
     assert found.estimate == pytest.approx(fit.fe_params.iloc[0], abs=1e-6)
     assert found.se == pytest.approx(fit.bse_fe.iloc[0], rel=1e-3)
     assert found.var_seed == pytest.approx(fit.vcomp[1], rel=2e-3)
+    # Satterthwaite (1946): the squared combination of mean squares over that of each by its df.
+    residual = y - y.mean(axis=1, keepdims=True) - y.mean(axis=0) + y.mean()
+    ms = {
+        n_i - 1: n_s * y.mean(axis=1).var(ddof=1),
+        n_s - 1: n_i * y.mean(axis=0).var(ddof=1),
+        (n_i - 1) * (n_s - 1): (residual**2).sum() / ((n_i - 1) * (n_s - 1)),
+    }
+    items, seeds, rest = ms.values()
+    expected = (items + seeds - rest) ** 2 / sum(x**2 / df for df, x in ms.items())
+    assert found.df == pytest.approx(max(expected, n_s - 1))
 
 
 def test_a_mean_needs_two_items() -> None:

@@ -286,6 +286,12 @@ def test_a_plan_keeps_the_baseline_s_runs_where_it_has_more_than_the_arms(n_base
     assert found.n_baseline == spare
 
 
+def test_two_runs_of_the_baseline_are_more_than_one_of_each_arm():
+    design = planning_design(compare(study({"a": 0.0, "b": 0.0}, n=1, n_baseline=2)))
+    assert design is not None
+    assert design.n_baseline == 2
+
+
 def test_a_baseline_has_runs_to_spare_only_beside_the_arm_that_has_the_most():
     frame = study({"a": 0.0, "b": 0.0}, n=6)
     fewer = frame[(frame["arm"] != "b") | (frame["init_seed"] < 4)]

@@ -8,8 +8,9 @@ from pathlib import Path
 
 import pandas as pd
 
-from analysis import compare
+from analysis import compare, decide
 from analysis.comparison.result import Comparison, footnote
+from harness.records import StudyPlan
 
 WORDS = Path(__file__).parent / "fixtures" / "words_of_tables.md"
 SEEDS = {
@@ -38,6 +39,7 @@ def tables() -> Iterator[tuple[str, Comparison]]:
     yield "No seed shared", compare(apart, practical_size=0.02)
     unknown = runs().drop(columns="seed").query("arm != 'noisy'")
     yield "Seeds unknown, one arm of one run", compare(unknown.drop(unknown.index[11:13]))
+    yield "The baseline alone", compare(runs().query("arm == 'baseline'"))
     yield "Two seeds of two arms", compare(runs(2).query("arm in ['baseline', 'clear']"))
     yield "One run an arm, higher is better", compare(runs(1), higher_is_better=True)
     diverged = runs().assign(status="complete")
@@ -47,9 +49,15 @@ def tables() -> Iterator[tuple[str, Comparison]]:
 
 
 def text() -> str:
-    return "\n\n".join(
+    parts = [
         f"# {title}\n\n{result.to_markdown()}\n\n{footnote(result)}" for title, result in tables()
-    )
+    ]
+    plan = StudyPlan(study="words", looks=[3, 4, 5], rope=0.02)
+    parts += [
+        f"# {title}\n\n{decide(runs(n), plan).to_markdown()}"
+        for title, n in (("No look yet", 2), ("The first look", 3), ("All looks", 5))
+    ]
+    return "\n\n".join(parts)
 
 
 def test_every_word_of_a_small_table_is_the_one_last_read() -> None:

@@ -78,6 +78,17 @@ def test_one_unreadable_record_stops_nothing_else(study: Path, capsys) -> None:
     assert "Expected `int`, got `null` - at `$.step`" in str(found.unreadable[0])
 
 
+def test_a_record_nested_without_end_is_refused_in_one_line(study: Path) -> None:
+    file = next(study.rglob("record.json"))
+    content = json.loads(file.read_text())
+    deep: object = {}
+    for _ in range(60):
+        deep = {"a": deep}
+    file.write_text(json.dumps(content | {"cards": {"qkv_bias": {"note": deep}}}))
+    with pytest.raises(RecordError, match="nested too deeply"):
+        read_record(file)
+
+
 def test_an_alias_bomb_in_a_config_is_one_line(tmp_path: Path) -> None:
     levels = [f"l{n}: &l{n} [{', '.join([f'*l{n - 1}'] * 9)}]" for n in range(1, 30)]
     (tmp_path / "config.yaml").write_text("\n".join(["l0: &l0 [x]", *levels]))
@@ -97,7 +108,7 @@ def test_links_to_cells_and_arms_are_followed_and_counted_once(study: Path, tmp_
 
 def test_a_pipe_is_not_waited_for(tmp_path) -> None:
     os.mkfifo(tmp_path / "pipe")
-    with pytest.raises(RecordError, match="no regular file"):
+    with pytest.raises(RecordError, match=r"^cannot read \S+: it is no regular file; move it away$"):
         read_bytes(tmp_path / "pipe")
     with pytest.raises(RecordError, match=r"gone: No such file or directory$"):
         read_bytes(tmp_path / "gone")
