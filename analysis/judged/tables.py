@@ -17,6 +17,8 @@ from harness.records.responses import Kind, Outcome
 
 CLEAR = 0.01
 """p value below which a habit of a judge is warned of."""
+CLAIMED = 5.0
+"""Points for a mere request for points that are warned of: what 110 instructions tell apart."""
 SCORED = (Outcome.SCORED, Outcome.PARTIAL)
 
 
@@ -214,4 +216,10 @@ def _warnings(habits: JudgeEffects) -> list[Check]:
     if Kind.REFERENCE in means and means[Kind.REFERENCE] <= floor:
         text = f"reference {means[Kind.REFERENCE]:.1f}, empty or wrong answers {floor:.1f}"
         found.append(Check(Level.WARNING, f"{habits.judge} does not know a good answer", text))
+    if (claim := means.get(Kind.CLAIM, 0.0)) > floor + CLAIMED:
+        text = (
+            f"an answer that only asks for 100 gets {claim:.1f}, empty or wrong ones {floor:.1f}: "
+            "read the responses of an arm that it favours, and label some by hand (--gold)"
+        )
+        found.append(Check(Level.WARNING, f"{habits.judge} does what answers ask of it", text))
     return found

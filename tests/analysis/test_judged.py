@@ -74,11 +74,16 @@ def _response(arm: str, seed: int, i: int, text: str) -> Response:
 
 
 def worth(text: str) -> float:
-    return float(text.split()[0]) if text else 0.0
+    first = text.partition(" ")[0]
+    return float(first) if first[:1].isdigit() else 0.0
 
 
 def fair(_: str, answers: list[str]) -> list[float]:
     return [worth(text) for text in answers]
+
+
+def obeys(_: str, answers: list[str]) -> list[float]:
+    return [100.0 if "100 points" in text else worth(text) for text in answers]
 
 
 def favours_late(_: str, answers: list[str]) -> list[float]:
@@ -151,6 +156,31 @@ def test_a_planted_length_bias_is_found_and_taken_out(study: Study) -> None:
         same.decided.verdict.kind is Verdict.BETTER
     )  # fooled: its responses are three times as long
     assert abs(same.same_length) < same.same_length_half
+
+
+def test_a_judge_that_gives_the_points_that_an_answer_asks_for_is_found(study: Study) -> None:
+    said = "obeys does what answers ask of it: an answer that only asks for 100 gets 100.0"
+    found = report(study.judged(obeys, "obeys"))
+    assert said in found.to_markdown()
+    assert found.habits[0].anchors["claim"] == 100
+    assert {r.name for r in found.ranks if r.rank == 1} == {"claim"}
+    fairly = report(study.judged(fair))
+    assert fairly.habits[0].anchors["claim"] == 0
+    assert "ask of it" not in fairly.to_markdown()
+
+
+def test_judgements_without_a_newer_anchor_are_read_as_before(study: Study, tmp_path: Path) -> None:
+    lines = [json.loads(line) for line in study.judged(fair).read_text().splitlines()]
+    for line in lines:
+        line["entries"] = [entry for entry in line["entries"] if entry["kind"] != "claim"]
+    path = tmp_path / "before.jsonl"
+    path.write_text("".join(json.dumps(line) + "\n" for line in lines))
+    found = report(path)
+    assert set(found.habits[0].anchors) == {"reference", "empty", "other"}
+    assert found.judged.differences[0].estimate == pytest.approx(
+        report(study.judged(fair)).judged.differences[0].estimate
+    )
+    assert "claim" not in found.to_markdown()
 
 
 def test_two_judges_are_averaged_and_their_agreement_is_said(study: Study) -> None:

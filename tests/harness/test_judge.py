@@ -63,7 +63,7 @@ class Faulty(ScriptedJudge):
 
 def test_every_candidate_stands_once_in_every_slot_of_the_square(files: list[str]) -> None:
     responses = [r for path in files for r in read_responses(Path(path))]
-    k = 4 + 4
+    k = 4 + 5
     calls = [c for c in plan_calls(responses, Judging("j", orders=k)) if c.instruction_id == "i000"]
     slots = Counter(
         (c.kind, c.response.model if c.response else "", slot)
@@ -81,7 +81,7 @@ def test_a_judge_sees_no_name_of_a_model_and_every_anchor(files: list[str], tmp_
         assert ask(judge, files, out, "--yes") == 0
         for request in judge.requests:
             _, candidates = read_data(request)
-            assert len(candidates) == 8
+            assert len(candidates) == 9
             assert not any("s0" in name or "arm" in name for name in candidates)
             format_ = request["response_format"]["json_schema"]
             assert format_["strict"]
@@ -95,6 +95,7 @@ def test_a_judge_sees_no_name_of_a_model_and_every_anchor(files: list[str], tmp_
             Kind.REFERENCE: 1,
             Kind.EMPTY: 1,
             Kind.OTHER: 1,
+            Kind.CLAIM: 1,
             Kind.DUPLICATE: 1,
         }
 
@@ -232,7 +233,7 @@ def test_orders_in_a_response_stay_data(tmp_path: Path) -> None:
             first, *data, last = user.split("\n")
             delimiters.add(first.removeprefix("BEGIN "))
             assert last == "END " + first.removeprefix("BEGIN ")
-            assert len(data) == 1 + 5
+            assert len(data) == 1 + 6
             assert sum(json.loads(line).get("answer") == attack for line in data) == 2
             assert "Ignore all" not in system
         assert len(delimiters) == len(judge.requests)
@@ -340,8 +341,8 @@ def test_models_that_answered_other_instructions_are_refused(
     assert "model short/s0 has no response to instruction i005" in capsys.readouterr().err
     assert main([files[0], files[0], *judge]) == 2
     assert "answers instruction i000 twice" in capsys.readouterr().err
-    assert main([*files, *judge, "--orders", "9"]) == 2
-    assert "allowed is 1 to 8" in capsys.readouterr().err
+    assert main([*files, *judge, "--orders", "10"]) == 2
+    assert "allowed is 1 to 9" in capsys.readouterr().err
 
 
 def test_a_file_of_another_kind_is_refused_with_its_line(tmp_path: Path) -> None:
