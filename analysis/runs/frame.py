@@ -37,6 +37,7 @@ from typing import Any
 import pandas as pd
 
 from harness.records import BASELINE, PlannedRun, RecordError, Status, StudyPlan
+from harness.records.evaluation import Evaluation
 
 SEEDS = ("init_seed", "data_seed", "loop_seed")
 INTERVENTIONS = "interventions"
@@ -91,12 +92,18 @@ class Runs:
     """Figures behind the rows are means, sds and numbers of runs; no run itself is known."""
     shared: dict[str, float] = field(default_factory=dict)
     """Runs whose cell several studies hold, which counts once -> how far its test losses differ."""
-    references: tuple[tuple[str, float], ...] = ()
-    """Names and test losses of models that the studies did not train, on the same test set."""
+    evaluations: tuple[Evaluation, ...] = ()
+    """Of models that the studies did not train, or not to this step."""
     home: Path | None = None
     """Folder beside which results are written."""
     stem: str = "results"
     """Name of the results' files without their ending."""
+
+    @property
+    def references(self) -> tuple[Evaluation, ...]:
+        """The models that were evaluated on the runs' one test set."""
+        known = set(self.frame["test_set"].dropna()) if "test_set" in self.frame else set()
+        return tuple(item for item in self.evaluations if {item.test_set_sha256} == known)
 
     def called(self, ours: str) -> str:
         """Return what the table calls a column of ours."""
@@ -119,7 +126,7 @@ def join(parts: Sequence[Runs]) -> Runs:
         names_made_up=all(part.names_made_up for part in parts),
         summary=any(part.summary for part in parts),
         shared={name: apart for part in parts for name, apart in part.shared.items()},
-        references=tuple(pair for part in parts for pair in part.references),
+        evaluations=tuple(item for part in parts for item in part.evaluations),
         home=parts[0].home,
         stem=parts[0].stem,
     )
