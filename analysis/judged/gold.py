@@ -14,6 +14,8 @@ from harness.records import RecordError
 from harness.records.reading import read_bytes
 
 COLUMNS = ("instruction_id", "model", "score")
+GOLD_FILES = ("gold.csv", "gold.jsonl")
+"""Beside the judgements, where they are found without being named."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -30,6 +32,25 @@ class Gold:
         means = labelled.groupby([*keys, "arm"])["label"].mean().unstack("arm")
         both = means.reindex(columns=[arm, baseline]).dropna()
         return (both[arm] - both[baseline]).groupby("instruction_id").mean()
+
+    def strangers(self, scores: Scores) -> str:
+        """Return how many labels are of no judged response, with one of them; nothing if none."""
+        keys = ["instruction_id", "model"]
+        known = scores.models[keys].drop_duplicates().sort_values(keys)
+        found = self.frame.merge(known, on=keys, how="left", indicator=True)
+        lost = found[found["_merge"] == "left_only"]
+        if lost.empty:
+            return ""
+        return (
+            f"{len(lost)} of {len(found)} hand labels are of no judged response, the first of "
+            f"{' / '.join(lost.iloc[0][keys])}; a judged one is {' / '.join(known.iloc[0])}"
+        )
+
+
+def gold_beside(judgements: Path) -> Path | None:
+    """Return the file of hand labels in the folder of a file of judgements, if there is one."""
+    files = (judgements.with_name(name) for name in GOLD_FILES)
+    return next((file for file in files if file.exists()), None)
 
 
 def read_gold(path: Path) -> Gold:
@@ -51,7 +72,8 @@ def read_gold(path: Path) -> Gold:
         raise AnalysisError(
             f"{path}: score {bad[0]!r}; allowed is 0 to 100, empty where unlabelled"
         )
-    kept = frame.assign(label=label)[known]
+    names = {key: frame[key].astype(str) for key in COLUMNS[:2]}  # JSON may have numbers
+    kept = frame.assign(label=label, **names)[known]
     return Gold(kept.groupby(["instruction_id", "model"])["label"].mean().reset_index())
 
 

@@ -43,10 +43,11 @@ class JudgedReport:
         if any(d.found.n_seeds < 2 for d in self.judged.differences):
             what = f"one {self.judged.scores.pairing.what} of an arm"
             found.append(Check(Level.WARNING, what, "its own noise is unknown: no verdict"))
-        if not self.judged.by_hand:
-            found.append(
-                Check(Level.NOTE, "the judge's opinion", "--gold FILE of hand labels corrects it")
-            )
+        if (gold := self.judged.gold) is None:
+            text = "hand labels correct it, as gold.csv beside the judgements (or --gold FILE)"
+            found.append(Check(Level.NOTE, "the judge's opinion", text))
+        elif strangers := gold.strangers(self.judged.scores):
+            found.append(Check(Level.WARNING, "hand labels left out", strangers))
         return found
 
     def to_markdown(self) -> str:
@@ -78,7 +79,7 @@ class JudgedReport:
             *("arm", "seeds", "instructions", "score", "difference", level, "p adj"),
             *("at equal length", f"{level} at equal length", "verdict"),
         ]
-        whose = "corrected by hand labels" if judged.by_hand else "the judge's opinion"
+        whose = "corrected by hand labels" if judged.gold else "the judge's opinion"
         base = [words(judged.rules.baseline), *[Item(DASH)] * 2, figure(judged.baseline_mean, 1)]
         rows = [_arm_row(d) for d in judged.differences]
         place = sum(d.estimate > 0 for d in judged.differences)
@@ -89,7 +90,11 @@ class JudgedReport:
             "all arms at once (Bonferroni), p values are adjusted by Holm. Instructions that lack "
             "a score are left out of the difference."
         ]
-        if judged.by_hand:
+        if judged.gold:
+            notes.append(
+                "Difference, interval, p and verdict are corrected; the score and the columns at "
+                "equal length are the judge's own."
+            )
             notes += [_correction(d) for d in judged.differences]
         return Table(
             "judged",

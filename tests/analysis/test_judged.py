@@ -13,6 +13,7 @@ import pandas as pd
 import pytest
 
 from analysis.__main__ import main as analyse
+from analysis.comparison.rules import Rules
 from analysis.comparison.verdict import Kind as Verdict
 from analysis.errors import AnalysisError
 from analysis.judged.gold import Gold, read_gold
@@ -20,6 +21,8 @@ from analysis.judged.scores import Scores, read_scores
 from analysis.judged.tables import report_judged
 from analysis.judged.verdicts import judged_differences
 from analysis.questions.paired import PairedRules
+from analysis.report.evidence import gather
+from analysis.runs.frame import Runs
 from benchmarks.scripted_judge import ScriptedJudge
 from harness.judge import main as judge_command
 from harness.records.responses import Response, read_judgements, write_responses
@@ -236,6 +239,63 @@ def test_hand_labels_take_the_judges_bias_out(study: Study) -> None:
     assert abs(same.estimate) < same.decided.half_width
     assert "corrected by hand labels" in report_judged(judged).to_markdown()
     assert "the judge's opinion" in report(study.judged(fair)).to_markdown()
+
+
+def write_labels(study: Study, file: Path, rename: Callable[[str], str] = str) -> None:
+    """Label the first 20 instructions of all models."""
+    rows = [
+        {"instruction_id": rename(r.instruction_id), "model": r.model, "score": worth(r.response)}
+        for r in _responses(study)
+        if int(r.instruction_id) < 20
+    ]
+    if file.suffix == ".csv":
+        pd.DataFrame(rows).to_csv(file, index=False)
+    else:
+        file.write_text("".join(json.dumps(row) + "\n" for row in rows))
+
+
+@pytest.mark.parametrize("name", ["gold.csv", "gold.jsonl"])
+def test_labels_beside_the_judgements_correct_the_table_and_the_report(
+    study: Study, tmp_path: Path, capsys: pytest.CaptureFixture[str], name: str
+) -> None:
+    judgements = tmp_path / "judgements.jsonl"
+    judgements.write_bytes(study.judged(favours_long, "long").read_bytes())
+    runs = Runs(
+        pd.DataFrame({"arm": ["baseline", "better"], "test_loss": [3.0, 2.9]}), home=tmp_path
+    )
+    judged = gather(runs, Rules()).judged
+    assert judged is not None
+    assert "as gold.csv beside the judgements" in judged.to_markdown()
+    write_labels(study, tmp_path / name)
+    judged = gather(runs, Rules()).judged
+    assert judged is not None
+    assert analyse(["judged", str(judgements)]) == 0
+    for said in (judged.to_markdown(), capsys.readouterr().out):
+        assert "(corrected by hand labels)" in said
+        assert "at equal length are the judge's own" in said
+        assert "on 20 labelled instructions" in said
+        assert "left out" not in said.replace("are left out of the difference", "")
+
+
+def test_labels_of_no_judged_response_are_said(
+    study: Study, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    path, labels = str(study.judged(fair)), tmp_path / "labels.csv"
+    write_labels(study, labels, lambda name: name.removeprefix("0"))
+    assert analyse(["judged", path, "--gold", str(labels)]) == 2
+    said = capsys.readouterr().err
+    assert "label at least 2 of them" in said
+    assert "180 of 180 hand labels are of no judged response, the first of 00 / baseline/s0" in said
+    assert "a judged one is 000 / baseline/s0" in said
+    write_labels(study, labels, lambda name: "9" if name == "007" else name)
+    assert analyse(["judged", path, "--gold", str(labels)]) == 0
+    assert "9 of 180 hand labels are of no judged response" in capsys.readouterr().out
+
+
+def test_numbers_as_ids_in_json_lines_are_texts(study: Study, tmp_path: Path) -> None:
+    labels = tmp_path / "labels.jsonl"
+    labels.write_text('{"instruction_id": 7, "model": "a", "score": 3}\n')
+    assert read_gold(labels).strangers(read_scores([study.judged(fair)]))
 
 
 def _responses(study: Study) -> list[Response]:
