@@ -22,6 +22,7 @@ from analysis.judged.tables import report_judged
 from analysis.judged.verdicts import judged_differences
 from analysis.questions.paired import PairedRules
 from analysis.report.evidence import gather
+from analysis.report.sections import sections
 from analysis.runs.frame import Runs
 from benchmarks.scripted_judge import ScriptedJudge
 from harness.judge import main as judge_command
@@ -267,8 +268,12 @@ def test_labels_beside_the_judgements_correct_the_table_and_the_report(
     assert judged is not None
     assert "as gold.csv beside the judgements" in judged.to_markdown()
     write_labels(study, tmp_path / name)
-    judged = gather(runs, Rules()).judged
+    evidence = gather(runs, Rules())
+    judged = evidence.judged
     assert judged is not None
+    [arms, *_] = next(part.tables for part in sections(evidence) if part.name == "judged")
+    first = [column.label for column in arms.columns[:4]]  # a phone shows no more
+    assert first == ["arm", "verdict", "difference", "95% CI"]
     assert analyse(["judged", str(judgements)]) == 0
     for said in (judged.to_markdown(), capsys.readouterr().out):
         assert "(corrected by hand labels)" in said
