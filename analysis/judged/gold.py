@@ -23,6 +23,7 @@ class Gold:
     """Labels by instruction and model, on the judge's scale of 0 to 100."""
 
     frame: pd.DataFrame
+    file: Path = Path(GOLD_FILES[0])
 
     def differences(self, scores: Scores, arm: str, baseline: str) -> pd.Series:
         """Return arm minus baseline by instruction, over the seeds that both were labelled at."""
@@ -42,8 +43,9 @@ class Gold:
         if lost.empty:
             return ""
         return (
-            f"{len(lost)} of {len(found)} hand labels are of no judged response, the first of "
-            f"{' / '.join(lost.iloc[0][keys])}; a judged one is {' / '.join(known.iloc[0])}"
+            f"{len(lost)} of {len(found)} hand labels in {self.file} are of no judged response, "
+            f"the first of {' / '.join(lost.iloc[0][keys])}; "
+            f"a judged one is {' / '.join(known.iloc[0])}"
         )
 
 
@@ -74,7 +76,7 @@ def read_gold(path: Path) -> Gold:
         )
     names = {key: frame[key].astype(str) for key in COLUMNS[:2]}  # JSON may have numbers
     kept = frame.assign(label=label, **names)[known]
-    return Gold(kept.groupby(["instruction_id", "model"])["label"].mean().reset_index())
+    return Gold(kept.groupby(["instruction_id", "model"])["label"].mean().reset_index(), path)
 
 
 def _csv(content: BytesIO) -> pd.DataFrame:

@@ -92,8 +92,8 @@ class JudgedReport:
         ]
         if judged.gold:
             notes.append(
-                "Difference, interval, p and verdict are corrected; the score and the columns at "
-                "equal length are the judge's own."
+                f"Difference, interval, p and verdict are corrected by {judged.gold.file.name}; "
+                "the score and the columns at equal length are the judge's own."
             )
             notes += [_correction(d) for d in judged.differences]
         return Table(

@@ -142,8 +142,9 @@ def _basis(panel: _Panel, arm: str) -> _Basis:
     if len(both) < 2:
         strangers = panel.gold.strangers(scores)
         raise AnalysisError(
-            f"the hand labels have {arm} and {baseline} together on {len(both)} judged "
-            f"instructions: label at least 2 of them, better 20{strangers and f'; {strangers}'}"
+            f"the hand labels in {panel.gold.file} have {arm} and {baseline} together on "
+            f"{len(both)} judged instructions: label at least 2 of them, better "
+            f"20{strangers and f'; {strangers}'}"
         )
     arrays = (judged[both], labels[both], judged.drop(both))
     return _Basis(arm, table, found, corrected_mean(*(a.to_numpy(dtype=float) for a in arrays)))

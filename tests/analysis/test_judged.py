@@ -277,7 +277,7 @@ def test_labels_beside_the_judgements_correct_the_table_and_the_report(
     assert analyse(["judged", str(judgements)]) == 0
     for said in (judged.to_markdown(), capsys.readouterr().out):
         assert "(corrected by hand labels)" in said
-        assert "at equal length are the judge's own" in said
+        assert f"are corrected by {name}; the score and the columns at equal length" in said
         assert "on 20 labelled instructions" in said
         assert "left out" not in said.replace("are left out of the difference", "")
 
@@ -290,11 +290,13 @@ def test_labels_of_no_judged_response_are_said(
     assert analyse(["judged", path, "--gold", str(labels)]) == 2
     said = capsys.readouterr().err
     assert "label at least 2 of them" in said
-    assert "180 of 180 hand labels are of no judged response, the first of 00 / baseline/s0" in said
+    assert f"the hand labels in {labels} have better and baseline" in said
+    assert f"180 of 180 hand labels in {labels} are of no judged response" in said
+    assert "the first of 00 / baseline/s0" in said
     assert "a judged one is 000 / baseline/s0" in said
     write_labels(study, labels, lambda name: "9" if name == "007" else name)
     assert analyse(["judged", path, "--gold", str(labels)]) == 0
-    assert "9 of 180 hand labels are of no judged response" in capsys.readouterr().out
+    assert f"9 of 180 hand labels in {labels} are of no judged" in capsys.readouterr().out
 
 
 def test_numbers_as_ids_in_json_lines_are_texts(study: Study, tmp_path: Path) -> None:
