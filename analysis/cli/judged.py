@@ -22,7 +22,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--gold",
         type=Path,
         metavar="FILE",
-        help="hand labels that correct the judge: instruction_id, model, score (CSV or JSON lines)",
+        help="hand labels that correct the judge: instruction_id, model, score (CSV or JSON lines; "
+        "default: gold.csv or gold.jsonl beside the judgements, where there is one)",
     )
     parser.add_argument(
         "--runs",
@@ -39,7 +40,7 @@ def run(options: argparse.Namespace) -> int:
     """Print the judged tables."""
     from analysis.comparison.compare import compare
     from analysis.comparison.rules import Rules
-    from analysis.judged.gold import read_gold
+    from analysis.judged.gold import gold_beside, read_gold
     from analysis.judged.scores import read_scores
     from analysis.judged.tables import report_judged
     from analysis.judged.verdicts import judged_differences
@@ -47,7 +48,8 @@ def run(options: argparse.Namespace) -> int:
     from analysis.runs.tables import read_runs
 
     rules = shared.paired_rules(options)
-    gold = read_gold(options.gold) if options.gold else None
+    labels = options.gold or gold_beside(Path(options.judgements[0]))
+    gold = read_gold(labels) if labels else None
     judged = judged_differences(read_scores(options.judgements), rules, gold)
     report = report_judged(judged)
     print(report.to_markdown(), end="")

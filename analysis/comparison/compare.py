@@ -134,7 +134,7 @@ def as_runs(source: Source, metric: str = "test_loss") -> Runs:
 def _compare(runs: Runs, rules: Rules) -> Comparison:
     refuse_other_rules(rules, runs.plans)
     if rules.metric == "test_loss":
-        shown = dict(runs.references) | dict(rules.references)
+        shown = {item.label: item.loss for item in runs.references} | dict(rules.references)
         rules = dataclasses.replace(rules, references=tuple(shown.items()))
     done = require_baseline(runs.frame, complete(runs.frame), rules.baseline)
     fitted = estimate(done, rules.baseline, rules.variance)

@@ -106,7 +106,9 @@ class Comparison(Judgement):
 
     def to_table(self) -> Table:
         """Return the readable table, with everything that its page shows."""
-        return readable(self, self.table, footnote(self))
+        said = references_sentence(self)
+        notes = (footnote(self), *([f"References: {said}."] if said else []))
+        return readable(self, self.table, notes)
 
     def short_table(self) -> Table:
         """Return the columns that a terminal and a paper have room for."""
@@ -204,9 +206,27 @@ def _notes(result: Comparison) -> list[str]:
         notes.append(f"- **Test text:** {text_sentence(result.text)}.")
     if result.rope is not None:
         notes.append(f"- **Practical size:** {result.rope:.3g} ({result.rope_source}).")
+    if said := references_sentence(result):
+        notes.append(f"- **References:** {said}.")
     if tuned := tuning_note(result.source.plans):
         notes.append(f"- **Tuning:** {tuned}.")
     return [*notes, f"- **Runs:** {result.ledger.sentence()}."]
+
+
+def references_sentence(result: Comparison) -> str:
+    """Return how the models of the reference rows were tested, and which have no row."""
+    if result.rules.metric != "test_loss":
+        return ""
+    shown = result.source.references
+    as_read: dict[str, list[str]] = {}
+    for item in shown:
+        as_read.setdefault(item.context, []).append(f"{item.label} {item.bits_per_byte:.4f}")
+    found = "; ".join(f"{', '.join(named)} ({how})" for how, named in as_read.items())
+    parts = [f"not trained here, so without verdict; bits per byte: {found}"] if found else []
+    if left := [item.label for item in result.source.evaluations if item not in shown]:
+        others = f"{', '.join(left)} on another test set than these runs and without a row"
+        parts.append(f"{others}: evaluate again")
+    return "; ".join(parts)
 
 
 def text_sentence(text: TestText) -> str:

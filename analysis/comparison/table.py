@@ -163,12 +163,12 @@ def columns(judgement: Judgement) -> list[Column]:
     ]
 
 
-def readable(judgement: Judgement, frame: pd.DataFrame, note: str) -> Table:
+def readable(judgement: Judgement, frame: pd.DataFrame, notes: tuple[str, ...]) -> Table:
     """Return the table for a person, without the columns in which nothing is known."""
     sd = judgement.estimate.fit.sd_total if judgement.estimate.fit else None
     rows = [_items(row, judgement, digits(sd)) for row in frame.to_dict("records")]
     title = "Every arm against the baseline"
-    return Table("verdicts", title, columns(judgement), rows, (note,)).known()
+    return Table("verdicts", title, columns(judgement), rows, notes).known()
 
 
 def _items(row: dict[Any, Any], judgement: Judgement, decimals: int) -> list[Item]:

@@ -49,7 +49,7 @@ def judge_effects(scores: Scores, judge: str) -> JudgeEffects:
     frame = scores.frame[scores.frame["judge"] == judge]
     frame = frame[frame["score"].notna()]
     models = frame[frame["kind"] == Kind.MODEL]
-    anchors = frame[frame["kind"].isin([Kind.REFERENCE, Kind.EMPTY, Kind.OTHER])]
+    anchors = frame[~frame["kind"].isin([Kind.MODEL, Kind.DUPLICATE])]
     return JudgeEffects(
         judge,
         slot=slot_effect(frame),

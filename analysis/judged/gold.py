@@ -13,6 +13,8 @@ from analysis.judged.scores import Scores
 from harness.records.reading import read_bytes
 
 COLUMNS = ("instruction_id", "model", "score")
+GOLD_FILES = ("gold.csv", "gold.jsonl")
+"""Beside the judgements, where they are found without being named."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -20,6 +22,7 @@ class Gold:
     """Labels by instruction and model, on the judge's scale of 0 to 100."""
 
     frame: pd.DataFrame
+    file: Path = Path(GOLD_FILES[0])
 
     def differences(self, scores: Scores, arm: str, baseline: str) -> pd.Series:
         """Return arm minus baseline by instruction, over the seeds that both were labelled at."""
@@ -29,6 +32,26 @@ class Gold:
         means = labelled.groupby([*keys, "arm"])["label"].mean().unstack("arm")
         both = means.reindex(columns=[arm, baseline]).dropna()
         return (both[arm] - both[baseline]).groupby("instruction_id").mean()
+
+    def strangers(self, scores: Scores) -> str:
+        """Return how many labels are of no judged response, with one of them; nothing if none."""
+        keys = ["instruction_id", "model"]
+        known = scores.models[keys].drop_duplicates().sort_values(keys)
+        found = self.frame.merge(known, on=keys, how="left", indicator=True)
+        lost = found[found["_merge"] == "left_only"]
+        if lost.empty:
+            return ""
+        return (
+            f"{len(lost)} of {len(found)} hand labels in {self.file} are of no judged response, "
+            f"the first of {' / '.join(lost.iloc[0][keys])}; "
+            f"a judged one is {' / '.join(known.iloc[0])}"
+        )
+
+
+def gold_beside(judgements: Path) -> Path | None:
+    """Return the file of hand labels in the folder of a file of judgements, if there is one."""
+    files = (judgements.with_name(name) for name in GOLD_FILES)
+    return next((file for file in files if file.exists()), None)
 
 
 @needed()
@@ -49,8 +72,9 @@ def read_gold(path: Path) -> Gold:
         raise AnalysisError(
             f"{path}: score {bad[0]!r}; allowed is 0 to 100, empty where unlabelled"
         )
-    kept = frame.assign(label=label)[known]
-    return Gold(kept.groupby(["instruction_id", "model"])["label"].mean().reset_index())
+    names = {key: frame[key].astype(str) for key in COLUMNS[:2]}  # JSON may have numbers
+    kept = frame.assign(label=label, **names)[known]
+    return Gold(kept.groupby(["instruction_id", "model"])["label"].mean().reset_index(), path)
 
 
 def _csv(content: BytesIO) -> pd.DataFrame:

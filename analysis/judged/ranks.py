@@ -12,7 +12,7 @@ from analysis.stats.judging.bradley_terry import bradley_terry, ranks
 from analysis.stats.linear import Array
 from harness.records.responses import Kind
 
-ANCHORS = (Kind.REFERENCE, Kind.OTHER, Kind.EMPTY)
+ANCHORS = (Kind.REFERENCE, Kind.OTHER, Kind.CLAIM, Kind.EMPTY)
 DRAWS = 500
 
 
@@ -75,7 +75,8 @@ def _wins(scores: Scores) -> _Wins:
     column = scores.pairing.column
     frame = scores.frame[scores.frame["kind"].isin([Kind.MODEL, *ANCHORS])]
     frame = frame.assign(name=frame["arm"].where(frame["kind"] == Kind.MODEL, frame["kind"]))
-    names = [*scores.arms, *map(str, ANCHORS)]
+    shown_anchors = set(frame["kind"])
+    names = [*scores.arms, *(str(anchor) for anchor in ANCHORS if anchor in shown_anchors)]
     calls = ["judge", "instruction_id", "order"]
     anchors = frame[frame["kind"] != Kind.MODEL]
     instructions = sorted(set(frame["instruction_id"]))

@@ -18,6 +18,8 @@ from harness.records.responses import Kind
 
 CLEAR = 0.01
 """p value below which a habit of a judge is warned of."""
+CLAIMED = 5.0
+"""Points for a mere request for points that are warned of: what 110 instructions tell apart."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,10 +43,11 @@ class JudgedReport:
         if any(d.found.n_seeds < 2 for d in self.judged.differences):
             what = f"one {self.judged.scores.pairing.what} of an arm"
             found.append(Check(Level.WARNING, what, "its own noise is unknown: no verdict"))
-        if not self.judged.by_hand:
-            found.append(
-                Check(Level.NOTE, "the judge's opinion", "--gold FILE of hand labels corrects it")
-            )
+        if (gold := self.judged.gold) is None:
+            text = "hand labels correct it, as gold.csv beside the judgements (or --gold FILE)"
+            found.append(Check(Level.NOTE, "the judge's opinion", text))
+        elif strangers := gold.strangers(self.judged.scores):
+            found.append(Check(Level.WARNING, "hand labels left out", strangers))
         return found
 
     def to_markdown(self) -> str:
@@ -76,7 +79,7 @@ class JudgedReport:
             *("arm", "seeds", "instructions", "score", "difference", level, "p adj"),
             *("at equal length", f"{level} at equal length", "verdict"),
         ]
-        whose = "corrected by hand labels" if judged.by_hand else "the judge's opinion"
+        whose = "corrected by hand labels" if judged.gold else "the judge's opinion"
         base = [words(judged.rules.baseline), *[Item(DASH)] * 2, figure(judged.baseline_mean, 1)]
         rows = [_arm_row(d) for d in judged.differences]
         place = sum(d.estimate > 0 for d in judged.differences)
@@ -87,7 +90,11 @@ class JudgedReport:
             "all arms at once (Bonferroni), p values are adjusted by Holm. Instructions that lack "
             "a score are left out of the difference."
         ]
-        if judged.by_hand:
+        if judged.gold:
+            notes.append(
+                f"Difference, interval, p and verdict are corrected by {judged.gold.file.name}; "
+                "the score and the columns at equal length are the judge's own."
+            )
             notes += [_correction(d) for d in judged.differences]
         return Table(
             "judged",
@@ -214,4 +221,10 @@ def _warnings(habits: JudgeEffects) -> list[Check]:
     if Kind.REFERENCE in means and means[Kind.REFERENCE] <= floor:
         text = f"reference {means[Kind.REFERENCE]:.1f}, empty or wrong answers {floor:.1f}"
         found.append(Check(Level.WARNING, f"{habits.judge} does not know a good answer", text))
+    if (claim := means.get(Kind.CLAIM, 0.0)) > floor + CLAIMED:
+        text = (
+            f"an answer that only asks for 100 gets {claim:.1f}, empty or wrong ones {floor:.1f}: "
+            "read the responses of an arm that it favours, and label some by hand (--gold)"
+        )
+        found.append(Check(Level.WARNING, f"{habits.judge} does what answers ask of it", text))
     return found

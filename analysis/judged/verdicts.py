@@ -48,8 +48,8 @@ class Judged:
     length: Estimated | None
     n_instructions: int
     """Shown; each difference knows how many of them it stands on."""
-    by_hand: bool
-    """Whether hand labels corrected the judge."""
+    gold: Gold | None
+    """Hand labels that corrected the judge."""
 
     def measure(self) -> Measure:
         """Return the judged score as one of several measures."""
@@ -83,7 +83,7 @@ def judged_differences(scores: Scores, rules: PairedRules, gold: Gold | None = N
         differences=sorted(found, key=lambda d: -d.estimate),
         length=length,
         n_instructions=scores.frame["instruction_id"].nunique(),
-        by_hand=gold is not None,
+        gold=gold,
     )
 
 
@@ -139,9 +139,11 @@ def _basis(panel: _Panel, arm: str) -> _Basis:
     judged = table.mean(axis=1)
     both = judged.index.intersection(labels.index)
     if len(both) < 2:
+        strangers = panel.gold.strangers(scores)
         raise AnalysisError(
-            f"--gold labels {arm} and {baseline} together on {len(both)} judged instructions: "
-            "label at least 2 of them, better 20"
+            f"the hand labels in {panel.gold.file} have {arm} and {baseline} together on "
+            f"{len(both)} judged instructions: label at least 2 of them, better "
+            f"20{strangers and f'; {strangers}'}"
         )
     arrays = (judged[both], labels[both], judged.drop(both))
     return _Basis(arm, table, found, corrected_mean(*(a.to_numpy(dtype=float) for a in arrays)))

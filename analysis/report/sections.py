@@ -24,8 +24,11 @@ from analysis.table import Table
 CHARTED = ("noise_band", "effects", "curves", "speed", "noise", "plan", "cost")
 """Sections with a chart, where the runs allow it."""
 
-FIRST = ("arm", "verdict", "delta", "{ci}", "p adj", "seeds needed", "tokens", "published")
-"""Columns of the verdicts that come first: the rest may lie outside a narrow screen."""
+FIRST = (
+    *("arm", "verdict", "delta", "margin", "difference", "{ci}"),
+    *("p adj", "seeds needed", "tokens", "published"),
+)
+"""Columns of a table of verdicts that come first: the rest may lie outside a narrow screen."""
 
 SAMPLES = "How text becomes coherent: two arms side by side, at any two steps of training."
 SHORT = {
@@ -171,13 +174,16 @@ def _verdicts(evidence: Evidence) -> Section:
     return Section("verdicts", "Verdicts", tables=tables)
 
 
+def _decisive_first(table: Table, alpha: float) -> Table:
+    labels = [column.label for column in table.columns]
+    wanted = [label.format(ci=percent(alpha)) for label in FIRST]
+    first = [label for label in wanted if label in labels]
+    return table.select([*first, *(label for label in labels if label not in first)])
+
+
 def _verdict_table(result: Comparison, cells: list[Cell]) -> Table:
     """Return the improvement table, what decides first; an arm's name opens a cell of it."""
-    table = result.to_table()
-    labels = [column.label for column in table.columns]
-    wanted = [label.format(ci=percent(result.alpha)) for label in FIRST]
-    first = [label for label in wanted if label in labels]
-    table = table.select([*first, *(label for label in labels if label not in first)])
+    table = _decisive_first(result.to_table(), result.alpha)
     opens: dict[str, str] = {}
     for cell in cells:
         opens.setdefault(cell.record.arm, cell.record.cell)
@@ -254,7 +260,7 @@ def _tokens(evidence: Evidence) -> Section | None:
 def _benchmarks(evidence: Evidence) -> Section | None:
     found = evidence.benchmarks
     text = " ".join(_sentence(str(check)) for one in found for check in checks(one))
-    tables = [task_table(one) for one in found]
+    tables = [_decisive_first(task_table(one), one.rules.alpha) for one in found]
     return Section("benchmarks", "Benchmarks", text, tables=tables) if found else None
 
 
@@ -263,7 +269,9 @@ def _judged(evidence: Evidence) -> Section | None:
     if found is None:
         return None
     text = " ".join(_sentence(str(check)) for check in found.checks())
-    return Section("judged", "Judged responses", text, tables=found.tables())
+    arms, *others = found.tables()
+    tables = [_decisive_first(arms, found.judged.rules.alpha), *others]
+    return Section("judged", "Judged responses", text, tables=tables)
 
 
 def _measures(evidence: Evidence) -> Section | None:

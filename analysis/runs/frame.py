@@ -38,6 +38,7 @@ from typing import Any
 import pandas as pd
 
 from harness.records import BASELINE, PlannedRun, RecordError, Status, StudyPlan
+from harness.records.evaluation import Evaluation
 
 SEEDS = ("init_seed", "data_seed", "loop_seed")
 INTERVENTIONS = "interventions"
@@ -92,12 +93,18 @@ class Runs:
     """Figures behind the rows are means, sds and numbers of runs; no run itself is known."""
     shared: dict[str, float] = field(default_factory=dict)
     """Runs whose cell several studies hold, which counts once -> how far its test losses differ."""
-    references: tuple[tuple[str, float], ...] = ()
-    """Names and test losses of models that the studies did not train, on the same test set."""
+    evaluations: tuple[Evaluation, ...] = ()
+    """Of models that the studies did not train, or not to this step."""
     home: Path | None = None
     """Folder beside which results are written."""
     stem: str = "results"
     """Name of the results' files without their ending."""
+
+    @property
+    def references(self) -> tuple[Evaluation, ...]:
+        """The models that were evaluated on the runs' one test set."""
+        known = set(self.frame["test_set"].dropna()) if "test_set" in self.frame else set()
+        return tuple(item for item in self.evaluations if {item.test_set_sha256} == known)
 
     def called(self, ours: str) -> str:
         """Return what the table calls a column of ours."""
@@ -125,7 +132,7 @@ def _with_facts_of(one: Runs, other: Runs) -> Runs:
         names_made_up=one.names_made_up and other.names_made_up,
         summary=one.summary or other.summary,
         shared=one.shared | other.shared,
-        references=one.references + other.references,
+        evaluations=one.evaluations + other.evaluations,
     )
 
 

@@ -63,14 +63,14 @@ def read_records(paths: list[Path]) -> Runs:
     frame = _frame(kept, superseded_by(_ranked(kept, plans, commands)))
     started = {record.cell for record in kept.values()}
     waiting = [cell for home in homes for cell in _waiting(home, commands[home], started)]
-    references = _references(homes, set(frame["test_set"].dropna()), unreadable)
+    evaluated = [item for home in homes for item in read_evaluations(home, unreadable).values()]
     unreadable += [error for at, record in kept.items() for error in broken_files(at, record)]
     return Runs(
         frame,
         plans,
         not_started=tuple(waiting),
         unreadable=tuple(unreadable),
-        references=references,
+        evaluations=tuple(item for item in evaluated if not item.in_study),
         shared=shared,
         home=paths[0] if paths[0].is_dir() else paths[0].parent,
     )
@@ -225,18 +225,6 @@ def _tests(record: RunRecord) -> dict[str, Any]:
 def _study_of(cell: Path) -> Path:
     """Return the study's folder of a cell, which may have been named from within the cell."""
     return Path(os.path.abspath(f"{cell}/../.."))  # noqa: PTH100 - resolve takes a second
-
-
-def _references(
-    homes: list[Path], test_sets: set[str], unreadable: list[RecordError]
-) -> tuple[tuple[str, float], ...]:
-    """Return the models that were evaluated on the studies' one test set, and are no arm."""
-    found = [item for home in homes for item in read_evaluations(home, unreadable).values()]
-    return tuple(
-        (item.label, item.loss)
-        for item in found
-        if not item.in_study and {item.test_set_sha256} == test_sets
-    )
 
 
 def _edits(kept: dict[Path, RunRecord], newer: list[RunRecord | None]) -> list[str | None]:

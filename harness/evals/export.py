@@ -23,6 +23,7 @@ from harness.data.tokens import END_OF_TEXT
 from harness.evals.card import model_card
 from harness.evals.models import LoadedModel
 from harness.hub.gpt2 import hub_config, is_gpt2, to_gpt2
+from harness.hub.tokenizer import byte_letters
 from harness.records.files import plain, write_atomic
 from harness.records.sources import kept_files
 
@@ -168,13 +169,6 @@ def write_tokenizer(encoding: tiktoken.Encoding, block_size: int, folder: Path) 
             **dict.fromkeys(("bos_token", "eos_token", "pad_token"), END_OF_TEXT),
         },
     )
-
-
-def byte_letters() -> list[str]:
-    """Return the letter that stands for each byte in GPT-2's vocabulary files."""
-    seen = [*range(33, 127), *range(161, 173), *range(174, 256)]
-    hidden = iter(range(256, 512))
-    return [chr(byte if byte in seen else next(hidden)) for byte in range(256)]
 
 
 def _parts(ranks: dict[bytes, int], token: bytes, limit: int) -> list[bytes]:

@@ -191,7 +191,8 @@ def _said(loaded: LoadedModel, test: TestSet, *, same: bool) -> str:
     if not same:
         return (
             f"the text of each {ours}-token sequence in the model's own tokens behind an "
-            f"end-of-text token, in pieces of at most {theirs}; nats per token of the study"
+            f"end-of-text token, in pieces of at most {theirs}; its loss is per token of "
+            "the study's, which compares"
         )
     if theirs < ours:
         return f"each {ours}-token sequence in pieces of at most {theirs} tokens, its context"

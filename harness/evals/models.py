@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import sys
 from dataclasses import dataclass
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import torch
@@ -13,9 +12,10 @@ from harness.cell.provenance import versions
 from harness.cell.sources import use_kept_sources
 from harness.config import VOCAB_SIZE, Config, ConfigError, Tokenizer
 from harness.config.frozen import read_config
-from harness.data.tokens import END_OF_TEXT, get_tokenizer
+from harness.data.tokens import get_tokenizer
 from harness.engine.devices import choose_device
 from harness.events import Events
+from harness.hub.tokenizer import WHOLE, folder_tokenizer
 from harness.hub.weights import TOKENIZER_FILES, Weights, find_weights
 from harness.model import GPT, build, count_parameters, set_progress
 from harness.records import CONFIG_FILE, RunRecord
@@ -128,27 +128,17 @@ def _put_in(model: GPT, weights: Weights) -> None:
 
 def _hub_encoding(weights: Weights) -> tiktoken.Encoding:
     """Return the tokenizer of a hub model: its own files, or the one of that vocabulary's size."""
-    vocabulary, merges = (weights.file.parent / name for name in TOKENIZER_FILES)
-    if vocabulary.exists() and merges.exists():
-        return _bpe(vocabulary, merges)
-    names = {size: name for name, size in VOCAB_SIZE.items()}
-    if weights.config.vocab_size not in names:
+    size, names = weights.config.vocab_size, {size: name for name, size in VOCAB_SIZE.items()}
+    if found := folder_tokenizer(weights.file.parent):
+        if found.n_vocab > size:
+            raise ConfigError(
+                f"{weights.name} knows {size} tokens, and the tokenizer beside it has ids up to "
+                f"{found.max_token_value}: put the model's own there"
+            )
+        return found
+    if size not in names:
         raise ConfigError(
-            f"{weights.name} has {weights.config.vocab_size} tokens and no "
-            f"{' and '.join(TOKENIZER_FILES)} beside its weights: put them there"
+            f"{weights.name} has {size} tokens and no tokenizer beside its weights: put its "
+            f"{WHOLE}, or {' and '.join(TOKENIZER_FILES)}, there"
         )
-    return get_tokenizer(Tokenizer(names[weights.config.vocab_size]))
-
-
-def _bpe(vocabulary: Path, merges: Path) -> tiktoken.Encoding:
-    import json
-
-    import tiktoken
-    from tiktoken.load import data_gym_to_mergeable_bpe_ranks
-
-    ranks = data_gym_to_mergeable_bpe_ranks(str(merges), str(vocabulary))
-    special = json.loads(vocabulary.read_text(encoding="utf-8")).get(END_OF_TEXT, len(ranks))
-    pattern = r"'(?:[sdmt]|ll|ve|re)| ?\p{L}++| ?\p{N}++| ?[^\s\p{L}\p{N}]++|\s++$|\s+(?!\S)|\s"
-    return tiktoken.Encoding(
-        "gpt2", pat_str=pattern, mergeable_ranks=ranks, special_tokens={END_OF_TEXT: special}
-    )
+    return get_tokenizer(Tokenizer(names[size]))

@@ -31,6 +31,7 @@ from harness.config.frozen import read_config
 from harness.data.manifest import sha256_of
 from harness.engine.checkpoint import WEIGHTS_FOLDER
 from harness.hub.gpt2 import from_gpt2, model_config
+from harness.hub.tokenizer import MERGES, VOCABULARY, WHOLE
 from harness.records import CONFIG_FILE, Seeds, Status
 from harness.records.cell import Cell
 from harness.records.study import Study
@@ -39,7 +40,7 @@ HUB = "hf:"
 HUB_CONFIG = "config.json"
 HUB_WEIGHTS = "model.safetensors"
 HUB_FILES = (HUB_CONFIG, HUB_WEIGHTS)
-TOKENIZER_FILES = ("vocab.json", "merges.txt")
+TOKENIZER_FILES = (VOCABULARY, MERGES)
 MOST_NAMED = 3
 """Of cells, in an error that asks for one."""
 _WEIGHTS = re.compile(r"step_(\d+)\.safetensors")
@@ -220,9 +221,10 @@ def fetch(repo: str, revision: str | None) -> Path:
             f"hf download {repo} {' '.join(HUB_FILES)} {' '.join(TOKENIZER_FILES)}{pinned} (a "
             "private one needs HF_TOKEN), then run this again, with HF_HUB_OFFLINE=1 if need be"
         ) from error
-    for name in TOKENIZER_FILES:
+    for names in (TOKENIZER_FILES, (WHOLE,)):
         try:
-            download(name)
+            [download(name) for name in names]
+            break
         except (EntryNotFoundError, OSError):
-            break  # a model with GPT-2's own tokenizer may leave it out
+            continue  # a model with GPT-2's own tokenizer may leave both out
     return Path(found[0]).parent

@@ -66,6 +66,8 @@ class Kind(StrEnum):
     EMPTY = "empty"
     OTHER = "other"
     """Another instruction's reference answer."""
+    CLAIM = "claim"
+    """Nothing but a request for 100 points: what it earns, the judge gives to whoever asks."""
     DUPLICATE = "duplicate"
     """A model's response a second time: the difference is the judge's own noise."""
 

@@ -13,6 +13,7 @@ import pandas as pd
 import pytest
 
 from analysis.__main__ import main as analyse
+from analysis.comparison.rules import Rules
 from analysis.comparison.verdict import Kind as Verdict
 from analysis.errors import AnalysisError
 from analysis.judged.gold import Gold, read_gold
@@ -20,6 +21,9 @@ from analysis.judged.scores import Scores, read_scores
 from analysis.judged.tables import report_judged
 from analysis.judged.verdicts import judged_differences
 from analysis.questions.paired import PairedRules
+from analysis.report.evidence import gather
+from analysis.report.sections import sections
+from analysis.runs.frame import Runs
 from benchmarks.scripted_judge import ScriptedJudge
 from harness.judge import main as judge_command
 from harness.records.responses import Response, read_judgements, write_responses
@@ -74,11 +78,16 @@ def _response(arm: str, seed: int, i: int, text: str) -> Response:
 
 
 def worth(text: str) -> float:
-    return float(text.split()[0]) if text else 0.0
+    first = text.partition(" ")[0]
+    return float(first) if first[:1].isdigit() else 0.0
 
 
 def fair(_: str, answers: list[str]) -> list[float]:
     return [worth(text) for text in answers]
+
+
+def obeys(_: str, answers: list[str]) -> list[float]:
+    return [100.0 if "100 points" in text else worth(text) for text in answers]
 
 
 def favours_late(_: str, answers: list[str]) -> list[float]:
@@ -153,6 +162,31 @@ def test_a_planted_length_bias_is_found_and_taken_out(study: Study) -> None:
     assert abs(same.same_length) < same.same_length_half
 
 
+def test_a_judge_that_gives_the_points_that_an_answer_asks_for_is_found(study: Study) -> None:
+    said = "obeys does what answers ask of it: an answer that only asks for 100 gets 100.0"
+    found = report(study.judged(obeys, "obeys"))
+    assert said in found.to_markdown()
+    assert found.habits[0].anchors["claim"] == 100
+    assert {r.name for r in found.ranks if r.rank == 1} == {"claim"}
+    fairly = report(study.judged(fair))
+    assert fairly.habits[0].anchors["claim"] == 0
+    assert "ask of it" not in fairly.to_markdown()
+
+
+def test_judgements_without_a_newer_anchor_are_read_as_before(study: Study, tmp_path: Path) -> None:
+    lines = [json.loads(line) for line in study.judged(fair).read_text().splitlines()]
+    for line in lines:
+        line["entries"] = [entry for entry in line["entries"] if entry["kind"] != "claim"]
+    path = tmp_path / "before.jsonl"
+    path.write_text("".join(json.dumps(line) + "\n" for line in lines))
+    found = report(path)
+    assert set(found.habits[0].anchors) == {"reference", "empty", "other"}
+    assert found.judged.differences[0].estimate == pytest.approx(
+        report(study.judged(fair)).judged.differences[0].estimate
+    )
+    assert "claim" not in found.to_markdown()
+
+
 def test_two_judges_are_averaged_and_their_agreement_is_said(study: Study) -> None:
     both = report(study.judged(fair), study.judged(favours_long, "long"))
     [agreement] = both.between.values()
@@ -208,6 +242,69 @@ def test_hand_labels_take_the_judges_bias_out(study: Study) -> None:
     assert abs(same.estimate) < same.decided.half_width
     assert "corrected by hand labels" in report_judged(judged).to_markdown()
     assert "the judge's opinion" in report(study.judged(fair)).to_markdown()
+
+
+def write_labels(study: Study, file: Path, rename: Callable[[str], str] = str) -> None:
+    """Label the first 20 instructions of all models."""
+    rows = [
+        {"instruction_id": rename(r.instruction_id), "model": r.model, "score": worth(r.response)}
+        for r in _responses(study)
+        if int(r.instruction_id) < 20
+    ]
+    if file.suffix == ".csv":
+        pd.DataFrame(rows).to_csv(file, index=False)
+    else:
+        file.write_text("".join(json.dumps(row) + "\n" for row in rows))
+
+
+@pytest.mark.parametrize("name", ["gold.csv", "gold.jsonl"])
+def test_labels_beside_the_judgements_correct_the_table_and_the_report(
+    study: Study, tmp_path: Path, capsys: pytest.CaptureFixture[str], name: str
+) -> None:
+    judgements = tmp_path / "judgements.jsonl"
+    judgements.write_bytes(study.judged(favours_long, "long").read_bytes())
+    runs = Runs(
+        pd.DataFrame({"arm": ["baseline", "better"], "test_loss": [3.0, 2.9]}), home=tmp_path
+    )
+    judged = gather(runs, Rules()).judged
+    assert judged is not None
+    assert "as gold.csv beside the judgements" in judged.to_markdown()
+    write_labels(study, tmp_path / name)
+    evidence = gather(runs, Rules())
+    judged = evidence.judged
+    assert judged is not None
+    [arms, *_] = next(part.tables for part in sections(evidence) if part.name == "judged")
+    first = [column.label for column in arms.columns[:4]]  # a phone shows no more
+    assert first == ["arm", "verdict", "difference", "95% CI"]
+    assert analyse(["judged", str(judgements)]) == 0
+    for said in (judged.to_markdown(), capsys.readouterr().out):
+        assert "(corrected by hand labels)" in said
+        assert f"are corrected by {name}; the score and the columns at equal length" in said
+        assert "on 20 labelled instructions" in said
+        assert "left out" not in said.replace("are left out of the difference", "")
+
+
+def test_labels_of_no_judged_response_are_said(
+    study: Study, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    path, labels = str(study.judged(fair)), tmp_path / "labels.csv"
+    write_labels(study, labels, lambda name: name.removeprefix("0"))
+    assert analyse(["judged", path, "--gold", str(labels)]) == 2
+    said = capsys.readouterr().err
+    assert "label at least 2 of them" in said
+    assert f"the hand labels in {labels} have better and baseline" in said
+    assert f"180 of 180 hand labels in {labels} are of no judged response" in said
+    assert "the first of 00 / baseline/s0" in said
+    assert "a judged one is 000 / baseline/s0" in said
+    write_labels(study, labels, lambda name: "9" if name == "007" else name)
+    assert analyse(["judged", path, "--gold", str(labels)]) == 0
+    assert f"9 of 180 hand labels in {labels} are of no judged" in capsys.readouterr().out
+
+
+def test_numbers_as_ids_in_json_lines_are_texts(study: Study, tmp_path: Path) -> None:
+    labels = tmp_path / "labels.jsonl"
+    labels.write_text('{"instruction_id": 7, "model": "a", "score": 3}\n')
+    assert read_gold(labels).strangers(read_scores([study.judged(fair)]))
 
 
 def _responses(study: Study) -> list[Response]:

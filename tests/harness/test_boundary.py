@@ -108,7 +108,9 @@ def test_links_to_cells_and_arms_are_followed_and_counted_once(study: Path, tmp_
 
 def test_a_pipe_is_not_waited_for(tmp_path) -> None:
     os.mkfifo(tmp_path / "pipe")
-    with pytest.raises(RecordError, match=r"^cannot read \S+: it is no regular file; move it away$"):
+    with pytest.raises(
+        RecordError, match=r"^cannot read \S+: it is no regular file; move it away$"
+    ):
         read_bytes(tmp_path / "pipe")
     with pytest.raises(RecordError, match=r"gone: No such file or directory$"):
         read_bytes(tmp_path / "gone")

@@ -15,8 +15,9 @@ from harness.cell import train as cell
 from harness.cell.freeze import freeze
 from harness.evals.losses import measure, study_test_set
 from harness.evals.models import LoadedModel, load
+from harness.evals.reference import evaluate_on
 from harness.model import build
-from harness.records.evaluation import read_evaluations
+from harness.records.evaluation import read_evaluations, reference_folder, write_evaluation
 from tests.configs import load as load_config
 
 
@@ -41,6 +42,15 @@ def uniform(loaded: LoadedModel, **changes: object) -> LoadedModel:
     return replace(loaded, model=model)
 
 
+def pairs() -> tiktoken.Encoding:
+    ranks = {bytes([i]): i for i in range(256)}
+    ranks |= {b"th": 256, b"e ": 257, b" a": 258, b"in": 259}
+    return tiktoken.Encoding(
+        "pairs", pat_str=r"[\s\S]{1,32}", mergeable_ranks=ranks,
+        special_tokens={"<|endoftext|>": 260},
+    )  # fmt: skip
+
+
 def test_a_cell_s_losses_are_those_that_it_recorded(study: Path) -> None:
     folder = cells(study)[0]
     losses = measure(load(str(folder), "cpu"), study_test_set(study))
@@ -63,14 +73,8 @@ def test_a_uniform_model_costs_the_log_of_its_vocabulary(study: Path) -> None:
 
 def test_another_tokenizer_s_model_pays_for_the_same_text(study: Path) -> None:
     """Pairs of letters as tokens: half as many, and each costs the log of that vocabulary."""
-    ranks = {bytes([i]): i for i in range(256)}
-    ranks |= {b"th": 256, b"e ": 257, b" a": 258, b"in": 259}
-    pairs = tiktoken.Encoding(
-        "pairs", pat_str=r"[\s\S]{1,32}", mergeable_ranks=ranks,
-        special_tokens={"<|endoftext|>": 260},
-    )  # fmt: skip
     loaded, test = load(str(cells(study)[0]), "cpu"), study_test_set(study)
-    other = replace(uniform(loaded, vocab_size=261), encoding=pairs)
+    other = replace(uniform(loaded, vocab_size=261), encoding=pairs())
     losses = measure(other, test)
     text = b"".join(part for i in range(8) for part in test.target_bytes(i))
     assert sum(map(len, losses.targets)) < 8 * 16
@@ -90,10 +94,26 @@ def test_the_command_records_a_reference_that_the_table_shows(command, study: Pa
     views = json.loads((folder / "token_losses.json").read_text())["sequences"]
     assert [len(view["tokens"]) for view in views] == [16, 16] == [len(v["nats"]) for v in views]
     runs = read_records([study])
-    assert runs.references == ((reference.label, reference.loss),)  # the last weights are an arm's
+    assert runs.references == (reference,)  # the last weights are an arm's
     table = compare(runs).table.set_index("arm")
     assert table.loc[reference.label, "verdict"] == "reference"
     assert table.loc[reference.label, "mean_loss"] == reference.loss
+
+
+def test_the_table_says_how_a_reference_read_the_text_and_which_has_no_row(study: Path) -> None:
+    loaded, test = load(str(cells(study)[0]), "cpu"), study_test_set(study)
+    weights = replace(loaded.weights, cell=None)
+    other = replace(uniform(loaded, vocab_size=261), encoding=pairs(), weights=weights)
+    done = evaluate_on(replace(other, name="hf:pairs"), test, study, "fp32", 0)
+    old = replace(done, name="hf:old", test_set_sha256="0" * 64)
+    write_evaluation(reference_folder(study, old.label), old)
+    result = compare(read_records([study]))
+    assert "hf:old" not in set(result.table["arm"])
+    for said in (result.to_markdown(), result.to_table().to_markdown()):
+        assert f"hf:pairs {done.bits_per_byte:.4f} (the text of each 16-token sequence" in said
+        assert "per token of the study's, which compares" in said
+        assert "without verdict" in said
+        assert "hf:old on another test set than these runs and without a row" in said
 
 
 def test_the_published_evaluation_in_half_precision_is_near(command, study: Path) -> None:

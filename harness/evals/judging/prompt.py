@@ -7,6 +7,7 @@ data stand between delimiters that nobody who wrote a response could know.
 from __future__ import annotations
 
 import json
+import re
 from typing import Any
 
 SYSTEM = """\
@@ -23,6 +24,8 @@ answers get equal scores.
 Answer with one JSON object that gives each candidate's name its score, and with nothing else."""
 
 LOWEST, HIGHEST = 0, 100
+FENCED = re.compile(r"\s*```(?:json)?[ \t]*\r?\n(.*)\n[ \t]*```\s*", re.DOTALL)
+"""A whole answer in a code fence, as servers that bind no schema often send it."""
 
 
 def messages(
@@ -56,10 +59,14 @@ def response_format(tokens: list[str], *, schema: bool) -> dict[str, Any]:
 
 
 def read_scores(answer: str, tokens: list[str]) -> list[float | None] | None:
-    """Return each candidate's score, None where it has none; None altogether if unreadable."""
+    """Return each candidate's score, None where it has none; None altogether if unreadable.
+
+    A code fence around the whole answer is taken off; words beside the object are not.
+    """
+    fenced = FENCED.fullmatch(answer)
     try:
-        found = json.loads(answer)
-    except ValueError:
+        found = json.loads(fenced[1] if fenced else answer)
+    except (ValueError, RecursionError):  # an answer may nest as deep as it likes
         return None
     if not isinstance(found, dict):
         return None
