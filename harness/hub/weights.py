@@ -218,7 +218,7 @@ def fetch(repo: str, revision: str | None) -> Path:
         pinned = f" --revision {revision}" if revision else ""
         raise ConfigError(
             f"cannot get {repo} from the hub: {said}; with network access: "
-            f"hf download {repo} {' '.join(HUB_FILES)} {' '.join(TOKENIZER_FILES)}{pinned} (a "
+            f"hf download {repo} {' '.join((*HUB_FILES, *TOKENIZER_FILES, WHOLE))}{pinned} (a "
             "private one needs HF_TOKEN), then run this again, with HF_HUB_OFFLINE=1 if need be"
         ) from error
     for names in (TOKENIZER_FILES, (WHOLE,)):

@@ -170,4 +170,9 @@ def test_the_hub_is_asked_for_the_layout_that_a_model_has(started, tmp_path: Pat
             )  # fmt: skip
             assert done.returncode == 0, done.stderr
             said.append(done.stdout.replace(name, "N"))
+    again = started(
+        "harness.sample", "hf:someone/one", "--tokens", "3", "--temperature", "0",
+        "--prompt", "The", HF_HOME=str(tmp_path / "hf"), HF_HUB_OFFLINE="1",
+    )  # fmt: skip
+    assert again.stdout.replace("one", "N") == said[0]
     assert said[0].splitlines()[-1] == said[1].splitlines()[-1]

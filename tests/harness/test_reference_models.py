@@ -135,5 +135,7 @@ def test_a_hub_model_without_a_network_says_how_to_fetch_it(started, study: Path
         **missing, HF_HOME=str(study / "empty"),
     )  # fmt: skip
     assert done.returncode == 2
-    assert "hf download openai-community/gpt2 config.json model.safetensors" in done.stderr
+    assert (
+        "hf download openai-community/gpt2 config.json model.safetensors vocab.json" in done.stderr
+    )
     assert "cannot be reached" in done.stderr
