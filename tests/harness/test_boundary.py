@@ -26,12 +26,14 @@ from harness.records import RecordError, read_record
 from harness.records.files import as_json
 from harness.records.numbers import number
 from harness.records.reading import read_bytes
+from harness.records.responses import read_responses
 from harness.records.study import Study, read_all
 from harness.study.plan import PlannedCell
 from harness.study.runner import run_cells
 from harness.study.states import cell_states
 from tests.configs import load
 from tests.harness.cells import run_until
+from tests.harness.judged_files import write_files
 
 
 def test_a_record_with_any_field_spoilt_is_read_or_refused_with_its_place(study: Path) -> None:
@@ -87,6 +89,15 @@ def test_a_record_nested_without_end_is_refused_in_one_line(study: Path) -> None
     file.write_text(json.dumps(content | {"cards": {"qkv_bias": {"note": deep}}}))
     with pytest.raises(RecordError, match="nested too deeply"):
         read_record(file)
+
+
+def test_responses_nested_without_end_are_refused(tmp_path: Path) -> None:
+    path = Path(write_files(tmp_path)[0])
+    first, *others = path.read_text().splitlines()
+    deep = "[" * 60 + "]" * 60
+    path.write_text("\n".join([f'{first[:-1]}, "extra": {deep}}}', *others]) + "\n")
+    with pytest.raises(RecordError, match="nested too deeply"):
+        read_responses(path)
 
 
 def test_an_alias_bomb_in_a_config_is_one_line(tmp_path: Path) -> None:
