@@ -24,8 +24,9 @@ from analysis.comparison.rules import (
 from analysis.comparison.sequential import Decision, at_looks, decide_prepared
 from analysis.comparison.table import build_table, with_marks
 from analysis.comparison.verdict import Judgement, judge_arms
+from analysis.errors import AnalysisError
 from analysis.runs.cell.test_set import read_test_text
-from analysis.runs.frame import Runs, complete, is_foreign
+from analysis.runs.frame import Runs, complete, is_foreign, named
 from analysis.runs.ledger import require_baseline, take_stock
 from analysis.runs.normalise import normalised
 from analysis.runs.prepare import prepare
@@ -136,6 +137,8 @@ def _compare(runs: Runs, rules: Rules) -> Comparison:
     if rules.metric == "test_loss":
         shown = {item.label: item.loss for item in runs.references} | dict(rules.references)
         rules = dataclasses.replace(rules, references=tuple(shown.items()))
+    if taken := {name for name, _ in rules.references} & set(runs.frame["arm"]):
+        raise AnalysisError(f"a reference is named as an arm is: {named(taken)}; name it otherwise")
     done = require_baseline(runs.frame, complete(runs.frame), rules.baseline)
     fitted = estimate(done, rules.baseline, rules.variance)
     alpha = agreed(rules.alpha, runs.plans, "alpha") or 0.05

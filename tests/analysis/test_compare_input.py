@@ -181,6 +181,11 @@ def test_references_stand_in_the_table_and_change_nothing_else():
     pd.testing.assert_frame_equal(rest.reset_index(drop=True), plain.table)
 
 
+def test_a_reference_named_as_an_arm_is_refused():
+    with pytest.raises(AnalysisError, match="a reference is named as an arm is: a; name it other"):
+        compare(study({"a": -0.02}, n=4), references=(("a", 3.5),))
+
+
 def test_json_is_strict_and_names_every_run(tmp_path):
     folder = on_disk(tmp_path / "runs", study({"a": -0.02}))
     content = json.loads(compare(folder).to_json())
