@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 
+from benchmarks.scripted_judge import ScriptedJudge
+from harness.judge import main
 from harness.records.responses import Response, write_responses
 
 ORDERS = 2
@@ -41,3 +44,24 @@ def write_files(folder: Path) -> list[str]:
 
 def flat(_: str, answers: list[str]) -> list[float]:
     return [50.0 if answer else 0.0 for answer in answers]
+
+
+def ask(judge: ScriptedJudge, files: list[str], out: Path, *more: str) -> int:
+    return main(
+        [*files, "--judge", "scripted", "--base-url", judge.base_url, "--out", str(out), *more]
+    )
+
+
+class Faulty(ScriptedJudge):
+    """Answers each request with the next fault, then as it should."""
+
+    def __init__(self, *faults: tuple[int, object, dict[str, str]]) -> None:
+        super().__init__(flat)
+        self.faults = list(faults)
+
+    def reply(self, request, n):
+        if n >= len(self.faults):
+            return super().reply(request, n)
+        status, body, headers = self.faults[n]
+        content = body if isinstance(body, bytes) else json.dumps(body).encode()
+        return status, content, headers

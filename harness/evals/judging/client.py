@@ -107,10 +107,15 @@ class Client:
         self._pace.wait(tokens)
         try:
             done = self._complete(call)
-        except (openai.BadRequestError, openai.PermissionDeniedError) as error:
+        except (
+            openai.BadRequestError, openai.PermissionDeniedError, openai.UnprocessableEntityError,
+        ) as error:  # fmt: skip
             if error.code in FILTERED:
                 return self._judgement(call, Outcome.REFUSED, str(error))
-            raise JudgeError(f"{self.judging.judge} refuses the request: {error}") from error
+            raise JudgeError(
+                f"{self.judging.judge} refuses the request: {error}; see --no-schema (for a server "
+                "that binds no schema), --temperature and --max-tokens"
+            ) from error
         except (openai.AuthenticationError, openai.NotFoundError) as error:
             raise JudgeError(
                 f"{self.judging.judge}: {error}; see {KEY_VARIABLE}, --judge and --base-url"
