@@ -64,9 +64,9 @@ test-ray: ## Test on a local Ray, in an environment of its own (RAY_VENV, 2 GB)
 # lm_eval takes python-dateutil back to an older version: an environment of its own.
 test-lm-eval: ## Test on the real lm_eval, in an environment of its own (LM_EVAL_VENV, 2 GB)
 	@test -x $(LM_EVAL_VENV)/bin/pytest || { $(PYTHON) -m venv $(LM_EVAL_VENV) \
-		&& grep -E '^(torch|numpy|hydra-core|omegaconf)==' constraints.txt > $(LM_EVAL_VENV)/pins.txt \
+		&& grep -E '^(torch|numpy|hydra-core|omegaconf|transformers)==' constraints.txt > $(LM_EVAL_VENV)/pins.txt \
 		&& $(LM_EVAL_VENV)/bin/pip install --quiet -c $(LM_EVAL_VENV)/pins.txt $(TORCH) \
-		&& $(LM_EVAL_VENV)/bin/pip install --quiet -c $(LM_EVAL_VENV)/pins.txt -e '.[benchmarks]' pytest hypothesis; }
+		&& $(LM_EVAL_VENV)/bin/pip install --quiet -c $(LM_EVAL_VENV)/pins.txt -e '.[benchmarks]' transformers pytest hypothesis; }
 	$(LM_EVAL_VENV)/bin/python -m pytest tests/harness/test_lm_eval.py -v
 
 check: $(READY) ## Lint, check the formatting and the types

@@ -195,8 +195,8 @@ def study(trained: Path, tmp_path: Path) -> Path:
 def gpt2_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A tiny byte-level GPT-2 as transformers writes it."""
     import torch
+    import transformers
 
-    transformers = pytest.importorskip("transformers")
     folder = tmp_path_factory.mktemp("gpt2")
     torch.manual_seed(0)
     config = transformers.GPT2Config(

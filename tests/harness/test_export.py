@@ -5,6 +5,7 @@ from pathlib import Path
 
 import pytest
 import torch
+import transformers
 
 from harness.cell.sources import keep_sources
 from harness.config import Config
@@ -19,7 +20,6 @@ from harness.records.files import CONF_DIR
 from tests.configs import load as load_config
 from tests.harness.hub_server import HubServer
 
-transformers = pytest.importorskip("transformers")
 ARMS = sorted(
     path.stem
     for path in (CONF_DIR / "intervention").glob("*.yaml")

@@ -5,6 +5,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+import transformers
 
 from harness.cell import train as cell
 from harness.cell.freeze import freeze
@@ -14,8 +15,6 @@ from harness.data.evaluated import test_sequences as sequences_of_the_test
 from harness.evals.models import load
 from harness.evaluation import sequence_losses
 from tests.configs import load as load_config
-
-transformers = pytest.importorskip("transformers")
 
 
 def trained(overrides: list[str]) -> Path:
