@@ -15,6 +15,7 @@ from harness.evals.ladder import ladder
 from harness.evals.models import LoadedModel, load
 from harness.evals.sampling import Sampling, complete_all, draw
 from harness.evaluation import complete
+from harness.sample import main, shown
 from tests.configs import load as load_config
 
 
@@ -74,6 +75,25 @@ def test_a_ladder_has_a_rung_for_every_saved_step(folder: Path) -> None:
     assert [(rung.step, rung.tokens) for rung in rungs] == [(5, 1280), (10, 2560)]
     half = complete_all(load(f"{folder}@5", "cpu"), ["def "], Sampling(tokens=5))[0]
     assert rungs[0].completion == half.text
+
+
+def test_a_chat_goes_on_from_all_that_was_said(folder, loaded, monkeypatch, capsys) -> None:
+    said = iter(["The cat", "and the dog"])
+
+    def asked(prompt: str) -> str:
+        if (line := next(said, None)) is None:
+            raise EOFError
+        return line
+
+    monkeypatch.setattr("builtins.input", asked)
+    options = ["--chat", "--tokens=6", "--temperature=0", "--device=cpu"]
+    monkeypatch.setattr("sys.argv", ["sample", str(folder), *options])
+    main()
+    how, text = Sampling(tokens=6, temperature=0), "The cat"
+    printed = capsys.readouterr().out
+    first = complete_all(loaded, [text], how)[0].text
+    second = complete_all(loaded, [f"{text}{first}\nand the dog"], how)[0].text
+    assert printed.endswith(f"{shown(first)}\n{shown(second)}\n")
 
 
 def test_the_command_prints_what_cannot_steer_a_terminal(command, started, folder: Path) -> None:
