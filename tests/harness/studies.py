@@ -5,6 +5,7 @@ import subprocess
 import time
 from pathlib import Path
 
+import psutil
 from rich.console import Console
 
 from harness.records import read_record
@@ -46,10 +47,7 @@ def shown_table(study: Path) -> str:
 
 
 def descendants(pid: int) -> list[int]:
-    done = subprocess.run(["ps", "-eo", "pid,ppid"], capture_output=True, text=True, check=True)
-    parents = dict(map(int, line.split()) for line in done.stdout.splitlines()[1:])
-    found = [child for child, parent in parents.items() if parent == pid]
-    return found + [grand for child in found for grand in descendants(child)]
+    return [child.pid for child in psutil.Process(pid).children(recursive=True)]
 
 
 def wait_until(condition) -> None:

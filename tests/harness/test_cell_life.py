@@ -34,7 +34,7 @@ def test_a_cell_leaves_a_complete_record_and_all_its_files(tiny, tmp_path) -> No
     assert record.seeds.init == record.seeds.data == record.seeds.loop == 7
     assert record.cost.usd == pytest.approx(record.cost.train_seconds / 1000)
     assert record.cost.peak_memory_bytes > 0
-    assert record.provenance.packages["torch"] == torch.__version__
+    assert record.provenance.packages["torch"].startswith(torch.__version__.partition("+")[0])
     assert record.provenance.tokenizer == "bytes"
     losses = np.load(folder / "test_losses.npy")
     assert (losses.dtype, losses.shape) == (np.float32, (8,))

@@ -4,6 +4,7 @@ import json
 import sqlite3
 import subprocess
 import sys
+from contextlib import closing
 from pathlib import Path
 
 import pytest
@@ -94,7 +95,7 @@ def test_trackio_gets_each_cell_exactly_once_and_a_broken_attempt_is_made_again(
         return done.stdout
 
     def rows() -> list[tuple[str, int]]:
-        with sqlite3.connect(tmp_path / "trackio" / "p.db") as database:
+        with closing(sqlite3.connect(tmp_path / "trackio" / "p.db")) as database:
             found = database.execute("select run_name, count(*) from metrics group by run_name")
             return sorted(found.fetchall())
 

@@ -4,6 +4,7 @@ import sqlite3
 import subprocess
 import sys
 import threading
+from contextlib import closing
 from pathlib import Path
 
 import pytest
@@ -127,7 +128,7 @@ def test_trackio_mirrors_a_cell_while_it_trains(tiny, offline, command, tmp_path
     (folder,) = [p.parent for p in tmp_path.glob("runs/*/qkv_bias/*/record.json")]
     lines = (folder / "metrics.jsonl").read_text().splitlines()
     losses = [json.loads(line)["train_loss"] for line in lines]
-    with sqlite3.connect(tmp_path / "trackio" / "p.db") as database:
+    with closing(sqlite3.connect(tmp_path / "trackio" / "p.db")) as database:
         found = [json.loads(row[0]) for row in database.execute("select metrics from metrics")]
     assert [row["train_loss"] for row in found if "train_loss" in row] == losses
     record = read_record(folder)
