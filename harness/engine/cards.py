@@ -16,8 +16,6 @@ class Card:
     tf32: float
     fp32: float
     source: str
-    called: tuple[str, ...]
-    """By the driver."""
 
     def peak(self, precision: PrecisionConfig) -> float:
         """Return the peak in the number format of the matrix products."""
@@ -27,76 +25,34 @@ class Card:
 
 
 CARDS = {
-    "b200": Card(
-        bf16=2.25e15,
-        tf32=1.125e15,
-        fp32=75e12,
-        source="NVIDIA HGX B200 data sheet",
-        called=("NVIDIA B200",),
-    ),
-    "h200": Card(
-        bf16=989e12,
-        tf32=494e12,
-        fp32=67e12,
-        source="NVIDIA H200 data sheet, SXM",
-        called=("NVIDIA H200",),
-    ),
-    "h100": Card(
-        bf16=989e12,
-        tf32=494e12,
-        fp32=67e12,
-        source="NVIDIA H100 data sheet, SXM",
-        called=("NVIDIA H100 80GB HBM3",),
-    ),
-    "h100_pcie": Card(
-        bf16=756e12,
-        tf32=378e12,
-        fp32=51e12,
-        source="NVIDIA H100 data sheet, PCIe",
-        called=("NVIDIA H100 PCIe",),
-    ),
-    "a100": Card(
-        bf16=312e12,
-        tf32=156e12,
-        fp32=19.5e12,
-        source="NVIDIA A100 data sheet",
-        called=tuple(
-            f"NVIDIA A100{form}"
-            for form in ("-SXM4-40GB", "-SXM4-80GB", "-PCIE-40GB", " 80GB PCIe")
-        ),
-    ),
-    "l40s": Card(
-        bf16=362e12,
-        tf32=183e12,
-        fp32=91.6e12,
-        source="NVIDIA L40S data sheet",
-        called=("NVIDIA L40S",),
-    ),
-    "l4": Card(
-        bf16=121e12,
-        tf32=60e12,
-        fp32=30.3e12,
-        source="NVIDIA L4 data sheet",
-        called=("NVIDIA L4",),
-    ),
-    "rtx4090": Card(
-        bf16=165e12,
-        tf32=82.6e12,
-        fp32=82.6e12,
-        source="NVIDIA Ada white paper",
-        called=("NVIDIA GeForce RTX 4090",),
-    ),
-    "rtx3090": Card(
-        bf16=71e12,
-        tf32=35.6e12,
-        fp32=35.6e12,
-        source="NVIDIA GA102 white paper",
-        called=("NVIDIA GeForce RTX 3090",),
-    ),
+    "b200": Card(bf16=2.25e15, tf32=1.125e15, fp32=75e12, source="NVIDIA HGX B200 data sheet"),
+    "h200": Card(bf16=989e12, tf32=494e12, fp32=67e12, source="NVIDIA H200 data sheet, SXM"),
+    "h100": Card(bf16=989e12, tf32=494e12, fp32=67e12, source="NVIDIA H100 data sheet, SXM"),
+    "h100_pcie": Card(bf16=756e12, tf32=378e12, fp32=51e12, source="NVIDIA H100 data sheet, PCIe"),
+    "a100": Card(bf16=312e12, tf32=156e12, fp32=19.5e12, source="NVIDIA A100 data sheet"),
+    "l40s": Card(bf16=362e12, tf32=183e12, fp32=91.6e12, source="NVIDIA L40S data sheet"),
+    "l4": Card(bf16=121e12, tf32=60e12, fp32=30.3e12, source="NVIDIA L4 data sheet"),
+    "rtx4090": Card(bf16=165e12, tf32=82.6e12, fp32=82.6e12, source="NVIDIA Ada white paper"),
+    "rtx3090": Card(bf16=71e12, tf32=35.6e12, fp32=35.6e12, source="NVIDIA GA102 white paper"),
 }
 """Name in the command -> the card."""
+CALLED = {
+    "NVIDIA B200": "b200",
+    "NVIDIA H200": "h200",
+    "NVIDIA H100 80GB HBM3": "h100",
+    "NVIDIA H100 PCIe": "h100_pcie",
+    "NVIDIA A100-SXM4-40GB": "a100",
+    "NVIDIA A100-SXM4-80GB": "a100",
+    "NVIDIA A100-PCIE-40GB": "a100",
+    "NVIDIA A100 80GB PCIe": "a100",
+    "NVIDIA L40S": "l40s",
+    "NVIDIA L4": "l4",
+    "NVIDIA GeForce RTX 4090": "rtx4090",
+    "NVIDIA GeForce RTX 3090": "rtx3090",
+}
+"""The driver's name -> the one in the command."""
 
 
 def card_called(name: str) -> Card | None:
     """Return the card that the driver calls so; None: the table has no such card."""
-    return next((card for card in CARDS.values() if name in card.called), None)
+    return CARDS.get(CALLED.get(name, ""))

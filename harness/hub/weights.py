@@ -19,6 +19,7 @@ from __future__ import annotations
 import json
 import re
 from collections.abc import Collection, Iterable, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from functools import lru_cache, partial
 from pathlib import Path
@@ -222,9 +223,8 @@ def fetch(repo: str, revision: str | None) -> Path:
             "private one needs HF_TOKEN), then run this again, with HF_HUB_OFFLINE=1 if need be"
         ) from error
     for names in (TOKENIZER_FILES, (WHOLE,)):
-        try:
-            [download(name) for name in names]
+        with suppress(EntryNotFoundError, OSError):  # GPT-2's own tokenizer may be left out
+            for name in names:
+                download(name)
             break
-        except (EntryNotFoundError, OSError):
-            continue  # a model with GPT-2's own tokenizer may leave both out
     return Path(found[0]).parent

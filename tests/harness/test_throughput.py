@@ -8,7 +8,7 @@ import torch
 
 from harness.cell.step_timing import Trial, peak_above, peak_flops
 from harness.config import Config, StudyConfig
-from harness.engine.cards import CARDS, card_called
+from harness.engine.cards import CALLED, CARDS, card_called
 from harness.study.price import bill, cell_seconds, count_cells, growth
 from harness.throughput import (
     best_row,
@@ -131,8 +131,7 @@ def test_the_peak_of_a_known_card_is_its_makers(monkeypatch: pytest.MonkeyPatch)
         monkeypatch.setattr(torch.cuda, "get_device_name", lambda device, name=name: name)
         assert peak_flops(torch.device("cuda"), config, torch.bfloat16, 1e12) == peak
     assert card_called("NVIDIA H100 NVL") is None
-    names = [name for card in CARDS.values() for name in card.called]
-    assert len(names) == len(set(names))
+    assert set(CALLED.values()) == set(CARDS)
 
 
 def test_the_search_says_what_it_measures_and_what_came_of_it(capsys) -> None:
