@@ -11,21 +11,25 @@ from __future__ import annotations
 
 import argparse
 import ast
+import json
 import os
 import random
+import select
 import shutil
+import signal
 import subprocess
 import sys
 import tempfile
 from collections import Counter
 from collections.abc import Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
 from copy import copy
 from dataclasses import dataclass
 from itertools import accumulate
 from pathlib import Path
 from queue import SimpleQueue
-from typing import Any, Literal
+from typing import IO, Any, Literal, cast
 from xml.etree import ElementTree
 
 from coverage import CoverageData
@@ -48,6 +52,22 @@ LONGEST = 200
 """Characters of what is spoilt: a fault is to be read in one line."""
 SECONDS = 180
 """A fault that keeps the tests busy for longer (a loop without an end) is counted apart."""
+FORKING = """
+import json, os, sys
+import hydra, hypothesis, pandas, pytest, scipy.optimize, scipy.stats, torch
+
+for line in sys.stdin:
+    if pid := os.fork():
+        print(pid, flush=True)
+        print(os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1]), flush=True)
+        continue
+    os.setsid()
+    null = os.open(os.devnull, os.O_RDWR)
+    for stream in range(3):
+        os.dup2(null, stream)
+    os._exit(pytest.main(["-q", "-x", "-p", "no:cacheprovider", "-n", "0", *json.loads(line)]))
+"""
+"""Runs the tests named in each line of stdin in a child that has PyTorch and pandas already."""
 OTHER = {
     ast.Lt: ast.LtE, ast.LtE: ast.Lt, ast.Gt: ast.GtE, ast.GtE: ast.Gt, ast.Eq: ast.NotEq,
     ast.NotEq: ast.Eq, ast.In: ast.NotIn, ast.NotIn: ast.In, ast.Is: ast.IsNot, ast.IsNot: ast.Is,
@@ -190,17 +210,20 @@ def _outcomes(faults: list[Fault], reached: Reached) -> Iterator[Outcome]:
     n_workers = os.cpu_count() or 1
     tests = {fault: reached.by(fault) for fault in faults}
     with tempfile.TemporaryDirectory() as base, ThreadPoolExecutor(n_workers) as pool:
-        free: SimpleQueue[Path] = SimpleQueue()
-        for worker in range(n_workers):
-            free.put(copied(Path(base) / str(worker), {fault.module for fault in faults}))
-        sound = passing({test for several in tests.values() for test in several}, Path(base) / "0")
+        copies = [Path(base) / str(worker) for worker in range(n_workers)]
+        for checkout in copies:
+            copied(checkout, {fault.module for fault in faults})
+        sound = passing({test for several in tests.values() for test in several}, copies[0])
+        free: SimpleQueue[Tests] = SimpleQueue()
+        for checkout in copies:
+            free.put(Tests(checkout))
 
         def tried(fault: Fault) -> Outcome:
-            checkout = free.get()
+            copy = free.get()
             try:
-                return outcome(fault, [test for test in tests[fault] if test in sound], checkout)
+                return copy.meet(fault, [test for test in tests[fault] if test in sound])
             finally:
-                free.put(checkout)
+                free.put(copy)
 
         for i, (fault, out) in enumerate(zip(faults, pool.map(tried, faults), strict=True), 1):
             print(f"[{i}/{len(faults)}] {out}: {fault}", file=sys.stderr)
@@ -225,7 +248,15 @@ def passing(tests: Iterable[str], checkout: Path) -> set[str]:
     """Return the tests that pass in a copy of the checkout."""
     listed, report = checkout / "tests.txt", checkout / "tests.xml"
     listed.write_text("\n".join(sorted(tests)), encoding="utf-8")
-    done = _pytest(checkout, "-n", "auto", "--junitxml", str(report), f"@{listed}")
+    words = ["-q", "-p", "no:cacheprovider", "-n", "auto", "--junitxml", str(report), f"@{listed}"]
+    done = subprocess.run(
+        [sys.executable, "-m", "pytest", *words],
+        cwd=checkout,
+        env=_environment(checkout),
+        capture_output=True,
+        text=True,
+        check=False,
+    )
     if done.returncode not in (0, 1):
         sys.exit(f"error: the tests do not start in a copy: {done.stdout[-500:]}{done.stderr}")
     cases = list(ElementTree.parse(report).iter("testcase"))
@@ -238,34 +269,48 @@ def _id(case: ElementTree.Element) -> str:
     return f"{case.get('file')}::{case.get('name')}"
 
 
-def _pytest(
-    checkout: Path, *arguments: str, timeout: float | None = None
-) -> subprocess.CompletedProcess[str]:
-    return subprocess.run(
-        [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", *arguments],
-        cwd=checkout,
-        env={**os.environ, "PYTHONPATH": str(checkout), "OMP_NUM_THREADS": "1"},
-        capture_output=True,
-        text=True,
-        timeout=timeout,
-        check=False,
-    )
+class Tests:
+    """A copy of the checkout, and a process that runs its tests; it ends with this one."""
+
+    def __init__(self, checkout: Path) -> None:
+        self.checkout = checkout
+        process = subprocess.Popen(
+            [sys.executable, "-c", FORKING],
+            cwd=checkout,
+            env=_environment(checkout),
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            text=True,
+        )
+        self._asked = cast("IO[str]", process.stdin)
+        self._told = cast("IO[str]", process.stdout)
+
+    def meet(self, fault: Fault, tests: list[str]) -> Outcome:
+        """Run these tests with the fault."""
+        if not tests:
+            return "survived"
+        file = self.checkout / fault.module
+        kept = file.read_text(encoding="utf-8")
+        file.write_text(fault.code, encoding="utf-8")
+        try:
+            code = self._run(tests)
+        finally:
+            file.write_text(kept, encoding="utf-8")
+        return "busy" if code is None else "noticed" if code else "survived"
+
+    def _run(self, tests: list[str]) -> int | None:
+        """Return what pytest ends with; None: it was stopped after some minutes."""
+        print(json.dumps(tests), file=self._asked, flush=True)
+        child = int(self._told.readline())
+        ended = bool(select.select([self._told], [], [], SECONDS)[0])
+        with suppress(ProcessLookupError):
+            os.killpg(child, signal.SIGKILL)  # and what the tests have left running
+        code = int(self._told.readline())
+        return code if ended else None
 
 
-def outcome(fault: Fault, tests: list[str], checkout: Path) -> Outcome:
-    """Run these tests with the fault in a copy of the checkout."""
-    if not tests:
-        return "survived"
-    file = checkout / fault.module
-    kept = file.read_text(encoding="utf-8")
-    file.write_text(fault.code, encoding="utf-8")
-    try:
-        done = _pytest(checkout, "-x", "-n", "0", *tests, timeout=SECONDS)
-    except subprocess.TimeoutExpired:
-        return "busy"
-    finally:
-        file.write_text(kept, encoding="utf-8")
-    return "noticed" if done.returncode else "survived"
+def _environment(checkout: Path) -> dict[str, str]:
+    return {**os.environ, "PYTHONPATH": str(checkout), "OMP_NUM_THREADS": "1"}
 
 
 def _report(outcomes: dict[Fault, Outcome], n_all: int) -> str:
