@@ -168,7 +168,9 @@ def lost(n_lost):
 def test_an_arm_of_which_some_runs_diverged_is_said_to_be_of_survivors():
     result = lost(2)
     (words,) = (text for text in result.warnings if "survived" in text)
-    assert words.startswith("a: 2 of 4 runs diverged. Mean, interval and verdict describe only the runs")
+    assert words.startswith(
+        "a: 2 of 4 runs diverged. Mean, interval and verdict describe only the runs"
+    )
     assert "Too few shared seeds are left for pairing" in words
     assert row(result, "a").verdict.endswith("(2 of 4 diverged)")
     assert row(result, "a").warnings == "mean of the runs that did not diverge"
@@ -217,10 +219,14 @@ def test_an_arm_of_another_budget_is_pointed_out(column, words):
     assert [text.split(":")[0] for text in texts] == ["long"]
     assert texts[0].endswith("so the budget is part of the difference")
     frame[column] = np.select([frame["arm"] == "long", frame["arm"] == "a"], [1.02e6, 1.005e6], 1e6)
-    (text,) = [text for text in compare(frame).warnings if f"a different number of {words} " in text]
+    (text,) = [
+        text for text in compare(frame).warnings if f"a different number of {words} " in text
+    ]
     assert text.startswith("long: ")
     frame["equal_budget"] = "seconds"
-    assert not [text for text in compare(frame).warnings if f"a different number of {words} " in text]
+    assert not [
+        text for text in compare(frame).warnings if f"a different number of {words} " in text
+    ]
     (told,) = [text for text in compare(frame).confirmations if f"number of {words} " in text]
     assert told.endswith("for as many seconds as baseline, which is the study's budget")
 
