@@ -31,22 +31,6 @@ FIRST = (
 """Columns of a table of verdicts that come first: the rest may lie outside a narrow screen."""
 
 SAMPLES = "How text becomes coherent: two arms side by side, at any two steps of training."
-SHORT = {
-    "trust": "Trust",
-    "curves": "Curves",
-    "figures": "Figures",
-    "samples": "Samples",
-    "tokens": "Tokens",
-    "speed": "Speed",
-    "scale": "Scale",
-    "judged": "Judged",
-    "measures": "Measures",
-    "noise": "Noise",
-    "plan": "Plan",
-    "ledger": "Runs",
-    "unknown": "Not known",
-}
-"""Titles that are too long for the contents."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -64,11 +48,8 @@ class Section:
     """Sentences, one below the other."""
     small: list[Chart] = field(default_factory=list)
     """Charts side by side, each with its title."""
-
-    @property
-    def short(self) -> str:
-        """How the page's contents call it."""
-        return SHORT.get(self.name, self.title)
+    short: str = ""
+    """What the page's contents call it; empty: by its title."""
 
     @property
     def charts(self) -> list[Chart]:
@@ -85,7 +66,7 @@ def sections(evidence: Evidence) -> list[Section]:
         _band(evidence),
         _curves(evidence),
         _figures(evidence),
-        Section("samples", "Samples along training", SAMPLES),
+        Section("samples", "Samples along training", SAMPLES, short="Samples"),
         _tokens(evidence),
         _speed(evidence),
         _scale(evidence),
@@ -115,7 +96,7 @@ def _ledger(evidence: Evidence) -> Section:
         return Section("ledger", "Runs", said, tables=[table])
     said += " Open a cell for its configuration, provenance and log."
     table = ledger_table(evidence.cells, evidence.runs.plans)
-    return Section("ledger", "Seed ledger", said, tables=[table])
+    return Section("ledger", "Seed ledger", said, tables=[table], short="Runs")
 
 
 def _trust(evidence: Evidence) -> Section | None:
@@ -132,7 +113,7 @@ def _trust(evidence: Evidence) -> Section | None:
     if ledger.failed:
         found.append(f"{len(ledger.failed)} runs failed and stand in no figure")
     items = [_sentence(text) for text in found] + _provenance(evidence.cells)
-    return Section("trust", "How far to trust this", items=items) if items else None
+    return Section("trust", "How far to trust this", items=items, short="Trust") if items else None
 
 
 def _provenance(cells: list[Cell]) -> list[str]:
@@ -161,7 +142,8 @@ def _unknown(evidence: Evidence) -> Section | None:
             "Dollars are not known: no price was set (hardware.usd_per_hour), so there is no "
             "figure for nats per dollar."
         )
-    return Section("unknown", "What this does not know", items=found) if found else None
+    title = "What this does not know"
+    return Section("unknown", title, items=found, short="Not known") if found else None
 
 
 def _verdicts(evidence: Evidence) -> Section:
@@ -223,7 +205,7 @@ def _curves(evidence: Evidence) -> Section:
         "the highest. Drag to move, Shift and wheel to zoom, double-click to start over."
     )
     said = " ".join(part for part in (text, curves.note, curves.cut_sentence()) if part)
-    return Section("curves", "Loss curves", said, curves_chart(curves))
+    return Section("curves", "Loss curves", said, curves_chart(curves), short="Curves")
 
 
 def _figures(evidence: Evidence) -> Section | None:
@@ -233,14 +215,15 @@ def _figures(evidence: Evidence) -> Section | None:
     text = "As the curves above: a line is a mean over seeds, its band their range."
     said = " ".join(part for part in (text, left_out(curves)) if part)
     charts = figure_charts(curves, evidence.arms)
-    return Section("figures", "Figures along training", said, small=charts)
+    return Section("figures", "Figures along training", said, small=charts, short="Figures")
 
 
 def _speed(evidence: Evidence) -> Section | None:
     found, title = evidence.speed, "Tokens to the baseline's loss"
     if found is None:
         return None
-    return Section("speed", title, chart=speed_chart(found), tables=[found.to_table()])
+    chart, tables = speed_chart(found), [found.to_table()]
+    return Section("speed", title, chart=chart, tables=tables, short="Speed")
 
 
 def _scale(evidence: Evidence) -> Section | None:
@@ -249,12 +232,13 @@ def _scale(evidence: Evidence) -> Section | None:
         return None
     names = ", ".join(study.name for study in found.studies)
     text = f"Studies from the smallest to the largest: {names}."
-    return Section("scale", "Does it hold at scale?", text, scale_chart(found), [found.to_table()])
+    chart, tables = scale_chart(found), [found.to_table()]
+    return Section("scale", "Does it hold at scale?", text, chart, tables, short="Scale")
 
 
 def _tokens(evidence: Evidence) -> Section | None:
     text = "Where in a text of the test set one arm predicts better than another."
-    return Section("tokens", "Token by token", text) if evidence.texts else None
+    return Section("tokens", "Token by token", text, short="Tokens") if evidence.texts else None
 
 
 def _benchmarks(evidence: Evidence) -> Section | None:
@@ -271,13 +255,13 @@ def _judged(evidence: Evidence) -> Section | None:
     text = " ".join(_sentence(str(check)) for check in found.checks())
     arms, *others = found.tables()
     tables = [_decisive_first(arms, found.judged.rules.alpha), *others]
-    return Section("judged", "Judged responses", text, tables=tables)
+    return Section("judged", "Judged responses", text, tables=tables, short="Judged")
 
 
 def _measures(evidence: Evidence) -> Section | None:
     title, beside = "Does a lower loss make it more useful?", evidence.measures()
     text = "Every measure's difference to the baseline, and what a lower loss was worth in it here."
-    return Section("measures", title, text, tables=[beside]) if beside else None
+    return Section("measures", title, text, tables=[beside], short="Measures") if beside else None
 
 
 def _noise(evidence: Evidence) -> Section | None:
@@ -285,7 +269,8 @@ def _noise(evidence: Evidence) -> Section | None:
     if report is None:
         return _lacking(evidence, "noise", title)
     text = " ".join([*map(_sentence, report.notes), pairing_text(report.correlation)])
-    return Section("noise", title, text, components_chart(report, evidence.rules), report.tables())
+    chart = components_chart(report, evidence.rules)
+    return Section("noise", title, text, chart, report.tables(), short="Noise")
 
 
 def _stacks(evidence: Evidence) -> Section | None:
@@ -309,7 +294,8 @@ def _plan(evidence: Evidence) -> Section | None:
         f"{result.power:g} at family error {result.alpha:g}: {result.seeds} seeds per arm "
         f"({result.seeds_cautious} at the 80% upper limit of the noise)."
     )
-    return Section("plan", title, text, power_chart(result, evidence.rules), result.tables())
+    chart = power_chart(result, evidence.rules)
+    return Section("plan", title, text, chart, result.tables(), short="Plan")
 
 
 def _cost(evidence: Evidence) -> Section | None:
