@@ -89,11 +89,11 @@ def test_runs_from_a_spreadsheet_have_a_report_without_cells(tmp_path):
 def test_a_phone_s_list_is_short_and_says_how_many_arms_there_are(tmp_path):
     arms = {f"arm{i}": -0.01 * i for i in range(10)}
     many = gather(Runs(study(arms, n=4), home=tmp_path), Rules(references=(("GPT-2", 3.0),)))
-    shown = glance(many.comparison)
+    shown = glance(many.comparison, sections(many))
     assert [arm for arm, *_ in shown.arms] == [f"arm{i}" for i in range(9, 1, -1)]
     assert '<a href="#verdicts">All 10 arms</a>' in render(many)
     single = gather(Runs(study({"a": -0.05}, n=1), home=tmp_path), Rules())
-    shown = glance(single.comparison)
+    shown = glance(single.comparison, sections(single))
     assert "CI" not in shown.heading
     assert "[" not in shown.arms[0][2]
     assert "All 1 arms" not in render(single)
