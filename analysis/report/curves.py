@@ -13,19 +13,19 @@ from analysis.report.cells import Cell
 from analysis.report.charts import (
     LINEAR,
     LOG,
-    STROKES,
+    MOST_LINES,
     Chart,
     Rows,
     Spec,
     layer,
     layered,
+    line_looks,
     mark,
     on,
     quantity,
     told,
     zoom,
 )
-from analysis.report.theme import DASHES
 from analysis.runs.cell.files import found_in, read_metrics
 from analysis.runs.frame import named
 from harness.records import Status
@@ -42,8 +42,6 @@ POINTS_A_FIGURE = 50
 MOST_CHARTS = 24
 """Of figures, each `CHART_HEIGHT` pixels high."""
 CHART_HEIGHT = 150
-MOST_LINES = 8
-"""Arms drawn at once: as many as there are colours and dash patterns."""
 MOST_POINTS = 30_000
 """Of one metric over all arms; beyond it, and beyond 200 an arm, points are left out evenly."""
 MOST_POINTS_AN_ARM = 200
@@ -226,8 +224,7 @@ def lines(x_scale: Spec, y: Spec, height: int = 340) -> Spec:
     """Return curves over tokens with a band from the lowest to the highest seed."""
     axis = {"format": "~s", "labelFlush": True}
     x = quantity("tokens", "training tokens", x_scale, axis=axis)
-    colour = by_slot([f"$series{i}" for i in range(MOST_LINES)])
-    looks = {"color": colour, "strokeDash": by_slot(list(DASHES))}
+    looks = line_looks()
     tooltip = [
         told("arm"),
         told("tokens", form=",d"),
@@ -238,7 +235,8 @@ def lines(x_scale: Spec, y: Spec, height: int = 340) -> Spec:
         told("n", "seeds", "d"),
     ]
     # Not "color": its domain would differ from the dash's, and make a second legend.
-    band = {"x": x, "y": on(y, "low"), "y2": {"field": "high"}, "fill": {**colour, "legend": None}}
+    fill = {**looks["color"], "legend": None}
+    band = {"x": x, "y": on(y, "low"), "y2": {"field": "high"}, "fill": fill}
     line, point = mark("line", strokeWidth=2), mark("point", size=60, opacity=0)
     return layered(
         {},
@@ -248,17 +246,6 @@ def lines(x_scale: Spec, y: Spec, height: int = 340) -> Spec:
         {"name": "hover", **layer("curves", point, x=x, y=y, tooltip=tooltip, **looks)},
         height=height,
     )
-
-
-def by_slot(looks: list[Any]) -> Spec:
-    """Return a look for each arm, in the order of the rows' ``slot``."""
-    return {
-        "field": "arm",
-        "type": "nominal",
-        "sort": {"field": "slot", "op": "min"},
-        "scale": {"range": looks},
-        "legend": {"title": None, "orient": "top", "columns": 3, **STROKES},
-    }
 
 
 def figure_charts(curves: Curves, arms: Sequence[str]) -> list[Chart]:

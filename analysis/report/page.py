@@ -18,7 +18,8 @@ from analysis.comparison.table import percent
 from analysis.comparison.verdict import Kind
 from analysis.report import theme
 from analysis.report.cells import About, about, current, details, samples
-from analysis.report.curves import METRICS, MOST_LINES
+from analysis.report.charts import MOST_LINES
+from analysis.report.curves import METRICS
 from analysis.report.evidence import Evidence, headline, tiles
 from analysis.report.sections import Section, sections, with_content
 from analysis.table import Item

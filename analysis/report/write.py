@@ -10,8 +10,8 @@ from typing import Any
 from analysis.benchmarks.tables import PREFIX
 from analysis.comparison.rules import Rules
 from analysis.errors import AnalysisError
-from analysis.report.charts import Chart
-from analysis.report.curves import METRICS, MOST_LINES, curves_chart
+from analysis.report.charts import MOST_LINES, Chart
+from analysis.report.curves import METRICS, curves_chart
 from analysis.report.evidence import Evidence, gather
 from analysis.report.page import render
 from analysis.report.sections import sections
