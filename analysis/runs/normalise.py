@@ -64,8 +64,8 @@ def normalised(
     places = tuple(rows or [f"row {i + 1}" for i in range(len(raw))])
     tidy = tidied(raw, [*reading.columns.values(), reading.metric], source)
     given = tuple(map(str, tidy.columns))
-    shaped = where_true(Shaped(tidy, places), reading.where, source)
-    shaped = one_line_a_run(_arms_of_columns(shaped, reading.columns), reading, source)
+    shaped = where_true(Shaped(tidy, places, source), reading.where)
+    shaped = one_line_a_run(_arms_of_columns(shaped, reading.columns), reading)
     frame, places = shaped.frame, shaped.places
     taken = _columns(frame, reading.columns, source)
     if "arm" in frame:
