@@ -58,36 +58,42 @@ def read_runs(
     """
     if not sources:
         raise AnalysisError("no runs given: name a study's folder, e.g. runs/demo, or a CSV")
-    tables = [s for s in sources if s.startswith(WANDB) or Path(s).suffix.lower() in TABLES]
-    logs = [Path(s) for s in sources if Path(s).suffix.lower() in LOGS and s not in tables]
-    folders = [Path(s) for s in sources if s not in tables and Path(s) not in logs]
-    missing = [s for s in sources if not s.startswith(WANDB) and not Path(s).exists()]
-    if missing:
-        raise AnalysisError(
-            f"{missing[0]} does not exist: give a study's folder or a table; "
-            "the commands: python -m analysis --help"
-        )
-    for place in (Path(s) for s in sources if not s.startswith(WANDB)):
+    tables = [source for source in sources if is_table(source)]
+    logs, records = [], []
+    for source in (source for source in sources if not source.startswith(WANDB)):
+        place = Path(source)
+        if not place.exists():
+            raise AnalysisError(
+                f"{source} does not exist: give a study's folder or a table; "
+                "the commands: python -m analysis --help"
+            )
         if not place.is_dir() and not place.is_file():
             raise AnalysisError(f"{place} is no folder and no regular file")
-    for folder in folders:
-        if folder.is_file() and folder.name != RECORD_FILE:
-            raise AnalysisError(
-                f"{folder} is neither a {RECORD_FILE} nor one of {', '.join((*TABLES, *LOGS))}"
-            )
-    for folder in [folder for folder in folders if folder.is_dir()]:
-        if found := logs_below(folder):
+        if is_table(place):
+            continue
+        if place.suffix.lower() in LOGS:
+            logs.append(place)
+        elif place.is_dir() and (found := logs_below(place)):
             logs += found
-            folders.remove(folder)
+        elif place.is_dir() or place.name == RECORD_FILE:
+            records.append(place)
+        else:
+            known = ", ".join((*TABLES, *LOGS))
+            raise AnalysisError(f"{place} is neither a {RECORD_FILE} nor one of {known}")
     how = reading or Reading()
     how = replace(how, columns={**how.columns, **(columns or {})})
     parts = _told_apart(tables, [read_table(table, how) for table in tables])
     parts += [replace(read_logs(logs), home=logs[0].parent, stem="logs_results")] if logs else []
-    if folders:
+    if records:
         from analysis.runs.records import read_records
 
-        parts.insert(0, read_records(folders))
+        parts.insert(0, read_records(records))
     return join(parts)
+
+
+def is_table(source: str | Path) -> bool:
+    """Tell whether runs come from a table of any program, and not from records or logs."""
+    return str(source).startswith(WANDB) or Path(source).suffix.lower() in TABLES
 
 
 def _told_apart(tables: Sequence[str], parts: Sequence[Runs]) -> list[Runs]:
