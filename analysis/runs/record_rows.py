@@ -1,4 +1,4 @@
-"""One row a record, with what only all records together tell: twins, edits, pairing, batch sizes."""
+"""One row a record, with what all records together tell: twins, edits, pairing, batch sizes."""
 
 from __future__ import annotations
 
