@@ -24,8 +24,6 @@ from harness.records.cell import Cell
 if TYPE_CHECKING:
     import tiktoken
 
-__all__ = ["LoadedModel", "load", "load_weights"]
-
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class LoadedModel:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import dataclasses
 import json
 import logging
 from dataclasses import asdict, dataclass, replace
@@ -15,7 +14,7 @@ from harness.engine import checkpoint
 from harness.engine.randomness import weights_hash
 from harness.evals.instructions.data import ANSWER_HEADER, Instructions
 from harness.evals.instructions.settings import NOT_SCIENCE, Dropout, TuneConfig
-from harness.evals.instructions.tune import Tokens, Tuning, add_lora, data_of, tune
+from harness.evals.instructions.tune import Tuning, add_lora, data_of, tune
 from harness.evals.models import LoadedModel, load_weights
 from harness.evals.sampling import Sampling, complete_all
 from harness.hub.weights import Weights
@@ -92,7 +91,7 @@ def _with_dropout(weights: Weights, dropout: Dropout) -> Weights:
     if dropout is Dropout.model:
         return weights
     p = DROPOUT_ON if dropout is Dropout.on else 0.0
-    return replace(weights, config=dataclasses.replace(weights.config, dropout=p))
+    return replace(weights, config=replace(weights.config, dropout=p))
 
 
 def _respond(loaded: LoadedModel, tuning: Tuning, data: Instructions) -> list[Response]:
@@ -132,6 +131,7 @@ def _record(
     loaded: LoadedModel, tuning: Tuning, data: Instructions, rows: list[Response]
 ) -> dict[str, Any]:
     longest = min(tuning.config.max_length, loaded.block_size)
+    n_full = sum(len(tokens.ids) == longest + 1 for tokens in tuning.train)
     return {
         "schema_version": 1,
         "model": _model_name(loaded, tuning.seed),
@@ -143,17 +143,12 @@ def _record(
         "train_losses": tuning.train_losses,
         "val_losses": tuning.val_losses,
         "n_train": len(data.train),
-        "n_cut": _n_cut(tuning.train, longest),
+        "n_cut": n_full,  # what fills the context may have been cut
         "n_responses": len(rows),
         "n_truncated": sum(row.truncated for row in rows),
         "final_weights": weights_hash(tuning.model),
         "provenance": rows[0].provenance,
     }
-
-
-def _n_cut(train: list[Tokens], longest: int) -> int:
-    """Count the examples that fill the context, and may have been cut."""
-    return sum(len(tokens.ids) == longest + 1 for tokens in train)
 
 
 def _science(config: TuneConfig) -> dict[str, Any]:
