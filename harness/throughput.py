@@ -29,7 +29,7 @@ from harness.study.price import bill
 from harness.study.side_by_side import StepError, measure
 
 if TYPE_CHECKING:
-    from harness.cell.step_timing import Trial
+    from harness.cell.speed.step_timing import Trial
 
 Measure = Callable[[Config], "Trial | None"]
 

@@ -17,7 +17,8 @@ from torch import Tensor
 
 from harness.cell.build import Setup
 from harness.cell.console import ONE_REQUEST_SECONDS, Progress
-from harness.cell.step_timing import StepFlops, counted_or_estimated, peak_memory
+from harness.cell.speed.device import peak_memory
+from harness.cell.speed.flops import StepFlops, counted_or_estimated
 from harness.config import ConfigError
 from harness.data.evaluated import val_sequences
 from harness.data.tokens import get_tokenizer
