@@ -10,13 +10,7 @@ import traceback
 from contextlib import suppress
 from pathlib import Path
 
-from harness.cell.build import (
-    Setup,
-    build_training,
-    corpus_batches,
-    new_record,
-    start_training,
-)
+from harness.cell.build import Setup, build_training, corpus_batches, new_record, start_training
 from harness.cell.console import say
 from harness.cell.errors import enter_failure
 from harness.cell.freeze import check_identity, load_frozen

@@ -13,22 +13,14 @@ from typing import TypedDict
 import numpy as np
 import torch
 
-from harness.cell.build import (
-    Setup,
-    config_sha256,
-    new_record,
-    start_training,
-)
+from harness.cell.build import Setup, config_sha256, new_record, start_training
 from harness.cell.console import EXIT_BUSY, EXIT_REFUSED, logging_to, say, wants_bar
 from harness.cell.errors import enter_failure
-from harness.cell.freeze import (
-    check_identity,
-    load_frozen,
-    write_config,
-)
+from harness.cell.freeze import check_identity, load_frozen, write_config
 from harness.cell.lock import NO_LOCK, CellBusy, LockLost, locked
-from harness.cell.recorder import Recorder, Stopped, finite, graceful_stop
+from harness.cell.recorder import Recorder, finite
 from harness.cell.sources import use_kept_sources
+from harness.cell.stopping import Stopped, graceful_stop
 from harness.config import Backend, ConfigError
 from harness.data.corpus import open_corpora
 from harness.data.evaluated import Sequences, test_sequences
@@ -194,7 +186,7 @@ def _train_and_test(setup: Setup) -> None:
         checkpoint.check_room(setup.folder, training.model, setup.config.checkpoint, 1)
     with closing(Recorder(setup, training)) as recorder:
         try:
-            with graceful_stop(recorder):
+            with graceful_stop(recorder.stop):
                 train(training, recorder)
         finally:
             recorder.update_record()

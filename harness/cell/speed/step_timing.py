@@ -101,7 +101,7 @@ class _ShortSteps:
     """Of one that is timed."""
 
     def seconds(self, steps: Sequence[int], average: Callable[[list[float]], float]) -> float:
-        """Return the average time of whole steps: that of short ones, and of what they leave out."""
+        """Return the average time of a whole step: a short one's and that of what it leaves out."""
         short, gradients = _timed_steps(self.training, steps)
         of_a_micro_batch = average(gradients) / self.n_timed
         return float(average(short) + of_a_micro_batch * (self.n_micro - self.n_timed))
