@@ -18,7 +18,7 @@ from analysis.comparison.result import Comparison
 from analysis.comparison.rules import Rules
 from analysis.comparison.verdict import JUDGED, Kind
 from analysis.errors import AnalysisError
-from analysis.judged.gold import gold_beside, read_gold
+from analysis.judged.gold import gold_beside
 from analysis.judged.scores import read_scores
 from analysis.judged.tables import JudgedReport, report_judged
 from analysis.judged.verdicts import judged_differences
@@ -160,8 +160,7 @@ def _judged(runs: Runs, rules: Rules) -> JudgedReport | None:
     file = (runs.home or Path()) / JUDGEMENTS_FILE
     if runs.home is None or not file.exists():
         return None
-    labels = gold_beside(file)
-    gold = read_gold(labels) if labels else None
+    gold = gold_beside(file)
     return report_judged(judged_differences(read_scores([file]), _paired(rules), gold))
 
 
