@@ -13,7 +13,7 @@ from typing import Any
 import pandas as pd
 
 from analysis.runs.cell.files import found_in, read_samples
-from analysis.runs.frame import SUPERSEDED
+from analysis.runs.frame import SEEDS, SUPERSEDED
 from analysis.runs.settings import read_config
 from analysis.table import Column, Item, Table, figure, words
 from analysis.text import DASH, duration, plain, time_unit
@@ -30,7 +30,8 @@ LOG_CHARACTERS = 400_000
 """Of all log tails together; 6 to 25 lines a cell."""
 SAMPLE_CHARACTERS = 1_500_000
 """Of all completions together; those of the cells beyond it are left out."""
-SEEDS = ("init", "data", "loop")
+KINDS = ("init", "data", "loop")
+"""Of seeds, as a record names them."""
 NOT_STARTED = "waiting"
 """Class of a planned cell without a record."""
 SAMPLE = ("step", "tokens", "prompt", "completion")
@@ -206,7 +207,7 @@ def _changes_table(cells: Sequence[Cell], arms: Sequence[str]) -> Table:
 
 def runs_table(runs: pd.DataFrame, metric: str) -> Table:
     """Return every run of a table from elsewhere, with its seed and figure."""
-    seeds = [name for name in ("init_seed", "data_seed", "loop_seed") if name in runs]
+    seeds = [name for name in SEEDS if name in runs]
     kept = seeds if len({tuple(runs[name].astype(str)) for name in seeds}) > 1 else seeds[:1]
     heads = ["arm", *("seed" if len(kept) == 1 else name for name in kept), "status", metric, "run"]
     rows = [
@@ -243,7 +244,7 @@ def ledger_table(cells: Sequence[Cell], plans: Mapping[str, StudyPlan]) -> Table
     rows += [
         [
             words(cell["arm"]),
-            *[_seed(cell["seeds"].get(kind)) for kind in SEEDS],
+            *[_seed(cell["seeds"].get(kind)) for kind in KINDS],
             words("not started", NOT_STARTED),
             *[Item(DASH)] * 3,
             words(cell["cell"]),
@@ -251,7 +252,7 @@ def ledger_table(cells: Sequence[Cell], plans: Mapping[str, StudyPlan]) -> Table
         for cell in planned
         if cell["cell"] not in present
     ]
-    labels = ("arm", *SEEDS, "status", "% done", "test loss", time.name, "cell")
+    labels = ("arm", *KINDS, "status", "% done", "test loss", time.name, "cell")
     columns = [Column(label, numeric=label not in ("arm", "status", "cell")) for label in labels]
     return Table("ledger", "Every cell and its seeds", columns, rows)
 
