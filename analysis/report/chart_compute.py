@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 
 from analysis.questions.scale import Scale, Trend
-from analysis.questions.speed import Reached, Speed
+from analysis.questions.speed import Speed
 from analysis.report.charts import (
     LOG,
     MOST_LINES,
@@ -59,10 +59,9 @@ def speed_chart(found: Speed) -> Chart:
 
 
 def _lines(found: Speed, arms: list[str]) -> Rows:
-    first = min(
-        (max(0, int((run.curve.loss > found.target).sum()) - NEAR) for run in _runs(found, arms)),
-        default=0,
-    )
+    runs = (run for arm in arms for run in found.runs[arm])
+    before = (int((run.curve.loss > found.target).sum()) - NEAR for run in runs)
+    first = max(0, min(before, default=0))
     return [
         _point(run.curve.run, slot, tokens, loss)
         for slot, arm in enumerate(arms)
@@ -78,10 +77,6 @@ def _crossings(found: Speed, arms: list[str]) -> Rows:
         for run in found.runs[arm]
         if (tokens := run.cost(TOKENS)) is not None and found.credit is None
     ]
-
-
-def _runs(found: Speed, arms: list[str]) -> list[Reached]:
-    return [run for arm in arms for run in found.runs[arm]]
 
 
 def _point(run: dict[str, Any], slot: int, tokens: float, loss: float) -> dict[str, Any]:

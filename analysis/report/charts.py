@@ -62,7 +62,7 @@ def layer(rows: str, marks: Spec, **encoding: Any) -> Spec:
 
 
 def mark(kind: str, **look: Any) -> Spec:
-    """Return marks of a kind, which end at the edges of the view."""
+    """Return marks of a kind, cut off at the edges of the view."""
     return {"type": kind, "clip": True, **look}
 
 

@@ -90,7 +90,7 @@ class Curves:
     """All else that was logged along training, by its name in the metrics."""
 
     def top(self, metric: str) -> float | None:
-        """Return where the loss axis ends, lest diverged arms stretch it; None: anywhere."""
+        """Return where the loss axis ends, so that diverged arms do not stretch it, if they do."""
         highest = self._highest(metric)
         calm = [high for arm, high in highest.items() if arm not in self.diverged]
         top = max(calm, default=math.inf)

@@ -44,7 +44,7 @@ from harness.records.responses import JUDGEMENTS_FILE
 
 T = TypeVar("T")
 SAID = {Kind.SAME: "with no practical difference"}
-"""How the headline counts a verdict, where not by its own word."""
+"""What the headline calls a verdict, where not by its own name."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -165,7 +165,7 @@ def _judged(runs: Runs, rules: Rules) -> JudgedReport | None:
 
 
 def _noise(runs: Runs, rules: Rules) -> NoiseReport:
-    """Split the noise of all arms, whose total the top of the page shows: one sd, not several."""
+    """Split the noise of all arms, without its total: the top of the page shows that already."""
     found = noise(runs, baseline=rules.baseline, metric=rules.metric, arms="all")
     split = found.components
     if split is None:

@@ -60,7 +60,7 @@ def load_all(cells: Sequence[Sequence[str]]) -> list[Config]:
 
 
 def _of_a_command(overrides: Sequence[str]) -> Config:
-    """Resolve what no Hydra has looked at: of its own settings, it checks those that are named."""
+    """Resolve overrides that did not come through Hydra's command line; let it check its own."""
     theirs = [item for item in overrides if _is_hydras(item)]
     if any(_key(item) != SEARCHPATH for item in theirs):
         loader = GlobalHydra.instance().config_loader()
@@ -125,14 +125,14 @@ class _Composed:
     seeds: dict[str, Any]
     """As composed: a number, or that it follows ``seed``."""
     follows_seeds: bool
-    """Whether another value may, so that each cell has its own."""
+    """Whether any other value refers to a seed, and so may differ from cell to cell."""
 
     def with_seeds(self, given: dict[str, str]) -> DictConfig:
         """Set all seeds and return the tree, which the cells of an arm share: copies are slow."""
         wanted = self.seeds | given
         for key, value in wanted.items():
             group, _, name = key.rpartition(".")
-            # what refers to `seed` is slow to look up in every cell
+            # set directly: resolving a reference to `seed` in every cell is slow
             (self.tree[group] if group else self.tree)[name] = (
                 wanted["seed"] if value == II("seed") else value
             )
@@ -152,7 +152,7 @@ class _Composed:
 
 @lru_cache(maxsize=256)
 def _composed(arm: _Arm) -> _Composed:
-    """Let Hydra compose an arm; refuse what it takes without a word."""
+    """Let Hydra compose an arm; refuse what Hydra accepts silently."""
     overlays = [f"+intervention=[{','.join(arm.overlays)}]"] if arm.overlays else []
     with _in_one_line():
         tree = loaded([*arm.searchpath, *arm.others, *overlays])
@@ -173,7 +173,7 @@ def _composed(arm: _Arm) -> _Composed:
 
 
 def _refuse_namesakes(group: str, names: Sequence[str], sources: ListConfig) -> None:
-    """Refuse a file that two folders have: Hydra takes one of them without a word."""
+    """Refuse a file that two folders have: Hydra would silently take one of them."""
     paths = (source.path for source in sources if source.schema == "file")
     folders = dict.fromkeys(Path(path).resolve() for path in paths)
     plural, own = (

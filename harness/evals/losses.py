@@ -76,7 +76,7 @@ class TestSet:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class TestLosses:
-    """What a model lost on a test set."""
+    """A model's losses on a test set."""
 
     __test__ = False
 
@@ -128,7 +128,7 @@ def measure(loaded: LoadedModel, test: TestSet, precision: str = "fp32") -> Test
         targets=[ids[1:] for ids in sequences],
         n_bytes=sum(len(part) for i in range(test.n_sequences) for part in test.target_bytes(i)),
         n_study_tokens=test.block_size,
-        context=_said(loaded, test, same=same),
+        context=_context(loaded, test, same=same),
     )
 
 
@@ -194,7 +194,8 @@ def formats(loaded: LoadedModel, precision: str) -> Iterator[None]:
         yield
 
 
-def _said(loaded: LoadedModel, test: TestSet, *, same: bool) -> str:
+def _context(loaded: LoadedModel, test: TestSet, *, same: bool) -> str:
+    """Say how much text stood before each token."""
     ours, theirs = test.block_size, loaded.block_size
     if not same:
         return (

@@ -56,7 +56,8 @@ def finetune(weights: Weights, config: TuneConfig, data: Instructions, seed: int
     `ConfigError` where another process is at it, or the settings do not fit the model.
     """
     name = canonical_hash([weights.sha256, _science(config), data.sha256])
-    folder = Path(config.out) / _safe(weights.name) / f"{name}-s{seed}"
+    model = weights.name.replace(":", "_").strip("/")
+    folder = Path(config.out) / model / f"{name}-s{seed}"
     folder.mkdir(parents=True, exist_ok=True)
     busy = ConfigError(f"{folder}: another process is at this fine-tuning")
     with flocked(folder / ".lock", busy=busy):
@@ -158,7 +159,3 @@ def _science(config: TuneConfig) -> dict[str, Any]:
 
 def _model_name(loaded: LoadedModel, seed: int) -> str:
     return f"{loaded.name}/s{seed}"
-
-
-def _safe(name: str) -> str:
-    return name.replace(":", "_").strip("/")
