@@ -83,7 +83,7 @@ class Scale:
     """FLOPs of one run."""
     trends: tuple[Trend, ...]
     """Of differences, nats per token."""
-    factors: tuple[Trend, ...] = field(default=())
+    factors: tuple[Trend, ...] = ()
     """Of the logarithms of token factors, for arms that have one at every size."""
     rules: Rules = field(default_factory=Rules)
     """By which every size was judged."""

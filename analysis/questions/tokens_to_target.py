@@ -19,12 +19,10 @@ from analysis.comparison.result import Comparison
 from analysis.comparison.rules import Rules, agreed
 from analysis.errors import AnalysisError
 from analysis.questions.speed import CREDIT_STEPS, Counted, Factor, Reached, Speed
-from analysis.runs.curves import COSTS, TOKENS, VALIDATION, Curve, read_curves
+from analysis.runs.curves import COMPLETE, COSTS, TOKENS, VALIDATION, Curve, read_curves
 from analysis.runs.frame import Runs, is_foreign
 from analysis.stats.crossing import Crossing, first_crossing
-from harness.records import Status
 
-COMPLETE = Status.COMPLETE.value
 LOG_COST = "log cost"
 RATIO = ("token_ratio", "token_ratio_low", "token_ratio_high")
 """The columns that a table of verdicts gets."""

@@ -98,21 +98,18 @@ def is_table(source: str | Path) -> bool:
 
 def _told_apart(tables: Sequence[str], parts: Sequence[Runs]) -> list[Runs]:
     """Leave out results of our own, and name the file of runs that have no names in several."""
-    ours = [not part.frame.empty and {*part.given} >= OUR_RESULTS for part in parts]
-    if all(ours) and parts:
+    pairs = list(zip(tables, parts, strict=True))
+    ours = [name for name, part in pairs if len(part.frame) and {*part.given} >= OUR_RESULTS]
+    kept = [(name, part) for name, part in pairs if name not in ours]
+    if ours and not kept:
         raise AnalysisError(
             f"{tables[0]} is a results table that this program wrote: give it the runs instead"
         )
-    left_out = [table for table, result in zip(tables, ours, strict=True) if result]
-    note = (f"left out, as results of this program: {', '.join(left_out)}",) if left_out else ()
-    kept = []
-    for table, part, result in zip(tables, parts, ours, strict=True):
-        if result:
-            continue
-        if part.names_made_up and len(tables) - len(left_out) > 1:
-            part.frame["run_id"] = f"{table}, " + part.frame["run_id"]
-        kept.append(replace(part, notes=(*part.notes, *note)))
-    return kept
+    for name, part in kept:
+        if part.names_made_up and len(kept) > 1:
+            part.frame["run_id"] = f"{name}, " + part.frame["run_id"]
+    note = (f"left out, as results of this program: {', '.join(ours)}",) if ours else ()
+    return [replace(part, notes=(*part.notes, *note)) for _, part in kept]
 
 
 def read_table(source: str, reading: Reading) -> Runs:
