@@ -203,10 +203,7 @@ def _figures(runs: pd.DataFrame) -> list[str]:
 def arm_name(interventions: object) -> str:
     """Return the name of an arm: sorted intervention names joined with ``+``.
 
-    Parameters
-    ----------
-    interventions
-        A list of names, or text that separates them by ``+`` or commas; empty: the baseline.
+    They come as a list, or as text that separates them by ``+`` or commas; none: the baseline.
 
     Examples
     --------

@@ -125,13 +125,7 @@ def _at_step(row: dict[str, object]) -> str:
 
 
 def require_baseline(runs: pd.DataFrame, done: pd.DataFrame, baseline: str) -> pd.DataFrame:
-    """Return the complete runs.
-
-    Raises
-    ------
-    AnalysisError
-        The baseline was run and none of its runs is complete; the message says what became of them.
-    """
+    """Return the complete runs; refuse them if the baseline was run and none of it is complete."""
     states = runs.loc[runs["arm"] == baseline, "status"].value_counts()
     if len(states) and baseline not in set(done["arm"]):
         became = ", ".join(f"{count} {status}" for status, count in states.items())

@@ -49,16 +49,7 @@ def normalised(
     Columns that are not named are guessed, status words are translated, seeds are spread over the
     three kinds, and numbers that came as text become numbers.
 
-    Parameters
-    ----------
-    raw
-        One row a run; or one an arm or a seed (`analysis.runs.shapes`).
-    reading
-        What was said of its columns.
-    rows
-        What a message calls each row, e.g. ``line 3``; default ``row 1`` and so on.
-    source
-        What a message calls the table.
+    `rows` are what messages call each row, by default ``row 1`` and so on, and `source` the table.
     """
     reading = reading or Reading()
     places = tuple(rows or [f"row {i + 1}" for i in range(len(raw))])

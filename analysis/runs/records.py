@@ -29,17 +29,9 @@ Commands = list[Command]
 
 
 def read_records(paths: list[Path]) -> Runs:
-    """Read every ``record.json`` at or below some paths.
+    """Read every record at or below some paths: folders of studies, arms or cells, record files.
 
-    Parameters
-    ----------
-    paths
-        Studies' folders, arms' folders, cells' folders or record files.
-
-    Raises
-    ------
-    AnalysisError
-        A path without records, a record that cannot be read.
+    `AnalysisError` where there is no record, or none that can be read.
     """
     found = read_all(paths)
     if not found.records:

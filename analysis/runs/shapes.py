@@ -108,8 +108,8 @@ def one_line_a_run(table: Shaped, reading: Reading) -> Shaped:
         if roles.arm is not None:
             _refuse_summaries(table, roles.arm, roles.seed)
         return table
-    if wide := _wide(table, roles, reading.wide):
-        return _from_columns(table, wide, roles, reading.metric)
+    if (long := _from_wide(table, roles, reading)) is not None:
+        return long
     if metric is None and table.find(_means(reading.metric)) is not None:
         return _runs_of_means(table, roles.arm, reading.metric)
     return table
@@ -164,24 +164,15 @@ def _refuse_summaries(table: Shaped, arm: str | None, seed: str | None) -> None:
         )
 
 
-@dataclass(frozen=True, slots=True)
-class Wide:
-    """The columns of a table that are each an arm, or each a seed of the arms in another column."""
-
-    kind: str
-    """``arms`` or ``seeds``."""
-    columns: list[str]
-
-
-def _wide(table: Shaped, roles: Roles, asked: str | None) -> Wide | None:
-    """Return the columns that are arms or seeds, if that was said or the table looks so."""
+def _from_wide(table: Shaped, roles: Roles, reading: Reading) -> Shaped | None:
+    """Give each number in columns of arms or seeds a line; None: the columns are neither."""
     frame, (arm, seed) = table.frame, (roles.arm, roles.seed)
     numeric = [c for c in map(str, frame) if c not in (arm, seed) and _is_numeric(frame[c])]
     repeats = [c for c in numeric if _SEED.fullmatch(known_as(c)) or _REPEAT.fullmatch(known_as(c))]
     of_seeds = arm is not None and len(repeats) > 1
     whole = {*frame.columns} == {*numeric, seed} - {None} and len(numeric) > 1
     of_arms = arm is None and whole and (seed is not None or BASELINE in numeric)
-    kind = asked or ("seeds" if of_seeds else "arms" if of_arms else None)
+    kind = reading.wide or ("seeds" if of_seeds else "arms" if of_arms else None)
     if kind is None:
         return None
     if kind == "arms":
@@ -190,12 +181,19 @@ def _wide(table: Shaped, roles: Roles, asked: str | None) -> Wide | None:
         raise AnalysisError(
             f"--wide seeds: name the column of the arms of {table.source}: --column arm=NAME"
         )
-    elif asked is None:
+    elif reading.wide is None:
         _refuse_bare_numbers(repeats, table.source)
     columns = numeric if kind == "arms" else repeats or numeric
     if not columns:
         raise AnalysisError(f"--wide {kind}: {table.source} has no columns of numbers for it")
-    return Wide(kind, columns)
+    long = pd.concat(
+        [_one_column(frame, column, kind, roles, reading.metric) for column in columns],
+        ignore_index=True,
+    )
+    places = tuple(f"{at}, column {column!r}" for column in columns for at in table.places)
+    known = [not is_unknown(value) for value in long[reading.metric]]
+    note = f"one column for each of the {kind}: {named(columns)} (--wide)"
+    return replace(table, frame=long, places=places).keep(known, note)
 
 
 def _refuse_bare_numbers(columns: list[str], source: str) -> None:
@@ -208,22 +206,17 @@ def _refuse_bare_numbers(columns: list[str], source: str) -> None:
         )
 
 
-def _from_columns(table: Shaped, wide: Wide, roles: Roles, metric: str) -> Shaped:
-    """Give each number in the columns of arms or seeds a line of its own."""
-    frame, parts = table.frame, []
-    for column in wide.columns:
-        if wide.kind == "arms":
-            seeds = {} if roles.seed is None else {"seed": frame[roles.seed]}
-            run = {"arm": [column] * len(frame), **seeds}
-        else:
-            number = _SEED.fullmatch(known_as(column))
-            run = {"arm": frame[roles.arm], **({"seed": number[1]} if number else {})}
-        parts.append(pd.DataFrame({**run, metric: frame[column]}))
-    long = pd.concat(parts, ignore_index=True)
-    places = tuple(f"{at}, column {column!r}" for column in wide.columns for at in table.places)
-    known = [not is_unknown(value) for value in long[metric]]
-    note = f"one column for each of the {wide.kind}: {named(wide.columns)} (--wide)"
-    return replace(table, frame=long, places=places).keep(known, note)
+def _one_column(
+    frame: pd.DataFrame, column: str, kind: str, roles: Roles, metric: str
+) -> pd.DataFrame:
+    """Return arm, seed and metric of the runs in one column."""
+    if kind == "arms":
+        seeds = {} if roles.seed is None else {"seed": frame[roles.seed]}
+        run = {"arm": [column] * len(frame), **seeds}
+    else:
+        number = _SEED.fullmatch(known_as(column))
+        run = {"arm": frame[roles.arm], **({"seed": number[1]} if number else {})}
+    return pd.DataFrame({**run, metric: frame[column]})
 
 
 def _is_numeric(values: pd.Series) -> bool:
