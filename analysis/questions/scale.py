@@ -20,9 +20,9 @@ from analysis.comparison.result import Comparison
 from analysis.comparison.rules import Rules
 from analysis.errors import AnalysisError
 from analysis.questions.speed import Speed
-from analysis.questions.tokens_to_target import speed
+from analysis.questions.tokens_to_target import speed_if_known
 from analysis.runs.curves import TOKENS
-from analysis.runs.frame import Runs, is_foreign
+from analysis.runs.frame import Runs
 from analysis.stats.meta import FEWEST, Line, fit_line
 from analysis.stats.seed_correlation import CONFIDENCE
 from analysis.table import Column, Item, Table, document, figure, interval, words
@@ -251,16 +251,7 @@ def _study(runs: Runs, rules: Rules) -> Study:
     names = list(runs.frame["study"].dropna().unique()) if "study" in runs.frame else []
     name = str(names[0]) if len(names) else runs.stem.removesuffix("_results")
     result = compare(runs, rules)
-    return Study(name, _flops(runs, rules.baseline, name), result, _speed(runs, rules))
-
-
-def _speed(runs: Runs, rules: Rules) -> Speed | None:
-    if is_foreign(runs.frame) or rules.metric != Rules().metric:
-        return None
-    try:
-        return speed(runs, rules)
-    except AnalysisError:  # no validations
-        return None
+    return Study(name, _flops(runs, rules.baseline, name), result, speed_if_known(runs, rules))
 
 
 def _flops(runs: Runs, baseline: str, name: str) -> float:

@@ -118,13 +118,17 @@ def with_speed(result: Comparison, found: Speed | None) -> Comparison:
 
 def compare_with_speed(runs: Runs, rules: Rules) -> Comparison:
     """Return the comparison, with token factors where the runs have curves and losses compared."""
-    result = compare(runs, rules)
+    return with_speed(compare(runs, rules), speed_if_known(runs, rules, costs=(TOKENS,)))
+
+
+def speed_if_known(runs: Runs, rules: Rules, costs: Sequence[str] = COSTS) -> Speed | None:
+    """Return the speed of records whose losses are compared; None where it cannot be told."""
     if is_foreign(runs.frame) or rules.metric != Rules().metric:
-        return result
+        return None
     try:
-        return with_speed(result, speed(runs, rules, costs=(TOKENS,)))
+        return speed(runs, rules, costs=costs)
     except AnalysisError:  # no validations, or none that the baseline comes down to
-        return result
+        return None
 
 
 def _last(curve: Curve) -> float:
