@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import gc
-import io
 import logging
 import math
 from contextlib import closing, nullcontext
@@ -31,6 +30,7 @@ from harness.engine.devices import choose_device, settle_process
 from harness.engine.distributed import World
 from harness.engine.memory import out_of_memory
 from harness.engine.randomness import weights_hash
+from harness.evaluation import save_array
 from harness.loop import Diverged, Training, evaluate, evaluated_weights, largest_micro_batch, train
 from harness.records import (
     FINISHED,
@@ -42,7 +42,7 @@ from harness.records import (
     write_record,
 )
 from harness.records.cell import Cell, describe
-from harness.records.files import now, write_atomic
+from harness.records.files import now
 
 log = logging.getLogger("harness.cell")  # also as __main__, on several devices
 
@@ -209,7 +209,7 @@ def _test(training: Training, setup: Setup) -> None:
             "text": test.text_hash,
         }
     if setup.world.is_main:
-        _save_array(setup.folder / TEST_DOCUMENTS_FILE, sequences.documents)
+        save_array(setup.folder / TEST_DOCUMENTS_FILE, sequences.documents)
     with evaluated_weights(training) as model:
         record.fingerprints.final_weights = weights_hash(model)
     if record.losses.test is None:
@@ -230,14 +230,8 @@ def _test_on(sequences: Sequences, file: str, training: Training, setup: Setup) 
     losses = evaluate(training, sequences.tokens)
     if setup.world.is_main:
         setup.lock.check()
-        _save_array(setup.folder / file, losses)
+        save_array(setup.folder / file, losses)
     mean, n_tokens = float(losses.mean(dtype=np.float64)), len(losses) * config.eval_block_size
     n_bytes = int(token_bytes(config.data.tokenizer)[sequences.tokens[:, 1:]].sum())
     bits = mean * n_tokens / n_bytes / math.log(2)
     return {"loss": finite(mean), "bits_per_byte": finite(bits)}
-
-
-def _save_array(path: Path, values: np.ndarray) -> None:
-    file = io.BytesIO()
-    np.save(file, values)
-    write_atomic(path, file.getvalue())
