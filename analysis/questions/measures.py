@@ -10,7 +10,7 @@ import numpy as np
 from scipy import special, stats
 
 from analysis.comparison.result import Comparison
-from analysis.table import Column, Item, Table, figure, interval, words
+from analysis.table import Item, Table, columns, figure, interval, words
 
 LOSS_STEP = 0.05
 """Nats per token that an exchange rate is said for."""
@@ -115,20 +115,15 @@ def side_by_side(loss: Measure, others: Sequence[Measure], worth: Sequence[Measu
     measures = [loss, *others]
     arms = sorted(loss.effects, key=lambda arm: loss.effects[arm].delta)
     arms += [arm for other in others for arm in other.effects if arm not in arms]
-    columns = [Column("arm", numeric=False)]
-    for measure in measures:
-        columns += [
-            Column(measure.name),
-            Column(f"{measure.name} CI"),
-            Column(f"by {measure.name}", numeric=False),
-        ]
+    labels = [label for m in measures for label in (m.name, f"{m.name} CI", f"by {m.name}")]
+    heads = columns("arm", *labels, text=("arm", *(f"by {m.name}" for m in measures)))
     rows = [
         [words(arm), *(item for m in measures for item in _items(m, m.effects.get(arm)))]
         for arm in dict.fromkeys(arms)
     ]
     notes = tuple(exchange(loss, other).sentence() for other in (*others, *worth))
     caption = "Measures side by side, each against the baseline"
-    return Table("measures", caption, columns, rows, notes)
+    return Table("measures", caption, heads, rows, notes)
 
 
 def _items(measure: Measure, effect: Effect | None) -> list[Item]:

@@ -15,7 +15,7 @@ import pandas as pd
 from analysis.runs.cell.files import found_in, read_samples
 from analysis.runs.frame import SEEDS, SUPERSEDED
 from analysis.runs.settings import read_config
-from analysis.table import Column, Item, Table, figure, words
+from analysis.table import Item, Table, columns, figure, words
 from analysis.text import DASH, duration, plain, time_unit
 from harness.records import (
     BASELINE,
@@ -201,8 +201,8 @@ def _changes_table(cells: Sequence[Cell], arms: Sequence[str]) -> Table:
         for arm in arms
         if arm in records and records[arm].changes | records[arm].cards
     ]
-    heads = [Column(label, numeric=False) for label in ("arm", "what it is", "settings")]
-    return Table("changes", "What each arm changes", heads, rows)
+    labels = ("arm", "what it is", "settings")
+    return Table("changes", "What each arm changes", columns(*labels, text=labels), rows)
 
 
 def runs_table(runs: pd.DataFrame, metric: str) -> Table:
@@ -220,8 +220,7 @@ def runs_table(runs: pd.DataFrame, metric: str) -> Table:
         ]
         for row in runs.to_dict("records")
     ]
-    columns = [Column(head, numeric=head not in ("arm", "status", "run")) for head in heads]
-    return Table("runs", "Every run", columns, rows)
+    return Table("runs", "Every run", columns(*heads, text=("arm", "status", "run")), rows)
 
 
 def ledger_table(cells: Sequence[Cell], plans: Mapping[str, StudyPlan]) -> Table:
@@ -253,8 +252,8 @@ def ledger_table(cells: Sequence[Cell], plans: Mapping[str, StudyPlan]) -> Table
         if cell["cell"] not in present
     ]
     labels = ("arm", *KINDS, "status", "% done", "test loss", time.name, "cell")
-    columns = [Column(label, numeric=label not in ("arm", "status", "cell")) for label in labels]
-    return Table("ledger", "Every cell and its seeds", columns, rows)
+    heads = columns(*labels, text=("arm", "status", "cell"))
+    return Table("ledger", "Every cell and its seeds", heads, rows)
 
 
 def _seed(value: int | None) -> Item:
