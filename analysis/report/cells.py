@@ -74,12 +74,12 @@ def samples(cells: Sequence[Cell]) -> tuple[list[dict[str, Any]], str]:
     found, used, cut = [], 0, 0
     for cell in cells:
         lines = found_in(read_samples, cell.folder)
-        if used > SAMPLE_CHARACTERS:
-            cut, lines = cut + bool(lines), []
-        rows = [[getattr(line, name) for name in SAMPLE] for line in lines]
-        used += sum(len(str(row[2])) + len(str(row[3])) for row in rows)
-        if rows:
+        if lines and used > SAMPLE_CHARACTERS:
+            cut += 1
+        elif lines:
             record = cell.record
+            rows = [[getattr(line, name) for name in SAMPLE] for line in lines]
+            used += sum(len(line.prompt) + len(line.completion) for line in lines)
             entry = {"cell": record.cell, "arm": record.arm, "seed": record.seeds.init}
             found.append({**entry, "rows": rows})
     note = f"Samples of {cut} cells are left out to keep the file small." if cut else ""
