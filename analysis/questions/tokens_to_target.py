@@ -81,7 +81,7 @@ def speed(
 def _check(
     curves: Sequence[Curve], base: Sequence[Curve], rules: Rules, credit: float | None
 ) -> None:
-    """Refuse what has no crossings."""
+    """Refuse curves and options with which no crossing can be found."""
     if rules.higher_is_better:
         raise AnalysisError(
             f"{rules.metric} is said to be better when higher, and crossings are looked for in "

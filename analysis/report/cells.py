@@ -157,7 +157,7 @@ def tail(file: Path, lines: int) -> str:
 
 @dataclass(frozen=True, slots=True)
 class About:
-    """What a study's cells are."""
+    """What a study trains, and what its arms change."""
 
     what: str
     """What was trained on what."""

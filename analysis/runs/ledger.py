@@ -60,7 +60,7 @@ class Ledger:
 
 
 def take_stock(given: Runs) -> Ledger:
-    """Hold every run, whatever its status, against the plans and what commands asked for."""
+    """Compare all runs, whatever their status, with what plans and commands asked for."""
     runs, plans = given.frame, given.plans
     status = runs["status"].astype(str)
     cells = [*{cell["cell"]: cell for plan in plans.values() for cell in plan.cells}.values()]

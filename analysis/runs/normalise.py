@@ -112,7 +112,7 @@ def _columns(frame: pd.DataFrame, columns: Mapping[str, str], source: str) -> di
 
 
 def _names_runs(frame: pd.DataFrame, name: str) -> bool:
-    """Tell whether a column names each run, beside seeds and other words that come again."""
+    """Tell whether a column names runs and not arms: its words differ, another's come again."""
     seeds = [n for n in frame if known_as(n) in GUESSES[SEEDS[0]] and frame[n].nunique() > 1]
     if not seeds or not frame[name].is_unique:
         return False
@@ -137,7 +137,7 @@ def _state(value: object) -> str:
 def _numbers(
     frame: pd.DataFrame, reading: Reading, places: Sequence[str], names: Mapping[str, str]
 ) -> list[str]:
-    """Turn text into numbers; what nobody asked for and is none is left out, and said."""
+    """Turn text into numbers; drop, with a note, columns of other text that were not asked for."""
     asked, notes = ({*reading.columns} | {reading.metric, "test_loss"}) - TEXT, []
     for name in [n for n in frame if str(n).endswith("loss") or n in NUMBERS | asked]:
         wrong = next((value for value in frame[name] if not is_number(value)), None)

@@ -187,7 +187,7 @@ def differences(apart: dict[str, list[str]]) -> str:
 
 
 def _one_line_a_run(runs: pd.DataFrame) -> str:
-    """Return what to do about runs that are there twice."""
+    """Return advice on a table that has runs twice."""
     if not is_foreign(runs):
         return "; move the copies that are not meant to count out of the folder"
     steps = [str(name) for name in runs if str(name).lower() in STEPS]

@@ -72,7 +72,7 @@ def _refuse_empty(paths: list[Path], found: Found) -> None:
 def _once(
     records: dict[Path, RunRecord],
 ) -> tuple[dict[Path, RunRecord], dict[str, float]]:
-    """Return each cell once, complete if it is so anywhere, and those that several studies hold.
+    """Return each cell once, a complete copy if there is one, and those that several studies hold.
 
     Of these, with how far apart their test losses are. Copies within a study's folder stay.
     """

@@ -98,7 +98,7 @@ def paired_difference(
 
 
 def read_test_text(done: pd.DataFrame, baseline: str) -> TestText | None:
-    """Return what the test's documents say of every arm's mean difference from the baseline.
+    """Return how far another test text might move each arm's mean difference from the baseline.
 
     None where the losses or the documents of its sequences are not at hand, or of one document.
     """
