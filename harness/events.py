@@ -144,7 +144,7 @@ class Events:
 
     @property
     def reads_ctx(self) -> bool:
-        """Whether an intervention wants what the forward pass knew."""
+        """Whether an intervention asks for the `Context` of the forward pass."""
         return any("ctx" in hook.asks for hooks in self._by_event.values() for hook in hooks)
 
     def loss(self, loss: Tensor, logits_BTV: Tensor, y_BT: Tensor, model: nn.Module) -> Tensor:
@@ -198,7 +198,7 @@ class Events:
                 tensor.data = data
 
     def metrics(self, model: nn.Module) -> dict[str, Tensor]:
-        """Return the figures that interventions report; NaN is one."""
+        """Return the figures that interventions report; NaN is a figure, too."""
         found: dict[str, Tensor] = {}
         for hook in self._by_event[Event.metrics]:
             figures = self._call(hook, model)

@@ -143,6 +143,6 @@ def _shortened(config: Config, n_steps: int) -> Config:
 
 
 def _shorten(config: Config, n_steps: int) -> None:
-    """Leave so many steps of one sequence; what its length is in the first stage, stays."""
+    """Leave so many steps of one sequence, which is as long as in the first stage."""
     config.train.batch_size, config.train.batch_stages = 1, []
     config.train.tokens = n_steps * config.model.block_size

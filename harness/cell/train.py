@@ -155,7 +155,7 @@ def run_until_it_fits(setup: Setup) -> None:
 
 
 def _halve_micro_batch(setup: Setup) -> bool:
-    """Halve the micro-batch, for whoever goes on after a kill, too; False: it is one sequence."""
+    """Halve the micro-batch, in the frozen config, too; False: it is one sequence already."""
     hardware, batch_size = setup.config.hardware, setup.config.train.batch_size
     share = batch_size // setup.world.size
     micro_batch = largest_micro_batch(share, hardware.micro_batch)

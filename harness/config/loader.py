@@ -66,12 +66,12 @@ class _ReadOnce(ConfigRepository):
         return deepcopy(self.read[config_path])
 
     def __deepcopy__(self, _: Any) -> _ReadOnce:
-        """Return what a composition may point to other folders, with all that was read."""
+        """Return a copy whose search path a composition may change; what was read is shared."""
         return copy(self)
 
 
 def _without_hydra(found: ConfigResult, path: str) -> ConfigResult:
-    """Leave of Hydra's own settings what its loader writes into, and no choice among them."""
+    """Drop Hydra's own settings but those that its loader writes to, and all choices among them."""
     if path == "hydra/config":
         node = {"overrides": OverridesConf, "runtime": RuntimeConf, "job": JobConf}
         written = OmegaConf.create({**node, "searchpath": []})

@@ -84,7 +84,7 @@ def _header(raw: bytes) -> tuple[tuple[int, ...], np.dtype[Any]]:
 
 
 def found_in(read: Callable[[Path], list[Any]], folder: Path) -> list[Any]:
-    """Return what a reader finds; nothing of a file that cannot be read: `broken_files` lists it."""
+    """Return what a reader finds; nothing if it cannot be read, for `broken_files` lists it."""
     try:
         return read(folder)
     except RecordError:

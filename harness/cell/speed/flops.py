@@ -136,7 +136,7 @@ def counted_or_estimated(t: Training) -> StepFlops:
 
 
 def _plainly(model: nn.Module, x_BT: Tensor, y_BT: Tensor | None = None) -> Tensor:
-    """Return what the model does, its loss not in pieces whose sizes suit a device."""
+    """Return the model's logits, or their loss in one piece, whatever the device."""
     logits_BTV: Tensor = model(x_BT)
     return logits_BTV if y_BT is None else cross_entropy(logits_BTV, y_BT)
 

@@ -116,7 +116,7 @@ def _check_complete(instruction: str, answers: dict[str, Response], models: list
 
 
 def _rows(index: int, orders: int, n_candidates: int) -> list[int]:
-    """Return the rows for an instruction: spread out, and another first one for each."""
+    """Return the rows of the square for an instruction: evenly spread, from one further on each."""
     spread = (r * n_candidates // orders for r in range(orders))
     return [(index + offset) % n_candidates for offset in spread]
 
