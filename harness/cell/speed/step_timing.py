@@ -101,10 +101,21 @@ class _ShortSteps:
     """Of one that is timed."""
 
     def seconds(self, steps: Sequence[int], average: Callable[[list[float]], float]) -> float:
-        """Return the average time of a whole step: a short one's and that of what it leaves out."""
-        short, gradients = _timed_steps(self.training, steps)
+        """Return the average time of a whole step: a short one's and that of what it leaves out.
+
+        The steps of these numbers are taken; on a GPU again until `SECONDS_TIMED` are over.
+        """
+        t = self.training
+        whole: list[float] = []
+        gradients: list[float] = []
+        until = time.perf_counter() + SECONDS_TIMED[t.device.type]
+        while len(whole) < len(steps) or time.perf_counter() < until:
+            step = steps[len(whole) % len(steps)]
+            whole.append(clock(t.device, partial(train_step, t, step)))
+            gradients.append(clock(t.device, partial(accumulate_gradients, t, step)))
+            t.optimizer.zero_grad(set_to_none=True)
         of_a_micro_batch = average(gradients) / self.n_timed
-        return float(average(short) + of_a_micro_batch * (self.n_micro - self.n_timed))
+        return float(average(whole) + of_a_micro_batch * (self.n_micro - self.n_timed))
 
 
 def _short_steps(config: Config, device: torch.device, batch_size: int) -> _ShortSteps:
@@ -113,22 +124,6 @@ def _short_steps(config: Config, device: torch.device, batch_size: int) -> _Shor
     n_timed = min(N_MICRO, n_micro)
     training = synthetic_training(config, device, size * n_timed)
     return _ShortSteps(training, size, n_micro, n_timed)
-
-
-def _timed_steps(t: Training, steps: Sequence[int]) -> tuple[list[float], list[float]]:
-    """Return the seconds of each step and of its gradients alone.
-
-    A GPU takes the same steps again until `SECONDS_TIMED` are over.
-    """
-    whole: list[float] = []
-    gradients: list[float] = []
-    until = time.perf_counter() + SECONDS_TIMED[t.device.type]
-    while len(whole) < len(steps) or time.perf_counter() < until:
-        step = steps[len(whole) % len(steps)]
-        whole.append(clock(t.device, partial(train_step, t, step)))
-        gradients.append(clock(t.device, partial(accumulate_gradients, t, step)))
-        t.optimizer.zero_grad(set_to_none=True)
-    return whole, gradients
 
 
 def relative_seconds(config: Config, baseline: Config) -> float:
