@@ -59,7 +59,7 @@ def read_runs(
     if not sources:
         raise AnalysisError("no runs given: name a study's folder, e.g. runs/demo, or a CSV")
     tables = [source for source in sources if is_table(source)]
-    logs, records = [], []
+    logs, below, records = [], [], []
     for source in (source for source in sources if not source.startswith(WANDB)):
         place = Path(source)
         if not place.exists():
@@ -74,7 +74,7 @@ def read_runs(
         if place.suffix.lower() in LOGS:
             logs.append(place)
         elif place.is_dir() and (found := logs_below(place)):
-            logs += found
+            below += found
         elif place.is_dir() or place.name == RECORD_FILE:
             records.append(place)
         else:
@@ -83,7 +83,8 @@ def read_runs(
     how = reading or Reading()
     how = replace(how, columns={**how.columns, **(columns or {})})
     parts = _told_apart(tables, [read_table(table, how) for table in tables])
-    parts += [replace(read_logs(logs), home=logs[0].parent, stem="logs_results")] if logs else []
+    if logs := [*logs, *below]:
+        parts.append(replace(read_logs(logs), home=logs[0].parent, stem="logs_results"))
     if records:
         from analysis.runs.records import read_records
 

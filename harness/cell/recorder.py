@@ -230,13 +230,13 @@ class Recorder:
     def _sample(self) -> None:
         t, config = self.training, self.training.config
         with self.clock.paused(), evaluated_weights(t) as model:
-            rows, tokens = [], config.tokens_after(t.step)
+            rows = []
+            tokens = config.tokens_after(t.step)
             for i, prompt in enumerate(config.sample.prompts):
                 stream = generator(config.seeds.loop, "sample", t.step, i)
                 text = complete(model, self.encoding, prompt, config.sample, stream)
-                rows.append(
-                    {"step": t.step, "tokens": tokens, "prompt": prompt, "completion": text}
-                )
+                row = {"step": t.step, "tokens": tokens, "prompt": prompt, "completion": text}
+                rows.append(row)
             self._append(SAMPLES_FILE, rows)
 
     def _append(self, name: str, rows: list[dict[str, Any]]) -> None:
