@@ -32,7 +32,10 @@ STATES = {
 }
 """Others' words for a status -> ours."""
 
-NUMBERS = {"tokens", "step", "hours", "flops", "usd", "batch_size", "published_delta"}
+NUMBERS = {
+    *("tokens", "step", "n_steps", "n_params", "batch_size"),
+    *("hours", "flops", "usd", "published_delta"),
+}
 
 TEXT = {"arm", INTERVENTIONS, "run_id", "status", "study", "seed", *SEEDS}
 
