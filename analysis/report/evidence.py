@@ -115,6 +115,8 @@ def gather(runs: Runs, rules: Rules, sizes: Sequence[Runs] = ()) -> Evidence:
             return None
 
     comparison = attempt("verdicts", lambda: compare(runs, rules))
+    if "arm" not in runs.frame:  # there is nothing to report of
+        raise AnalysisError(reasons["verdicts"])
     report = plan_ = stacking = found = None
     if comparison is not None:
         found = attempt("speed", lambda: speed(runs, rules))
