@@ -124,8 +124,6 @@ def gather(runs: Runs, rules: Rules, sizes: Sequence[Runs] = ()) -> Evidence:
         report = attempt("noise", lambda: _noise(runs, rules))
         stacking = attempt("stacks", lambda: stack(result))
         plan_ = attempt("plan", lambda: _plan(runs, rules))
-    trend = attempt("scale", lambda: scale([runs, *sizes], rules)) if sizes else None
-    benchmarks = attempt("benchmarks", lambda: _benchmarks(runs, rules))
     cells = read_cells(runs.frame)
     return Evidence(
         title=_title(runs),
@@ -139,9 +137,9 @@ def gather(runs: Runs, rules: Rules, sizes: Sequence[Runs] = ()) -> Evidence:
         cells=cells,
         curves=read_curves(current(cells)),
         speed=found,
-        scale=trend,
+        scale=attempt("scale", lambda: scale([runs, *sizes], rules)) if sizes else None,
+        benchmarks=attempt("benchmarks", lambda: _benchmarks(runs, rules)) or [],
         texts=attempt("tokens", lambda: read_texts(runs)) or [],
-        benchmarks=benchmarks or [],
         judged=attempt("judged", lambda: _judged(runs, rules)),
         reasons=reasons,
     )

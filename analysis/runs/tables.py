@@ -59,6 +59,21 @@ def read_runs(
     if not sources:
         raise AnalysisError("no runs given: name a study's folder, e.g. runs/demo, or a CSV")
     tables = [source for source in sources if is_table(source)]
+    records, logs = _folders_and_logs(sources)
+    how = reading or Reading()
+    how = replace(how, columns={**how.columns, **(columns or {})})
+    parts = _told_apart(tables, [read_table(table, how) for table in tables])
+    if logs:
+        parts.append(replace(read_logs(logs), home=logs[0].parent, stem="logs_results"))
+    if records:
+        from analysis.runs.records import read_records
+
+        parts.insert(0, read_records(records))
+    return join(parts)
+
+
+def _folders_and_logs(sources: Sequence[str]) -> tuple[list[Path], list[Path]]:
+    """Return what holds records, and the logs: those that are named, then those in folders."""
     logs, below, records = [], [], []
     for source in (source for source in sources if not source.startswith(WANDB)):
         place = Path(source)
@@ -80,16 +95,7 @@ def read_runs(
         else:
             known = ", ".join((*TABLES, *LOGS))
             raise AnalysisError(f"{place} is neither a {RECORD_FILE} nor one of {known}")
-    how = reading or Reading()
-    how = replace(how, columns={**how.columns, **(columns or {})})
-    parts = _told_apart(tables, [read_table(table, how) for table in tables])
-    if logs := [*logs, *below]:
-        parts.append(replace(read_logs(logs), home=logs[0].parent, stem="logs_results"))
-    if records:
-        from analysis.runs.records import read_records
-
-        parts.insert(0, read_records(records))
-    return join(parts)
+    return records, [*logs, *below]
 
 
 def is_table(source: str | Path) -> bool:
