@@ -19,7 +19,8 @@ from analysis.comparison.table import percent
 from analysis.comparison.verdict import Kind
 from analysis.report import theme
 from analysis.report.cells import About, about, current, details, samples
-from analysis.report.curves import METRICS, MOST_LINES
+from analysis.report.charts import MOST_LINES
+from analysis.report.curves import METRICS
 from analysis.report.evidence import Evidence, headline, tiles
 from analysis.report.sections import Section, sections, with_content
 from analysis.table import Item
@@ -53,7 +54,7 @@ def render(evidence: Evidence, *, live: bool = False) -> str:
         headline=headline(evidence),
         about=known,
         tiles=tiles(evidence),
-        glance=glance(evidence.comparison),
+        glance=glance(evidence.comparison, parts),
         sections=parts,
         left_out=left_out,
         created=f"{now()[:16].replace('T', ' ')} UTC",
@@ -77,11 +78,11 @@ class Glance:
     n_arms: int
 
 
-def glance(result: Comparison | None) -> Glance | None:
-    """Return the first arms' verdicts and differences; None where nothing was compared."""
+def glance(result: Comparison | None, parts: list[Section]) -> Glance | None:
+    """Return the first rows of the table of verdicts; None where nothing was compared."""
     if result is None:
         return None
-    table = result.to_table()
+    table = next(part.tables[0] for part in parts if part.name == "verdicts")
     ci, places = percent(result.alpha), {c.label: i for i, c in enumerate(table.columns)}
     shown = [places[label] for label in ("delta", ci) if label in places]
     arms = [

@@ -138,10 +138,9 @@ def write_tokenizer(encoding: tiktoken.Encoding, block_size: int, folder: Path) 
 
     ranks = encoding._mergeable_ranks
     merges = [
-        [spelt(part) for part in parts]
+        [spelt(part) for part in _parts(ranks, token, rank)]
         for token, rank in ranks.items()
         if len(token) > 1
-        for parts in [_parts(ranks, token, rank)]
     ]
     added = {"id": encoding.eot_token, "content": END_OF_TEXT, "special": True}
     plain_flags = dict.fromkeys(("single_word", "lstrip", "rstrip", "normalized"), False)

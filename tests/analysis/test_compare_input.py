@@ -97,6 +97,16 @@ def test_an_arm_of_two_scales_is_refused(column, word):
         compare(frame)
 
 
+@pytest.mark.parametrize("column", ["n_params", "n_steps"])
+def test_sizes_that_a_file_holds_as_text_are_numbers(column):
+    frame = study({"a": 0.0}, n=3)
+    frame[column] = ["100", "100.0", "1e2", "100", "100", "100"]
+    compare(frame)
+    frame[column] = ["100", "2000", "100", "100", "100", "100"]
+    with pytest.raises(AnalysisError, match=r"of baseline differ in their number of"):
+        compare(frame)
+
+
 def test_an_unknown_status_is_refused():
     frame = study({"a": 0.0})
     frame["status"] = ["complete"] * 5 + ["finnished"]

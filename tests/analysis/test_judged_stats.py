@@ -7,9 +7,8 @@ import numpy as np
 import pandas as pd
 import pytest
 import statsmodels.formula.api as smf
-from scipy.stats import kendalltau
 
-from analysis.questions.measures import Effect, Measure, exchange, kendall
+from analysis.questions.measures import Effect, Measure, exchange
 from analysis.stats.judging.bradley_terry import bradley_terry, ranks
 from analysis.stats.judging.crossed import crossed_mean
 from analysis.stats.judging.prediction_powered import corrected_mean
@@ -134,12 +133,6 @@ def test_a_judge_that_knows_nothing_is_not_listened_to() -> None:
     found = corrected_mean(draw.normal(0, 30, 40), labelled, draw.normal(0, 30, 100))
     assert found.weight < 0.1
     assert found.mean == pytest.approx(labelled.mean(), abs=1.5)
-
-
-def test_rank_agreement_is_kendalls_tau() -> None:
-    draw = np.random.default_rng(6)
-    x, y = draw.integers(0, 5, 12), draw.integers(0, 5, 12)
-    assert kendall(x, y) == pytest.approx(kendalltau(x, y).statistic)
 
 
 def test_the_exchange_rate_says_what_a_lower_loss_was_worth() -> None:
