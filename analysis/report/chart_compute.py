@@ -54,7 +54,7 @@ def speed_chart(found: Speed) -> Chart:
         height=300,
     )
     said = [f"{arm} {found.sentence(arm)}" for arm in list(found.runs)[1:40]]
-    key = ("Line: a run. Dashed: the target. Dot: where a run first comes down to it.",)
+    key = ("Line: a run. Dashed: the target. Dot: where a run first reaches it.",)
     return Chart("speed", "Tokens to the target", "; ".join(said), {"log": spec}, datasets, key)
 
 

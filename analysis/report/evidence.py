@@ -236,7 +236,7 @@ def _noise_tiles(result: Comparison) -> list[Tile]:
         found.append(Tile("noise band", band, note))
     if result.text is not None and result.text.reach:
         move = f"± {result.text.middle:.2g}"
-        note = "how far one might move a difference: the median, 95%"
+        note = "how far it might move a difference (95%, median over arms)"
         found.append(Tile("another test text", move, note))
     if result.rope is not None:
         found.append(Tile("practical size", f"{result.rope:.3g}", result.rope_source))

@@ -119,7 +119,7 @@ def _trust(evidence: Evidence) -> Section | None:
     if ledger.missing:
         found.append(f"{len(ledger.missing)} planned cells have not started")
     if ledger.failed:
-        found.append(f"{len(ledger.failed)} runs failed and stand in no figure")
+        found.append(f"{len(ledger.failed)} runs failed and are not counted")
     items = [_sentence(text) for text in found] + _provenance(evidence.cells)
     return Section("trust", "How far to trust this", items=items, short="Trust") if items else None
 
@@ -135,8 +135,8 @@ def _provenance(cells: list[Cell]) -> list[str]:
         shuffled = any(r.fingerprints.data_shuffled is not False for r in records)
         sources = "initialisation, data order" if shuffled else "initialisation"
         found.append(
-            f"The seeds move together, so the noise of {sources} and training loop cannot be "
-            "told apart."
+            f"The seeds were always varied together, so the noise of {sources} and training loop "
+            "cannot be told apart."
         )
     return found
 

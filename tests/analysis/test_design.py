@@ -158,7 +158,7 @@ def test_runs_of_no_screening_design_are_told_so():
     assert "no screening design: no run turns on two interventions" in text
     frame = screened({}, 0.01).drop(columns="init_seed")
     assert "Warning" not in analyse(frame).to_markdown()
-    assert "main effects hold parts of interactions" in analyse(frame[:-2]).to_markdown()
+    assert "main effects are aliased with interactions" in analyse(frame[:-2]).to_markdown()
 
 
 def test_a_design_at_one_seed_says_first_that_its_verdicts_hold_for_that_seed_alone():
@@ -184,7 +184,7 @@ def test_one_run_alone_at_its_seed_does_not_undo_the_blocks():
                        enumerate(parts)])  # fmt: skip
     more = pd.concat([frame, pd.DataFrame([{"arm": "baseline", "init_seed": 9, "test_loss": 9.0}])])
     assert analyse(more).sd == pytest.approx(analyse(frame).sd)
-    assert "1 run(s) alone at their seed" in analyse(more).note
+    assert "1 run(s) that are the only one at their seed" in analyse(more).note
 
 
 def test_another_baseline_is_no_intervention():

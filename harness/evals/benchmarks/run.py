@@ -32,7 +32,7 @@ class Done:
         right = sum(item.right() for item in self.scores)
         mean = sum(item.nats[item.answer] for item in self.scores) / n
         kind = "last words" if words == n else "items"
-        cut = f"; the model sees the end alone of {run.n_cut} of them" if run.n_cut else ""
+        cut = f"; {run.n_cut} of them were read without their beginning" if run.n_cut else ""
         return (
             f"{run.model}: {run.task}: {right} of {n} {kind} right, {mean:.3f} nats a right choice"
             f"{cut}; {self.file}"
