@@ -62,7 +62,9 @@ def test_an_empty_sweep_and_one_cell_named_twice_are_refused(tiny) -> None:
         settle([], 0)
     cells = [PlannedCell(load([*tiny, f"seed={seed}"])) for seed in (0, 1, 1)]
     advice = "sweep over something that changes the training, for example 'seed=range(3)'"
-    for given, n_jobs, name in ((cells, 3, "baseline seed 1"), (cells[:2], 3, "baseline seed 0")):
+    twice = [cells[i] for i in (1, 0, 0, 1)]
+    for given, n_jobs, name in ((cells, 3, "baseline seed 1"), (twice, 9, "baseline seed 1"),
+                                (cells[:2], 3, "baseline seed 0")):  # fmt: skip
         with pytest.raises(ConfigError) as caught:
             settle(given, n_jobs)
         assert str(caught.value) == f"two cells of this sweep are the same one ({name}): {advice}"
@@ -88,6 +90,16 @@ def test_a_saved_studys_plan_holds_what_it_was_settled_with(tiny, monkeypatch) -
     (command,) = cells[0].study.commands()
     assert command["cells"] == written.cells
     assert all(cell.frozen for cell in cells)
+
+
+def test_a_plan_that_is_fixed_is_written_once(tiny) -> None:
+    cells = [PlannedCell(load([*tiny, "study.arms=[baseline]"]))]
+    settle(cells, 1)
+    cells[0].metrics_file.touch()
+    file = cells[0].study.folder / "plan.json"
+    before = file.stat()
+    settle(cells, 1)
+    assert file.stat() == before
 
 
 def test_a_sweep_without_arms_has_no_plan_and_one_of_trials_no_warning(tiny, capsys) -> None:
