@@ -3,10 +3,12 @@
 import ast
 import hashlib
 import sys
+from dataclasses import dataclass
 from importlib.machinery import SourceFileLoader
 from importlib.util import find_spec
 from pathlib import Path
 from types import SimpleNamespace
+from typing import Any
 
 import pytest
 
@@ -20,7 +22,7 @@ from harness.cell.sources import (
     use_kept_sources,
     version,
 )
-from harness.config import Config, ConfigError, scientific
+from harness.config import ConfigError, scientific
 from harness.records import RecordError
 from harness.records.files import canonical_hash
 from harness.records.sources import _imports, closure, hash_of, kept_files, parsed, prefixes
@@ -52,11 +54,20 @@ def own(tmp_path, monkeypatch) -> Path:
         del sys.modules[name]
 
 
-def targeting(*targets: str) -> Config:
-    """Return a config whose pipeline, and an item of its optimiser's, are these targets."""
-    config = load(["data=text", "data.path=x"])
-    config.data.pipeline = {"_target_": targets[0], "parts": [{"_target_": t} for t in targets[1:]]}
-    return config
+@dataclass
+class Group:
+    """A group of settings that has a slot."""
+
+    slot: dict | None
+
+
+def targeting(*targets: str) -> Any:
+    """Return what `_targets` reads of a config: a pipeline, and a slot with parts, of these."""
+    parts = [{"_target_": target} for target in targets[1:]]
+    return SimpleNamespace(
+        model=Group({"parts": parts}), optim=Group(None), precision=Group(None), schedule={},
+        data=SimpleNamespace(pipeline={"_target_": targets[0]}), interventions={},
+    )  # fmt: skip
 
 
 def test_the_modules_that_a_name_may_be_in_are_told_from_the_innermost() -> None:
@@ -142,13 +153,13 @@ def test_a_target_s_files_are_its_module_and_what_that_imports_beside_it(own: Pa
 
 def test_each_target_outside_the_harness_has_the_hash_of_its_files(own: Path, tmp_path) -> None:
     config = targeting("own_one.Kind", "math.sqrt", "harness.model.GPT", "json.dumps")
-    config.interventions = load(["+intervention=qkv_bias"]).interventions
-    config.interventions["qkv_bias"].fn = {
-        "_target_": "own_two.X",
-        "deep": {"a": {"_target_": "own_pack.other"}},
-    }
+    card = {"_target_": "own_two.X", "deep": {"a": {"_target_": "own_pack.other"}}}
+    config.interventions = {"mine": SimpleNamespace(fn=card)}
     write(own, {"own_pack/__init__.py": "other = 1\n"})
-    assert {*sources._targets(config)} >= {"own_two.X", "own_pack.other", "json.dumps", "math.sqrt"}
+    assert sources._targets(config) == {
+        *("own_one.Kind", "math.sqrt", "harness.model.GPT", "json.dumps"),
+        *("own_two.X", "own_pack.other"),
+    }
     found = source_hashes(config)
     one, two = sources._files("own_one.Kind"), sources._files("own_two.X")
     assert found == {

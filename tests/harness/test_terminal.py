@@ -2,14 +2,18 @@
 
 import argparse
 import errno
+import io
 import os
 import subprocess
 import sys
+from contextlib import nullcontext
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 
-from harness.records.terminal import Parser, printing, source, text
+from harness.records import terminal
+from harness.records.terminal import Parser, open_streams, printing, source, text
 
 STREAMS = """
 import json, os, sys
@@ -118,3 +122,79 @@ def test_what_was_printed_is_out_when_the_command_ends(capfd) -> None:
         raise OSError(errno.EIO, "broken")
     assert caught.value.errno == errno.EIO
     assert capfd.readouterr().out == "a"
+
+
+def test_what_a_stream_s_encoding_cannot_show_is_replaced(monkeypatch) -> None:
+    streams = [io.TextIOWrapper(io.BytesIO(), encoding="ascii") for _ in range(2)]
+    monkeypatch.setattr(sys, "stdout", streams[0])
+    monkeypatch.setattr(sys, "stderr", streams[1])
+    open_streams()
+    for stream in streams:
+        stream.write("é")
+        stream.flush()
+        assert stream.buffer.getvalue() == b"?"
+    monkeypatch.setattr(sys, "stdout", io.StringIO())  # which has no encoding
+    open_streams()
+
+
+def test_what_is_missing_is_opened_under_its_own_number(monkeypatch) -> None:
+    opened: list[object] = []
+    monkeypatch.setattr(sys, "stdout", None)
+    monkeypatch.setattr(sys, "stderr", None)
+
+    def stream(number: int, mode: str, encoding: str) -> io.StringIO:
+        opened.append((number, mode, encoding))
+        return io.StringIO()
+
+    def fstat(number: int) -> None:
+        opened.append(number)
+        if number != 1:
+            raise OSError(errno.EBADF, "closed")
+
+    monkeypatch.setattr(terminal, "open", stream, raising=False)
+    with monkeypatch.context() as patch:
+        patch.setattr(os, "fstat", fstat)
+        patch.setattr(os, "open", lambda *given: opened.append(given))
+        open_streams()
+    null = (os.devnull, os.O_RDWR)
+    assert opened == [0, null, 1, 2, null, (1, "w", "utf-8"), (2, "w", "utf-8")]
+
+
+@pytest.mark.parametrize(
+    ("error", "code", "said", "dropped"),
+    [
+        (OSError(errno.EPIPE, "gone"), None, "", 1),
+        (OSError(errno.ENOSPC, "full"), 1, "error: cannot print: full\n", 1),
+        (OSError(errno.ENOSPC, "full", "a.md"), 1, "error: a.md: full\n", 0),
+        (OSError(errno.EACCES, "closed", "a.md"), 2, "error: a.md: closed\n", 0),
+    ],
+)
+def test_what_is_not_printed_yet_is_dropped_where_it_cannot_be(
+    error, code, said, dropped, monkeypatch, capsys
+) -> None:
+    calls: list[bool] = []
+    monkeypatch.setattr(terminal, "_discard_output", lambda: calls.append(True))
+    with nullcontext() if code is None else pytest.raises(SystemExit) as left, printing():
+        raise error
+    assert (left and left.value.code) == code
+    assert (capsys.readouterr().err, len(calls)) == (said, dropped)
+
+
+def test_a_full_disk_is_noticed_before_the_command_ends(monkeypatch, capsys) -> None:
+    def full() -> None:
+        raise OSError(errno.ENOSPC, "full")
+
+    monkeypatch.setattr(terminal, "_discard_output", lambda: None)
+    monkeypatch.setattr(sys, "stdout", SimpleNamespace(flush=full))
+    with pytest.raises(SystemExit), printing():
+        pass
+    assert capsys.readouterr().err == "error: cannot print: full\n"
+
+
+def test_output_that_is_dropped_goes_nowhere(tmp_path, monkeypatch) -> None:
+    with (tmp_path / "out").open("w") as out:
+        monkeypatch.setattr(sys, "stdout", out)
+        out.write("said")
+        terminal._discard_output()
+        out.flush()
+    assert (tmp_path / "out").read_text() == ""
