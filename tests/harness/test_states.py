@@ -94,7 +94,9 @@ def test_a_cell_that_has_ended_tells_its_loss_its_error_or_its_last_line(
     record = put(tmp_path, "c", 1, 2, 3, **said)
     cell = Cell(tmp_path / "a" / "c")
     cell.log_file.write_text("its first word\nits last word\n\n")
-    assert cell_state(cell) == CellState("a", "1/2/3", state, text, "c", record)
+    found = cell_state(cell)
+    assert found == CellState("a", "1/2/3", state, text, "c", record)
+    assert not found.superseded
 
 
 def test_a_cell_without_a_record_has_the_seeds_of_the_plan_else_of_its_config(tmp_path) -> None:
