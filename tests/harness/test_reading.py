@@ -4,6 +4,7 @@ import errno
 import json
 import math
 import os
+import pickle
 from contextlib import nullcontext
 from dataclasses import dataclass
 from enum import Enum
@@ -115,6 +116,12 @@ def test_a_version_is_asked_for_only_where_a_file_has_one(tmp_path) -> None:
 def test_what_was_wrong_is_one_line_and_never_none() -> None:
     errors = (ValueError("a\n  b"), ValueError(), RecursionError("maximum"))
     assert [said(error) for error in errors] == ["a b", "ValueError", "it is nested too deeply"]
+
+
+def test_an_unreadable_file_is_told_by_another_process_too() -> None:
+    error = RecordError(reason="torn", file=Path("/a.json"))
+    again = pickle.loads(pickle.dumps(error))  # noqa: S301 - what it wrote itself
+    assert str(again) == str(error) == "cannot read /a.json: torn"
 
 
 def test_lines_are_read_torn_broken_and_filtered_as_asked(tmp_path) -> None:
