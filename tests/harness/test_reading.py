@@ -120,7 +120,7 @@ def test_what_was_wrong_is_one_line_and_never_none() -> None:
 
 def test_an_unreadable_file_is_told_by_another_process_too() -> None:
     error = RecordError(reason="torn", file=Path("/a.json"))
-    again = pickle.loads(pickle.dumps(error))  # noqa: S301 - what it wrote itself
+    again = pickle.loads(pickle.dumps(error))
     assert str(again) == str(error) == "cannot read /a.json: torn"
 
 
