@@ -32,8 +32,7 @@ def save(cell: Path, step: int, state: dict[str, Any], keep: int) -> Path:
     """Write ``checkpoints/step_N.pt`` atomically, then delete all but the newest `keep`."""
     path = cell / FOLDER / f"step_{step:09d}.pt"
     with _written_whole(path) as partial, partial.open("wb") as file:
-        torch.save(state | {"cell": cell.name}, file)
-        file.flush()
+        torch.save(state | {"cell": cell.name}, file)  # which flushes it
         os.fsync(file.fileno())  # before the older ones go
     for old in _saved(cell)[:-keep]:
         old.unlink()

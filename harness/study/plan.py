@@ -144,7 +144,7 @@ def _refuse_namesakes(cells: Sequence[PlannedCell]) -> None:
     named: dict[str, list[Config]] = {}
     for cell in [*cells, *_finished_before(cells)]:
         named.setdefault(cell.name, []).append(cell.config)
-    several = {name: _recipes(same) for name, same in named.items() if len(same) > 1}
+    several = {name: _recipes(same) for name, same in named.items()}
     name, same = max(several.items(), key=lambda item: len(item[1]), default=("", []))
     every = sorted({key for settings in same for key in settings})
     keys = [key for key in every if len({str(settings.get(key)) for settings in same}) > 1]
