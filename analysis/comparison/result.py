@@ -186,9 +186,11 @@ def _notes(result: Comparison) -> list[str]:
             "simultaneous."
         )
     if any(verdict.kind is Kind.SAME for verdict in result.verdicts.values()):
-        read += f" Beside '{Kind.SAME}' stands the equivalence test's interval instead."
+        read += f" Beside '{Kind.SAME}' stands the equivalence test's interval."
     if _adjusted(result):
-        read += " Delta is adjusted for which seeds each arm has, so it is not mean minus mean."
+        read += (
+            " Delta is adjusted for which seeds each arm has: it is not the difference of means."
+        )
     notes = [read, *_table(result.source)]
     if single_runs(result):
         notes.append(
@@ -273,5 +275,5 @@ def _band(result: Comparison) -> str:
     if band.n_arms > 1:
         text += f"; {band.n_arms} such runs at once: ± {band.half_width_arms:.{decimals}f}"
     return f"{text}." + (
-        f" Fewer than {FEWEST_DF:g} df make it wide." if band.df < FEWEST_DF else ""
+        f" It is wide because df is below {FEWEST_DF:g}." if band.df < FEWEST_DF else ""
     )

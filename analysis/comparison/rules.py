@@ -58,7 +58,7 @@ class Origin(StrEnum):
     PLAN = "declared in the study's plan"
     BASELINE_SD = "1 x sd of the {n} baseline runs, not declared before the runs"
     RUN_SD = "1 x sd of a run, not declared before the runs"
-    NONE = "nothing to take it from: give --practical-size"
+    NONE = "nothing to derive it from: give --practical-size"
 
 
 @dataclass(frozen=True, slots=True)

@@ -6,6 +6,7 @@ import base64
 import hashlib
 import json
 import os
+from contextlib import suppress
 from dataclasses import asdict, dataclass
 from functools import lru_cache
 from importlib.metadata import version
@@ -23,7 +24,7 @@ from analysis.report.evidence import Evidence, headline, tiles
 from analysis.report.sections import Section, sections, with_content
 from analysis.table import Item
 from analysis.text import plain
-from harness.records.files import now, write_atomic
+from harness.records.files import expanded, now, write_atomic
 
 if TYPE_CHECKING:
     from jinja2 import Environment
@@ -112,7 +113,7 @@ def javascript() -> str:
     The package vl-convert bundles them on request, which takes seconds; the result depends only on
     the package's version and is kept in the user's cache folder.
     """
-    home = Path(os.environ.get("XDG_CACHE_HOME") or Path("~/.cache").expanduser())
+    home = Path(os.environ.get("XDG_CACHE_HOME") or expanded("~/.cache"))
     name = f"vega-{version('vl-convert-python')}-{VEGA_LITE}.js"
     file = home / "llm-interventions" / name
     if file.exists():
@@ -121,10 +122,9 @@ def javascript() -> str:
 
     bundle = vl_convert.javascript_bundle("window.vegaEmbed = vegaEmbed;", VEGA_LITE)
     script = bundle.replace("</script", r"<\/script")
-    try:
-        write_atomic(file, script)
-    except OSError:
-        return script  # a read-only home costs seconds, nothing else
+    if home.is_absolute():
+        with suppress(OSError):  # a read-only home, or none, costs seconds, nothing else
+            write_atomic(file, script)
     return script
 
 

@@ -152,3 +152,12 @@ def plain(value: Any) -> Any:
     if is_dataclass(value):  # asdict copies every leaf
         return {name: plain(getattr(value, name)) for name in _field_names(value.__class__)}
     return value
+
+
+def expanded(text: str) -> Path:
+    """Return a path as the shell reads it; ``~`` stays where no home folder is known.
+
+    `Path.expanduser` raises a `RuntimeError` there: in containers without a passwd entry, or for
+    the home of somebody unknown.
+    """
+    return Path(os.path.expanduser(text))  # noqa: PTH111

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING
 
 from harness.cell.console import say
 from harness.config import Config
-from harness.engine.gpus import gpu_memory_bytes, visible_gpus
+from harness.engine.machine import gpu_memory_bytes, visible_gpus
 from harness.study.side_by_side import measure
 
 if TYPE_CHECKING:

@@ -3,6 +3,7 @@
 import base64
 import hashlib
 import json
+import os
 import re
 from html import unescape
 
@@ -14,7 +15,7 @@ from analysis.comparison.rules import Rules
 from analysis.comparison.verdict import JUDGED
 from analysis.report import theme
 from analysis.report.evidence import gather
-from analysis.report.page import embed, glance, render
+from analysis.report.page import embed, glance, javascript, render
 from analysis.report.sections import sections
 from analysis.runs.frame import Runs
 from analysis.runs.tables import read_runs
@@ -45,6 +46,18 @@ def test_the_policy_allows_nothing_but_the_page_s_own(html):
         "default-src": "'none'", "style-src": "'unsafe-inline'", "img-src": "data: blob:",
         "connect-src": "'none'", "base-uri": "'none'", "form-action": "'none'",
     }  # fmt: skip
+
+
+def test_the_charts_script_is_kept_where_there_is_a_home(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.delenv("XDG_CACHE_HOME", raising=False)
+    monkeypatch.setattr(os.path, "expanduser", lambda path: path)  # as in some containers
+    bundles = iter(["first", "second"])
+    monkeypatch.setattr("vl_convert.javascript_bundle", lambda *_: next(bundles))
+    assert javascript.__wrapped__() == "first"
+    assert list(tmp_path.iterdir()) == []
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
+    assert [javascript.__wrapped__() for _ in range(2)] == ["second"] * 2
 
 
 def test_markup_in_the_name_of_an_arm_is_text(tmp_path):

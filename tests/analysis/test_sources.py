@@ -296,5 +296,7 @@ def test_cells_that_two_studies_share_count_once_and_it_is_said(tmp_path):
 
 def test_shared_cells_with_other_losses_are_pointed_out(tmp_path):
     homes = two_studies(tmp_path, moved=0.002)
-    (said,) = [text for text in compare(read_runs([*map(str, homes)])).warnings if "apart" in text]
+    (said,) = [
+        text for text in compare(read_runs([*map(str, homes)])).warnings if "share cells" in text
+    ]
     assert "up to 0.002 apart" in said

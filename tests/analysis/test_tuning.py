@@ -62,7 +62,7 @@ def test_the_table_and_the_bill_of_tuning_are_those_of_the_plan() -> None:
     result = compare(runs(tuning(1)))
     assert (
         "- **Tuning:** optim.lr of every arm chosen from 3 trials by the validation loss of 1 seed "
-        "that nothing is judged on: 9 runs, 1.5 h." in result.to_markdown()
+        "not used for the verdicts: 9 runs, 1.5 h." in result.to_markdown()
     )
     table = tuning_table(result.source.plans)
     assert table is not None
