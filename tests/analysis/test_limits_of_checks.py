@@ -5,7 +5,14 @@ import pandas as pd
 import pytest
 
 from analysis import AnalysisError, compare
-from analysis.comparison.rules import Origin, Practical, Rules, agreed, check_rules
+from analysis.comparison.rules import (
+    Origin,
+    Practical,
+    Rules,
+    agreed,
+    check_rules,
+    refuse_other_rules,
+)
 from analysis.comparison.verdict import Judged, Kind, Size, Verdict, verdicts
 from harness.records import BASELINE, StudyPlan
 
@@ -131,6 +138,7 @@ def test_figures_at_their_limits_decide_what_is_said(figures, kind, size):
         ),
         (Verdict(Kind.UNDECIDED, n=3, n_diverged=1), "undecided (1 of 4 diverged)"),
         (Verdict(Kind.UNDECIDED), "undecided"),
+        (Verdict(Kind.UNDECIDED, n_diverged=2), "undecided (2 of 2 diverged)"),
         (Verdict(Kind.NO_RUN, n_diverged=2, why="2 diverged"), "no complete run (2 diverged)"),
         (Verdict(Kind.BASELINE, n=3), ""),
     ],
@@ -167,3 +175,21 @@ def test_a_rule_is_the_call_s_else_what_all_plans_have():
         "the plans of s, t declare different values of the practical size (0.02, 0.03): choose one "
         "with --practical-size"
     )
+
+
+def test_a_table_of_one_s_own_may_have_columns_that_records_name_alike():
+    arms = frame({BASELINE: (4, 0.0, 1.0), "a": (4, -0.1, 1.0)})
+    theirs = arms.assign(version=range(8), code="x", recipe=range(8), changes=None)
+    for given in (arms, theirs, arms.assign(folder="runs")):
+        assert compare(given).warnings == ()
+
+
+def test_other_rules_are_refused_where_the_one_plan_has_looks():
+    plain = StudyPlan(study="s", alpha=0.05, rope=0.02)
+    looked = StudyPlan(study="t", alpha=0.05, rope=0.02, looks=[2, 3])
+    other, same = Rules(alpha=0.1, practical_size=0.02), Rules(alpha=0.05)
+    for rules, plans in ((other, [plain]), (other, [plain, looked]), (same, [looked]), (other, [])):
+        refuse_other_rules(rules, {plan.study: plan for plan in plans})
+    for rules, words in ((other, "alpha is 0.1"), (Rules(practical_size=0.03), "size is 0.03")):
+        with pytest.raises(AnalysisError, match=f"{words}, but the plan of t, which has looks, "):
+            refuse_other_rules(rules, {"t": looked})
