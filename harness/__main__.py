@@ -38,6 +38,10 @@ from harness.study.outcome import over_budget, written_since
 from harness.study.plan import PlannedCell
 from harness.study.slots import plan_slots
 
+ALONE = (
+    "start it once, as python -m harness; a sweep fills all devices, and hardware.n_devices=N "
+    "trains one cell on several"
+)
 LONG_TOKENS = 10_000_000
 """A single cell with fewer training tokens meets its errors soon enough without a rehearsal."""
 
@@ -83,7 +87,7 @@ def _rehearsed(cell: PlannedCell, config: Config) -> int:
     record = cell.record()
     begun = record and record.status is not Status.FAILED
     short = config.train.tokens < LONG_TOKENS and len(config.interventions) < 2
-    return 0 if begun or short or one_of_several() else process.rehearse_alone(cell.folder)
+    return 0 if begun or short else process.rehearse_alone(cell.folder)
 
 
 @printing()
@@ -91,6 +95,8 @@ def main() -> None:
     """Run Hydra; turn what is wrong with a config into one line and exit code 2."""
     if {"-h", "--help"} & set(sys.argv):
         sys.exit(_print_help())
+    if one_of_several():
+        sys.exit(_refuse(f"torchrun starts this command {os.environ['WORLD_SIZE']} times: {ALONE}"))
     # Hydra's parser prints its whole usage
     ArgumentParser.error = _refuse_flag  # type: ignore[assignment, method-assign]
     # Hydra's parser takes no overrides on both sides of a flag

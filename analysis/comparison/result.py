@@ -226,7 +226,7 @@ def references_sentence(result: Comparison) -> str:
     found = "; ".join(f"{', '.join(named)} ({how})" for how, named in as_read.items())
     parts = [f"not trained here, so without verdict; bits per byte: {found}"] if found else []
     if left := [item.label for item in result.source.evaluations if item not in shown]:
-        others = f"{', '.join(left)} on another test set than these runs and without a row"
+        others = f"{', '.join(left)} on a different test set from these runs, so without a row"
         parts.append(f"{others}: evaluate again")
     return "; ".join(parts)
 
@@ -237,8 +237,8 @@ def text_sentence(text: TestText) -> str:
     if not text.reach:
         return read
     return (
-        f"{read}; another such text might move a difference by {text.middle:.2g} (median), that of "
-        f"{text.widest} by {text.reach[text.widest]:.2g}, 95% each"
+        f"{read}; with another such text a difference might move by {text.middle:.2g} (median over "
+        f"arms), that of {text.widest} by {text.reach[text.widest]:.2g} (95% each)"
     )
 
 

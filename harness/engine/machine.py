@@ -1,4 +1,4 @@
-"""What a process may use of this machine, found without importing torch: CPU cores and GPUs."""
+"""What a process may use of this machine, found without importing torch: CPU cores, GPUs, ranks."""
 
 from __future__ import annotations
 
@@ -50,6 +50,14 @@ def _quotas() -> Iterator[float]:
                 quota, period = " ".join((group / name).read_text() for name in names).split()
                 if int(quota) > 0:
                     yield int(quota) / int(period)
+
+
+def under_torchrun() -> bool:
+    """Tell whether torchrun started this process.
+
+    RANK and WORLD_SIZE alone do not say so: operators that train on clusters set them in every pod.
+    """
+    return "TORCHELASTIC_RUN_ID" in os.environ
 
 
 def visible_gpus() -> list[str]:

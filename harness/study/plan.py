@@ -253,9 +253,9 @@ def _warn_of_no_verdict(study: Study, *, planned: bool) -> None:
     n_seeds = seeds_for_verdicts(len(arms))
     option = f"study.seeds={n_seeds}" if planned else f"'seed=range({n_seeds})'"
     say(
-        f"warning: expect no verdict but undecided: the {len(runs)} runs of {len(arms)} arms leave "
-        f"{df} of the {FEWEST_DF} degrees of freedom that it needs; {n_seeds} seeds of every arm "
-        f"are enough: {option}"
+        f"warning: every verdict will be undecided: {len(runs)} runs of {len(arms)} arms leave "
+        f"{df} of the {FEWEST_DF} degrees of freedom that a verdict needs; {n_seeds} seeds of "
+        f"every arm are enough: {option}"
     )
 
 
