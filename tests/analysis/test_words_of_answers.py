@@ -7,6 +7,7 @@ import json
 import tempfile
 from collections.abc import Callable
 from contextlib import redirect_stdout
+from dataclasses import replace
 from functools import partial
 from io import StringIO
 from pathlib import Path
@@ -20,7 +21,9 @@ from words import last_read, write
 
 from analysis import compare, decide, stack, verify
 from analysis.comparison.ranking import ranking
+from analysis.runs.tables import read_runs
 from harness.records import BASELINE, Provenance, Status, StudyPlan, write_plan
+from harness.records.evaluation import Evaluation
 
 WORDS = Path(__file__).parent / "fixtures" / "words_of_answers.md"
 NOISE = {
@@ -195,6 +198,28 @@ def controls(folder: Path) -> str:
     )
 
 
+def text_and_references(folder: Path) -> str:
+    study = folder / "s"
+    for row in runs(a=-0.004, b=0.0).to_dict("records"):
+        home = put(study, record(row["arm"], row["seed"], row["test_loss"]))
+        size = {"a": 0.1, "b": 0.01}.get(row["arm"], 0.0)
+        losses = row["test_loss"] + size * np.array([1.0, -1.0, 0.5, -0.5])
+        np.save(home / "test_losses.npy", losses.astype(np.float32))
+        np.save(home / "test_documents.npy", np.array([0, 1, 1, 2], dtype=np.int32))
+    given = [("gpt2", 1.1, "t", "whole"), ("qwen", 0.9, "t", "whole"), ("small", 1.3, "u", "part"),
+             ("long", 1.0, "t", "4096 tokens")]  # fmt: skip
+    known = {"asked": "", "in_study": False, "n_sequences": 4, "n_bytes": 9, "weights_sha256": "w"}
+    known |= {"n_params": 1, "tokenizer": "bytes", "precision": "fp32", "provenance": {}}
+    evaluations = tuple(
+        Evaluation(
+            name=name, loss=3.5, bits_per_byte=bits, test_set_sha256=text * 64, context=how, **known
+        )
+        for name, bits, text, how in given
+    )
+    read = read_runs([str(study)])
+    return compare(replace(read, evaluations=evaluations), alpha=0.2).to_markdown()
+
+
 def ranks(folder: Path) -> str:
     result = compare(runs(a=-0.05, b=-0.051, c=-0.09), alpha=0.1)
     found = ranking(result)
@@ -227,6 +252,7 @@ SAID: dict[str, Callable[[Path], str]] = {
     "Looks without a practical size": looks_without_a_practical_size,
     "A study with looks": a_study_with_looks,
     "Controls": controls,
+    "Test text and references": text_and_references,
     "Ranks": ranks,
     "Results as JSON": json_of_results,
     "Results as LaTeX": latex_of_results,
