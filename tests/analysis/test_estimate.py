@@ -57,7 +57,7 @@ def runs(*seeds: list[object], **columns: list[object]) -> pd.DataFrame:
             runs([None, None], [None, None]),
             "pooled",
             "one-way means, pooled variance, df 2",
-            "no init_seed is given, so every run counts as its own seed",
+            "no init_seed is given, so every run counts as a seed of its own",
         ),
         (
             runs([0, 1, 2, 3], [2, 3, 4, 5]),
@@ -65,7 +65,7 @@ def runs(*seeds: list[object], **columns: list[object]) -> pd.DataFrame:
             "one-way means, pooled variance, df 6",
             "2 initialisation seed(s) shared between arms leave 1 degree(s) of freedom to estimate "
             "the pairing (3 are needed), so it is not used: more seeds that all arms complete "
-            "bring it back",
+            "restore it",
         ),
         (
             runs([0, 1, 2], [0], [1]),

@@ -81,7 +81,7 @@ def test_every_word_and_figure_of_tuning_is_the_plan_s() -> None:
         "t": StudyPlan(study="t"),
         "u": StudyPlan(study="u", tuning=later),
     }
-    how = "by the validation loss of {} that nothing is judged on"
+    how = "by the validation loss of {} not used for the verdicts"
     assert tuning_note(plans) == (
         f"optim.lr of every arm chosen from 3 trials {how.format('1 seed')}: 9 runs, 1.5 h; "
         f"optim.lr of every arm chosen from 2 trials {how.format('2 seeds')}: 3 runs, 1.25 h"
