@@ -34,6 +34,7 @@ def test_a_rerun_ends_at_the_first_logged_step_that_reaches_the_one_asked_for(
 
     (tmp_path / "sources").mkdir()
     (tmp_path / "sources" / "idea.py").write_text("SCALE = 1\n")
+    (tmp_path / "sources" / "other.py").write_text("")
     train(tmp_path, 12, 0.0)
     (tmp_path / "config.yaml").touch()
     monkeypatch.setattr("analysis.audit.rerun._run_until", train)
