@@ -65,9 +65,14 @@ for line in sys.stdin:
     null = os.open(os.devnull, os.O_RDWR)
     for stream in range(3):
         os.dup2(null, stream)
-    os._exit(pytest.main(["-q", "-x", "-p", "no:cacheprovider", "-n", "0", *json.loads(line)]))
+    words = ["-q", "-x", "-p", "no:cacheprovider", "-n", "0"]
+    words += ["-W", "ignore::pytest.PytestAssertRewriteWarning"]
+    os._exit(pytest.main([*words, *json.loads(line)]))
 """
-"""Runs the tests named in each line of stdin in a child that has PyTorch and pandas already."""
+"""Runs the tests named in each line of stdin in a child that has PyTorch and pandas already.
+
+Of Hypothesis and Hydra, which are plugins of pytest, it would warn that they are there before it.
+"""
 OTHER = {
     ast.Lt: ast.LtE, ast.LtE: ast.Lt, ast.Gt: ast.GtE, ast.GtE: ast.Gt, ast.Eq: ast.NotEq,
     ast.NotEq: ast.Eq, ast.In: ast.NotIn, ast.NotIn: ast.In, ast.Is: ast.IsNot, ast.IsNot: ast.Is,
@@ -216,7 +221,7 @@ def _outcomes(faults: list[Fault], reached: Reached) -> Iterator[Outcome]:
         sound = passing({test for several in tests.values() for test in several}, copies[0])
         free: SimpleQueue[Tests] = SimpleQueue()
         for checkout in copies:
-            free.put(Tests(checkout))
+            free.put(started(checkout, sorted(sound, key=reached.seconds.__getitem__)[:1]))
 
         def tried(fault: Fault) -> Outcome:
             copy = free.get()
@@ -274,7 +279,7 @@ class Tests:
 
     def __init__(self, checkout: Path) -> None:
         self.checkout = checkout
-        process = subprocess.Popen(
+        self._process = process = subprocess.Popen(
             [sys.executable, "-c", FORKING],
             cwd=checkout,
             env=_environment(checkout),
@@ -293,12 +298,12 @@ class Tests:
         kept = file.read_text(encoding="utf-8")
         file.write_text(fault.code, encoding="utf-8")
         try:
-            code = self._run(tests)
+            code = self.run(tests)
         finally:
             file.write_text(kept, encoding="utf-8")
         return "busy" if code is None else "noticed" if code else "survived"
 
-    def _run(self, tests: list[str]) -> int | None:
+    def run(self, tests: list[str]) -> int | None:
         """Return what pytest ends with; None: it was stopped after some minutes."""
         print(json.dumps(tests), file=self._asked, flush=True)
         child = int(self._told.readline())
@@ -307,6 +312,19 @@ class Tests:
             os.killpg(child, signal.SIGKILL)  # and what the tests have left running
         code = int(self._told.readline())
         return code if ended else None
+
+    def close(self) -> None:
+        """End the process."""
+        self._process.communicate()
+
+
+def started(checkout: Path, tests: list[str]) -> Tests:
+    """Return a process in which these tests pass without a fault, or say that they do not."""
+    process = Tests(checkout)
+    if tests and process.run(tests) != 0:
+        process.close()
+        sys.exit(f"error: {tests[0]} passes alone, not in a forked process: it notices everything")
+    return process
 
 
 def _environment(checkout: Path) -> dict[str, str]:

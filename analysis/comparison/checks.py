@@ -98,7 +98,7 @@ def _wild(done: pd.DataFrame) -> Iterator[Check]:
     widest = int(np.argmax(ss / np.maximum(df, 1)))
     own, others = ss[widest], ss.sum() - ss[widest]
     df_own, df_others = int(df[widest]), int(df.sum() - df[widest])
-    if not (df_own and df_others and others > 0):
+    if not others > 0:
         return
     ratio = own / df_own / (others / df_others)
     if ratio >= WILD_RATIO and special.fdtrc(df_own, df_others, ratio) <= 0.001:
@@ -169,14 +169,14 @@ def _step_down(judgement: Judgement, table: pd.DataFrame) -> Iterator[Check]:
 
 
 def _practical_size(judgement: Judgement) -> Iterator[Check]:
-    fit, practical = judgement.estimate.fit, judgement.practical
-    if fit is None or judgement.estimate.obstacle or not practical.declared:
+    fit, size = judgement.estimate.fit, judgement.practical.declared
+    if fit is None or judgement.estimate.obstacle or size is None:
         return
     noise = math.sqrt(fit.var_resid)
-    if practical.size is not None and practical.size < noise:
+    if size < noise:
         pairing = ", without the seed's share" if fit.var_init else ""
         yield warning(
-            f"the practical size {practical.size:.3g} is below one sd of a run ({noise:.2g}"
+            f"the practical size {size:.3g} is below one sd of a run ({noise:.2g}"
             f"{pairing}): at 8 seeds or fewer such a study nearly always ends undecided"
         )
 
@@ -185,7 +185,7 @@ def _overestimated(judgement: Judgement, table: pd.DataFrame) -> Iterator[Check]
     """Point out arms that someone would read as real although the study could hardly see them."""
     arms = []
     for row in table.to_dict("records"):
-        if row["p_raw"] < judgement.alpha and row["df"] > 0:
+        if row["p_raw"] < judgement.alpha:
             t, half = abs(row["delta"]) / row["se"], (row["ci_high"] - row["ci_low"]) / 2
             if power([t], row["df"], half / row["se"])[0] < 0.5:
                 arms.append(row["arm"])

@@ -72,9 +72,9 @@ class Practical:
     """The origin in words."""
 
     @property
-    def declared(self) -> bool:
-        """Whether a person chose it."""
-        return self.origin in (Origin.CALL, Origin.PLAN)
+    def declared(self) -> float | None:
+        """The size where a person chose it."""
+        return self.size if self.origin in (Origin.CALL, Origin.PLAN) else None
 
 
 def check_rules(rules: Rules | None, changes: dict[str, Any]) -> Rules:

@@ -6,7 +6,6 @@ import re
 from collections import Counter
 from collections.abc import Iterator
 
-import numpy as np
 import pandas as pd
 
 from analysis.check import Check, Level, warning
@@ -168,7 +167,7 @@ def _unpaired(judgement: Judgement) -> Iterator[Check]:
     if "init_shared" not in done:
         return
     share = pd.to_numeric(done["init_shared"]).groupby(done["arm"]).max()
-    own = [arm for arm in judgement.arms[1:] if share.get(arm, np.nan) < SHARED_ENOUGH]
+    own = [arm for arm in judgement.arms[1:] if share[arm] < SHARED_ENOUGH]
     if own:
         yield warning(
             f"{named(own)}: the initial weights differ from the baseline's at the same seed, so "
@@ -183,8 +182,8 @@ def _budgets(judgement: Judgement) -> Iterator[Check]:
     if counted is None:
         return
     spent = pd.to_numeric(done[counted]).groupby(done["arm"]).mean()
-    apart = (spent / spent.get(baseline, np.nan) - 1).abs()
-    other = tuple(arm for arm in judgement.arms[1:] if apart.get(arm, 0) > 0.01)
+    apart = (spent / spent[baseline] - 1).abs()
+    other = tuple(arm for arm in judgement.arms[1:] if apart[arm] > 0.01)
     if other:
         what = f"a different number of {counted.removesuffix('s')}s"
         equal = set(done["equal_budget"]) if "equal_budget" in done else {None}
