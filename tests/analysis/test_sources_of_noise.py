@@ -82,7 +82,7 @@ def test_runs_without_a_repeat_are_told_how_to_repeat(n: int) -> None:
         ),
         (
             "a",
-            dict.fromkeys(("init_seed", "data_seed", "loop_seed"), [*range(8)]),
+            {name: [*range(8)] for name in ("init_seed", "data_seed", "loop_seed")},
             [("init + data order + loop", 8)],
             "the seeds separate nothing: only init + data order + loop as a whole",
         ),
@@ -171,7 +171,9 @@ def test_the_correlations_of_arms_name_their_seeds_and_have_intervals_from_four_
     base, seeds = [1.0, 2.0, 4.0, 3.0, 6.0], [0, 1, 2, 3, 4]
     arms = {"baseline": base, "four": [2.0, 1.0, 5.0, 4.0], "three": [1.0, 5.0, 2.0], "two": [1, 2],
             "same": base}  # fmt: skip
-    rows = [(arm, seed, y) for arm, own in arms.items() for seed, y in zip(seeds, own, strict=False)]
+    rows = [
+        (arm, seed, y) for arm, own in arms.items() for seed, y in zip(seeds, own, strict=False)
+    ]
     table = arm_correlations(pd.DataFrame(rows, columns=["arm", "init_seed", "loss"]), "baseline")
     assert list(zip(table["arm"], table["n_shared"], strict=True)) == [
         ("four", 4), ("same", 5), ("three", 3)
