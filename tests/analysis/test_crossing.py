@@ -27,8 +27,8 @@ def test_a_run_that_never_gets_there_is_censored_at_its_last_point():
 
 
 def test_the_first_of_several_crossings_counts():
-    found = first_crossing([1, 2, 4, 8, 16], [5.0, 3.0, 4.5, 3.0, 2.0], 3.5)
-    assert found == Crossing(pytest.approx(2**0.75), last=16, grid=2.0, at_start=False)
+    found = first_crossing([10, 20, 40, 80, 160], [5.0, 3.0, 4.5, 3.0, 2.0], 3.5)
+    assert found == Crossing(pytest.approx(10 * 2**0.75), last=160, grid=2.0, at_start=False)
 
 
 def test_a_curve_that_starts_below_the_target_says_so():
