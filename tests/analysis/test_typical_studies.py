@@ -19,13 +19,16 @@ def on_unit(n: int) -> np.ndarray:
     return (np.polynomial.legendre.leggauss(n)[0] + 1) / 2
 
 
-@pytest.mark.parametrize("paired", [False, True])
-def test_beside_an_endless_baseline_an_own_variance_is_the_arm_s_own_chi_square(paired: bool):
-    layout = Layout(n_arms=4, n=5, K=1e6, paired=paired)
+@pytest.mark.parametrize(("n_arms", "paired"), [(4, False), (4, True), (2, True)])
+def test_beside_an_endless_baseline_an_own_variance_is_the_arm_s_own_chi_square(
+    n_arms: int, paired: bool
+):
+    layout = Layout(n_arms, n=5, K=1e6, paired=paired)
     ratio, weight = typical_paired(layout, 0.0) if paired else typical_unpaired(layout)
     expected = np.repeat(stats.chi2.ppf(on_unit(4), 4) / 4, 6)
     assert np.sort(ratio[:, 0]) == pytest.approx(np.sort(expected), abs=0.01)
-    others = np.repeat(stats.chi2.ppf(np.add.outer(on_unit(2), range(3)) / 3, 4) / 4, 12)
+    shifted = np.add.outer(on_unit(2), range(n_arms - 1)) / (n_arms - 1)
+    others = np.repeat(stats.chi2.ppf(shifted, 4) / 4, 12)
     assert np.sort(ratio[:, 1:].ravel()) == pytest.approx(np.sort(others), abs=0.01)
     assert weight.sum() == pytest.approx(1)
     assert len(weight) == len(ratio) == 3 * 4 * 2
