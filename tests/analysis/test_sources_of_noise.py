@@ -24,8 +24,9 @@ INIT, LOOP = [0, 0, 1, 1, 2, 2, 3, 3], [0, 1] * 4
 
 
 def test_each_column_of_the_table_of_nested_repeats_is_that_of_its_two_mean_squares() -> None:
-    of = found(LOSS, init_seed=INIT, loop_seed=LOOP)
-    pairs = np.reshape(LOSS, (4, 2))
+    loss = [y / 100 for y in LOSS]
+    of = found(loss, init_seed=INIT, loop_seed=LOOP)
+    pairs = np.reshape(loss, (4, 2))
     between, within = 2 * pairs.mean(axis=1).var(ddof=1), pairs.var(axis=1, ddof=1).mean()
     variance = np.array([(between - within) / 2, within])
     rows = of.table.set_index("source")
@@ -94,7 +95,7 @@ def test_runs_without_a_repeat_are_told_how_to_repeat(n: int) -> None:
         ),
         (
             "a",
-            {"init_seed": INIT},
+            {"init_seed": INIT, "data_seed": [5] * 8},
             [("init", 4), ("not explained by seeds", 8)],
             "init (4 levels), then not explained by seeds",
         ),
@@ -139,11 +140,38 @@ def test_where_nothing_is_repeated_below_the_last_source_the_rest_is_in_it() -> 
     assert of.table["note"].iloc[-1] == ""
 
 
+def test_one_run_in_four_hundred_is_enough_to_tell_two_seeds_apart() -> None:
+    init = np.repeat([0, 1], 200)
+    data = np.append([1], init[1:])
+    loss = np.random.default_rng(5).normal(size=400)
+    rows = found(list(loss), init_seed=list(init), data_seed=list(data)).table
+    assert list(rows["source"][:2]) == ["init", "data order"]
+    assert list(rows["df"][:3]) == [1, 1, 397]
+
+
+def test_crossed_seeds_of_uneven_repeats_have_the_mean_squares_of_nested_least_squares() -> None:
+    """Henderson's: each sum of squares after those before it is what its own runs make of it."""
+    init, data = np.array([0, 0, 0, 1, 1, 2, 2, 2, 2]), np.array([0, 1, 1, 0, 2, 0, 1, 2, 2])
+    arm = np.array(list("aabababba"))
+    loss = np.random.default_rng(6).normal(size=9)
+    X = [np.eye(2)[(arm == "b") * 1], np.eye(3)[init], np.eye(3)[data]]
+    spaces = [np.hstack(X[: k + 1]) for k in range(3)]
+    left = [np.eye(9) - space @ np.linalg.pinv(space) for space in spaces]
+    parts = [left[0] - left[1], left[1] - left[2], left[2]]
+    df = [np.trace(part) for part in parts]
+    covariances = [X[1] @ X[1].T, X[2] @ X[2].T, np.eye(9)]
+    expected = [[np.trace(part @ V) for V in covariances] for part in parts]
+    components = np.linalg.solve(expected, [loss @ part @ loss for part in parts])
+    rows = found(list(loss), list(arm), init_seed=list(init), data_seed=list(data)).table
+    assert list(rows["df"][:3]) == pytest.approx(df)
+    assert list(rows["sd"][:3] ** 2) == pytest.approx(list(np.maximum(components, 0)))
+
+
 @pytest.mark.parametrize(
     ("shuffled", "counts"),
     [
         ([False] * 8, False),
-        ([False, None] * 4, False),
+        ([False] + [None] * 7, False),
         ([True, False] * 4, True),
         ([None] * 8, True),
     ],

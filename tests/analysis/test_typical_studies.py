@@ -58,6 +58,12 @@ def test_differences_of_many_complete_blocks_share_the_baseline_s_noise():
     assert np.sort(ratio[:, 0]) == pytest.approx(np.sort(np.repeat(expected, 2)), rel=0.01)
 
 
+@pytest.mark.parametrize(("n", "T"), [(6, 2), (12, 3), (20, 4)])
+def test_own_variances_of_complete_blocks_are_the_model_s_on_average(n: int, T: int):
+    ratio, weight = typical_paired(Layout(T, n, n, paired=True), rho=0.3)
+    assert (weight @ ratio).mean() == pytest.approx(1, abs=0.05)
+
+
 def variances(n: int, K: int, rho: float) -> np.ndarray:
     """Variance of what each seed adds to a difference of two arms, from the runs' covariance."""
     arm, seed = np.repeat([0, 1], [K, n]), np.array([*range(K), *range(n)])
