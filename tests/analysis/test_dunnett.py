@@ -223,3 +223,10 @@ def test_the_nodes_of_a_normal_are_half_of_its_moments():
     for power, moment in ((0, 1), (2, 1), (4, 3)):
         assert weights @ z**power == pytest.approx(moment, abs=1e-9)
     assert (z > 0).all()
+
+
+@pytest.mark.parametrize("alpha", [0.001, 0.05])
+def test_independent_arms_of_a_known_sd_have_sidak_s_critical_value(alpha):
+    """It is hardly below Bonferroni's, from which the search begins."""
+    expected = stats.norm.isf((1 - (1 - alpha) ** 0.5) / 2)
+    assert critical_value([0.0, 0.0], np.inf, alpha) == pytest.approx(expected, abs=1e-9)
