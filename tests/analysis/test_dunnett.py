@@ -170,7 +170,7 @@ def test_the_ratio_of_an_estimated_sd_to_the_true_one_has_a_chi_square_s_moments
     assert weights @ ratio**2 == pytest.approx(1, abs=1e-7)
 
 
-@pytest.mark.parametrize("loadings", [[EQUAL] * 3, [0.2, 0.5, 0.9]])
+@pytest.mark.parametrize("loadings", [[EQUAL] * 3, [0.2, 0.5, 0.9], [0.99] * 3])
 def test_the_tail_of_a_known_sd_is_that_of_a_multivariate_normal(loadings):
     R = np.outer(loadings, loadings)
     np.fill_diagonal(R, 1)

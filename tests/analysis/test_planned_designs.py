@@ -170,3 +170,9 @@ def test_chances_are_between_none_and_certainty(rule: dict[str, float]):
         AnalysisError, match=f"is {next(iter(rule.values())):g}: allowed is between"
     ):
         seeds_needed(0.01, 0.015, 0.0, 8, **rule)
+
+
+def test_one_seed_of_each_arm_may_be_enough_beside_a_baseline_of_several():
+    design = Design(0.015, None, 8, 8)
+    assert design.power(0.2, 1) > 0.8 > design.power(0.05, 1)
+    assert (design.seeds_needed(0.2), design.seeds_needed(0.05)) == (1, 2)
