@@ -175,4 +175,4 @@ def test_chances_are_between_none_and_certainty(rule: dict[str, float]):
 def test_one_seed_of_each_arm_may_be_enough_beside_a_baseline_of_several():
     design = Design(0.015, None, 8, 8)
     assert design.power(0.2, 1) > 0.8 > design.power(0.05, 1)
-    assert (design.seeds_needed(0.2), design.seeds_needed(0.05)) == (1, 2)
+    assert design.seeds_needed(0.2) == 1 < design.seeds_needed(0.05)
