@@ -111,6 +111,11 @@ def test_two_runs_have_a_noise_of_their_own_and_a_fit_without_a_residual_has_non
     same = np.array([1.0, 1.0, 2.0, 2.0])
     nothing = spread(same, arm, np.arange(4)).of(baseline_weights(2), fit_pooled(same, arm))
     assert (nothing.ratio.tolist(), nothing.df.tolist()) == ([1], [0])
+    arms, seeds = np.array([0, 0, 0, 0, 1, 1, 1]), np.array([0, 1, 2, 3, 0, 1, 2])
+    explained = np.array([0.0, 0.3, -0.2, 0.1])[seeds] + arms
+    runs = explained, arms, seeds
+    noiseless = spread(*runs).of(baseline_weights(2), fit_mixed(*runs))
+    assert (noiseless.ratio.tolist(), noiseless.df.tolist()) == ([1], [0])
 
 
 def test_what_the_runs_add_to_their_arm_s_mean_is_gathered_by_seed():
