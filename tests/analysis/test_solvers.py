@@ -20,10 +20,13 @@ def test_roots_of_several_functions_are_found_at_once():
     assert found == pytest.approx(wanted, abs=1e-8)
 
 
-def test_a_root_is_found_in_a_few_steps():
+@pytest.mark.parametrize("sign", [1, -1])
+def test_a_root_is_found_in_a_few_steps(sign):
     asked = []
-    find_root(lambda x: asked.append(x) or x**3 - 8, 1.0, 5.0)
+    find_root(lambda x: asked.append(x) or sign * (x**3 - 8), 1.0, 5.0)
     assert len(asked) < 16
+    assert min(asked) == 1.0
+    assert max(asked) == 5.0
 
 
 def test_a_root_without_a_change_of_sign_is_refused():
