@@ -126,14 +126,14 @@ def test_the_noise_of_a_design_is_that_of_its_closed_form():
     ]
 
 
-@pytest.mark.parametrize(("n", "K"), [(4, 7), (7, 4), (2, 3)])
-def test_the_noise_of_partly_paired_runs_is_that_of_the_model_s_fit(n: int, K: int):
+@pytest.mark.parametrize(("T", "n", "K"), [(2, 4, 7), (3, 7, 4), (3, 2, 3)])
+def test_the_noise_of_partly_paired_runs_is_that_of_the_model_s_fit(T: int, n: int, K: int):
     """Its standard error lies between those before and after Kenward and Roger's adjustment."""
-    T, rho = 3, 0.5
+    rho = 0.5
     runs = [K, *[n] * T]
     arm, seed = np.repeat(np.arange(T + 1), runs), np.concatenate([np.arange(k) for k in runs])
     fit = fit_of_design(arm, seed, rho, 1 - rho)
-    c = np.array([-1, 1, 0, 0])
+    c = np.eye(T + 1)[1] - np.eye(T + 1)[0]
     found, known = _noise(Layout(T, n, K, paired=True), rho), fit.against_baseline()
     assert c @ fit.cov_model @ c < found.se**2 < c @ fit.cov @ c
     assert found.df == known.df[0]
