@@ -60,7 +60,7 @@ def test_a_root_of_a_step_is_where_it_jumps():
     assert find_root(lambda x: -1.0 if x < 0.3 else 1.0, 0.0, 1.0) == pytest.approx(0.3, abs=1e-9)
 
 
-@pytest.mark.parametrize("at", [0.0, 0.001, 3.5, 6.999, 7.0])
+@pytest.mark.parametrize("at", [0.0, 0.001, 0.3, 3.5, 6.7, 6.999, 7.0])
 def test_the_smallest_value_is_found_beside_an_end_too(at):
     assert minimise(lambda x: abs(x - at), 0.0, 7.0) == pytest.approx(at, abs=1e-9)
 
