@@ -5,6 +5,7 @@ import pytest
 from scipy import stats
 
 from analysis.stats.seed_correlation import (
+    MOST_SEEDS,
     Correlation,
     pair_correlation,
     paired_arms,
@@ -115,3 +116,9 @@ def test_reruns_of_a_shared_seed_add_a_degree_of_freedom_each() -> None:
     arm, seed = np.array([0, 0, 1, 1]), np.array([0, 1, 0, 1])
     assert pairing_df(arm, seed) == 1
     assert pairing_df(np.append(arm, [0, 1]), np.append(seed, [0, 2])) == 2
+
+
+def test_of_more_than_fifteen_hundred_seeds_it_is_not_computed() -> None:
+    arm, seed = np.indices((2, MOST_SEEDS + 1))
+    loss = np.random.default_rng(10).normal(size=arm.size)
+    assert seed_correlation(loss, arm.ravel(), seed.ravel()) is None
