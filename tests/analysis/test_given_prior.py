@@ -112,3 +112,9 @@ def test_a_baseline_alone_has_nothing_that_could_be_unequally_noisy() -> None:
     model = moderate(fit_pooled(*runs), *runs, np.arange(3))
     assert model.posterior.equal == 1
     assert len(model.against_baseline().found.estimate) == 0
+
+
+def test_one_difference_is_as_likely_to_be_equally_noisy_as_not() -> None:
+    y, arm = np.array([3.0, 3.1, 3.4, 2.0, 2.7, 2.1, 2.9]), np.array([0, 0, 0, 1, 1, 1, 1])
+    model = moderate(fit_pooled(y, arm), y, arm, np.arange(7))
+    assert model.posterior.equal == pytest.approx(0.5, abs=1e-6)
