@@ -328,7 +328,9 @@ def started(checkout: Path, tests: list[str]) -> Tests:
 
 
 def _environment(checkout: Path) -> dict[str, str]:
-    return {**os.environ, "PYTHONPATH": str(checkout), "OMP_NUM_THREADS": "1"}
+    # bytecode of one fault would be taken for another of equal size within a second
+    quiet = {"OMP_NUM_THREADS": "1", "PYTHONDONTWRITEBYTECODE": "1"}
+    return {**os.environ, "PYTHONPATH": str(checkout), **quiet}
 
 
 def _report(outcomes: dict[Fault, Outcome], n_all: int) -> str:
