@@ -213,3 +213,13 @@ def test_a_state_is_whole_on_the_disk_before_the_older_ones_go(tmp_path, monkeyp
     path = save(tmp_path, 2, {"step": 2, "x": torch.ones(5000)}, keep=1)
     assert synced == [(path.stat().st_size, ["step_000000001.pt", "step_000000002.partial"])]
     assert names(tmp_path) == ["step_000000002.pt"]
+
+
+@pytest.mark.parametrize(("umask", "mode"), [(0o027, 0o640), (0o077, 0o600)])
+def test_weights_may_be_read_by_whom_the_umask_lets(tmp_path, umask: int, mode: int) -> None:
+    before = os.umask(umask)
+    try:
+        weights = save_weights(tmp_path, 1, nn.Linear(1, 1))
+    finally:
+        os.umask(before)
+    assert weights.stat().st_mode & 0o777 == mode
