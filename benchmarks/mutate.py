@@ -14,7 +14,6 @@ import ast
 import json
 import os
 import random
-import select
 import shutil
 import signal
 import subprocess
@@ -23,7 +22,6 @@ import tempfile
 from collections import Counter
 from collections.abc import Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import suppress
 from copy import copy
 from dataclasses import dataclass
 from itertools import accumulate
@@ -52,16 +50,19 @@ LONGEST = 200
 """Characters of what is spoilt: a fault is to be read in one line."""
 SECONDS = 180
 """A fault that keeps the tests busy for longer (a loop without an end) is counted apart."""
-FORKING = """
-import json, os, sys
+FORKING = f"""
+import contextlib, json, os, signal, sys
 import hydra, hypothesis, pandas, pytest, scipy.optimize, scipy.stats, torch
 
 for line in sys.stdin:
     if pid := os.fork():
-        print(pid, flush=True)
-        print(os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1]), flush=True)
+        code = os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1])
+        with contextlib.suppress(ProcessLookupError):
+            os.killpg(pid, signal.SIGKILL)  # what the tests have left running
+        print(code, flush=True)
         continue
     os.setsid()
+    signal.alarm({SECONDS})
     null = os.open(os.devnull, os.O_RDWR)
     for stream in range(3):
         os.dup2(null, stream)
@@ -71,7 +72,7 @@ for line in sys.stdin:
 """
 """Runs the tests named in each line of stdin in a child that has PyTorch and pandas already.
 
-Of Hypothesis and Hydra, which are plugins of pytest, it would warn that they are there before it.
+pytest would warn that Hypothesis and Hydra, its plugins, were imported before it.
 """
 OTHER = {
     ast.Lt: ast.LtE, ast.LtE: ast.Lt, ast.Gt: ast.GtE, ast.GtE: ast.Gt, ast.Eq: ast.NotEq,
@@ -301,17 +302,12 @@ class Tests:
             code = self.run(tests)
         finally:
             file.write_text(kept, encoding="utf-8")
-        return "busy" if code is None else "noticed" if code else "survived"
+        return "busy" if code == -signal.SIGALRM else "noticed" if code else "survived"
 
-    def run(self, tests: list[str]) -> int | None:
-        """Return what pytest ends with; None: it was stopped after some minutes."""
+    def run(self, tests: list[str]) -> int:
+        """Return what pytest ends with, or minus the signal that ended it."""
         print(json.dumps(tests), file=self._asked, flush=True)
-        child = int(self._told.readline())
-        ended = bool(select.select([self._told], [], [], SECONDS)[0])
-        with suppress(ProcessLookupError):
-            os.killpg(child, signal.SIGKILL)  # and what the tests have left running
-        code = int(self._told.readline())
-        return code if ended else None
+        return int(self._told.readline())
 
     def close(self) -> None:
         """End the process."""

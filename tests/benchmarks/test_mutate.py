@@ -3,7 +3,8 @@ from pathlib import Path
 
 import pytest
 
-from benchmarks.mutate import Fault, passing, started
+from benchmarks import mutate
+from benchmarks.mutate import FORKING, SECONDS, Fault, Tests, passing, started
 
 TESTS = """
 def test_sound():
@@ -38,3 +39,13 @@ def test_a_fault_survives_where_no_test_fails_with_it(tmp_path: Path) -> None:
     (tmp_path / "module.py").write_text("x = 4444\n")
     with pytest.raises(SystemExit, match="not in a forked process"):
         started(tmp_path, tests)
+
+
+@pytest.mark.slow
+def test_a_fault_that_keeps_the_tests_busy_is_given_up(tmp_path: Path, monkeypatch) -> None:
+    (tmp_path / "module.py").write_text("")
+    (tmp_path / "test_a.py").write_text("def test_x():\n    import module\n")
+    monkeypatch.setattr(mutate, "FORKING", FORKING.replace(f"alarm({SECONDS})", "alarm(1)"))
+    endless = Fault(Path("module.py"), 1, "", "", "while True:\n    pass\n")
+    with closing(Tests(tmp_path)) as process:
+        assert process.meet(endless, ["test_a.py::test_x"]) == "busy"
