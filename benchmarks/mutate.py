@@ -220,7 +220,7 @@ def _outcomes(faults: list[Fault], reached: Reached) -> Iterator[Outcome]:
         for checkout in copies:
             copied(checkout, {fault.module for fault in faults})
         sound = passing({test for several in tests.values() for test in several}, copies[0])
-        free: SimpleQueue[Tests] = SimpleQueue()
+        free: SimpleQueue[Copy] = SimpleQueue()
         for checkout in copies:
             free.put(started(checkout, sorted(sound, key=reached.seconds.__getitem__)[:1]))
 
@@ -275,7 +275,7 @@ def _id(case: ElementTree.Element) -> str:
     return f"{case.get('file')}::{case.get('name')}"
 
 
-class Tests:
+class Copy:
     """A copy of the checkout, and a process that runs its tests; it ends with this one."""
 
     def __init__(self, checkout: Path) -> None:
@@ -314,9 +314,9 @@ class Tests:
         self._process.communicate()
 
 
-def started(checkout: Path, tests: list[str]) -> Tests:
+def started(checkout: Path, tests: list[str]) -> Copy:
     """Return a process in which these tests pass without a fault, or say that they do not."""
-    process = Tests(checkout)
+    process = Copy(checkout)
     if tests and process.run(tests) != 0:
         process.close()
         sys.exit(f"error: {tests[0]} passes alone, not in a forked process: it notices everything")

@@ -4,7 +4,7 @@ from pathlib import Path
 import pytest
 
 from benchmarks import mutate
-from benchmarks.mutate import FORKING, SECONDS, Fault, Tests, passing, started
+from benchmarks.mutate import FORKING, SECONDS, Fault, Copy, passing, started
 
 TESTS = """
 def test_sound():
@@ -47,5 +47,5 @@ def test_a_fault_that_keeps_the_tests_busy_is_given_up(tmp_path: Path, monkeypat
     (tmp_path / "test_a.py").write_text("def test_x():\n    import module\n")
     monkeypatch.setattr(mutate, "FORKING", FORKING.replace(f"alarm({SECONDS})", "alarm(1)"))
     endless = Fault(Path("module.py"), 1, "", "", "while True:\n    pass\n")
-    with closing(Tests(tmp_path)) as process:
+    with closing(Copy(tmp_path)) as process:
         assert process.meet(endless, ["test_a.py::test_x"]) == "busy"
