@@ -4,7 +4,7 @@ from pathlib import Path
 import pytest
 
 from benchmarks import mutate
-from benchmarks.mutate import FORKING, SECONDS, Fault, Copy, passing, started
+from benchmarks.mutate import FORKING, SECONDS, Copy, Fault, passing, started
 
 TESTS = """
 def test_sound():
