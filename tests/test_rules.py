@@ -41,7 +41,17 @@ COMPOSES = "interventions/__main__.py"
 LAZY_WANDB = "tables.py"
 """The one place where the analysis may ask W&B for runs, inside a function."""
 
-COMMANDS = {"bill", "config_page", "entry", "evaluate", "export", "finetune", "judge", "sample"}
+COMMANDS = {
+    "bill",
+    "config_page",
+    "entry",
+    "evaluate",
+    "export",
+    "finetune",
+    "judge",
+    "label",
+    "sample",
+}
 """A folder may have any number of them."""
 
 FLOORS = {

@@ -24,8 +24,8 @@ os.environ["OC_CAUSE"] = "0"
 """Else OmegaConf words its errors otherwise under a debugger, and makes some their own cause."""
 
 COMMANDS = (
-    *("bill", "cell", "config_page", "evaluate", "export", "finetune", "judge", "prepare"),
-    *("sample", "schedule", "status", "sync", "throughput"),
+    *("bill", "cell", "config_page", "evaluate", "export", "finetune", "judge", "label"),
+    *("prepare", "sample", "schedule", "status", "sync", "throughput"),
 )
 """Of ``python -m harness.COMMAND``."""
 _GROUPS = sorted(
