@@ -44,7 +44,10 @@ class JudgedReport:
             what = f"one {self.judged.scores.pairing.what} of an arm"
             found.append(Check(Level.WARNING, what, "its own noise is unknown: no verdict"))
         if (gold := self.judged.gold) is None:
-            text = "hand labels correct it: python -m harness.label asks you for them, blind"
+            text = (
+                "hand labels correct it, as gold.csv beside the judgements (or --gold FILE); "
+                "python -m harness.label asks you for them"
+            )
             found.append(Check(Level.NOTE, "the judge's opinion", text))
         elif strangers := gold.strangers(self.judged.scores):
             found.append(Check(Level.WARNING, "hand labels left out", strangers))
