@@ -10,7 +10,7 @@ from collections.abc import Sequence
 
 from harness.config.compose import load
 from harness.config.frozen import to_yaml
-from harness.records.files import CONF_DIR
+from harness.config.messages import GROUPS, options_of
 
 TEMPLATE = """\
 Train language models, one intervention at a time, and keep evidence of every run.
@@ -41,15 +41,14 @@ MORE
 
 def help_text(overrides: Sequence[str]) -> str:
     """Return the help, with the config that the overrides compose."""
-    groups: dict[str, list[str]] = {}
-    for path in sorted(CONF_DIR.rglob("*.yaml")):
-        if path.parent != CONF_DIR:
-            groups.setdefault(str(path.parent.relative_to(CONF_DIR)), []).append(path.stem)
     lines = [
         textwrap.fill(
-            f"{name}: {', '.join(options)}", 98, initial_indent="  ", subsequent_indent="      "
+            f"{group}: {', '.join(options_of(group))}",
+            98,
+            initial_indent="  ",
+            subsequent_indent="      ",
         )
-        for name, options in groups.items()
+        for group in sorted(GROUPS)
     ]
     config = to_yaml(load(overrides))
     return TEMPLATE.format(groups="\n".join(lines), config=textwrap.indent(config, "  "))

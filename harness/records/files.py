@@ -21,6 +21,16 @@ CONF_DIR = Path(__file__).resolve().parents[2] / "conf"
 """Every setting's file, one folder a config group. No package, since people have a `conf` too."""
 
 
+def conf_folders() -> list[Path]:
+    """Return ours, then a person's ``my_conf`` and ``conf`` beside the command; no copy of ours."""
+    own = (Path(name).absolute() for name in ("my_conf", "conf"))
+    return [CONF_DIR, *(f for f in own if f.is_dir() and not _is_a_copy(f))]
+
+
+def _is_a_copy(folder: Path) -> bool:
+    return (folder / "intervention" / "baseline.yaml").exists()
+
+
 def printable(text: str, keep: str = "") -> str:
     r"""Return the text with what would steer a terminal, or turn a line around, spelt out.
 
