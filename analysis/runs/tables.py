@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -63,10 +64,7 @@ def read_runs(
     folders = [Path(s) for s in sources if s not in tables and Path(s) not in logs]
     missing = [s for s in sources if not s.startswith(WANDB) and not Path(s).exists()]
     if missing:
-        raise AnalysisError(
-            f"{missing[0]} does not exist: give a study's folder or a table; "
-            "the commands: python -m analysis --help"
-        )
+        raise AnalysisError(f"{missing[0]} does not exist: {_instead(missing[0])}")
     for place in (Path(s) for s in sources if not s.startswith(WANDB)):
         if not place.is_dir() and not place.is_file():
             raise AnalysisError(f"{place} is no folder and no regular file")
@@ -88,6 +86,18 @@ def read_runs(
 
         parts.insert(0, read_records(folders))
     return join(parts)
+
+
+def _instead(given: str) -> str:
+    """Say what was meant by a source that does not exist."""
+    if (study := Path("runs", given)).is_dir():
+        return f"did you mean {study}?"
+    if re.match(r"\+?[\w.]+=", given):
+        return (
+            "that is a setting of python -m harness; its studies are priced by "
+            "python -m harness.bill, and judged by their folder, e.g. runs/demo"
+        )
+    return "give a study's folder or a table; the commands: python -m analysis --help"
 
 
 def _told_apart(tables: Sequence[str], parts: Sequence[Runs]) -> list[Runs]:

@@ -5,6 +5,7 @@ import pytest
 
 from analysis import AnalysisError, compare
 from analysis.__main__ import main
+from analysis.runs.tables import read_runs
 from tests.analysis.test_other_tables import ARMS_WIDE, LONG, RUNS, SEEDS_WIDE
 
 
@@ -138,3 +139,19 @@ def test_of_several_metrics_each_has_its_own_direction(tmp_path, capsys):
     loss, acc = capsys.readouterr().out.split("## acc against")
     assert ("lower is better" in loss, "| better" in loss) == (True, True)
     assert ("higher is better" in acc, "| worse" in acc) == (True, True)
+
+
+def test_columns_that_have_a_role_are_not_proposed_for_another(tmp_path):
+    table = tmp_path / "export.csv"
+    table.write_text(
+        "State,optim.name,Random Seed,eval/nll,acc\n"
+        "finished,adam,0,3.2,0.4\nfinished,muon,0,3.1,0.5\n"
+        "crashed,adam,1,3.2,0.4\nfinished,muon,1,3.1,0.5\n"
+    )
+    with pytest.raises(AnalysisError, match=r"e\.g\. --column arm=optim\.name"):
+        compare([str(table)])
+    named = read_runs([str(table)], {"arm": "optim.name"})
+    with pytest.raises(AnalysisError, match=r"choose one of 'eval/nll', 'acc' with --metric"):
+        compare(named, baseline="adam")
+    with pytest.raises(AnalysisError, match=r"of its own: --metric eval/nll --metric acc$"):
+        compare(named, baseline="adam", metric="eval/nll,acc")
