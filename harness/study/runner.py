@@ -78,7 +78,8 @@ def preload(cells: Sequence[PlannedCell]) -> list[str]:
 def require_results(cells: Sequence[PlannedCell]) -> None:
     """Say how the cells stand; `StudyFailed` if some of them have no result."""
     states = [cell_state(cell, cell.entry) for cell in cells]
-    say(f"{summary(states)}\n{cells[0].study}")
+    studies = dict.fromkeys(str(cell.study) for cell in cells)
+    say("\n".join([summary(states), *studies]))
     backend = cells[0].config.tracking.backend
     if backend is Backend.wandb and (command := upload_command(cells[0].study.folder)):
         say(f"upload with: {command}")

@@ -141,6 +141,23 @@ def test_of_several_metrics_each_has_its_own_direction(tmp_path, capsys):
     assert ("higher is better" in acc, "| worse" in acc) == (True, True)
 
 
+@pytest.mark.parametrize("ending", ["-seed{}", "_s{}", " seed={}", "Seed{}"])
+def test_arms_of_one_run_that_end_in_a_seed_are_pointed_out(ending):
+    names = [f"{arm}{ending.format(seed)}" for arm in ("adam", "muon") for seed in (0, 1)]
+    runs = pd.DataFrame({"name": names, "val_loss": [3.2, 3.3, 3.1, 3.2]})
+    said = [str(check.what) for check in compare(runs, baseline=names[0]).checks]
+    (words,) = (text for text in said if "end in a seed" in text)
+    assert all(name in words for name in names)
+
+
+def test_arms_that_end_in_another_number_are_not_taken_for_seeds():
+    runs = pd.DataFrame(
+        {"name": ["gpts1", "gpts2", "lr-1", "lr-2"], "val_loss": [3, 3.1, 3.2, 3.3]}
+    )
+    said = [str(check.what) for check in compare(runs, baseline="lr-1").checks]
+    assert not any("seed, and each" in text for text in said)
+
+
 def test_columns_that_have_a_role_are_not_proposed_for_another(tmp_path):
     table = tmp_path / "export.csv"
     table.write_text(

@@ -126,6 +126,14 @@ def test_a_sweep_with_trackio_ends_with_the_command_that_shows_it(tiny, capsys) 
     assert "look with: trackio show --project mine\n" in capsys.readouterr().err
 
 
+def test_a_sweep_over_two_studies_ends_with_both_folders(tiny, capsys) -> None:
+    cells = [PlannedCell(load([*tiny, f"study_name={name}"])) for name in ("one", "two")]
+    with pytest.raises(StudyFailed):
+        require_results(cells)
+    assert "/runs/one\n" in (said := capsys.readouterr().err)
+    assert "/runs/two\n" in said
+
+
 @pytest.mark.proof
 def test_trackio_mirrors_a_cell_while_it_trains(tiny, offline, command, tmp_path) -> None:
     done = command(
