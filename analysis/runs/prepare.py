@@ -90,7 +90,10 @@ def _refuse_missing(runs: Runs, metric: str) -> None:
         numbers = _numeric(runs)
         advice = "nor any other column of numbers; a result for each run is needed"
         if numbers:
-            advice = f"choose one of {_listed(numbers)} with --metric (and --higher-is-better)"
+            option = "--metric (and --higher-is-better)"
+            if runs.home is None:
+                option = "metric= (and higher_is_better=True)"
+            advice = f"choose one of {_listed(numbers)} with {option}"
         if len(parts := metric.split(",")) > 1 and {*parts} <= {*numbers}:
             each = " ".join(f"--metric {shlex.quote(part)}" for part in parts)
             advice = f"each metric has an option of its own: {each}"
@@ -114,7 +117,10 @@ def _how_to_name(runs: Runs, given: Iterable[str]) -> str:
     if not names:
         return "none of them says what was changed: add one that does"
     best = min(names, key=lambda name: columns[name].is_unique)
-    return f"name the column that says what was changed, e.g. --column {_pasted('arm', best)}"
+    how = f"e.g. --column {_pasted('arm', best)}"
+    if runs.home is None:  # a frame
+        how = f"e.g. frame.rename(columns={{{best!r}: 'arm'}})"
+    return f"name the column that says what was changed, {how}"
 
 
 def _pasted(ours: str, theirs: str) -> str:

@@ -172,3 +172,13 @@ def test_columns_that_have_a_role_are_not_proposed_for_another(tmp_path):
         compare(named, baseline="adam")
     with pytest.raises(AnalysisError, match=r"of its own: --metric eval/nll --metric acc$"):
         compare(named, baseline="adam", metric="eval/nll,acc")
+
+
+def test_of_a_frame_the_way_out_is_said_in_python():
+    frame = pd.DataFrame({"Model": ["a", "b"], "nll": [3.1, 3.2]})
+    with pytest.raises(AnalysisError) as caught:
+        compare(frame)
+    renamed = eval(str(caught.value).partition("e.g. frame.")[2], {"rename": frame.rename})
+    with pytest.raises(AnalysisError, match=r"choose one of 'nll' with metric= \(and higher_is"):
+        compare(renamed)
+    assert compare(renamed, metric="nll", baseline="a").table["arm"].tolist() == ["a", "b"]
