@@ -14,7 +14,7 @@ class AnalysisError(ValueError):
 
 @contextmanager
 def needed() -> Iterator[None]:
-    """Refuse what cannot be analysed without a file that cannot be read; also as a decorator."""
+    """Turn an unreadable file into a refusal where it is needed; also as a decorator."""
     try:
         yield
     except RecordError as error:

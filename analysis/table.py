@@ -6,7 +6,7 @@ import csv
 import io
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
 from typing import Any
 
 from analysis.text import DASH, guarded, latex, latex_row, markdown, number, p_value, prose, width
@@ -44,7 +44,7 @@ class Table:
     caption: str
     columns: Sequence[Column]
     rows: list[list[Item]]
-    notes: tuple[str, ...] = field(default=())
+    notes: tuple[str, ...] = ()
 
     def texts(self) -> list[list[str]]:
         """Return the rows as text."""
@@ -116,6 +116,11 @@ class Table:
             r"\end{tabular}",
         ]
         return "\n".join(lines) + "\n"
+
+    def files(self) -> dict[str, str]:
+        """Return the table's files, by name: markdown, CSV and LaTeX."""
+        texts = {"md": self.to_markdown(), "csv": self.to_csv(), "tex": self.to_latex()}
+        return {f"{self.name}.{ending}": text for ending, text in texts.items()}
 
 
 def document(title: str, *parts: str | Table) -> str:

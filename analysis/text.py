@@ -1,4 +1,4 @@
-"""Text that says what it says: figures, markdown and LaTeX in which no name works as code."""
+"""Figures and names as text for terminals, markdown, LaTeX and CSV: no name works as code there."""
 
 from __future__ import annotations
 

@@ -14,7 +14,6 @@ import ast
 import json
 import os
 import random
-import select
 import shutil
 import signal
 import subprocess
@@ -23,7 +22,6 @@ import tempfile
 from collections import Counter
 from collections.abc import Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import suppress
 from copy import copy
 from dataclasses import dataclass
 from itertools import accumulate
@@ -52,22 +50,30 @@ LONGEST = 200
 """Characters of what is spoilt: a fault is to be read in one line."""
 SECONDS = 180
 """A fault that keeps the tests busy for longer (a loop without an end) is counted apart."""
-FORKING = """
-import json, os, sys
+FORKING = f"""
+import contextlib, json, os, signal, sys
 import hydra, hypothesis, pandas, pytest, scipy.optimize, scipy.stats, torch
 
 for line in sys.stdin:
     if pid := os.fork():
-        print(pid, flush=True)
-        print(os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1]), flush=True)
+        code = os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1])
+        with contextlib.suppress(ProcessLookupError):
+            os.killpg(pid, signal.SIGKILL)  # what the tests have left running
+        print(code, flush=True)
         continue
     os.setsid()
+    signal.alarm({SECONDS})
     null = os.open(os.devnull, os.O_RDWR)
     for stream in range(3):
         os.dup2(null, stream)
-    os._exit(pytest.main(["-q", "-x", "-p", "no:cacheprovider", "-n", "0", *json.loads(line)]))
+    words = ["-q", "-x", "-p", "no:cacheprovider", "-n", "0"]
+    words += ["-W", "ignore::pytest.PytestAssertRewriteWarning"]
+    os._exit(pytest.main([*words, *json.loads(line)]))
 """
-"""Runs the tests named in each line of stdin in a child that has PyTorch and pandas already."""
+"""Runs the tests named in each line of stdin in a child that has PyTorch and pandas already.
+
+pytest would warn that Hypothesis and Hydra, its plugins, were imported before it.
+"""
 OTHER = {
     ast.Lt: ast.LtE, ast.LtE: ast.Lt, ast.Gt: ast.GtE, ast.GtE: ast.Gt, ast.Eq: ast.NotEq,
     ast.NotEq: ast.Eq, ast.In: ast.NotIn, ast.NotIn: ast.In, ast.Is: ast.IsNot, ast.IsNot: ast.Is,
@@ -214,9 +220,9 @@ def _outcomes(faults: list[Fault], reached: Reached) -> Iterator[Outcome]:
         for checkout in copies:
             copied(checkout, {fault.module for fault in faults})
         sound = passing({test for several in tests.values() for test in several}, copies[0])
-        free: SimpleQueue[Tests] = SimpleQueue()
+        free: SimpleQueue[Copy] = SimpleQueue()
         for checkout in copies:
-            free.put(Tests(checkout))
+            free.put(started(checkout, sorted(sound, key=reached.seconds.__getitem__)[:1]))
 
         def tried(fault: Fault) -> Outcome:
             copy = free.get()
@@ -269,12 +275,12 @@ def _id(case: ElementTree.Element) -> str:
     return f"{case.get('file')}::{case.get('name')}"
 
 
-class Tests:
+class Copy:
     """A copy of the checkout, and a process that runs its tests; it ends with this one."""
 
     def __init__(self, checkout: Path) -> None:
         self.checkout = checkout
-        process = subprocess.Popen(
+        self._process = process = subprocess.Popen(
             [sys.executable, "-c", FORKING],
             cwd=checkout,
             env=_environment(checkout),
@@ -293,24 +299,34 @@ class Tests:
         kept = file.read_text(encoding="utf-8")
         file.write_text(fault.code, encoding="utf-8")
         try:
-            code = self._run(tests)
+            code = self.run(tests)
         finally:
             file.write_text(kept, encoding="utf-8")
-        return "busy" if code is None else "noticed" if code else "survived"
+        return "busy" if code == -signal.SIGALRM else "noticed" if code else "survived"
 
-    def _run(self, tests: list[str]) -> int | None:
-        """Return what pytest ends with; None: it was stopped after some minutes."""
+    def run(self, tests: list[str]) -> int:
+        """Return what pytest ends with, or minus the signal that ended it."""
         print(json.dumps(tests), file=self._asked, flush=True)
-        child = int(self._told.readline())
-        ended = bool(select.select([self._told], [], [], SECONDS)[0])
-        with suppress(ProcessLookupError):
-            os.killpg(child, signal.SIGKILL)  # and what the tests have left running
-        code = int(self._told.readline())
-        return code if ended else None
+        return int(self._told.readline())
+
+    def close(self) -> None:
+        """End the process."""
+        self._process.communicate()
+
+
+def started(checkout: Path, tests: list[str]) -> Copy:
+    """Return a process in which these tests pass without a fault, or say that they do not."""
+    process = Copy(checkout)
+    if tests and process.run(tests) != 0:
+        process.close()
+        sys.exit(f"error: {tests[0]} passes alone, not in a forked process: it notices everything")
+    return process
 
 
 def _environment(checkout: Path) -> dict[str, str]:
-    return {**os.environ, "PYTHONPATH": str(checkout), "OMP_NUM_THREADS": "1"}
+    # bytecode of one fault would be taken for another of equal size within a second
+    quiet = {"OMP_NUM_THREADS": "1", "PYTHONDONTWRITEBYTECODE": "1"}
+    return {**os.environ, "PYTHONPATH": str(checkout), **quiet}
 
 
 def _report(outcomes: dict[Fault, Outcome], n_all: int) -> str:

@@ -21,7 +21,7 @@ from torch import nn
 
 from benchmarks.contestants import SHAPES
 from benchmarks.report import machine, table, write_section
-from harness.cell.step_timing import synthetic_training
+from harness.cell.build import synthetic_training
 from harness.config.compose import load
 from harness.engine.batches import Batches
 from harness.engine.memory import keep_memory

@@ -22,7 +22,8 @@ from pathlib import Path
 from harness.config import DataConfig, Tokenizer
 from harness.data.build import build
 from harness.data.stdlib_docs import documents
-from harness.data.tokens import batched, n_threads
+from harness.data.tokens import batched
+from harness.engine.machine import n_cores
 
 
 class Meter:
@@ -54,7 +55,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--tokenizer", choices=[item.name for item in Tokenizer], default="gpt2")
     parser.add_argument("--million-tokens", type=int, default=60)
-    parser.add_argument("--threads", type=int, default=n_threads())
+    parser.add_argument("--threads", type=int, default=n_cores())
     options = parser.parse_args()
     if hasattr(os, "sched_setaffinity"):
         os.sched_setaffinity(0, set(sorted(os.sched_getaffinity(0))[: options.threads]))
@@ -69,7 +70,7 @@ def main() -> None:
         cores_used = (time.process_time() - cpu_start) / seconds
     print(
         f"{options.tokenizer}: {meter.tokens / 1e6:.1f} M tokens in {seconds:.1f} s = "
-        f"{meter.tokens / seconds / 1e6:.2f} Mtok/s with {n_threads()} threads "
+        f"{meter.tokens / seconds / 1e6:.2f} Mtok/s with {n_cores()} threads "
         f"on {cores_used:.2f} cores (splitting, writing and hashing included)"
     )
     print(

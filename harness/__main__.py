@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import os
 import sys
+import textwrap
 import warnings
 from argparse import ArgumentParser
+from collections.abc import Sequence
 from typing import Any, NoReturn
 
 import hydra
@@ -26,8 +28,10 @@ from harness.cell.console import (
 )
 from harness.cell.start import one_of_several, start_cell
 from harness.config import Config, ConfigError
-from harness.config.compose import CONFIG_NAME, resolve
-from harness.config.messages import explain
+from harness.config.compose import load, resolve
+from harness.config.frozen import to_yaml
+from harness.config.loader import CONFIG_NAME
+from harness.config.messages import GROUPS, explain, options_of
 from harness.config.typed import as_typed
 from harness.records import Status
 from harness.records.cell import describe
@@ -38,6 +42,35 @@ from harness.study.outcome import over_budget, written_since
 from harness.study.plan import PlannedCell
 from harness.study.slots import plan_slots
 
+HELP = """\
+Train language models, one intervention at a time, and keep evidence of every run.
+
+usage: python -m harness [-m] [GROUP=OPTION ...] [KEY=VALUE ...]
+
+EXAMPLES (quote what the shell would touch)
+  python -m harness                                            the baseline
+  python -m harness +intervention=weight_tying                 one arm
+  python -m harness '+intervention=[qkv_bias,no_dropout]'      a stack
+  python -m harness -m '+intervention=baseline,qkv_bias' 'seed=range(3)'
+  python -m harness +study=demo                                a saved study
+  python -m harness scale=gpt2_small data=fineweb --cfg job    print a config, train nothing
+
+CONFIG GROUPS (+intervention=... and +study=... are added with a plus)
+{groups}
+
+CONFIG (override anything: train.batch_size=32; harness/config says what each key means)
+{config}
+MORE
+  docs/cookbook.md, docs/config.md                             recipes to copy; every key
+  python -m interventions                                      the catalogue with its sources
+  python -m harness.prepare data=NAME                          tokenise a corpus
+  python -m harness.status runs/NAME                           how a study stands
+  python -m harness --hydra-help                               Hydra's own flags
+"""
+ALONE = (
+    "start it once, as python -m harness; a sweep fills all devices, and hardware.n_devices=N "
+    "trains one cell on several"
+)
 LONG_TOKENS = 10_000_000
 """A single cell with fewer training tokens meets its errors soon enough without a rehearsal."""
 
@@ -83,7 +116,7 @@ def _rehearsed(cell: PlannedCell, config: Config) -> int:
     record = cell.record()
     begun = record and record.status is not Status.FAILED
     short = config.train.tokens < LONG_TOKENS and len(config.interventions) < 2
-    return 0 if begun or short or one_of_several() else process.rehearse_alone(cell.folder)
+    return 0 if begun or short else process.rehearse_alone(cell.folder)
 
 
 @printing()
@@ -91,6 +124,8 @@ def main() -> None:
     """Run Hydra; turn what is wrong with a config into one line and exit code 2."""
     if {"-h", "--help"} & set(sys.argv):
         sys.exit(_print_help())
+    if one_of_several():
+        sys.exit(_refuse(f"torchrun starts this command {os.environ['WORLD_SIZE']} times: {ALONE}"))
     # Hydra's parser prints its whole usage
     ArgumentParser.error = _refuse_flag  # type: ignore[assignment, method-assign]
     # Hydra's parser takes no overrides on both sides of a flag
@@ -114,14 +149,26 @@ def main() -> None:
 
 
 def _print_help() -> int:
-    from harness.config.help import help_text
-
+    """Print our own help: Hydra's copies the schema once for each config group, for seconds."""
     try:
         text = help_text([word for word in sys.argv[1:] if not word.startswith("-")])
     except ConfigError as error:
         return _refuse(str(error))
     sys.stdout.write(text)
     return 0
+
+
+def help_text(overrides: Sequence[str]) -> str:
+    """Return the help, with the config that the overrides compose."""
+    groups = {group: options_of(group) for group in sorted(GROUPS)}
+    lines = [
+        textwrap.fill(
+            f"{name}: {', '.join(options)}", 98, initial_indent="  ", subsequent_indent="      "
+        )
+        for name, options in groups.items()
+    ]
+    config = to_yaml(load(overrides))
+    return HELP.format(groups="\n".join(lines), config=textwrap.indent(config, "  "))
 
 
 def _refuse_flag(_: ArgumentParser, message: str) -> NoReturn:

@@ -31,7 +31,7 @@ REACHED = "0.41 in llm.c and 0.33 here for the published baseline (docs/gpu.md),
 
 
 def lines(card: Card, mfu: float, overrides: Sequence[str]) -> list[str]:
-    """Return the bill: the arms that take equally long together, then all of them."""
+    """Return the bill: a line for all arms that take equally long, then the total."""
     config = load(overrides)
     arms = config.study.arms or [config.arm]
     alike: dict[str, list[str]] = {}
@@ -53,7 +53,7 @@ def lines(card: Card, mfu: float, overrides: Sequence[str]) -> list[str]:
 
 
 def _n_runs(config: Config, arm: str) -> int:
-    """Return an arm's runs, those that only choose settings too."""
+    """Return how many runs an arm has, those that only choose settings included."""
     if not config.study.arms:
         return 1
     return count_seeds(config, arm) + count_trials(config) // len(config.study.arms)

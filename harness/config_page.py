@@ -41,11 +41,11 @@ GROUP = """
 def render() -> str:
     """Return the page."""
     demo = load()
-    top = [item for item in fields(Config) if not is_dataclass(_hints(Config)[item.name])]
+    top = [item for item in fields(Config) if not is_dataclass(get_type_hints(Config)[item.name])]
     parts = [HEAD, GROUP.format(title="Top level", text=_first_line(Config)), COLUMNS]
     parts += [_row(Config, item, "", demo) for item in top]
     for item in fields(Config):
-        kind = _hints(Config)[item.name]
+        kind = get_type_hints(Config)[item.name]
         if is_dataclass(kind):
             parts += _table(item.name, kind, demo)  # type: ignore[arg-type]
     return "".join([*parts, *_table("interventions.NAME", CardConfig, None)])
@@ -67,17 +67,13 @@ def _row(owner: type, item: Field[Any], prefix: str, demo: Config | None) -> str
     differs = demo is not None and here != default and not _is_reference(default)
     cells = [
         f"`{key}`",
-        _type(_hints(owner)[item.name], item),
+        _type(get_type_hints(owner)[item.name], item),
         _value(default),
         _value(here) if differs else "",
         item.metadata.get("unit", ""),
         _sentences(owner)[item.name],
     ]
     return f"| {' | '.join(cell.replace('|', chr(92) + '|') for cell in cells)} |\n"
-
-
-def _hints(owner: type) -> dict[str, Any]:
-    return get_type_hints(owner)
 
 
 def _default(item: Field[Any]) -> Any:

@@ -99,12 +99,12 @@ def _losses(
 def _tasks(
     models: Iterable[LoadedModel], study: Path, options: argparse.Namespace
 ) -> Iterator[str]:
-    from harness.evals.benchmarks.run import Asking, run_task
+    from harness.evals.benchmarks.run import run_task
 
-    asking = Asking(study=study, precision=options.precision, task_files=options.task_files)
     for loaded in models:
         for name in options.tasks.split(","):
-            yield run_task(loaded, name, asking).sentence()
+            done = run_task(loaded, name, study, options.precision, options.task_files)
+            yield done.sentence()
 
 
 if __name__ == "__main__":

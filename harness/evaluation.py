@@ -5,8 +5,10 @@ The number format of an arm's training is no part of its evaluation, so that arm
 
 from __future__ import annotations
 
+import io
 from collections.abc import Iterator
 from contextlib import contextmanager
+from pathlib import Path
 
 import numpy as np
 import tiktoken
@@ -16,6 +18,7 @@ from torch import nn
 from harness.config import SampleConfig
 from harness.engine.head_loss import token_losses
 from harness.model import GPT
+from harness.records.files import write_atomic
 
 
 @torch.inference_mode()
@@ -76,3 +79,10 @@ def complete(
         ids.append(int(top_ids[choice]))
     model.train(was_training)
     return encoding.decode(ids, errors="replace")
+
+
+def save_array(file: Path, values: np.ndarray) -> None:
+    """Write an array whole or not at all, as ``.npy``."""
+    content = io.BytesIO()
+    np.save(content, values)
+    write_atomic(file, content.getvalue())

@@ -120,7 +120,7 @@ class Events:
         self._fresh = self._attributes(model)
 
     def _attributes(self, model: nn.Module | None) -> dict[str, dict[str, str | None]]:
-        """Return what the attributes hold of every intervention that says nothing of its state."""
+        """Return the attributes' contents of every intervention object without ``state_dict``."""
         silent = [name for name, item in self.objects.items() if not hasattr(item, "state_dict")]
         return {name: checkpoint.contents(self.objects[name], model) for name in silent}
 
@@ -128,7 +128,7 @@ class Events:
         """Return a step's x_BT and y_BT as interventions change them."""
         for hook in self._by_event[Event.batch]:
             seed_global(data_seed, "batch", hook.name, step)
-            before = x_BT  # apart: both show the same tokens, one place moved
+            before = x_BT  # copies below: x_BT and y_BT are views of the same tokens
             x_BT, y_BT = self._call(hook, x_BT.clone(), y_BT.clone(), step)
             if not all(_is_like(before, tokens) for tokens in (x_BT, y_BT)):
                 raise ConfigError(
@@ -144,7 +144,7 @@ class Events:
 
     @property
     def reads_ctx(self) -> bool:
-        """Whether an intervention wants what the forward pass knew."""
+        """Whether an intervention asks for the `Context` of the forward pass."""
         return any("ctx" in hook.asks for hooks in self._by_event.values() for hook in hooks)
 
     def loss(self, loss: Tensor, logits_BTV: Tensor, y_BT: Tensor, model: nn.Module) -> Tensor:
@@ -198,7 +198,7 @@ class Events:
                 tensor.data = data
 
     def metrics(self, model: nn.Module) -> dict[str, Tensor]:
-        """Return the figures that interventions report; NaN is one."""
+        """Return the figures that interventions report; NaN is a figure, too."""
         found: dict[str, Tensor] = {}
         for hook in self._by_event[Event.metrics]:
             figures = self._call(hook, model)

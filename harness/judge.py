@@ -59,7 +59,7 @@ def _judge(options: argparse.Namespace) -> int:
     if not left:
         return 0
     if not options.yes:
-        print("Nothing was asked. Add --yes to ask.")
+        print("Nothing was sent. Add --yes to send the calls.")
         return 0
     tally = make_calls(left, judging, _endpoint(options), options.out, options.workers)
     print(_said_after(tally, options))
@@ -102,8 +102,8 @@ def _said_after(tally: Tally, options: argparse.Namespace) -> str:
         text += f", ${spent / 1e6:.2f}"
     if tally.failures:
         text += (
-            f".\n{len(tally.failures)} calls had no answer, the last: "
-            f"{printable(tally.failures[-1])}; the same command makes them again"
+            f".\n{len(tally.failures)} calls got no answer, the last: "
+            f"{printable(tally.failures[-1])}; the same command repeats them"
         )
     return f"{text}.\nNext: python -m analysis judged {options.out}"
 

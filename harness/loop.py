@@ -55,7 +55,7 @@ class Training:
     """Whether each of the last steps was taken, still on the device."""
 
     def __post_init__(self) -> None:
-        """Let events know it."""
+        """Give the events access to this training."""
         self.events.training = self
 
     @property

@@ -25,9 +25,9 @@ from harness.model import slot_factory
 
 
 class AdamW(torch.optim.AdamW):
-    """PyTorch's, without what guards its methods from being compiled.
+    """PyTorch's AdamW without the decorators that keep its methods from being compiled.
 
-    The guards import ``torch._dynamo``, 0.7 s; optimisers are not compiled here.
+    These import ``torch._dynamo``, 0.7 s; optimisers are not compiled here.
     """
 
     add_param_group = unwrap(torch.optim.AdamW.add_param_group)

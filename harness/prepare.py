@@ -101,7 +101,7 @@ def summary(corpus: Corpus) -> str:
 
 
 def _both_sides(made: Mapping[str, Any]) -> str:
-    """Return of how many files the test set has pieces whose neighbours are trained on."""
+    """Say how many files have pieces both in the training set and in the test set."""
     if "n_files_in_train_and_test" not in made:  # prepared by an earlier version
         return ""
     n = made["n_files_in_train_and_test"]

@@ -42,7 +42,7 @@ def _show(folder: Path, *, watch: bool) -> None:
     from rich.live import Live
 
     class Piped(Console):
-        """A console whose reader may go, as `printing` takes it."""
+        """A console that leaves it to `printing` when nobody reads any more."""
 
         def on_broken_pipe(self) -> None:
             """Exit as other commands do: rich would with 1."""

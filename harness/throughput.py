@@ -29,7 +29,7 @@ from harness.study.price import bill
 from harness.study.side_by_side import StepError, measure
 
 if TYPE_CHECKING:
-    from harness.cell.step_timing import Trial
+    from harness.cell.speed.step_timing import Trial
 
 Measure = Callable[[Config], "Trial | None"]
 
@@ -123,7 +123,7 @@ def _over_micro_batches(config: Config, measure: Measure) -> Iterator[Row]:
 
 
 def best_row(config: Config, rows: list[Row]) -> Row:
-    """Return the fastest way that trains in the config's own precision: that is no hardware."""
+    """Return the fastest way in the config's own precision, which is no setting of the hardware."""
     own = [row for row in rows if row.config.precision == config.precision]
     return max(own, key=lambda row: row.trial.tokens_per_second)
 

@@ -80,9 +80,9 @@ def _notes(found: Benchmark) -> tuple[str, ...]:
         f"{groups}; {right}. {what}, in {unit}; its difference is arm minus baseline, each item "
         "paired with itself at the same seeds; items and seeds are both random in the model. The "
         "intervals hold for all arms at once (Bonferroni); p values are adjusted by Holm, which "
-        "asks less of an arm where others are clearer, so that its interval may hold 0. "
-        f"Detectable is the true difference that would be found with probability {POWER:g}. "
-        "Of the variance, % by seeds is what more seeds would take away; the rest takes more items."
+        "has more power where other arms clearly differ: a significant arm's interval may include "
+        f"0. Detectable is the true difference that would be found with probability {POWER:g}. "
+        "% by seeds is the share of the variance that more seeds reduce; the rest needs more items."
     )
     return (said,)
 
@@ -103,7 +103,9 @@ def checks(found: Benchmark) -> list[Check]:
         said.append(Check(Level.WARNING, f"one seed of an arm answered {task.name}", text))
     if cut:
         text = f"{cut} of {task.n_items} are longer than its context"
-        said.append(Check(Level.NOTE, f"a model sees the end alone of items of {task.name}", text))
+        said.append(
+            Check(Level.NOTE, f"some items of {task.name} were read without their beginning", text)
+        )
     return said
 
 

@@ -34,7 +34,7 @@ def run(options: argparse.Namespace) -> int:
     from analysis.table import document
 
     rules = shared.paired_rules(options)
-    runs, per = read_runs(options.runs, {}), options.per_character
+    runs, per = read_runs(options.runs), options.per_character
     found = [
         judge_task(task, rules, per_character=per) for task in read_tasks(runs, per_character=per)
     ]

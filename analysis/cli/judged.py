@@ -48,16 +48,16 @@ def run(options: argparse.Namespace) -> int:
     from analysis.runs.tables import read_runs
 
     rules = shared.paired_rules(options)
-    labels = options.gold or gold_beside(Path(options.judgements[0]))
-    gold = read_gold(labels) if labels else None
+    beside = Path(options.judgements[0])
+    gold = read_gold(options.gold) if options.gold else gold_beside(beside)
     judged = judged_differences(read_scores(options.judgements), rules, gold)
     report = report_judged(judged)
     print(report.to_markdown(), end="")
     tables = report.tables()
     if options.runs:
-        losses = compare(read_runs(options.runs, {}), Rules(baseline=options.baseline))
-        beside = side_by_side(loss_measure(losses), [judged.measure()])
-        print(f"\n### {beside.caption}\n\n{beside.to_markdown()}", end="")
-        tables.append(beside)
+        losses = compare(read_runs(options.runs), Rules(baseline=options.baseline))
+        measures = side_by_side(loss_measure(losses), [judged.measure()])
+        print(f"\n### {measures.caption}\n\n{measures.to_markdown()}", end="")
+        tables.append(measures)
     shared.write_tables(options.out, tables)
     return 0

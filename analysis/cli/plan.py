@@ -78,12 +78,13 @@ def run(options: argparse.Namespace) -> int:
     else:
         nothing = "not known, so that sharing seeds gains nothing; --rho says otherwise"
         pilot = Pilot(options.sd, math.inf, 0.0, unit=rules.unit(), rho_source=nothing)
-    given = {name: getattr(options, name) for name in ("sd", "rho", "hours", "usd")}
-    pilot = replace(pilot, **{name: value for name, value in given.items() if value is not None})
+    names = ("sd", "rho", "hours", "usd")
+    given = {name: value for name in names if (value := getattr(options, name)) is not None}
     if options.rho is not None:
-        pilot = replace(pilot, rho_source="")
+        given["rho_source"] = ""
     if options.sd is not None:
-        pilot = replace(pilot, df=math.inf, source="the command line")
+        given |= {"df": math.inf, "source": "the command line"}
+    pilot = replace(pilot, **given)
     delta, n_arms = options.delta or pilot.size or pilot.sd, options.arms or pilot.n_arms
     result = plan(delta, pilot, n_arms, alpha=options.alpha, power=options.power)
     print(result.to_markdown(), end="")

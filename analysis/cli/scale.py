@@ -32,9 +32,7 @@ def run(options: argparse.Namespace) -> int:
         from analysis.report.chart_compute import scale_chart
         from analysis.report.write import write_chart
 
-        table = found.to_table()
-        texts = {"md": table.to_markdown(), "csv": table.to_csv(), "tex": table.to_latex()}
-        shared.write(options.out, {f"scale.{end}": text for end, text in texts.items()})
+        shared.write(options.out, found.to_table().files())
         write_chart(scale_chart(found), options.out)
         print(f"\nWritten: {options.out}/scale.{{md,csv,tex,svg,png}}")
     return 0

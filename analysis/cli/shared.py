@@ -175,7 +175,7 @@ def read_apart(options: argparse.Namespace, sources: Sequence[list[str]]) -> lis
 def _columns(options: argparse.Namespace) -> dict[str, str]:
     """Return our column -> the table's; refuse what would be read by nothing."""
     from analysis.runs.frame import COLUMNS
-    from analysis.runs.tables import TABLES, WANDB
+    from analysis.runs.tables import is_table
 
     columns = dict(pair(text, "--column") for text in options.column)
     known = dict.fromkeys([*COLUMNS, options.metric])
@@ -189,9 +189,7 @@ def _columns(options: argparse.Namespace) -> dict[str, str]:
     said = [f"--column {ours}={theirs}" for ours, theirs in columns.items()]
     said += [f"--where {text}" for text in options.where]
     said += [f"--wide {options.wide}"] if options.wide else []
-    if said and not any(
-        s.startswith(WANDB) or Path(s).suffix.lower() in TABLES for s in options.runs
-    ):
+    if said and not any(map(is_table, options.runs)):
         raise AnalysisError(
             f"{said[0]}: {options.runs[0]} holds records, whose columns are known; leave "
             f"{said[0].split()[0]} out, it is for tables (CSV, parquet, W&B)"

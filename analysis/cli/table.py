@@ -57,7 +57,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def run(options: argparse.Namespace) -> int:
-    """Write the tables beside the runs, then print them: a terminal may fail."""
+    """Write the tables beside the runs, then print them: printing may fail."""
     metrics = [options.metric] if isinstance(options.metric, str) else options.metric
     metrics = metrics or ["test_loss"]
     higher = _higher(options, metrics)

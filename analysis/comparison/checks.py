@@ -36,16 +36,16 @@ hardly an arm within the first; a baseline of fourfold variance does not explain
 """
 
 LOOP_ONLY = (
-    "loop-only band: all repeats of an arm share one initialisation seed, so the noise of the "
-    "initial weights is not in their spread (such a band has 27% coverage and a 95% family "
+    "loop-only band: all repeats of an arm share one initialisation seed, so their spread leaves "
+    "out the noise of the initial weights (such a band has 27% coverage and a 95% family "
     "error); no verdict is given"
 )
 NO_RESIDUAL = (
-    "every loss is its arm's plus its seed's, to the last digit: there is no residual noise to "
+    "every loss is exactly its arm's effect plus its seed's: no residual noise is left to "
     "judge differences by, so nothing is decided; some figures may be copies"
 )
 IDENTICAL = (
-    "all runs of an arm have identical losses (sd 0): either the seeds change nothing or the "
+    "the runs of each arm have identical losses (sd 0): either the seed changes nothing or the "
     "figures are copies; nothing is decided"
 )
 OVERESTIMATED = "likely overestimated"
@@ -99,14 +99,14 @@ def _wild(done: pd.DataFrame) -> Iterator[Check]:
     widest = int(np.argmax(ss / np.maximum(df, 1)))
     own, others = ss[widest], ss.sum() - ss[widest]
     df_own, df_others = int(df[widest]), int(df.sum() - df[widest])
-    if not (df_own and df_others and others > 0):
+    if not others > 0:
         return
     ratio = own / df_own / (others / df_others)
     if ratio >= WILD_RATIO and special.fdtrc(df_own, df_others, ratio) <= 0.001:
         yield warning(
             f"the runs of {groups[widest][0]} lie far apart: sd {math.sqrt(own / df_own):.2g}, "
-            f"where all others have {math.sqrt(others / df_others):.2g}. A mistyped loss, or a run "
-            "that nearly diverged? It widens the intervals of every arm"
+            f"{math.sqrt(others / df_others):.2g} for the other arms. Is a loss mistyped, or did a "
+            "run nearly diverge? It widens the intervals of every arm"
         )
 
 
@@ -121,8 +121,8 @@ def _noisy_baseline(judgement: Judgement) -> Iterator[Check]:
     if found is not None and found.p < NOISIER:
         yield warning(
             f"{arms[0]} is noisier than its arms (F = {found.F:.2f} at {found.df:.3g} and "
-            f"{found.df_arms:.3g} df, p = {found.p:.2g}), and its noise is in every difference: "
-            "give it more seeds"
+            f"{found.df_arms:.3g} df, p = {found.p:.2g}), and its noise enters every difference: "
+            "give the baseline more seeds"
         )
 
 
@@ -132,7 +132,7 @@ def _own_noise(judgement: Judgement, table: pd.DataFrame) -> Iterator[Check]:
     if arms := tuple(table.loc[alone & (table["n"] >= ENOUGH_RUNS), "arm"]):
         yield warning(
             f"{named(arms)}: {NOT_CONFIRMED} (paired t or Welch's alone, column p_own): the "
-            "verdict leans on the noise of the other arms",
+            "verdict relies on the noise of the other arms",
             arms,
             NOT_CONFIRMED,
         )
@@ -146,7 +146,7 @@ def _own_unknown(table: pd.DataFrame) -> Iterator[Check]:
     silent = table[judged & ~shown]
     one = silent["n"] == 1
     if arms := tuple(silent.loc[one, "arm"]):
-        what = f"{named(arms)}: {OWN_UNKNOWN}, and the verdict takes it from the other arms"
+        what = f"{named(arms)}: {OWN_UNKNOWN}; the verdict uses the noise of the other arms"
         yield warning(what, arms, OWN_UNKNOWN)
     moved = ~np.isclose(silent["delta"], 0, atol=1e-12)  # else a copy, which is said elsewhere
     if arms := tuple(silent.loc[~one & moved, "arm"]):
@@ -165,8 +165,8 @@ def _alone(judgement: Judgement, table: pd.DataFrame) -> Iterator[Check]:
     if n_near and FAR < t.iloc[n_near - 1] < TOO_FAR:
         yield warning(
             f"{(t > FAR).sum()} of {len(t)} arms lie more than {FAR:g} standard errors from {base}."
-            " An unlucky or noisy baseline looks the same, and every difference rests on its "
-            f"{judgement.verdicts[base].n} run(s): confirm with more baseline seeds"
+            " An unlucky or noisy baseline would look the same, since every difference depends on "
+            f"its {judgement.verdicts[base].n} run(s): confirm with more baseline seeds"
         )
 
 
@@ -175,20 +175,20 @@ def _step_down(judgement: Judgement, table: pd.DataFrame) -> Iterator[Check]:
     holds_zero = table.loc[(table["ci_low"] < 0) & (table["ci_high"] > 0), "arm"]
     if arms := [arm for arm in holds_zero if judgement.verdicts[arm].kind.real]:
         yield warning(
-            f"{named(arms)}: real by the step-down p, which asks less where other arms are "
-            "clearer; the simultaneous interval, which does not, holds 0"
+            f"{named(arms)}: significant by the step-down p, which has more power where other arms "
+            "clearly differ; the simultaneous interval, which has less, includes 0"
         )
 
 
 def _practical_size(judgement: Judgement) -> Iterator[Check]:
-    fit, practical = judgement.estimate.fit, judgement.practical
-    if fit is None or judgement.estimate.obstacle or not practical.declared:
+    fit, size = judgement.estimate.fit, judgement.practical.declared
+    if fit is None or judgement.estimate.obstacle or size is None:
         return
     noise = math.sqrt(fit.var_resid)
-    if practical.size is not None and practical.size < noise:
-        pairing = ", its seed's share left out" if fit.var_init else ""
+    if size < noise:
+        pairing = ", without the seed's share" if fit.var_init else ""
         yield warning(
-            f"the practical size {practical.size:.3g} is below one sd of a run ({noise:.2g}"
+            f"the practical size {size:.3g} is below one sd of a run ({noise:.2g}"
             f"{pairing}): at 8 seeds or fewer such a study nearly always ends undecided"
         )
 
@@ -197,14 +197,14 @@ def _overestimated(judgement: Judgement, table: pd.DataFrame) -> Iterator[Check]
     """Point out arms that someone would read as real although the study could hardly see them."""
     arms = []
     for row in table.to_dict("records"):
-        if row["p_raw"] < judgement.alpha and row["df"] > 0:
+        if row["p_raw"] < judgement.alpha:
             t, half = abs(row["delta"]) / row["se"], (row["ci_high"] - row["ci_low"]) / 2
             if power([t], row["df"], half / row["se"])[0] < 0.5:
                 arms.append(row["arm"])
     if arms:
         yield warning(
             f"{OVERESTIMATED} ({named(arms)}): the power at the estimated difference is below "
-            "one half, so a difference that stands out tends to be exaggerated",
+            "one half, and differences found with so little power tend to be exaggerated",
             tuple(arms),
             OVERESTIMATED,
         )
@@ -227,7 +227,7 @@ def next_steps(judgement: Judgement, table: pd.DataFrame) -> tuple[str, ...]:
     elif size and wanted > have:
         number = f"about {wanted:.0f} seeds per arm" if np.isfinite(wanted) else "too many seeds"
         steps.append(
-            f"{len(waiting)} arm(s) undecided: {number} (now {have}) would find a difference of "
+            f"{len(waiting)} arm(s) undecided: {number} (now {have}) would detect a difference of "
             f"{size:.2g} with power 0.8"
         )
     return tuple(steps)
@@ -254,7 +254,7 @@ def _more_seeds(judgement: Judgement) -> str:
     if is_foreign(judgement.done):
         how = "then add their rows, with a column seed, to the table"
     elif judgement.ledger.planned:  # a plan is fixed before its runs
-        how = f"as a new study, the same command with study_name=NAME study.seeds={n}"
+        how = f"repeat the command as a new study, with study_name=NAME study.seeds={n}"
     else:
-        how = f"here, the command that trained these runs, with -m and 'seed=range({n})'"
+        how = f"repeat the command that trained these runs, with -m and 'seed=range({n})'"
     return f"run {what}: {how}"

@@ -24,7 +24,7 @@ def _identical(runs: pd.DataFrame) -> Iterator[Check]:
         yield Check(
             Level.OK,
             f"{arm}, an A/A control: {count} of {total} runs end with the baseline's weights, to "
-            "the last bit; they stand in no figure",
+            "the last bit; they are not counted",
             arms=(str(arm),),
         )
 
@@ -40,16 +40,16 @@ def _apart(judgement: Judgement, table: pd.DataFrame) -> Iterator[Check]:
         if judgement.verdicts[arm].kind.real:
             yield warning(
                 f"{arm}, an A/A control, differs from {judgement.rules.baseline} by {delta} "
-                f"(p adj {row['p_adj']:.2g}), and in truth it does not: the noise is "
-                "underestimated, or the control is none; until that is explained no verdict here "
-                "can be trusted",
+                f"(p adj {row['p_adj']:.2g}), although nothing was changed: the noise is "
+                "underestimated, or the control does change something; until that is explained, "
+                "trust no verdict here",
                 (arm,),
                 "differs although an A/A control",
             )
         else:
             yield Check(
                 Level.OK,
-                f"{arm}, an A/A control: {delta}, p {row['p_raw']:.2g} by itself, which the noise "
+                f"{arm}, an A/A control: {delta}, p {row['p_raw']:.2g} unadjusted, which the noise "
                 "explains",
                 arms=(arm,),
             )

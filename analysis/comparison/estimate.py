@@ -185,13 +185,13 @@ def _lacking(arm: Index, seed: Index) -> str:
     return (
         f"{(size > 1).sum()} initialisation seed(s) shared between arms leave {left} degree(s) of "
         f"freedom to estimate the pairing ({FEWEST_DF:g} are needed), so it is not used: more "
-        "seeds that all arms complete bring it back"
+        "seeds that all arms complete restore it"
     )
 
 
 def _why_pooled(runs: pd.DataFrame) -> str:
     if "init_seed" not in runs or runs["init_seed"].isna().all():
-        return "no init_seed is given, so every run counts as its own seed"
+        return "no init_seed is given, so every run counts as a seed of its own"
     if runs["init_seed"].dropna().duplicated().any():
         return "no arm shares at least half of its initialisation seeds with the baseline"
     return "no two runs share an initialisation seed"

@@ -54,7 +54,7 @@ def noise_band(runs: pd.DataFrame, fitted: Estimate, alpha: float = 0.05) -> Noi
     n_arms = max(len(fitted.arms) - 1, 1)
     labels = _labels(base)
     K, n_seeds = len(base), len(set(labels))
-    if K < 2 or n_seeds < 2:
+    if n_seeds < 2:
         return None
     loss = base["loss"].to_numpy(dtype=float)
     if n_seeds == K:

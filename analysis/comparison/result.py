@@ -186,9 +186,11 @@ def _notes(result: Comparison) -> list[str]:
             "simultaneous."
         )
     if any(verdict.kind is Kind.SAME for verdict in result.verdicts.values()):
-        read += f" Beside '{Kind.SAME}' stands the equivalence test's interval instead."
+        read += f" Beside '{Kind.SAME}' stands the equivalence test's interval."
     if _adjusted(result):
-        read += " Delta is adjusted for which seeds each arm has, so it is not mean minus mean."
+        read += (
+            " Delta is adjusted for which seeds each arm has: it is not the difference of means."
+        )
     notes = [read, *_table(result.source)]
     if single_runs(result):
         notes.append(
@@ -224,7 +226,7 @@ def references_sentence(result: Comparison) -> str:
     found = "; ".join(f"{', '.join(named)} ({how})" for how, named in as_read.items())
     parts = [f"not trained here, so without verdict; bits per byte: {found}"] if found else []
     if left := [item.label for item in result.source.evaluations if item not in shown]:
-        others = f"{', '.join(left)} on another test set than these runs and without a row"
+        others = f"{', '.join(left)} on a different test set from these runs, so without a row"
         parts.append(f"{others}: evaluate again")
     return "; ".join(parts)
 
@@ -235,8 +237,8 @@ def text_sentence(text: TestText) -> str:
     if not text.reach:
         return read
     return (
-        f"{read}; another such text might move a difference by {text.middle:.2g} (median), that of "
-        f"{text.widest} by {text.reach[text.widest]:.2g}, 95% each"
+        f"{read}; with another such text a difference might move by {text.middle:.2g} (median over "
+        f"arms), that of {text.widest} by {text.reach[text.widest]:.2g} (95% each)"
     )
 
 
@@ -273,5 +275,5 @@ def _band(result: Comparison) -> str:
     if band.n_arms > 1:
         text += f"; {band.n_arms} such runs at once: ± {band.half_width_arms:.{decimals}f}"
     return f"{text}." + (
-        f" Fewer than {FEWEST_DF:g} df make it wide." if band.df < FEWEST_DF else ""
+        f" It is wide because df is below {FEWEST_DF:g}." if band.df < FEWEST_DF else ""
     )

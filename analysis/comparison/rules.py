@@ -58,7 +58,7 @@ class Origin(StrEnum):
     PLAN = "declared in the study's plan"
     BASELINE_SD = "1 x sd of the {n} baseline runs, not declared before the runs"
     RUN_SD = "1 x sd of a run, not declared before the runs"
-    NONE = "nothing to take it from: give --practical-size"
+    NONE = "nothing to derive it from: give --practical-size"
 
 
 @dataclass(frozen=True, slots=True)
@@ -72,9 +72,9 @@ class Practical:
     """The origin in words."""
 
     @property
-    def declared(self) -> bool:
-        """Whether a person chose it."""
-        return self.origin in (Origin.CALL, Origin.PLAN)
+    def declared(self) -> float | None:
+        """The size where a person chose it."""
+        return self.size if self.origin in (Origin.CALL, Origin.PLAN) else None
 
 
 def check_rules(rules: Rules | None, changes: dict[str, Any]) -> Rules:

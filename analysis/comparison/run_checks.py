@@ -6,7 +6,6 @@ import re
 from collections import Counter
 from collections.abc import Iterator
 
-import numpy as np
 import pandas as pd
 
 from analysis.check import Check, Level, warning
@@ -55,24 +54,24 @@ def repeats(judgement: Judgement) -> Iterator[Check]:
     all_done = judgement.runs[judgement.runs["status"] == "complete"]
     if (times := times_exported(all_done)) > 1:
         yield warning(
-            f"every run stands {times} times in the table, equal in all figures: each counts "
-            "once. If they are different runs, a column seed tells them apart"
+            f"the table lists every run {times} times with equal figures: each counts once. "
+            "If they are different runs, add a column seed that tells them apart"
         )
         return
     equal = possible_copies(judgement.done)
     if len(equal):
         yield warning(
             f"{named(equal['run_id'])}: equal figures in one arm, and no seed tells the runs "
-            "apart. Copies of a run would make the noise look smaller: keep one line a run, or add "
-            "a column seed",
+            "apart. Copies of a run make the noise look smaller than it is: keep one line per run, "
+            "or add a column seed",
             tuple(str(arm) for arm in equal["arm"].unique()),
             "runs of equal figures",
         )
     count = len(all_done) - len(judgement.done)
     if count:
         yield warning(
-            f"{count} rerun(s) repeat a run to the last digit, which says nothing new: it counts "
-            "once"
+            f"{count} rerun(s) repeat a run to the last digit, which adds no information: the run "
+            "counts once"
         )
 
 
@@ -87,7 +86,7 @@ def unlike_repeats(judgement: Judgement) -> Iterator[Check]:
         what, way_on = "runs of one arm", "; a column that counts repeats: --column seed=NAME"
     yield warning(
         f"{what} differ in {differences(apart)}, and are averaged as if they did not: make that "
-        f"part of the arm with --column arm=NAME,SETTING, or keep some with --where{way_on}"
+        f"part of the arm with --column arm=NAME,SETTING, or select with --where{way_on}"
     )
 
 
@@ -98,8 +97,8 @@ def namesakes(judgement: Judgement) -> Iterator[Check]:
     found = [arm for arm in arms if alike[arm.casefold()] > 1]
     if found:
         yield warning(
-            f"{named(map(repr, found))} differ in their capitals alone, and count as different "
-            "arms: give them one name if they are one",
+            f"{named(map(repr, found))} differ only in upper and lower case, and count as "
+            "different arms: give them one name if they are the same",
             tuple(found),
         )
 
@@ -129,13 +128,13 @@ def wrong_way(rules: Rules) -> Iterator[Check]:
     name = rules.metric.lower()
     if not rules.higher_is_better and HIGHER.search(name) and not LOWER.search(name):
         yield warning(
-            f"{rules.metric} looks like a metric that is better when higher, and here lower counts "
-            "as better: add --higher-is-better if so"
+            f"{rules.metric} looks like a metric of which more is better, but here lower counts as "
+            "better: add --higher-is-better if so"
         )
     if rules.higher_is_better and LOWER.search(name) and not HIGHER.search(name):
         yield warning(
-            f"{rules.metric} looks like a loss, and here higher counts as better: give "
-            "it a command of its own, without --higher-is-better"
+            f"{rules.metric} looks like a loss, but here higher counts as better: compare "
+            "it in a command of its own, without --higher-is-better"
         )
 
 
@@ -153,7 +152,7 @@ def _equal_losses(judgement: Judgement) -> Iterator[Check]:
     if same:
         yield warning(
             f"{named(same)}: the same losses as the baseline at the same seeds, to the last digit; "
-            "these runs change nothing and make the noise look smaller",
+            "the arm has no effect, and its runs make the noise look smaller than it is",
             same,
             "same losses as the baseline",
         )
@@ -169,8 +168,8 @@ def _equal_weights(judgement: Judgement) -> Iterator[Check]:
     groups = known[known.duplicated(keys, keep=False)].groupby(keys)["arm"]
     for same in dict.fromkeys(tuple(sorted(group)) for _, group in groups):
         yield warning(
-            f"{' and '.join(same)} ended with the same weights at the same seeds: what one has "
-            "beyond the other has no effect there; two interventions may undo each other",
+            f"{' and '.join(same)} ended with the same weights at the same seeds: what one adds "
+            "to the other has no effect; two interventions may undo each other",
             same,
             "same weights as another arm",
         )
@@ -184,16 +183,16 @@ def _unpaired(judgement: Judgement) -> Iterator[Check]:
     if few := hardly_paired(done, judgement.rules.baseline):
         yield warning(
             f"{named(few)}: fewer than half of the initialisation seeds are the baseline's, so "
-            "these runs are not paired with it: run it with the same seeds"
+            "these runs are not paired with it: use the same seeds"
         )
     if "init_shared" not in done:
         return
     share = pd.to_numeric(done["init_shared"]).groupby(done["arm"]).max()
-    own = [arm for arm in judgement.arms[1:] if share.get(arm, np.nan) < SHARED_ENOUGH]
+    own = [arm for arm in judgement.arms[1:] if share[arm] < SHARED_ENOUGH]
     if own:
         yield warning(
-            f"{named(own)}: other initial weights than the baseline's at the same seed, so these "
-            "runs are not paired with it"
+            f"{named(own)}: the initial weights differ from the baseline's at the same seed, so "
+            "these runs are not paired with it"
         )
 
 
@@ -204,16 +203,16 @@ def _budgets(judgement: Judgement) -> Iterator[Check]:
     if counted is None:
         return
     spent = pd.to_numeric(done[counted]).groupby(done["arm"]).mean()
-    apart = (spent / spent.get(baseline, np.nan) - 1).abs()
-    other = tuple(arm for arm in judgement.arms[1:] if apart.get(arm, 0) > 0.01)
+    apart = (spent / spent[baseline] - 1).abs()
+    other = tuple(arm for arm in judgement.arms[1:] if apart[arm] > 0.01)
     if other:
-        what = f"another number of {counted.removesuffix('s')}s"
+        what = f"a different number of {counted.removesuffix('s')}s"
         equal = set(done["equal_budget"]) if "equal_budget" in done else {None}
         if len(equal) == 1 and isinstance(spent_alike := equal.pop(), str):
-            text = f"as many as take {baseline}'s {spent_alike}, which is the study's budget"
+            text = f"for as many {spent_alike} as {baseline}, which is the study's budget"
             level = Level.OK
         else:
-            text, level = "so the difference is the budget's as well", Level.WARNING
+            text, level = "so the budget is part of the difference", Level.WARNING
         yield Check(
             level, f"{named(other)}: trained on {what} than {baseline}, {text}", "", other, what
         )
@@ -230,8 +229,8 @@ def _recipes(judgement: Judgement) -> Iterator[Check]:
     other = [arm for arm in judgement.arms[1:] if arm in unlike]
     if other and base:
         yield warning(
-            f"{named(other)}: trained with other settings than {baseline}, the arm's own changes "
-            "aside, so the difference is that of those settings as well: see the cells' config.yaml"
+            f"{named(other)}: trained with other settings than {baseline}, beyond the arm's own "
+            "changes, so those settings are part of the difference: see the cells' config.yaml"
         )
 
 
@@ -244,8 +243,8 @@ def _versions(judgement: Judgement) -> Iterator[Check]:
     """Point out arms whose seeds ran with different settings or own code."""
     if mixed := mixed_arms(judgement.done):
         yield warning(
-            f"{named(mixed)}: the seeds ran with different settings or own code, so the mean is of "
-            "a mixture and its verdict is of no arm; run the arm as it is now with all of these "
+            f"{named(mixed)}: the seeds ran with different settings or own code, so mean and "
+            "verdict are those of a mixture; run the arm in one version with all of these "
             "seeds"
         )
 
@@ -262,12 +261,12 @@ def _ledger(judgement: Judgement) -> Iterator[Check]:
     ledger = judgement.ledger
     again = "" if is_foreign(judgement.done) else "; run the study again to retry them"
     if ledger.unreadable:
-        yield warning(f"unreadable, and counted nowhere: {named(ledger.unreadable)}")
+        yield warning(f"unreadable, and not counted: {named(ledger.unreadable)}")
     apart = {name: far for name, far in judgement.source.shared.items() if far > 0}
     if apart:
         yield warning(
-            f"the studies hold equal cells with other losses, up to {max(apart.values()):.2g} "
-            f"apart ({named(apart)}): trained on other machines or with other packages; the first "
+            f"the studies share cells whose losses differ by up to {max(apart.values()):.2g} "
+            f"({named(apart)}): trained on other machines or with other packages; the first "
             "counts"
         )
     if ledger.diverged:
@@ -277,13 +276,13 @@ def _ledger(judgement: Judgement) -> Iterator[Check]:
     if ledger.other_tests:
         yield warning(
             f"left out: {named(ledger.other_tests)}: measured on another test set than the "
-            "baseline's, so the losses say nothing of each other; compare it in a study of its own "
+            "baseline's, so the losses cannot be compared; compare it in a study of its own "
             "whose baseline has these settings"
         )
     if ledger.superseded:
         yield warning(
             f"left out: {named(ledger.superseded)}. Edited since: {named(ledger.edits)}. The "
-            "planned version counts, else the one asked for last: to count another, undo the edit "
+            "planned version counts, else the last one requested: to count another, undo the edit "
             "and run its command again, which trains nothing. Editing after a look makes a study "
             "exploratory"
         )
@@ -303,13 +302,13 @@ def _survivors(judgement: Judgement) -> Iterator[Check]:
         f"{arm}: {v.n_diverged} of {v.n_diverged + v.n} runs diverged" for arm, v in partly.items()
     ]
     pairing = (
-        ". Too few shared seeds are left for pairing: only more seeds of all arms bring it back"
+        ". Too few shared seeds are left for pairing: only more seeds of all arms restore it"
         if judgement.estimate.pairing_lost
         else ""
     )
     yield warning(
-        f"{named(lost)}. Mean, interval and verdict are of the survivors, the lucky ones: judge an "
-        f"arm by how often it diverges as well{pairing}",
+        f"{named(lost)}. Mean, interval and verdict describe only the runs that survived: judge "
+        f"the arm by how often it diverges, too{pairing}",
         tuple(partly),
         "mean of the runs that did not diverge",
     )

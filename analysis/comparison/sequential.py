@@ -104,8 +104,7 @@ def at_looks(judgement: Judgement) -> Judgement:
     if len(plans) > 1:
         note = "several studies, one with looks: early looks are not accounted for"
         return replace(judgement, looks=note)
-    declared = judgement.practical.size if judgement.practical.declared else None
-    plan = replace(planned[0], rope=declared)
+    plan = replace(planned[0], rope=judgement.practical.declared)
     decision = decide_prepared(judgement.runs, plan, judgement.rules, judgement.estimate)
     early = decision.stopped_early
     note = (

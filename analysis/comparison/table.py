@@ -155,9 +155,9 @@ def columns(judgement: Judgement) -> list[Column]:
         Column("p adj", help="adjusted for the number of arms"),
         Column("own se", help="standard error by this difference's own spread over seeds"),
         Column("p own", help="by this difference's own noise alone: paired t or Welch's"),
-        Column("tokens", help="share of the baseline's tokens with which its last loss is reached"),
+        Column("tokens", help="share of the baseline's tokens needed to reach its last loss"),
         Column("published", help="difference in the source that proposed it"),
-        Column("break-even sd", help="noise of a run below which the interval would leave out 0"),
+        Column("break-even sd", help="noise of a run below which the interval would exclude 0"),
         Column("seeds needed", help="per arm, to find a difference of the practical size"),
         Column("verdict", numeric=False),
     ]

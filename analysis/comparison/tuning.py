@@ -21,17 +21,17 @@ def tuning_checks(judgement: Judgement) -> Iterator[Check]:
     others = tuple(a for a in _with_other_optimizers(judgement) if a not in tuned)
     if others:
         yield warning(
-            f"{named(others)}: another optimiser than the baseline's, tried at one learning rate "
-            "alone, and an optimiser's rate says nothing of another's: a study with study.tune "
-            "tries every arm at several (docs/tuning.md)",
+            f"{named(others)}: another optimiser than the baseline's, tried at only one learning "
+            "rate. The best rate differs between optimisers: a study with study.tune tries every "
+            "arm at several (docs/tuning.md)",
             others,
             "one learning rate tried",
         )
     ends = tuple(arm for arm, one in tuned.items() if _at_the_end(one))
     if ends:
         yield warning(
-            f"{named(ends)}: the best of what study.tune tried is the smallest or largest: a "
-            "better value may lie beyond, try further ones",
+            f"{named(ends)}: the best value that study.tune tried is the smallest or largest "
+            "one: a better one may lie beyond, so try further values",
             ends,
             "tuned to the end of its range",
         )
@@ -45,7 +45,7 @@ def tuning_note(plans: dict[str, StudyPlan]) -> str | None:
         lines.append(
             f"{', '.join(plan.tuning['settings'])} of every arm chosen from "
             f"{len(arms[0]['tried'])} trials by the validation loss of {seeds} "
-            f"seed{'s' * (seeds > 1)} that nothing is judged on: {sum(a['runs'] for a in arms)} "
+            f"seed{'s' * (seeds > 1)} not used for the verdicts: {sum(a['runs'] for a in arms)} "
             f"runs, {sum(a['hours'] for a in arms):.3g} h"
         )
     return "; ".join(lines) or None

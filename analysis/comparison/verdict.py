@@ -211,7 +211,7 @@ def judge(model: Model, alpha: float, practical: Practical) -> Judged:
     half = found.half_width(alpha)
     size = practical.size or _TINY
     equivalence = found.equivalence(size, alpha)
-    same = (equivalence.p_adj < alpha) & practical.declared
+    same = (equivalence.p_adj < alpha) & (practical.declared is not None)
     # No interval that leaves the practical size stands beside "no practical difference".
     leaves = same & (found.p_adj >= alpha) & (np.abs(delta) + half >= size)
     shown = np.where(leaves, equivalence.half_width, half)
@@ -272,8 +272,8 @@ def verdicts(
 
 
 def _size(low: float, high: float, practical: Practical) -> Size:
-    rope = practical.size
-    if rope is None or not practical.declared:
+    rope = practical.declared
+    if rope is None:
         return Size.UNQUALIFIED
     if -rope < low and high < rope:
         return Size.BELOW

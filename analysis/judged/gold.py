@@ -48,10 +48,10 @@ class Gold:
         )
 
 
-def gold_beside(judgements: Path) -> Path | None:
-    """Return the file of hand labels in the folder of a file of judgements, if there is one."""
+def gold_beside(judgements: Path) -> Gold | None:
+    """Return the hand labels in the folder of a file of judgements, if there are any."""
     files = (judgements.with_name(name) for name in GOLD_FILES)
-    return next((file for file in files if file.exists()), None)
+    return next((read_gold(file) for file in files if file.exists()), None)
 
 
 @needed()

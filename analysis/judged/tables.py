@@ -226,5 +226,7 @@ def _warnings(habits: JudgeEffects) -> list[Check]:
             f"an answer that only asks for 100 gets {claim:.1f}, empty or wrong ones {floor:.1f}: "
             "read the responses of an arm that it favours, and label some by hand (--gold)"
         )
-        found.append(Check(Level.WARNING, f"{habits.judge} does what answers ask of it", text))
+        found.append(
+            Check(Level.WARNING, f"{habits.judge} follows instructions inside answers", text)
+        )
     return found

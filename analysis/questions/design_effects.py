@@ -160,7 +160,7 @@ def _note(n: int, sd: float, df: float, alone: int) -> str:
     if df < FEWEST_DF:
         note += f" All are undecided: {df:g} df, and a verdict needs {FEWEST_DF:g}; run more seeds."
     if alone:
-        note += f" {alone} run(s) alone at their seed say nothing beside the blocks of the others."
+        note += f" {alone} run(s) that are the only one at their seed add no information."
     return note
 
 
@@ -169,8 +169,8 @@ def _one_seed(done: pd.DataFrame) -> list[str]:
     if len(seeds) != 1 or seeds[0] is None:
         return []
     return [
-        f"all runs have seed {seeds[0]}, so how the effects vary with the seed is not in their "
-        "intervals: every verdict holds for this seed alone."
+        f"all runs have seed {seeds[0]}, so the intervals leave out how the effects vary with the "
+        "seed: every verdict holds for this seed alone."
     ]
 
 
@@ -187,7 +187,7 @@ def _no_design(names: list[str], on: Array) -> list[str]:
         return []
     effect, first, second = (names[i] for i in found[0])
     return [
-        "no complete screening design: main effects hold parts of interactions "
+        "incomplete screening design: main effects are aliased with interactions "
         f"(e.g. {effect} of {first} x {second}; {len(found)} in all). Run every arm that "
         "python -m analysis design prints."
     ]

@@ -2,16 +2,16 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass, field
-from itertools import combinations
 
 import numpy as np
-from scipy import special
+from scipy import special, stats
 
 from analysis.comparison.result import Comparison
 from analysis.comparison.verdict import Kind
-from analysis.table import Column, Item, Table, figure, interval, words
+from analysis.table import Item, Table, columns, figure, interval, words
 
 LOSS_STEP = 0.05
 """Nats per token that an exchange rate is said for."""
@@ -108,30 +108,19 @@ def exchange(loss: Measure, other: Measure) -> Exchange:
     arms = [arm for arm in loss.effects if arm in other.effects]
     x = np.array([loss.effects[arm].delta for arm in arms])
     y = np.array([other.effects[arm].delta for arm in arms])
-    gained = -LOSS_STEP if not loss.higher_is_better else LOSS_STEP
+    gained = LOSS_STEP if loss.higher_is_better else -LOSS_STEP
     square = float(x @ x)
-    slope = float(x @ y) / square if square > 0 else float("nan")
-    low = high = float("nan")
+    slope = float(x @ y) / square if square > 0 else math.nan
+    low = high = math.nan
     if len(arms) >= FEWEST_ARMS and square > 0:
         df = len(arms) - 1
         se = float(np.sqrt(((y - slope * x) ** 2).sum() / df / square))
         half = float(special.stdtrit(df, 0.975)) * se * LOSS_STEP
         low, high = slope * gained - half, slope * gained + half
-    sign = (1 if loss.higher_is_better else -1) * (1 if other.higher_is_better else -1)
-    tau = sign * kendall(np.append(x, 0.0), np.append(y, 0.0))
+    sign = 1 if loss.higher_is_better == other.higher_is_better else -1
+    few = len(arms) + 1 < FEWEST_ARMS
+    tau = math.nan if few else sign * stats.kendalltau([*x, 0.0], [*y, 0.0]).statistic
     return Exchange(other, slope * gained, low, high, tau, len(arms))
-
-
-def kendall(x: Sequence[float] | np.ndarray, y: Sequence[float] | np.ndarray) -> float:
-    """Return Kendall's tau-b; NaN where one of the two does not vary, or there are few points."""
-    if len(x) < FEWEST_ARMS:
-        return float("nan")
-    signs = [
-        (np.sign(x[i] - x[j]), np.sign(y[i] - y[j])) for i, j in combinations(range(len(x)), 2)
-    ]
-    of_x, of_y = np.array(signs).T
-    norm = float(np.sqrt((of_x**2).sum() * (of_y**2).sum()))
-    return float(of_x @ of_y) / norm if norm > 0 else float("nan")
 
 
 def side_by_side(loss: Measure, others: Sequence[Measure], worth: Sequence[Measure] = ()) -> Table:
@@ -142,20 +131,15 @@ def side_by_side(loss: Measure, others: Sequence[Measure], worth: Sequence[Measu
     measures = [loss, *others]
     arms = sorted(loss.shown, key=lambda arm: loss.shown[arm].delta)
     arms += [arm for other in others for arm in other.shown if arm not in arms]
-    columns = [Column("arm", numeric=False)]
-    for measure in measures:
-        columns += [
-            Column(measure.name),
-            Column(f"{measure.name} CI"),
-            Column(f"by {measure.name}", numeric=False),
-        ]
+    labels = [label for m in measures for label in (m.name, f"{m.name} CI", f"by {m.name}")]
+    heads = columns("arm", *labels, text=("arm", *(f"by {m.name}" for m in measures)))
     rows = [
         [words(arm), *(item for m in measures for item in _items(m, m.shown.get(arm)))]
         for arm in dict.fromkeys(arms)
     ]
     notes = tuple(exchange(loss, other).sentence() for other in (*others, *worth))
     caption = "Measures side by side, each against the baseline"
-    return Table("measures", caption, columns, rows, notes)
+    return Table("measures", caption, heads, rows, notes)
 
 
 def _items(measure: Measure, effect: Effect | None) -> list[Item]:

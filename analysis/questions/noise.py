@@ -138,7 +138,7 @@ def pairing_text(correlation: Correlation | None) -> str:
     if correlation is None:
         return (
             "The correlation of same-seed runs cannot be measured: no runs share an initialisation "
-            "seed, or nothing is left over for the noise."
+            "seed, or no degrees of freedom are left for the noise."
         )
     return (
         f"Correlation of runs of one initialisation seed: {correlation}, 95% CI "

@@ -239,7 +239,7 @@ def plan(
 
 
 def _rho_source(measured: Correlation | None, planned: float | None) -> str:
-    """Return where the correlation comes from, and what it was where it is not planned with."""
+    """Return where the correlation was measured, with its value if the plan takes another."""
     if measured is None:
         return ""
     same = measured.estimate == planned

@@ -6,7 +6,7 @@ baseline run, by random-effects meta-regression (`analysis.stats.meta`), up to a
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from itertools import pairwise
 from math import exp, log10
@@ -20,9 +20,9 @@ from analysis.comparison.result import Comparison
 from analysis.comparison.rules import Rules
 from analysis.errors import AnalysisError
 from analysis.questions.speed import Speed
-from analysis.questions.tokens_to_target import speed
+from analysis.questions.tokens_to_target import speed_if_known
 from analysis.runs.curves import TOKENS
-from analysis.runs.frame import Runs, is_foreign
+from analysis.runs.frame import Runs
 from analysis.stats.meta import FEWEST, Line, fit_line
 from analysis.stats.seed_correlation import CONFIDENCE
 from analysis.table import Column, Item, Table, document, figure, interval, words
@@ -30,6 +30,14 @@ from analysis.text import DASH, digits
 
 FLOPS_PER_WEIGHT = 6.0
 """Of a training token (Kaplan et al. 2020, section 2.1), where FLOPs are not given."""
+
+
+@dataclass(frozen=True, slots=True)
+class Difference:
+    """An arm's difference from the baseline, with its standard error."""
+
+    delta: float
+    se: float
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,20 +49,15 @@ class Study:
     comparison: Comparison
     speed: Speed | None = None
 
-    def row(self, arm: str) -> dict[str, float] | None:
-        """Return the arm's difference with its standard error; None: it is not here."""
-        for row in self.comparison.table.to_dict("records"):
-            if row["arm"] == arm and np.isfinite(row["se"]):
-                return {"delta": float(row["delta"]), "se": float(row["se"])}
-        return None
+    def difference(self, arm: str) -> Difference | None:
+        """Return the arm's difference from the baseline; None: it has none here."""
+        return _difference(self.comparison, arm)
 
-    def factor(self, arm: str) -> dict[str, float] | None:
-        """Return the logarithm of the arm's token factor with its standard error."""
+    def log_factor(self, arm: str) -> Difference | None:
+        """Return the logarithm of the arm's token factor; None: it has none here."""
         if self.speed is None or self.speed.factor(arm) is None:
             return None
-        table = self.speed.compared[TOKENS].comparison.table.set_index("arm")
-        delta, se = (float(table.at[arm, name]) for name in ("delta", "se"))  # type: ignore[arg-type]
-        return {"delta": delta, "se": se} if np.isfinite(se) else None
+        return _difference(self.speed.compared[TOKENS].comparison, arm)
 
 
 @dataclass(frozen=True, slots=True)
@@ -80,7 +83,7 @@ class Scale:
     """FLOPs of one run."""
     trends: tuple[Trend, ...]
     """Of differences, nats per token."""
-    factors: tuple[Trend, ...] = field(default=())
+    factors: tuple[Trend, ...] = ()
     """Of the logarithms of token factors, for arms that have one at every size."""
     rules: Rules = field(default_factory=Rules)
     """By which every size was judged."""
@@ -221,8 +224,8 @@ def scale(
     if at is not None and not at > 0:
         raise AnalysisError(f"--at {at:g}: FLOPs of one run, above 0")
     arms = dict.fromkeys(arm for study in studies for arm in study.comparison.arms[1:])
-    trends = [_trend(arm, studies, Study.row) for arm in arms]
-    factors = [_trend(arm, studies, Study.factor) for arm in arms]
+    trends = [_trend(arm, studies, Study.difference) for arm in arms]
+    factors = [_trend(arm, studies, Study.log_factor) for arm in arms]
     return Scale(
         studies,
         at or 10 * sizes[-1],
@@ -248,16 +251,7 @@ def _study(runs: Runs, rules: Rules) -> Study:
     names = list(runs.frame["study"].dropna().unique()) if "study" in runs.frame else []
     name = str(names[0]) if len(names) else runs.stem.removesuffix("_results")
     result = compare(runs, rules)
-    return Study(name, _flops(runs, rules.baseline, name), result, _speed(runs, rules))
-
-
-def _speed(runs: Runs, rules: Rules) -> Speed | None:
-    if is_foreign(runs.frame) or rules.metric != Rules().metric:
-        return None
-    try:
-        return speed(runs, rules)
-    except AnalysisError:  # no validations
-        return None
+    return Study(name, _flops(runs, rules.baseline, name), result, speed_if_known(runs, rules))
 
 
 def _flops(runs: Runs, baseline: str, name: str) -> float:
@@ -278,9 +272,18 @@ def _flops(runs: Runs, baseline: str, name: str) -> float:
     )
 
 
-def _trend(arm: str, studies: Sequence[Study], of) -> Trend:  # type: ignore[no-untyped-def]
-    found = [(log10(study.flops), row) for study in studies if (row := of(study, arm))]
+def _difference(result: Comparison, arm: str) -> Difference | None:
+    for row in result.table.to_dict("records"):
+        if row["arm"] == arm and np.isfinite(row["se"]):
+            return Difference(float(row["delta"]), float(row["se"]))
+    return None
+
+
+def _trend(
+    arm: str, studies: Sequence[Study], of: Callable[[Study, str], Difference | None]
+) -> Trend:
+    found = [(log10(study.flops), point) for study in studies if (point := of(study, arm))]
     x = tuple(place for place, _ in found)
-    y, se = (tuple(row[name] for _, row in found) for name in ("delta", "se"))
+    y, se = tuple(point.delta for _, point in found), tuple(point.se for _, point in found)
     line = fit_line(np.array(x), np.array(y), np.array(se) ** 2) if len(x) >= FEWEST else None
     return Trend(arm, x, y, se, line)

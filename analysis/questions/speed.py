@@ -177,13 +177,13 @@ class Speed:
         if FLOPS in self.compared:
             found.append("FLOPs: tokens by what a token costs the arm.")
         if SECONDS in self.compared:
-            found.append("Seconds: by the clock of the machines, whatever else ran there.")
+            found.append("Seconds: wall-clock time, slowed by anything else that ran.")
         unknown = [arm for arm in self.runs if arm != self.baseline and not self.factor(arm)]
         if unknown:
             said = "; ".join(f"{arm}: {self.sentence(arm)}" for arm in unknown)
             found.append(
-                "Not compared, since some of their runs never get there, or before their first "
-                f"validation (a lower --target says more of those): {said}."
+                "Not compared, because some runs never reach the target, or are there at their "
+                f"first validation (a lower --target helps with the latter): {said}."
             )
         return found
 
@@ -195,7 +195,9 @@ class Speed:
             )
         there = [run for runs in self.runs.values() for run in runs if run.cost(TOKENS)]
         widest = max((run.crossings[TOKENS].grid for run in there), default=1.0)
-        more = " That is more: more validations (eval.n_val) would say more." * (widest > COARSE)
+        more = " More validations (eval.n_val) would place the crossings better." * (
+            widest > COARSE
+        )
         return (
             "Between two validations a curve is a straight line over the logarithm of the tokens; "
             f"around a crossing they lie up to a factor of {widest:.2f} apart.{more}"

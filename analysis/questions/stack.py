@@ -200,6 +200,6 @@ def _judged(result: Comparison, contrasts: Sequence[Mapping[str, float]]) -> pd.
         half = differences.half_width_each(result.alpha)
         table["ci_low"], table["ci_high"] = found.estimate - half, found.estimate + half
         table["p_raw"], table["p_adj"] = differences.p_raw, holm(differences.p_raw)
-        if result.practical.declared and result.rope:
-            table["p_equal"] = differences.equivalence(result.rope, result.alpha).p_adj
+        if (size := result.practical.declared) is not None:
+            table["p_equal"] = differences.equivalence(size, result.alpha).p_adj
     return table

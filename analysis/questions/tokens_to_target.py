@@ -19,12 +19,10 @@ from analysis.comparison.result import Comparison
 from analysis.comparison.rules import Rules, agreed
 from analysis.errors import AnalysisError
 from analysis.questions.speed import CREDIT_STEPS, Counted, Factor, Reached, Speed
-from analysis.runs.curves import COSTS, TOKENS, VALIDATION, Curve, read_curves
+from analysis.runs.curves import COMPLETE, COSTS, TOKENS, VALIDATION, Curve, read_curves
 from analysis.runs.frame import Runs, is_foreign
 from analysis.stats.crossing import Crossing, first_crossing
-from harness.records import Status
 
-COMPLETE = Status.COMPLETE.value
 LOG_COST = "log cost"
 RATIO = ("token_ratio", "token_ratio_low", "token_ratio_high")
 """The columns that a table of verdicts gets."""
@@ -83,7 +81,7 @@ def speed(
 def _check(
     curves: Sequence[Curve], base: Sequence[Curve], rules: Rules, credit: float | None
 ) -> None:
-    """Refuse what has no crossings."""
+    """Refuse curves and options with which no crossing can be found."""
     if rules.higher_is_better:
         raise AnalysisError(
             f"{rules.metric} is said to be better when higher, and crossings are looked for in "
@@ -120,13 +118,17 @@ def with_speed(result: Comparison, found: Speed | None) -> Comparison:
 
 def compare_with_speed(runs: Runs, rules: Rules) -> Comparison:
     """Return the comparison, with token factors where the runs have curves and losses compared."""
-    result = compare(runs, rules)
+    return with_speed(compare(runs, rules), speed_if_known(runs, rules, costs=(TOKENS,)))
+
+
+def speed_if_known(runs: Runs, rules: Rules, costs: Sequence[str] = COSTS) -> Speed | None:
+    """Return the speed of records whose losses are compared; None where it cannot be told."""
     if is_foreign(runs.frame) or rules.metric != Rules().metric:
-        return result
+        return None
     try:
-        return with_speed(result, speed(runs, rules, costs=(TOKENS,)))
+        return speed(runs, rules, costs=costs)
     except AnalysisError:  # no validations, or none that the baseline comes down to
-        return result
+        return None
 
 
 def _last(curve: Curve) -> float:

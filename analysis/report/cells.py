@@ -13,9 +13,9 @@ from typing import Any
 import pandas as pd
 
 from analysis.runs.cell.files import found_in, read_samples
-from analysis.runs.frame import SUPERSEDED
+from analysis.runs.frame import SEEDS, SUPERSEDED
 from analysis.runs.settings import read_config
-from analysis.table import Column, Item, Table, figure, words
+from analysis.table import Item, Table, columns, figure, words
 from analysis.text import DASH, duration, plain, time_unit
 from harness.records import (
     BASELINE,
@@ -30,7 +30,8 @@ LOG_CHARACTERS = 400_000
 """Of all log tails together; 6 to 25 lines a cell."""
 SAMPLE_CHARACTERS = 1_500_000
 """Of all completions together; those of the cells beyond it are left out."""
-SEEDS = ("init", "data", "loop")
+KINDS = ("init", "data", "loop")
+"""Of seeds, as a record names them."""
 NOT_STARTED = "waiting"
 """Class of a planned cell without a record."""
 SAMPLE = ("step", "tokens", "prompt", "completion")
@@ -73,12 +74,12 @@ def samples(cells: Sequence[Cell]) -> tuple[list[dict[str, Any]], str]:
     found, used, cut = [], 0, 0
     for cell in cells:
         lines = found_in(read_samples, cell.folder)
-        if used > SAMPLE_CHARACTERS:
-            cut, lines = cut + bool(lines), []
-        rows = [[getattr(line, name) for name in SAMPLE] for line in lines]
-        used += sum(len(str(row[2])) + len(str(row[3])) for row in rows)
-        if rows:
+        if lines and used > SAMPLE_CHARACTERS:
+            cut += 1
+        elif lines:
             record = cell.record
+            rows = [[getattr(line, name) for name in SAMPLE] for line in lines]
+            used += sum(len(line.prompt) + len(line.completion) for line in lines)
             entry = {"cell": record.cell, "arm": record.arm, "seed": record.seeds.init}
             found.append({**entry, "rows": rows})
     note = f"Samples of {cut} cells are left out to keep the file small." if cut else ""
@@ -156,7 +157,7 @@ def tail(file: Path, lines: int) -> str:
 
 @dataclass(frozen=True, slots=True)
 class About:
-    """What a study's cells are."""
+    """What a study trains, and what its arms change."""
 
     what: str
     """What was trained on what."""
@@ -201,13 +202,13 @@ def _changes_table(cells: Sequence[Cell], arms: Sequence[str]) -> Table:
         for arm in arms
         if arm in records and records[arm].changes | records[arm].cards
     ]
-    heads = [Column(label, numeric=False) for label in ("arm", "what it is", "settings")]
-    return Table("changes", "What each arm changes", heads, rows)
+    labels = ("arm", "what it is", "settings")
+    return Table("changes", "What each arm changes", columns(*labels, text=labels), rows)
 
 
 def runs_table(runs: pd.DataFrame, metric: str) -> Table:
     """Return every run of a table from elsewhere, with its seed and figure."""
-    seeds = [name for name in ("init_seed", "data_seed", "loop_seed") if name in runs]
+    seeds = [name for name in SEEDS if name in runs]
     kept = seeds if len({tuple(runs[name].astype(str)) for name in seeds}) > 1 else seeds[:1]
     heads = ["arm", *("seed" if len(kept) == 1 else name for name in kept), "status", metric, "run"]
     rows = [
@@ -220,8 +221,7 @@ def runs_table(runs: pd.DataFrame, metric: str) -> Table:
         ]
         for row in runs.to_dict("records")
     ]
-    columns = [Column(head, numeric=head not in ("arm", "status", "run")) for head in heads]
-    return Table("runs", "Every run", columns, rows)
+    return Table("runs", "Every run", columns(*heads, text=("arm", "status", "run")), rows)
 
 
 def ledger_table(cells: Sequence[Cell], plans: Mapping[str, StudyPlan]) -> Table:
@@ -244,7 +244,7 @@ def ledger_table(cells: Sequence[Cell], plans: Mapping[str, StudyPlan]) -> Table
     rows += [
         [
             words(cell["arm"]),
-            *[_seed(cell["seeds"].get(kind)) for kind in SEEDS],
+            *[_seed(cell["seeds"].get(kind)) for kind in KINDS],
             words("not started", NOT_STARTED),
             *[Item(DASH)] * 3,
             words(cell["cell"]),
@@ -252,9 +252,9 @@ def ledger_table(cells: Sequence[Cell], plans: Mapping[str, StudyPlan]) -> Table
         for cell in planned
         if cell["cell"] not in present
     ]
-    labels = ("arm", *SEEDS, "status", "% done", "test loss", time.name, "cell")
-    columns = [Column(label, numeric=label not in ("arm", "status", "cell")) for label in labels]
-    return Table("ledger", "Every cell and its seeds", columns, rows)
+    labels = ("arm", *KINDS, "status", "% done", "test loss", time.name, "cell")
+    heads = columns(*labels, text=("arm", "status", "cell"))
+    return Table("ledger", "Every cell and its seeds", heads, rows)
 
 
 def _seed(value: int | None) -> Item:

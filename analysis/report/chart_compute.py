@@ -8,10 +8,21 @@ from typing import Any
 import numpy as np
 
 from analysis.questions.scale import Scale, Trend
-from analysis.questions.speed import Reached, Speed
-from analysis.report.charts import LOG, Chart, Rows, layer, layered, mark, on, quantity, told, zoom
-from analysis.report.curves import MOST_LINES, by_slot
-from analysis.report.theme import DASHES
+from analysis.questions.speed import Speed
+from analysis.report.charts import (
+    LOG,
+    MOST_LINES,
+    Chart,
+    Rows,
+    layer,
+    layered,
+    line_looks,
+    mark,
+    on,
+    quantity,
+    told,
+    zoom,
+)
 from analysis.runs.curves import TOKENS
 
 NEAR = 3
@@ -31,27 +42,26 @@ def speed_chart(found: Speed) -> Chart:
     title = "training tokens" if found.in_tokens else "training steps"
     x = quantity("tokens", title, LOG, axis={"format": "~s", "labelFlush": True})
     y = quantity("loss", "validation loss, nats per token")
-    colour = by_slot([f"$series{i}" for i in range(MOST_LINES)])
-    looks = {"color": colour, "strokeDash": by_slot(list(DASHES)), "detail": {"field": "run"}}
+    looks = line_looks()
+    line, fill = {**looks, "detail": {"field": "run"}}, {**looks["color"], "legend": None}
     tooltip = [told("arm"), told("run"), told("tokens", form=",d"), told("loss", form=".4f")]
     dots = mark("point", size=70, opacity=1, strokeWidth=0)
     spec = layered(
         datasets,
-        zoom(layer("runs", mark("line", strokeWidth=1.5), x=x, y=y, **looks), "x", "y"),
+        zoom(layer("runs", mark("line", strokeWidth=1.5), x=x, y=y, **line), "x", "y"),
         layer("target", mark("rule", color="$ink", strokeDash=[4, 3]), y=on(y, "loss")),
-        layer("crossings", dots, x=x, y=y, fill={**colour, "legend": None}, tooltip=tooltip),
+        layer("crossings", dots, x=x, y=y, fill=fill, tooltip=tooltip),
         height=300,
     )
     said = [f"{arm} {found.sentence(arm)}" for arm in list(found.runs)[1:40]]
-    key = ("Line: a run. Dashed: the target. Dot: where a run first comes down to it.",)
+    key = ("Line: a run. Dashed: the target. Dot: where a run first reaches it.",)
     return Chart("speed", "Tokens to the target", "; ".join(said), {"log": spec}, datasets, key)
 
 
 def _lines(found: Speed, arms: list[str]) -> Rows:
-    first = min(
-        (max(0, int((run.curve.loss > found.target).sum()) - NEAR) for run in _runs(found, arms)),
-        default=0,
-    )
+    runs = (run for arm in arms for run in found.runs[arm])
+    before = (int((run.curve.loss > found.target).sum()) - NEAR for run in runs)
+    first = max(0, min(before, default=0))
     return [
         _point(run.curve.run, slot, tokens, loss)
         for slot, arm in enumerate(arms)
@@ -67,10 +77,6 @@ def _crossings(found: Speed, arms: list[str]) -> Rows:
         for run in found.runs[arm]
         if (tokens := run.cost(TOKENS)) is not None and found.credit is None
     ]
-
-
-def _runs(found: Speed, arms: list[str]) -> list[Reached]:
-    return [run for arm in arms for run in found.runs[arm]]
 
 
 def _point(run: dict[str, Any], slot: int, tokens: float, loss: float) -> dict[str, Any]:
@@ -89,14 +95,13 @@ def scale_chart(found: Scale) -> Chart:
     }
     x = quantity("flops", "FLOPs of a run", LOG, axis={"format": ".1e", "labelFlush": True})
     y = quantity("delta", f"difference from the baseline{found.rules.unit(', ')}")
-    colour = by_slot([f"$series{i}" for i in range(MOST_LINES)])
-    fill = {**colour, "legend": None}
+    looks = line_looks()
+    fill = {**looks["color"], "legend": None}
     ends = {"y": on(y, "low"), "y2": {"field": "high"}}
     tooltip = [told("arm"), told("flops", form=".3g"), told("delta", form="+.4f")]
     spec = layered(
         datasets,
-        layer("lines", mark("line", strokeWidth=2), x=x, y=y, color=colour,
-              strokeDash=by_slot(list(DASHES))),
+        layer("lines", mark("line", strokeWidth=2), x=x, y=y, **looks),
         layer("zero", mark("rule", color="$ink", strokeDash=[4, 3]), y=on(y, "delta")),
         layer("studies", mark("bar", size=2, opacity=0.6), x=x, fill=fill, **ends),
         layer("target", mark("bar", size=7, opacity=0.22), x=x, fill=fill, **ends),

@@ -163,7 +163,7 @@ def _practical_size(result: Comparison, middle: float) -> Rows:
 
 
 def _near_the_band(result: Comparison, rows: Rows) -> Near:
-    """Return the losses around the band to look at, where some arm or interval reaches far."""
+    """Return the ends of a closer view of the band, where some arm or interval reaches far."""
     if result.noise is None or not result.noise.half_width > 0:
         return None
     middle, half = result.noise.mean, result.noise.half_width_arms

@@ -12,7 +12,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from analysis.comparison.verdict import JUDGED
-from analysis.report.theme import SHAPES, css_class
+from analysis.report.theme import DASHES, SHAPES, css_class
 
 Spec = dict[str, Any]
 Rows = list[dict[str, Any]]
@@ -25,6 +25,8 @@ LINEAR: Spec = {"zero": False}
 LOG: Spec = {"type": "log", "nice": False}
 STROKES: Spec = {"symbolType": "stroke", "symbolOpacity": 1, "symbolSize": 500}
 """In the legend of lines: long enough to show their dashes."""
+MOST_LINES = 8
+"""Arms drawn at once as lines: as many as there are colours and dash patterns."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -60,7 +62,7 @@ def layer(rows: str, marks: Spec, **encoding: Any) -> Spec:
 
 
 def mark(kind: str, **look: Any) -> Spec:
-    """Return marks of a kind, which end at the edges of the view."""
+    """Return marks of a kind, cut off at the edges of the view."""
     return {"type": kind, "clip": True, **look}
 
 
@@ -105,6 +107,22 @@ def category(column: str, domain: list[str], values: list[Any], **legend: Any) -
         "type": "nominal",
         "scale": {"domain": domain, "range": values},
         "legend": {"title": None, "orient": "top", **legend},
+    }
+
+
+def line_looks() -> dict[str, Spec]:
+    """Return colour and dashes of each arm's line, by the rows' ``slot``, in one legend."""
+    colours = [f"$series{i}" for i in range(MOST_LINES)]
+    return {"color": _by_slot(colours), "strokeDash": _by_slot(list(DASHES))}
+
+
+def _by_slot(looks: list[Any]) -> Spec:
+    return {
+        "field": "arm",
+        "type": "nominal",
+        "sort": {"field": "slot", "op": "min"},
+        "scale": {"range": looks},
+        "legend": {"title": None, "orient": "top", "columns": 3, **STROKES},
     }
 
 

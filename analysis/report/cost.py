@@ -19,7 +19,7 @@ from analysis.report.charts import (
     verdict_looks,
 )
 from analysis.report.theme import drawn_as
-from analysis.table import Column, Item, Table, count, figure, words
+from analysis.table import Column, Item, Table, columns, count, figure, words
 from analysis.text import DASH, digits, time_unit
 
 ABOUT_EQUAL = 1.05
@@ -31,18 +31,11 @@ LETTER, LINE, LONGEST = 0.011, 0.06, 24
 def cost_table(result: Comparison) -> Table:
     """Return hours, dollars and nats per dollar of each arm."""
     time = time_unit(result.table["hours"].max())
-    columns = [
-        Column("arm", numeric=False),
-        Column("runs"),
-        Column("tokens a run"),
-        Column(f"{time.name} a run"),
-        Column(f"{time.name} in all"),
-        Column("dollars a run"),
-        Column("delta"),
-        Column(
-            f"{'nats' if result.rules.unit() else 'gain'} per dollar",
-            help="improvement over the price of one run",
-        ),
+    labels = ("arm", "runs", "tokens a run", f"{time.name} a run", f"{time.name} in all")
+    gain = f"{'nats' if result.rules.unit() else 'gain'} per dollar"
+    heads = [
+        *columns(*labels, "dollars a run", "delta", text=("arm",)),
+        Column(gain, help="improvement over the price of one run"),
     ]
     decimals, dear = digits(result.sd), result.table["usd"].max() >= 1
     rows = []
@@ -60,7 +53,7 @@ def cost_table(result: Comparison) -> Table:
                 figure(row["nats_per_usd"], 4, sign=True),
             ]
         )
-    return Table("cost", "What it cost", columns, rows)
+    return Table("cost", "What it cost", heads, rows)
 
 
 def cost_chart(result: Comparison) -> Chart | None:

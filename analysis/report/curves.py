@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 import re
 from collections import defaultdict
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
 
@@ -13,19 +13,19 @@ from analysis.report.cells import Cell
 from analysis.report.charts import (
     LINEAR,
     LOG,
-    STROKES,
+    MOST_LINES,
     Chart,
     Rows,
     Spec,
     layer,
     layered,
+    line_looks,
     mark,
     on,
     quantity,
     told,
     zoom,
 )
-from analysis.report.theme import DASHES
 from analysis.runs.cell.files import found_in, read_metrics
 from analysis.runs.frame import named
 from harness.records import Status
@@ -42,12 +42,13 @@ POINTS_A_FIGURE = 50
 MOST_CHARTS = 24
 """Of figures, each `CHART_HEIGHT` pixels high."""
 CHART_HEIGHT = 150
-MOST_LINES = 8
-"""Arms drawn at once: as many as there are colours and dash patterns."""
 MOST_POINTS = 30_000
 """Of one metric over all arms; beyond it, and beyond 200 an arm, points are left out evenly."""
 MOST_POINTS_AN_ARM = 200
-FIGURES = ("tokens", "step", "mean", "low", "high")
+POINT = ("tokens", "step", "mean", "low", "high")
+"""What a curve knows of each of its points."""
+ByArm = dict[str, list[list[dict[str, Any]]]]
+"""Arm -> the logged lines of each of its runs."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -65,12 +66,15 @@ class Curve:
 
     def rows(self, slot: int) -> Rows:
         """Return one row a point; `slot` is the place of the arm's colour and dashes."""
-        lists = {name: getattr(self, name) for name in FIGURES}
         known = {"arm": self.arm, "slot": slot, "n": self.n}
-        return [
-            known | {name: values[i] for name, values in lists.items()}
-            for i in range(len(self.tokens))
-        ]
+        points = zip(*(getattr(self, name) for name in POINT), strict=True)
+        return [known | dict(zip(POINT, point, strict=True)) for point in points]
+
+    def thinned(self, limit: int) -> Curve:
+        """Return at most `limit` of the points, evenly, the first and the last among them."""
+        kept = thin(range(len(self.step)), limit)
+        points = {name: [getattr(self, name)[i] for i in kept] for name in POINT}
+        return Curve(self.arm, self.n, **points)
 
 
 @dataclass(frozen=True, slots=True)
@@ -86,7 +90,7 @@ class Curves:
     """All else that was logged along training, by its name in the metrics."""
 
     def top(self, metric: str) -> float | None:
-        """Return where the loss axis ends, lest diverged arms stretch it; None: anywhere."""
+        """Return where the loss axis ends, so that diverged arms do not stretch it, if they do."""
         highest = self._highest(metric)
         calm = [high for arm, high in highest.items() if arm not in self.diverged]
         top = max(calm, default=math.inf)
@@ -119,7 +123,7 @@ def read_curves(cells: Sequence[Cell]) -> Curves:
     the highest seed. Diverged runs are shown only of an arm that has no others: like its mean in
     the table, its curve is that of the runs that survived.
     """
-    by_arm: defaultdict[str, list[list[dict[str, Any]]]] = defaultdict(list)
+    by_arm: ByArm = defaultdict(list)
     survived = {cell.record.arm for cell in cells if cell.status != Status.DIVERGED}
     diverged = {cell.record.arm for cell in cells if cell.status == Status.DIVERGED}
     for cell in cells:
@@ -129,29 +133,21 @@ def read_curves(cells: Sequence[Cell]) -> Curves:
         if rows:
             by_arm[cell.record.arm].append(rows)
     limit = max(20, min(MOST_POINTS_AN_ARM, MOST_POINTS // max(len(by_arm), 1)))
-    found: dict[str, list[Curve]] = {}
-    thinned = False
-    for metric in METRICS:
-        for arm, runs in by_arm.items():
-            steps = _by_step(runs, metric)
-            if steps:
-                found.setdefault(metric, []).append(_curve(arm, len(runs), steps, limit))
-                thinned |= len(steps) > limit
-    note = f"Curves are thinned to at most {limit} points an arm." if thinned else ""
-    return Curves(found, note, frozenset(diverged), _figures(by_arm))
+    whole = _averaged(by_arm, METRICS)
+    losses = _thinned(whole, limit)
+    note = f"Curves are thinned to at most {limit} points an arm." if losses != whole else ""
+    figures = _thinned(_averaged(by_arm, _figure_names(by_arm)), POINTS_A_FIGURE)
+    return Curves(losses, note, frozenset(diverged), figures)
 
 
-def _figures(by_arm: dict[str, list[list[dict[str, Any]]]]) -> dict[str, list[Curve]]:
-    """Return the curves of what is no loss: the loop's own figures, then the interventions'."""
-    rows = [row for runs in by_arm.values() for rows in runs for row in rows]
-    theirs = sorted({name for row in rows for name in row if "/" in name}, key=_naturally)
-    found: dict[str, list[Curve]] = {}
-    for name in [*FIGURE_NAMES, *theirs]:
-        for arm, runs in by_arm.items():
-            steps = _by_step(runs, name)
-            if steps:
-                found.setdefault(name, []).append(_curve(arm, len(runs), steps, POINTS_A_FIGURE))
-    return found
+def _figure_names(by_arm: ByArm) -> list[str]:
+    """Return what is logged and no loss: the loop's own figures, then the interventions'."""
+    logged = {name for runs in by_arm.values() for rows in runs for row in rows for name in row}
+    return [*FIGURE_NAMES, *sorted((name for name in logged if "/" in name), key=_naturally)]
+
+
+def _thinned(curves: dict[str, list[Curve]], limit: int) -> dict[str, list[Curve]]:
+    return {name: [curve.thinned(limit) for curve in found] for name, found in curves.items()}
 
 
 def _naturally(name: str) -> list[tuple[int, int | str]]:
@@ -160,33 +156,32 @@ def _naturally(name: str) -> list[tuple[int, int | str]]:
     return [(0, int(part)) if part.isdecimal() else (1, part) for part in parts]
 
 
-@dataclass(slots=True)
-class _Step:
-    tokens: int = 0
-    values: list[float] = field(default_factory=list)
+def _averaged(by_arm: ByArm, names: Iterable[str]) -> dict[str, list[Curve]]:
+    """Return the curves of what was logged under these names, arm by arm, over all seeds."""
+    found: defaultdict[str, list[Curve]] = defaultdict(list)
+    for name in names:
+        for arm, runs in by_arm.items():
+            tokens: dict[int, int] = {}
+            values: defaultdict[int, list[float]] = defaultdict(list)
+            for row in (row for rows in runs for row in rows if row.get(name) is not None):
+                tokens[row["step"]] = row["tokens"]
+                values[row["step"]].append(row[name])
+            if values:
+                found[name].append(_curve(arm, len(runs), tokens, values))
+    return dict(found)
 
 
-def _by_step(runs: list[list[dict[str, Any]]], metric: str) -> dict[int, _Step]:
-    steps: defaultdict[int, _Step] = defaultdict(_Step)
-    for row in (row for rows in runs for row in rows):
-        value = row.get(metric)
-        if value is not None:
-            steps[row["step"]].tokens = row["tokens"]
-            steps[row["step"]].values.append(value)
-    return steps
-
-
-def _curve(arm: str, n: int, steps: dict[int, _Step], limit: int) -> Curve:
-    kept = thin(sorted(steps), limit)
-    points = [steps[step] for step in kept]
+def _curve(arm: str, n: int, tokens: dict[int, int], values: dict[int, list[float]]) -> Curve:
+    """Return the curve of one arm from its tokens and its seeds' values, each by step."""
+    steps = sorted(values)
     return Curve(
         arm=arm,
         n=n,
-        tokens=[point.tokens for point in points],
-        step=kept,
-        mean=[_short(sum(point.values) / len(point.values)) for point in points],
-        low=[_short(min(point.values)) for point in points],
-        high=[_short(max(point.values)) for point in points],
+        tokens=[tokens[step] for step in steps],
+        step=steps,
+        mean=[_short(sum(values[step]) / len(values[step])) for step in steps],
+        low=[_short(min(values[step])) for step in steps],
+        high=[_short(max(values[step])) for step in steps],
     )
 
 
@@ -226,8 +221,7 @@ def lines(x_scale: Spec, y: Spec, height: int = 340) -> Spec:
     """Return curves over tokens with a band from the lowest to the highest seed."""
     axis = {"format": "~s", "labelFlush": True}
     x = quantity("tokens", "training tokens", x_scale, axis=axis)
-    colour = by_slot([f"$series{i}" for i in range(MOST_LINES)])
-    looks = {"color": colour, "strokeDash": by_slot(list(DASHES))}
+    looks = line_looks()
     tooltip = [
         told("arm"),
         told("tokens", form=",d"),
@@ -238,7 +232,8 @@ def lines(x_scale: Spec, y: Spec, height: int = 340) -> Spec:
         told("n", "seeds", "d"),
     ]
     # Not "color": its domain would differ from the dash's, and make a second legend.
-    band = {"x": x, "y": on(y, "low"), "y2": {"field": "high"}, "fill": {**colour, "legend": None}}
+    fill = {**looks["color"], "legend": None}
+    band = {"x": x, "y": on(y, "low"), "y2": {"field": "high"}, "fill": fill}
     line, point = mark("line", strokeWidth=2), mark("point", size=60, opacity=0)
     return layered(
         {},
@@ -248,17 +243,6 @@ def lines(x_scale: Spec, y: Spec, height: int = 340) -> Spec:
         {"name": "hover", **layer("curves", point, x=x, y=y, tooltip=tooltip, **looks)},
         height=height,
     )
-
-
-def by_slot(looks: list[Any]) -> Spec:
-    """Return a look for each arm, in the order of the rows' ``slot``."""
-    return {
-        "field": "arm",
-        "type": "nominal",
-        "sort": {"field": "slot", "op": "min"},
-        "scale": {"range": looks},
-        "legend": {"title": None, "orient": "top", "columns": 3, **STROKES},
-    }
 
 
 def figure_charts(curves: Curves, arms: Sequence[str]) -> list[Chart]:

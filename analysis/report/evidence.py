@@ -18,7 +18,7 @@ from analysis.comparison.result import Comparison
 from analysis.comparison.rules import Rules
 from analysis.comparison.verdict import JUDGED, Kind
 from analysis.errors import AnalysisError
-from analysis.judged.gold import gold_beside, read_gold
+from analysis.judged.gold import gold_beside
 from analysis.judged.scores import read_scores
 from analysis.judged.tables import JudgedReport, report_judged
 from analysis.judged.verdicts import judged_differences
@@ -44,7 +44,7 @@ from harness.records.responses import JUDGEMENTS_FILE
 
 T = TypeVar("T")
 SAID = {Kind.SAME: "with no practical difference"}
-"""How the headline counts a verdict, where not by its own word."""
+"""What the headline calls a verdict, where not by its own name."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -115,6 +115,8 @@ def gather(runs: Runs, rules: Rules, sizes: Sequence[Runs] = ()) -> Evidence:
             return None
 
     comparison = attempt("verdicts", lambda: compare(runs, rules))
+    if "arm" not in runs.frame:  # there is nothing to report of
+        raise AnalysisError(reasons["verdicts"])
     report = plan_ = stacking = found = None
     if comparison is not None:
         found = attempt("speed", lambda: speed(runs, rules))
@@ -122,8 +124,6 @@ def gather(runs: Runs, rules: Rules, sizes: Sequence[Runs] = ()) -> Evidence:
         report = attempt("noise", lambda: _noise(runs, rules))
         stacking = attempt("stacks", lambda: stack(result))
         plan_ = attempt("plan", lambda: _plan(runs, rules))
-    trend = attempt("scale", lambda: scale([runs, *sizes], rules)) if sizes else None
-    benchmarks = attempt("benchmarks", lambda: _benchmarks(runs, rules))
     cells = read_cells(runs.frame)
     return Evidence(
         title=_title(runs),
@@ -137,9 +137,9 @@ def gather(runs: Runs, rules: Rules, sizes: Sequence[Runs] = ()) -> Evidence:
         cells=cells,
         curves=read_curves(current(cells)),
         speed=found,
-        scale=trend,
+        scale=attempt("scale", lambda: scale([runs, *sizes], rules)) if sizes else None,
+        benchmarks=attempt("benchmarks", lambda: _benchmarks(runs, rules)) or [],
         texts=attempt("tokens", lambda: read_texts(runs)) or [],
-        benchmarks=benchmarks or [],
         judged=attempt("judged", lambda: _judged(runs, rules)),
         reasons=reasons,
     )
@@ -160,13 +160,12 @@ def _judged(runs: Runs, rules: Rules) -> JudgedReport | None:
     file = (runs.home or Path()) / JUDGEMENTS_FILE
     if runs.home is None or not file.exists():
         return None
-    labels = gold_beside(file)
-    gold = read_gold(labels) if labels else None
+    gold = gold_beside(file)
     return report_judged(judged_differences(read_scores([file]), _paired(rules), gold))
 
 
 def _noise(runs: Runs, rules: Rules) -> NoiseReport:
-    """Split the noise of all arms, whose total the top of the page shows: one sd, not several."""
+    """Split the noise of all arms, without its total: the top of the page shows that already."""
     found = noise(runs, baseline=rules.baseline, metric=rules.metric, arms="all")
     split = found.components
     if split is None:
@@ -237,7 +236,7 @@ def _noise_tiles(result: Comparison) -> list[Tile]:
         found.append(Tile("noise band", band, note))
     if result.text is not None and result.text.reach:
         move = f"± {result.text.middle:.2g}"
-        note = "how far one might move a difference: the median, 95%"
+        note = "how far it might move a difference (95%, median over arms)"
         found.append(Tile("another test text", move, note))
     if result.rope is not None:
         found.append(Tile("practical size", f"{result.rope:.3g}", result.rope_source))

@@ -6,6 +6,7 @@ import base64
 import hashlib
 import json
 import os
+from contextlib import suppress
 from dataclasses import asdict, dataclass
 from functools import lru_cache
 from importlib.metadata import version
@@ -18,12 +19,13 @@ from analysis.comparison.table import percent
 from analysis.comparison.verdict import Kind
 from analysis.report import theme
 from analysis.report.cells import About, about, current, details, samples
-from analysis.report.curves import METRICS, MOST_LINES
+from analysis.report.charts import MOST_LINES
+from analysis.report.curves import METRICS
 from analysis.report.evidence import Evidence, headline, tiles
 from analysis.report.sections import Section, sections, with_content
 from analysis.table import Item
 from analysis.text import plain
-from harness.records.files import now, write_atomic
+from harness.records.files import expanded, now, write_atomic
 
 if TYPE_CHECKING:
     from jinja2 import Environment
@@ -52,7 +54,7 @@ def render(evidence: Evidence, *, live: bool = False) -> str:
         headline=headline(evidence),
         about=known,
         tiles=tiles(evidence),
-        glance=glance(evidence.comparison),
+        glance=glance(evidence.comparison, parts),
         sections=parts,
         left_out=left_out,
         created=f"{now()[:16].replace('T', ' ')} UTC",
@@ -76,11 +78,11 @@ class Glance:
     n_arms: int
 
 
-def glance(result: Comparison | None) -> Glance | None:
-    """Return the first arms' verdicts and differences; None where nothing was compared."""
+def glance(result: Comparison | None, parts: list[Section]) -> Glance | None:
+    """Return the first rows of the table of verdicts; None where nothing was compared."""
     if result is None:
         return None
-    table = result.to_table()
+    table = next(part.tables[0] for part in parts if part.name == "verdicts")
     ci, places = percent(result.alpha), {c.label: i for i, c in enumerate(table.columns)}
     shown = [places[label] for label in ("delta", ci) if label in places]
     arms = [
@@ -112,7 +114,7 @@ def javascript() -> str:
     The package vl-convert bundles them on request, which takes seconds; the result depends only on
     the package's version and is kept in the user's cache folder.
     """
-    home = Path(os.environ.get("XDG_CACHE_HOME") or Path("~/.cache").expanduser())
+    home = Path(os.environ.get("XDG_CACHE_HOME") or expanded("~/.cache"))
     name = f"vega-{version('vl-convert-python')}-{VEGA_LITE}.js"
     file = home / "llm-interventions" / name
     if file.exists():
@@ -121,10 +123,9 @@ def javascript() -> str:
 
     bundle = vl_convert.javascript_bundle("window.vegaEmbed = vegaEmbed;", VEGA_LITE)
     script = bundle.replace("</script", r"<\/script")
-    try:
-        write_atomic(file, script)
-    except OSError:
-        return script  # a read-only home costs seconds, nothing else
+    if home.is_absolute():
+        with suppress(OSError):  # a read-only home, or none, costs seconds, nothing else
+            write_atomic(file, script)
     return script
 
 

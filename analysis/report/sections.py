@@ -5,20 +5,26 @@ from __future__ import annotations
 from dataclasses import dataclass, field, replace
 
 from analysis.benchmarks.tables import checks, task_table
+from analysis.benchmarks.verdicts import Benchmark
 from analysis.comparison.ranking import ranking
 from analysis.comparison.result import Comparison, text_sentence
 from analysis.comparison.table import percent
 from analysis.comparison.tuning import tuning_table
 from analysis.comparison.verdict import Kind
-from analysis.questions.noise import band_text, pairing_text
+from analysis.judged.tables import JudgedReport
+from analysis.questions.noise import NoiseReport, band_text, pairing_text
+from analysis.questions.scale import Scale
+from analysis.questions.speed import Speed
+from analysis.questions.stack import Stacking
 from analysis.report.cells import Cell, ledger_table, runs_table
 from analysis.report.chart_compute import scale_chart, speed_chart
 from analysis.report.chart_effects import effects_chart, noise_band_chart
 from analysis.report.chart_study import components_chart, power_chart
 from analysis.report.charts import Chart
 from analysis.report.cost import cost_chart, cost_table
-from analysis.report.curves import curves_chart, figure_charts, left_out
+from analysis.report.curves import Curves, curves_chart, figure_charts, left_out
 from analysis.report.evidence import Evidence
+from analysis.runs.frame import Runs
 from analysis.table import Table
 
 CHARTED = ("noise_band", "effects", "curves", "speed", "noise", "plan", "cost")
@@ -31,22 +37,7 @@ FIRST = (
 """Columns of a table of verdicts that come first: the rest may lie outside a narrow screen."""
 
 SAMPLES = "How text becomes coherent: two arms side by side, at any two steps of training."
-SHORT = {
-    "trust": "Trust",
-    "curves": "Curves",
-    "figures": "Figures",
-    "samples": "Samples",
-    "tokens": "Tokens",
-    "speed": "Speed",
-    "scale": "Scale",
-    "judged": "Judged",
-    "measures": "Measures",
-    "noise": "Noise",
-    "plan": "Plan",
-    "ledger": "Runs",
-    "unknown": "Not known",
-}
-"""Titles that are too long for the contents."""
+TOKENS = "Where in a text of the test set one arm predicts better than another."
 
 
 @dataclass(frozen=True, slots=True)
@@ -64,11 +55,8 @@ class Section:
     """Sentences, one below the other."""
     small: list[Chart] = field(default_factory=list)
     """Charts side by side, each with its title."""
-
-    @property
-    def short(self) -> str:
-        """How the page's contents call it."""
-        return SHORT.get(self.name, self.title)
+    short: str = ""
+    """What the page's contents call it; empty: by its title."""
 
     @property
     def charts(self) -> list[Chart]:
@@ -78,28 +66,29 @@ class Section:
 
 def sections(evidence: Evidence) -> list[Section]:
     """Return the sections in the page's order, without those of which nothing is known."""
+    e, result = evidence, evidence.comparison
     found = [
-        _effects(evidence),
-        _trust(evidence),
-        _verdicts(evidence),
-        _band(evidence),
-        _curves(evidence),
-        _figures(evidence),
-        Section("samples", "Samples along training", SAMPLES),
-        _tokens(evidence),
-        _speed(evidence),
-        _scale(evidence),
-        _benchmarks(evidence),
-        _judged(evidence),
-        _measures(evidence),
-        _noise(evidence),
-        _stacks(evidence),
-        _plan(evidence),
-        _cost(evidence),
-        _ledger(evidence),
-        _unknown(evidence),
+        result and _effects(result),
+        _trust(e),
+        _verdicts(e),
+        result and _band(result, e.noise),
+        _curves(e.curves),
+        e.curves.figures and _figures(e.curves, e.arms),
+        Section("samples", "Samples along training", SAMPLES, short="Samples"),
+        e.texts and Section("tokens", "Token by token", TOKENS, short="Tokens"),
+        e.speed and _speed(e.speed),
+        e.scale and _scale(e.scale),
+        e.benchmarks and _benchmarks(e.benchmarks),
+        e.judged and _judged(e.judged),
+        _measures(e),
+        _noise(e),
+        e.stacking and _stacks(e.stacking),
+        _plan(e),
+        result and _cost(result, e.runs),
+        _ledger(e),
+        _unknown(e),
     ]
-    return [section for section in found if section]
+    return [section for section in found if isinstance(section, Section)]
 
 
 def with_content(parts: list[Section], *, has_samples: bool) -> list[Section]:
@@ -115,7 +104,7 @@ def _ledger(evidence: Evidence) -> Section:
         return Section("ledger", "Runs", said, tables=[table])
     said += " Open a cell for its configuration, provenance and log."
     table = ledger_table(evidence.cells, evidence.runs.plans)
-    return Section("ledger", "Seed ledger", said, tables=[table])
+    return Section("ledger", "Seed ledger", said, tables=[table], short="Runs")
 
 
 def _trust(evidence: Evidence) -> Section | None:
@@ -130,10 +119,10 @@ def _trust(evidence: Evidence) -> Section | None:
     if ledger.missing:
         found.append(f"{len(ledger.missing)} planned cells have not started")
     if ledger.failed:
-        found.append(f"{len(ledger.failed)} run(s) failed and stand in no figure")
+        found.append(f"{len(ledger.failed)} run(s) failed and are not counted")
     names = tuple(evidence.arms)
     items = [_sentence(text, names) for text in found] + _provenance(evidence.cells)
-    return Section("trust", "How far to trust this", items=items) if items else None
+    return Section("trust", "How far to trust this", items=items, short="Trust") if items else None
 
 
 def _provenance(cells: list[Cell]) -> list[str]:
@@ -147,8 +136,8 @@ def _provenance(cells: list[Cell]) -> list[str]:
         shuffled = any(r.fingerprints.data_shuffled is not False for r in records)
         sources = "initialisation, data order" if shuffled else "initialisation"
         found.append(
-            f"The seeds move together, so the noise of {sources} and training loop cannot be "
-            "told apart."
+            f"The seeds were always varied together, so the noise of {sources} and training loop "
+            "cannot be told apart."
         )
     return found
 
@@ -162,7 +151,8 @@ def _unknown(evidence: Evidence) -> Section | None:
             "Dollars are not known: no price was set (hardware.usd_per_hour), so there is no "
             "figure for nats per dollar."
         )
-    return Section("unknown", "What this does not know", items=found) if found else None
+    title = "What this does not know"
+    return Section("unknown", title, items=found, short="Not known") if found else None
 
 
 def _verdicts(evidence: Evidence) -> Section:
@@ -192,31 +182,25 @@ def _verdict_table(result: Comparison, cells: list[Cell]) -> Table:
     return replace(table, rows=rows)
 
 
-def _band(evidence: Evidence) -> Section | None:
-    if evidence.comparison is None:
-        return None
-    text = band_text(evidence.noise.band if evidence.noise else None)
-    return Section("noise_band", "Noise band", text, noise_band_chart(evidence.comparison))
+def _band(result: Comparison, noise: NoiseReport | None) -> Section:
+    text = band_text(noise.band if noise else None)
+    return Section("noise_band", "Noise band", text, noise_band_chart(result))
 
 
-def _effects(evidence: Evidence) -> Section | None:
-    result, title = evidence.comparison, "Effects"
-    if result is None:
-        return None
+def _effects(result: Comparison) -> Section:
     if result.judged is None:
         why = "there is only the baseline" if len(result.table) < 2 else result.why
-        return Section("effects", title, missing=f"No intervals can be given yet ({why}).")
+        return Section("effects", "Effects", missing=f"No intervals can be given yet ({why}).")
     text = (
         f"Simultaneous {100 * (1 - result.alpha):g}% intervals: all of them hold at once. "
         "The band around zero is the practical size."
     )
     if result.table["published_delta"].notna().any():
         text += " A grey upright tick is the published difference, measured at another scale."
-    return Section("effects", title, text, effects_chart(result))
+    return Section("effects", "Effects", text, effects_chart(result))
 
 
-def _curves(evidence: Evidence) -> Section:
-    curves = evidence.curves
+def _curves(curves: Curves) -> Section:
     if not curves.by_metric:
         return Section("curves", "Loss curves", missing="No cell has logged a metric.")
     text = (
@@ -224,61 +208,45 @@ def _curves(evidence: Evidence) -> Section:
         "the highest. Drag to move, Shift and wheel to zoom, double-click to start over."
     )
     said = " ".join(part for part in (text, curves.note, curves.cut_sentence()) if part)
-    return Section("curves", "Loss curves", said, curves_chart(curves))
+    return Section("curves", "Loss curves", said, curves_chart(curves), short="Curves")
 
 
-def _figures(evidence: Evidence) -> Section | None:
-    curves = evidence.curves
-    if not curves.figures:
-        return None
+def _figures(curves: Curves, arms: list[str]) -> Section:
     text = "As the curves above: a line is a mean over seeds, its band their range."
     said = " ".join(part for part in (text, left_out(curves)) if part)
-    charts = figure_charts(curves, evidence.arms)
-    return Section("figures", "Figures along training", said, small=charts)
+    charts = figure_charts(curves, arms)
+    return Section("figures", "Figures along training", said, small=charts, short="Figures")
 
 
-def _speed(evidence: Evidence) -> Section | None:
-    found, title = evidence.speed, "Tokens to the baseline's loss"
-    if found is None:
-        return None
-    return Section("speed", title, chart=speed_chart(found), tables=[found.to_table()])
+def _speed(found: Speed) -> Section:
+    title, tables = "Tokens to the baseline's loss", [found.to_table()]
+    return Section("speed", title, chart=speed_chart(found), tables=tables, short="Speed")
 
 
-def _scale(evidence: Evidence) -> Section | None:
-    found = evidence.scale
-    if found is None:
-        return None
+def _scale(found: Scale) -> Section:
     names = ", ".join(study.name for study in found.studies)
     text = f"Studies from the smallest to the largest: {names}."
-    return Section("scale", "Does it hold at scale?", text, scale_chart(found), [found.to_table()])
+    chart, tables = scale_chart(found), [found.to_table()]
+    return Section("scale", "Does it hold at scale?", text, chart, tables, short="Scale")
 
 
-def _tokens(evidence: Evidence) -> Section | None:
-    text = "Where in a text of the test set one arm predicts better than another."
-    return Section("tokens", "Token by token", text) if evidence.texts else None
-
-
-def _benchmarks(evidence: Evidence) -> Section | None:
-    found = evidence.benchmarks
+def _benchmarks(found: list[Benchmark]) -> Section:
     text = " ".join(_sentence(str(check)) for one in found for check in checks(one))
     tables = [_decisive_first(task_table(one), one.rules.alpha) for one in found]
-    return Section("benchmarks", "Benchmarks", text, tables=tables) if found else None
+    return Section("benchmarks", "Benchmarks", text, tables=tables)
 
 
-def _judged(evidence: Evidence) -> Section | None:
-    found = evidence.judged
-    if found is None:
-        return None
+def _judged(found: JudgedReport) -> Section:
     text = " ".join(_sentence(str(check)) for check in found.checks())
     arms, *others = found.tables()
     tables = [_decisive_first(arms, found.judged.rules.alpha), *others]
-    return Section("judged", "Judged responses", text, tables=tables)
+    return Section("judged", "Judged responses", text, tables=tables, short="Judged")
 
 
 def _measures(evidence: Evidence) -> Section | None:
     title, beside = "Does a lower loss make it more useful?", evidence.measures()
     text = "Every measure's difference to the baseline, and what a lower loss was worth in it here."
-    return Section("measures", title, text, tables=[beside]) if beside else None
+    return Section("measures", title, text, tables=[beside], short="Measures") if beside else None
 
 
 def _noise(evidence: Evidence) -> Section | None:
@@ -286,15 +254,13 @@ def _noise(evidence: Evidence) -> Section | None:
     if report is None:
         return _lacking(evidence, "noise", title)
     text = " ".join([*map(_sentence, report.notes), pairing_text(report.correlation)])
-    return Section("noise", title, text, components_chart(report, evidence.rules), report.tables())
+    chart = components_chart(report, evidence.rules)
+    return Section("noise", title, text, chart, report.tables(), short="Noise")
 
 
-def _stacks(evidence: Evidence) -> Section | None:
-    result, text = evidence.stacking, ""
-    if result is None:
-        return None
-    if result.missing:
-        text = f"To judge every stack, these still have to run alone: {', '.join(result.missing)}."
+def _stacks(result: Stacking) -> Section:
+    missing = ", ".join(result.missing)
+    text = f"To judge every stack, these still have to run alone: {missing}." if missing else ""
     return Section("stacks", "Stacks", text, tables=result.tables())
 
 
@@ -310,19 +276,17 @@ def _plan(evidence: Evidence) -> Section | None:
         f"{result.power:g} at family error {result.alpha:g}: {result.seeds} seeds per arm "
         f"({result.seeds_cautious} at the 80% upper limit of the noise)."
     )
-    return Section("plan", title, text, power_chart(result, evidence.rules), result.tables())
+    chart = power_chart(result, evidence.rules)
+    return Section("plan", title, text, chart, result.tables(), short="Plan")
 
 
-def _cost(evidence: Evidence) -> Section | None:
-    result = evidence.comparison
-    if result is None:
-        return None
+def _cost(result: Comparison, runs: Runs) -> Section:
     if result.table["hours"].isna().all():
         return Section("cost", "Cost", missing="No run has a known cost.")
     table, chart = cost_table(result), cost_chart(result)
     alike = "Every arm costs about the same a run, so there is no chart of it."
     text = " ".join(chart.key) if chart else alike
-    tuning = tuning_table(evidence.runs.plans)
+    tuning = tuning_table(runs.plans)
     tables = [table, tuning] if tuning else [table]
     return Section("cost", "Cost", text if len(table.rows) > 1 else "", chart, tables)
 

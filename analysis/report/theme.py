@@ -59,11 +59,6 @@ DARK = {
     "series7": "#e0c04d",
 }
 THEMES = {"light": LIGHT, "dark": DARK}
-TEXT = ("ink", "muted", "accent", "better", "worse", "same", "undecided", "converged", "rope")
-"""Colours that words are written in: 4.5 to 1 against page and card."""
-MARKS = ("band", *(f"series{i}" for i in range(8)))
-"""Colours of lines and points only: 3 to 1 against the card."""
-
 SYMBOLS = {
     Kind.BETTER: "✓",
     Kind.WORSE: "✗",
@@ -123,15 +118,3 @@ def css_class(kind: Kind) -> str:
 def drawn_as(kind: Kind) -> Kind:
     """Return the kind whose mark an arm gets: what was not judged looks undecided."""
     return kind if kind in JUDGED else Kind.UNDECIDED
-
-
-def contrast(one: str, other: str) -> float:
-    """Return the contrast of two ``#rrggbb`` colours, 1 to 21 (WCAG 2.2, relative luminance)."""
-    first, second = sorted((_luminance(one), _luminance(other)), reverse=True)
-    return (first + 0.05) / (second + 0.05)
-
-
-def _luminance(colour: str) -> float:
-    parts = [int(colour[i : i + 2], 16) / 255 for i in (1, 3, 5)]
-    linear = [c / 12.92 if c <= 0.04045 else ((c + 0.055) / 1.055) ** 2.4 for c in parts]
-    return 0.2126 * linear[0] + 0.7152 * linear[1] + 0.0722 * linear[2]

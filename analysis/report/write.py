@@ -10,8 +10,8 @@ from typing import Any
 from analysis.benchmarks.tables import PREFIX
 from analysis.comparison.rules import Rules
 from analysis.errors import AnalysisError
-from analysis.report.charts import Chart
-from analysis.report.curves import METRICS, MOST_LINES, curves_chart
+from analysis.report.charts import MOST_LINES, Chart
+from analysis.report.curves import METRICS, curves_chart
 from analysis.report.evidence import Evidence, gather
 from analysis.report.page import render
 from analysis.report.sections import sections
@@ -96,11 +96,9 @@ def write_report(
 
 def write_tables(evidence: Evidence, folder: Path) -> list[Path]:
     """Write every table as markdown, CSV and LaTeX; what an earlier report left goes."""
-    written = []
-    for table in (table for part in sections(evidence) for table in part.tables):
-        texts = (table.to_markdown(), table.to_csv(), table.to_latex())
-        for end, text in zip(ENDINGS, texts, strict=True):
-            written.append(_write(folder / f"{table.name}.{end}", text))
+    tables = [table for part in sections(evidence) for table in part.tables]
+    files = {name: text for table in tables for name, text in table.files().items()}
+    written = [_write(folder / name, text) for name, text in files.items()]
     old_ones = {folder / f"{name}.{end}" for name in NAMES for end in ENDINGS}
     for old in (old_ones | set(folder.glob(f"{PREFIX}*"))) - set(written):
         old.unlink(missing_ok=True)

@@ -62,7 +62,7 @@ def read_csv(path: Path) -> CsvFile:
 
 
 def _refuse_title(where: str, header: list[str], row: list[str]) -> None:
-    """Refuse a line above the table that has words in one place, where the next has several."""
+    """Refuse a title above the table: a first line with one filled cell, above one with several."""
     said = [cell for cell in header if cell.strip()]
     several = sum(bool(cell.strip()) for cell in row) > 1 or any(m in row[0] for m in DELIMITERS)
     if len(said) == 1 and several:

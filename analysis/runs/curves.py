@@ -120,7 +120,7 @@ def _step_column(frame: pd.DataFrame) -> str | None:
 
 
 def _refuse_unnamed_runs(runs: Runs, column: str) -> None:
-    """Refuse several curves an arm, one below the other, that nothing tells apart."""
+    """Refuse a table in which several runs of an arm follow one another and nothing names them."""
     if _keys(runs) != ["arm"]:
         return
     step = pd.to_numeric(runs.frame[column], errors="coerce")

@@ -137,7 +137,7 @@ def _with_facts_of(one: Runs, other: Runs) -> Runs:
 
 
 def with_names(runs: pd.DataFrame) -> pd.DataFrame:
-    """Return runs that all have a status and a name; where none is given: complete, and the row."""
+    """Return runs with a status and a name each: by default complete, and the number of the row."""
     named_runs = runs.copy()
     if "status" not in runs:
         named_runs["status"] = "complete"
@@ -165,7 +165,7 @@ def complete(runs: pd.DataFrame) -> pd.DataFrame:
 
 
 def possible_copies(done: pd.DataFrame) -> pd.DataFrame:
-    """Return runs that equal another of their arm in every figure, which no seed tells apart.
+    """Return runs without a known seed that equal another run of their arm in every figure.
 
     An arm whose runs all have one loss is another matter: a trainer without noise.
     """
@@ -175,7 +175,7 @@ def possible_copies(done: pd.DataFrame) -> pd.DataFrame:
 
 
 def times_exported(done: pd.DataFrame) -> int:
-    """Return how often a table without seeds holds every one of its runs; 1: they differ.
+    """Return how many times a table without seeds repeats all of its runs; 1: they differ.
 
     Examples
     --------
@@ -203,10 +203,7 @@ def _figures(runs: pd.DataFrame) -> list[str]:
 def arm_name(interventions: object) -> str:
     """Return the name of an arm: sorted intervention names joined with ``+``.
 
-    Parameters
-    ----------
-    interventions
-        A list of names, or text that separates them by ``+`` or commas; empty: the baseline.
+    They come as a list, or as text that separates them by ``+`` or commas; none: the baseline.
 
     Examples
     --------
@@ -240,7 +237,7 @@ def _listed(text: str) -> Iterable[object]:
 
 
 def is_missing(value: object) -> bool:
-    """Tell whether there is no value, in whatever type a frame says so; a list is one."""
+    """Tell whether there is no value: None, NaN, NaT or NA; a list is a value."""
     return bool(pd.api.types.is_scalar(value) and pd.isna(value))  # type: ignore[call-overload]
 
 
@@ -258,7 +255,7 @@ def labels(values: Iterable[object]) -> list[str | None]:
 
 
 def seed_labels(values: Iterable[object]) -> list[str | None]:
-    """Return seeds as text, None where there is none; what stands before numbers alone goes.
+    """Return seeds as text, None where there is none; if all are numbers, without a word before.
 
     Examples
     --------

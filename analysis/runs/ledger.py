@@ -60,7 +60,7 @@ class Ledger:
 
 
 def take_stock(given: Runs) -> Ledger:
-    """Hold every run, whatever its status, against the plans and what commands asked for."""
+    """Compare all runs, whatever their status, with what plans and commands asked for."""
     runs, plans = given.frame, given.plans
     status = runs["status"].astype(str)
     cells = [*{cell["cell"]: cell for plan in plans.values() for cell in plan.cells}.values()]
@@ -125,13 +125,7 @@ def _at_step(row: dict[str, object]) -> str:
 
 
 def require_baseline(runs: pd.DataFrame, done: pd.DataFrame, baseline: str) -> pd.DataFrame:
-    """Return the complete runs.
-
-    Raises
-    ------
-    AnalysisError
-        The baseline was run and none of its runs is complete; the message says what became of them.
-    """
+    """Return the complete runs; refuse them if the baseline was run and none of it is complete."""
     states = runs.loc[runs["arm"] == baseline, "status"].value_counts()
     if len(states) and baseline not in set(done["arm"]):
         became = ", ".join(f"{count} {status}" for status, count in states.items())

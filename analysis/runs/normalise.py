@@ -32,7 +32,10 @@ STATES = {
 }
 """Others' words for a status -> ours."""
 
-NUMBERS = {"tokens", "step", "hours", "flops", "usd", "batch_size", "published_delta"}
+NUMBERS = {
+    *("tokens", "step", "n_steps", "n_params", "batch_size"),
+    *("hours", "flops", "usd", "published_delta"),
+}
 
 TEXT = {"arm", INTERVENTIONS, "run_id", "status", "study", "seed", *SEEDS}
 
@@ -49,23 +52,14 @@ def normalised(
     Columns that are not named are guessed, status words are translated, seeds are spread over the
     three kinds, and numbers that came as text become numbers.
 
-    Parameters
-    ----------
-    raw
-        One row a run; or one an arm or a seed (`analysis.runs.shapes`).
-    reading
-        What was said of its columns.
-    rows
-        What a message calls each row, e.g. ``line 3``; default ``row 1`` and so on.
-    source
-        What a message calls the table.
+    `rows` are what messages call each row, by default ``row 1`` and so on, and `source` the table.
     """
     reading = reading or Reading()
     places = tuple(rows or [f"row {i + 1}" for i in range(len(raw))])
     tidy = tidied(raw, [*reading.columns.values(), reading.metric], source)
     given = tuple(map(str, tidy.columns))
-    shaped = where_true(Shaped(tidy, places), reading.where, source)
-    shaped = one_line_a_run(_arms_of_columns(shaped, reading.columns), reading, source)
+    shaped = where_true(Shaped(tidy, places, source), reading.where)
+    shaped = one_line_a_run(_arms_of_columns(shaped, reading.columns), reading)
     frame, places = shaped.frame, shaped.places
     taken = _columns(frame, reading.columns, source)
     if "arm" in frame:
@@ -121,7 +115,7 @@ def _columns(frame: pd.DataFrame, columns: Mapping[str, str], source: str) -> di
 
 
 def _names_runs(frame: pd.DataFrame, name: str) -> bool:
-    """Tell whether a column names each run, beside seeds and other words that come again."""
+    """Tell whether a column names runs and not arms: its words differ, another's come again."""
     seeds = [n for n in frame if known_as(n) in GUESSES[SEEDS[0]] and frame[n].nunique() > 1]
     if not seeds or not frame[name].is_unique:
         return False
@@ -146,7 +140,7 @@ def _state(value: object) -> str:
 def _numbers(
     frame: pd.DataFrame, reading: Reading, places: Sequence[str], names: Mapping[str, str]
 ) -> list[str]:
-    """Turn text into numbers; what nobody asked for and is none is left out, and said."""
+    """Turn text into numbers; drop, with a note, columns of other text that were not asked for."""
     asked, notes = ({*reading.columns} | {reading.metric, "test_loss"}) - TEXT, []
     for name in [n for n in frame if str(n).endswith("loss") or n in NUMBERS | asked]:
         wrong = next((value for value in frame[name] if not is_number(value)), None)

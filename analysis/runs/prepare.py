@@ -37,27 +37,11 @@ def prepare(
     baseline: str = BASELINE,
     allow_reruns: bool = False,
 ) -> Runs:
-    """Return the runs with every column that the analysis reads, or refuse them.
+    """Return the runs with every column that the analysis reads; `AnalysisError` if they cannot be.
 
-    Parameters
-    ----------
-    runs
-        As read; `arm` (or `interventions`) and `metric` are needed.
-    metric
-        Column of the loss.
-    baseline
-        The arm whose test set counts.
-    allow_reruns
-        Accept several runs of one arm with equal seeds as declared repeats.
-
-    Returns
-    -------
-    Runs with the metric in the frame's column ``loss`` (nats per token) and normalised arm names.
-
-    Raises
-    ------
-    AnalysisError
-        A missing column, unknown status, NaN in a complete run, duplicates, mixed test sets, sizes.
+    The frame's column ``loss`` is the metric. Complete runs of one arm with equal seeds are refused
+    unless `allow_reruns` says that they are repeats; runs that were measured on another test set
+    than the baseline's are marked so.
     """
     _refuse_missing(runs, metric)
     runs = last_lines(runs, metric)
@@ -213,7 +197,7 @@ def differences(apart: dict[str, list[str]]) -> str:
 
 
 def _one_line_a_run(runs: pd.DataFrame) -> str:
-    """Return what to do about runs that are there twice."""
+    """Return advice on a table that has runs twice."""
     if not is_foreign(runs):
         return "; move the copies that are not meant to count out of the folder"
     steps = [str(name) for name in runs if str(name).lower() in STEPS]

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
-from itertools import pairwise
+from itertools import compress, pairwise
 from statistics import NormalDist
 
 import numpy as np
@@ -41,69 +41,91 @@ _REPEAT = re.compile(r"(?:run|rep|repeat|trial)_?\d+")
 
 @dataclass(frozen=True, slots=True)
 class Shaped:
-    """A table with a line for each run."""
+    """A table on its way to one line a run."""
 
     frame: pd.DataFrame
     places: tuple[str, ...]
     """What a message calls each row."""
+    source: str
+    """What a message calls the table."""
     notes: tuple[str, ...] = ()
     summary: bool = False
     """No run is known, only how many there were, with their mean and sd."""
 
+    def find(self, words: Iterable[str]) -> str | None:
+        """Return the column that goes by one of these words, None if there is none."""
+        return find(self.frame.columns, words, self.source)
 
-def where_true(table: Shaped, where: Mapping[str, str], source: str) -> Shaped:
+    def keep(self, kept: Sequence[bool], note: str) -> Shaped:
+        """Return the table with some of its rows, and a note that says so."""
+        return replace(
+            self,
+            frame=self.frame[kept].reset_index(drop=True),
+            places=tuple(compress(self.places, kept)),
+            notes=(*self.notes, note),
+        )
+
+
+@dataclass(frozen=True, slots=True)
+class Roles:
+    """The columns of a table that hold the metric, the arms and the seeds; None: none does."""
+
+    metric: str | None
+    arm: str | None
+    seed: str | None
+
+
+def where_true(table: Shaped, where: Mapping[str, str]) -> Shaped:
     """Keep the rows that were asked for."""
     for name, wanted in where.items():
-        column = find(table.frame.columns, (name, known_as(name)), source)
+        column = table.find((name, known_as(name)))
         if column is None:
             names = ", ".join(table.frame.columns)
             raise AnalysisError(
-                f"--where {name}={wanted}: {source} has no such column; it has {names}"
+                f"--where {name}={wanted}: {table.source} has no such column; it has {names}"
                 f"{meant('--where ', name, table.frame.columns, f'={wanted}')}"
             )
         values = table.frame[column]
         kept = [same_value(value, wanted) for value in values]
         if not any(kept):
             there = named(dict.fromkeys(str(value) for value in values))
-            raise AnalysisError(f"--where {name}={wanted}: no row of {source}; {column} is {there}")
-        note = f"{sum(kept)} of {len(kept)} rows have {column} = {wanted}"
-        table = replace(
-            table,
-            frame=table.frame[kept].reset_index(drop=True),
-            places=tuple(at for at, keep in zip(table.places, kept, strict=True) if keep),
-            notes=(*table.notes, note),
-        )
+            raise AnalysisError(
+                f"--where {name}={wanted}: no row of {table.source}; {column} is {there}"
+            )
+        table = table.keep(kept, f"{sum(kept)} of {len(kept)} rows have {column} = {wanted}")
     return table
 
 
-def one_line_a_run(table: Shaped, reading: Reading, source: str) -> Shaped:
+def one_line_a_run(table: Shaped, reading: Reading) -> Shaped:
     """Return a table in which each run has a line, whatever shape it came in."""
-    columns = [str(name) for name in table.frame.columns]
-    mine = reading.columns.get
-    metric = mine(reading.metric) or find(columns, (reading.metric,), source)
-    if metric is None and reading.metric == "test_loss":
-        metric = find(columns, GUESSES["test_loss"], source)
-    arm = mine("arm") or find(columns, GUESSES["arm"], source)
-    _refuse_merged(table, arm, source)
-    if reading.wide is None and metric in columns:
+    roles = _roles(table, reading)
+    _refuse_merged(table, roles.arm)
+    metric = roles.metric
+    if reading.wide is None and metric is not None and metric in table.frame:
         texts = [str(value) for value in table.frame[metric] if not is_missing(value)]
         if texts and all(PLUS_MINUS.fullmatch(text.strip()) for text in texts):
-            return _runs_of(_split(table, metric), arm, reading.metric, source)
-        if arm is not None:
-            _refuse_summaries(table, arm, _seed_column(columns, reading, source), source)
+            return _runs_of_means(_split(table, metric), roles.arm, reading.metric)
+        if roles.arm is not None:
+            _refuse_summaries(table, roles.arm, roles.seed)
         return table
-    long = _long(table, reading, arm, source)
-    mean = None if metric else find(columns, ("mean", "average", f"mean_{reading.metric}"), source)
-    if long is table and mean is not None:
-        return _runs_of(table, arm, reading.metric, source)
-    return long
+    if (long := _from_wide(table, roles, reading)) is not None:
+        return long
+    if metric is None and table.find(_means(reading.metric)) is not None:
+        return _runs_of_means(table, roles.arm, reading.metric)
+    return table
 
 
-def _seed_column(columns: Iterable[str], reading: Reading, source: str) -> str | None:
-    return reading.columns.get("seed") or find(columns, ("seed", "init_seed"), source)
+def _roles(table: Shaped, reading: Reading) -> Roles:
+    """Return which column holds what, as it was told or as it is guessed."""
+    told = reading.columns.get
+    metric = told(reading.metric) or table.find((reading.metric,))
+    if metric is None and reading.metric == "test_loss":
+        metric = table.find(GUESSES["test_loss"])
+    arm = told("arm") or table.find(GUESSES["arm"])
+    return Roles(metric, arm, told("seed") or table.find(("seed", "init_seed")))
 
 
-def _refuse_merged(table: Shaped, arm: str | None, source: str) -> None:
+def _refuse_merged(table: Shaped, arm: str | None) -> None:
     """Refuse arms that stand in the first line of their runs alone, as in merged cells.
 
     Elsewhere a blank arm is the baseline.
@@ -114,15 +136,16 @@ def _refuse_merged(table: Shaped, arm: str | None, source: str) -> None:
     if len(starts) > 1 and len(names) == len({*names}):
         blank = [at for at, name in zip(table.places, arms, strict=True) if name is None]
         raise AnalysisError(
-            f"{source}: column {arm!r} is blank in {named(blank)}, below {named(sorted(starts))}, "
-            "as in merged cells: write each run's arm into its line"
+            f"{table.source}: column {arm!r} is blank in {named(blank)}, below "
+            f"{named(sorted(starts))}, as in merged cells: write each run's arm into its line"
         )
 
 
-def _refuse_summaries(table: Shaped, arm: str | None, seed: str | None, source: str) -> None:
+def _refuse_summaries(table: Shaped, arm: str | None, seed: str | None) -> None:
     """Refuse lines that sum up others, and would count as runs.
 
-    An arm may have such a name: it is one where its runs have seeds, or where all have none.
+    An arm may be called "mean" or the like: it is one where its runs have seeds, or where no run
+    has any.
     """
     frame = table.frame
     seeds: list[str | None] = labels(frame[seed]) if seed in frame else [None] * len(frame)
@@ -137,49 +160,40 @@ def _refuse_summaries(table: Shaped, arm: str | None, seed: str | None, source: 
     ]
     if found:
         raise AnalysisError(
-            f"{source}: {named(found)} sums up other lines and is no run: take such lines out"
+            f"{table.source}: {named(found)} sums up other lines and is no run: take such lines out"
         )
 
 
-def _long(table: Shaped, reading: Reading, arm: str | None, source: str) -> Shaped:
-    """Give arms or seeds that have a column each a line each."""
-    frame = table.frame
-    seed = _seed_column(frame.columns, reading, source)
-    rest = [c for c in frame.columns if c not in (arm, seed) and _is_numeric(frame[c])]
-    repeats = [c for c in rest if _SEED.fullmatch(known_as(c)) or _REPEAT.fullmatch(known_as(c))]
+def _from_wide(table: Shaped, roles: Roles, reading: Reading) -> Shaped | None:
+    """Give each number in columns of arms or seeds a line; None: the columns are neither."""
+    frame, (arm, seed) = table.frame, (roles.arm, roles.seed)
+    numeric = [c for c in map(str, frame) if c not in (arm, seed) and _is_numeric(frame[c])]
+    repeats = [c for c in numeric if _SEED.fullmatch(known_as(c)) or _REPEAT.fullmatch(known_as(c))]
     of_seeds = arm is not None and len(repeats) > 1
-    told = seed is not None or BASELINE in rest
-    of_arms = arm is None and told and {*frame.columns} == {*rest, seed} - {None} and len(rest) > 1
-    wide = reading.wide or ("seeds" if of_seeds else "arms" if of_arms else None)
-    if wide is None:
-        return table
-    if wide == "arms":
-        _refuse_summaries(table, None, seed, source)
-    if of_seeds and reading.wide is None:
-        _refuse_bare_numbers(repeats, source)
-    chosen = (repeats or rest) if wide == "seeds" else rest
-    if not chosen or (wide == "seeds" and arm is None):
+    whole = {*frame.columns} == {*numeric, seed} - {None} and len(numeric) > 1
+    of_arms = arm is None and whole and (seed is not None or BASELINE in numeric)
+    kind = reading.wide or ("seeds" if of_seeds else "arms" if of_arms else None)
+    if kind is None:
+        return None
+    if kind == "arms":
+        _refuse_summaries(table, None, seed)
+    elif arm is None:
         raise AnalysisError(
-            f"--wide {wide}: {source} has no columns of numbers for it"
-            if arm or wide == "arms"
-            else f"--wide seeds: name the column of the arms of {source}: --column arm=NAME"
+            f"--wide seeds: name the column of the arms of {table.source}: --column arm=NAME"
         )
-    parts = [
-        pd.DataFrame(_melted(frame, column, wide=wide, arm=arm, seed=seed)).assign(
-            **{reading.metric: frame[column].to_numpy()}
-        )
-        for column in chosen
-    ]
-    long = pd.concat(parts, ignore_index=True)
-    there = [not is_unknown(value) for value in long[reading.metric]]
-    places = [f"{at}, column {column!r}" for column in chosen for at in table.places]
-    note = f"one column for each of the {wide}: {named(chosen)} (--wide)"
-    return replace(
-        table,
-        frame=long[there].reset_index(drop=True),
-        places=tuple(at for at, given in zip(places, there, strict=True) if given),
-        notes=(*table.notes, note),
+    elif reading.wide is None:
+        _refuse_bare_numbers(repeats, table.source)
+    columns = numeric if kind == "arms" else repeats or numeric
+    if not columns:
+        raise AnalysisError(f"--wide {kind}: {table.source} has no columns of numbers for it")
+    long = pd.concat(
+        [_one_column(frame, column, kind, roles, reading.metric) for column in columns],
+        ignore_index=True,
     )
+    places = tuple(f"{at}, column {column!r}" for column in columns for at in table.places)
+    known = [not is_unknown(value) for value in long[reading.metric]]
+    note = f"one column for each of the {kind}: {named(columns)} (--wide)"
+    return replace(table, frame=long, places=places).keep(known, note)
 
 
 def _refuse_bare_numbers(columns: list[str], source: str) -> None:
@@ -192,15 +206,17 @@ def _refuse_bare_numbers(columns: list[str], source: str) -> None:
         )
 
 
-def _melted(
-    frame: pd.DataFrame, column: str, *, wide: str, arm: str | None, seed: str | None
-) -> dict[str, object]:
-    """Return arm and seed of the runs in one column."""
-    if wide == "arms":
-        seeds = {} if seed is None else {"seed": frame[seed].to_numpy()}
-        return {"arm": [column] * len(frame), **seeds}
-    number = _SEED.fullmatch(known_as(column))
-    return {"arm": frame[arm].to_numpy()} | ({"seed": number[1]} if number else {})
+def _one_column(
+    frame: pd.DataFrame, column: str, kind: str, roles: Roles, metric: str
+) -> pd.DataFrame:
+    """Return arm, seed and metric of the runs in one column."""
+    if kind == "arms":
+        seeds = {} if roles.seed is None else {"seed": frame[roles.seed]}
+        run = {"arm": [column] * len(frame), **seeds}
+    else:
+        number = _SEED.fullmatch(known_as(column))
+        run = {"arm": frame[roles.arm], **({"seed": number[1]} if number else {})}
+    return pd.DataFrame({**run, metric: frame[column]})
 
 
 def _is_numeric(values: pd.Series) -> bool:
@@ -218,24 +234,29 @@ def _split(table: Shaped, column: str) -> Shaped:
     return replace(table, frame=pd.concat([frame, parts], axis=1))
 
 
-def _runs_of(table: Shaped, arm: str | None, metric: str, source: str) -> Shaped:
+def _means(metric: str) -> tuple[str, ...]:
+    """Return what a column of means is called."""
+    return ("mean", "average", f"mean_{metric}")
+
+
+def _runs_of_means(table: Shaped, arm: str | None, metric: str) -> Shaped:
     """Return as many runs for each arm as it had, with exactly its mean and sd.
 
     An unpaired comparison depends on nothing else of the runs.
     """
-    frame, columns = table.frame, table.frame.columns
-    mean = find(columns, ("mean", "average", f"mean_{metric}"), source)
-    sd, se, n = (find(columns, words, source) for words in (SD, SE, COUNTS))
-    needed = {"arm": arm, "mean": mean, "sd (or se)": sd or se, "n, the number of runs": n}
+    frame = table.frame
+    mean, sd, se, n = (table.find(words) for words in (_means(metric), SD, SE, COUNTS))
+    spread = sd or se
+    needed = {"arm": arm, "mean": mean, "sd (or se)": spread, "n, the number of runs": n}
     if missing := [what for what, column in needed.items() if column is None]:
         raise AnalysisError(
-            f"{source} has means instead of runs, and no column for {', '.join(missing)}; it has "
-            f"{', '.join(columns)}: add what is missing, or name it, e.g. --column arm={columns[0]}"
+            f"{table.source} has means instead of runs, and no column for {', '.join(missing)}; it "
+            f"has {', '.join(frame.columns)}: add what is missing, or name it, e.g. --column "
+            f"arm={frame.columns[0]}"
         )
-    spread = sd or se
     parts, places = [], []
     for at, row in zip(table.places, frame.to_dict("records"), strict=True):
-        where = f"{source}, {at}"
+        where = f"{table.source}, {at}"
         count = int(to_number(row[n], f"{where}, column {n!r}"))
         size = 0.0 if count == 1 else to_number(row[spread], f"{where}, column {spread!r}")
         size *= 1.0 if sd else count**0.5
@@ -244,7 +265,10 @@ def _runs_of(table: Shaped, arm: str | None, metric: str, source: str) -> Shaped
         places += [f"{at}, run {i + 1} of {count}" for i in range(count)]
     kind = f"{sd} is the sd of single runs" if sd else f"{se} is the standard error of the mean"
     note = f"means of a table, not runs: {kind}, and nothing is known of pairs, so all is unpaired"
-    return Shaped(pd.concat(parts, ignore_index=True), tuple(places), (*table.notes, note), True)
+    long = pd.concat(parts, ignore_index=True)
+    return replace(
+        table, frame=long, places=tuple(places), notes=(*table.notes, note), summary=True
+    )
 
 
 def _scores(n: int) -> np.ndarray:

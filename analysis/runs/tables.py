@@ -59,32 +59,17 @@ def read_runs(
     """
     if not sources:
         raise AnalysisError("no runs given: name a study's folder, e.g. runs/demo, or a CSV")
-    tables = [s for s in sources if s.startswith(WANDB) or Path(s).suffix.lower() in TABLES]
-    logs = [Path(s) for s in sources if Path(s).suffix.lower() in LOGS and s not in tables]
-    folders = [Path(s) for s in sources if s not in tables and Path(s) not in logs]
-    missing = [s for s in sources if not s.startswith(WANDB) and not Path(s).exists()]
-    if missing:
-        raise AnalysisError(f"{missing[0]} does not exist: {_instead(missing[0])}")
-    for place in (Path(s) for s in sources if not s.startswith(WANDB)):
-        if not place.is_dir() and not place.is_file():
-            raise AnalysisError(f"{place} is no folder and no regular file")
-    for folder in folders:
-        if folder.is_file() and folder.name != RECORD_FILE:
-            raise AnalysisError(
-                f"{folder} is neither a {RECORD_FILE} nor one of {', '.join((*TABLES, *LOGS))}"
-            )
-    for folder in [folder for folder in folders if folder.is_dir()]:
-        if found := logs_below(folder):
-            logs += found
-            folders.remove(folder)
+    tables = [source for source in sources if is_table(source)]
+    records, logs = _folders_and_logs(sources)
     how = reading or Reading()
     how = replace(how, columns={**how.columns, **(columns or {})})
     parts = _told_apart(tables, [read_table(table, how) for table in tables])
-    parts += [replace(read_logs(logs), home=logs[0].parent, stem="logs_results")] if logs else []
-    if folders:
+    if logs:
+        parts.append(replace(read_logs(logs), home=logs[0].parent, stem="logs_results"))
+    if records:
         from analysis.runs.records import read_records
 
-        parts.insert(0, read_records(folders))
+        parts.insert(0, read_records(records))
     return join(parts)
 
 
@@ -100,23 +85,48 @@ def _instead(given: str) -> str:
     return "give a study's folder or a table; the commands: python -m analysis --help"
 
 
+def _folders_and_logs(sources: Sequence[str]) -> tuple[list[Path], list[Path]]:
+    """Return what holds records, and the logs: those that are named, then those in folders."""
+    logs, below, records = [], [], []
+    for source in (source for source in sources if not source.startswith(WANDB)):
+        place = Path(source)
+        if not place.exists():
+            raise AnalysisError(f"{source} does not exist: {_instead(source)}")
+        if not place.is_dir() and not place.is_file():
+            raise AnalysisError(f"{place} is no folder and no regular file")
+        if is_table(place):
+            continue
+        if place.suffix.lower() in LOGS:
+            logs.append(place)
+        elif place.is_dir() and (found := logs_below(place)):
+            below += found
+        elif place.is_dir() or place.name == RECORD_FILE:
+            records.append(place)
+        else:
+            known = ", ".join((*TABLES, *LOGS))
+            raise AnalysisError(f"{place} is neither a {RECORD_FILE} nor one of {known}")
+    return records, [*logs, *below]
+
+
+def is_table(source: str | Path) -> bool:
+    """Tell whether runs come from a table of any program, and not from records or logs."""
+    return str(source).startswith(WANDB) or Path(source).suffix.lower() in TABLES
+
+
 def _told_apart(tables: Sequence[str], parts: Sequence[Runs]) -> list[Runs]:
     """Leave out results of our own, and name the file of runs that have no names in several."""
-    ours = [not part.frame.empty and {*part.given} >= OUR_RESULTS for part in parts]
-    if all(ours) and parts:
+    pairs = list(zip(tables, parts, strict=True))
+    ours = [name for name, part in pairs if len(part.frame) and {*part.given} >= OUR_RESULTS]
+    kept = [(name, part) for name, part in pairs if name not in ours]
+    if ours and not kept:
         raise AnalysisError(
             f"{tables[0]} is a results table that this program wrote: give it the runs instead"
         )
-    left_out = [table for table, result in zip(tables, ours, strict=True) if result]
-    note = (f"left out, as results of this program: {', '.join(left_out)}",) if left_out else ()
-    kept = []
-    for table, part, result in zip(tables, parts, ours, strict=True):
-        if result:
-            continue
-        if part.names_made_up and len(tables) - len(left_out) > 1:
-            part.frame["run_id"] = f"{table}, " + part.frame["run_id"]
-        kept.append(replace(part, notes=(*part.notes, *note)))
-    return kept
+    for name, part in kept:
+        if part.names_made_up and len(kept) > 1:
+            part.frame["run_id"] = f"{name}, " + part.frame["run_id"]
+    note = (f"left out, as results of this program: {', '.join(ours)}",) if ours else ()
+    return [replace(part, notes=(*part.notes, *note)) for _, part in kept]
 
 
 def read_table(source: str, reading: Reading) -> Runs:

@@ -66,14 +66,13 @@ def variance_components(runs: pd.DataFrame) -> Components:
     >>> variance_components(runs).table[["source", "sd"]].round(6).values.tolist()
     [['init', 0.008384], ['loop', 0.001763], ['total', 0.008567]]
     """
-    runs = runs.reset_index(drop=True)
     arm = pd.factorize(runs["arm"])[0]
     if len(runs) - len(set(arm)) < 1:
         raise AnalysisError(
             f"{len(runs)} complete run(s): repeats of one arm are needed to see noise, e.g. "
             "python -m harness -m '+intervention=baseline' 'seed=range(4)'"
         )
-    *sources, residual = _sources(_varying(runs, arm), arm)
+    *sources, residual = _sources(_varying(runs, arm), len(arm))
     anova = _anova(runs["loss"].to_numpy(dtype=float), arm, sources)
     rows = _rows(anova, [*sources, residual])
     return Components(pd.DataFrame(rows), len(runs), _describe(sources, residual))
@@ -95,19 +94,16 @@ def _varying(runs: pd.DataFrame, arm: Index) -> dict[str, Index]:
     return merged
 
 
-def _sources(varying: dict[str, Index], arm: Index) -> list[_Source]:
-    """Return the separable sources, and the residual last.
+def _sources(varying: dict[str, Index], n: int) -> list[_Source]:
+    """Return the separable sources of n runs, and the residual last.
 
     A seed that is a function of another one, as data order = init // 2, goes before it: what is
     left of the other is within it.
     """
-    n = len(arm)
     kept, unrepeated = [], []
     for name, labels in varying.items():
         levels = len(set(labels))
-        once = len(set(zip(arm, labels, strict=True))) == n
-        alone = levels == n or (len(varying) == 1 and len(set(arm)) == 1)
-        if name in ("loop", "data order + loop") or (once and alone):
+        if name in ("loop", "data order + loop") or levels == n:
             unrepeated.append(name)
         else:
             kept.append(_Source(name, labels, levels))
@@ -231,7 +227,7 @@ def _indicators(labels: np.ndarray) -> Array:
 
 def _orthonormal(columns: Array) -> Array:
     left, size, _ = np.linalg.svd(columns, full_matrices=False)
-    return np.asarray(left[:, size > 1e-9 * max(float(size[0]), 1.0)])
+    return np.asarray(left[:, size > 1e-9 * size[0]])
 
 
 def _never(flags: pd.Series) -> bool:

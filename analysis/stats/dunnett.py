@@ -192,7 +192,7 @@ def sd_nodes(df: float) -> tuple[Array, Array]:
     df
         Degrees of freedom of the estimate; ``inf``: the ratio is 1.
     """
-    if not np.isfinite(df) or df > 1e7:
+    if df > 1e7:
         return np.ones(1), np.ones(1)
     half = df / 2
     low = 0.5 * np.log(max(special.gammaincinv(half, LOWEST), 1e-60) / half)

@@ -208,11 +208,10 @@ def _complete_ratio(blocks: Blocks) -> float:
     # Complete blocks: REML is analysis of variance wherever that is not negative.
     n_arms, n_seeds = blocks.counts.shape
     ms_seed = (blocks.seed_sum**2).sum() / n_arms / (n_seeds - 1)
-    ms_resid = (blocks.total_square - (n_seeds - 1) * ms_seed) / max(
-        (n_arms - 1) * (n_seeds - 1), 1
-    )
+    df_resid = (n_arms - 1) * (n_seeds - 1)
+    ms_resid = (blocks.total_square - (n_seeds - 1) * ms_seed) / df_resid
     if ms_resid <= 1e-14 * ms_seed:
-        return 0.0 if ms_seed == 0 else LARGEST_RATIO
+        return LARGEST_RATIO
     return float(max((ms_seed / ms_resid - 1) / n_arms, 0.0))
 
 

@@ -12,7 +12,8 @@ import torch
 
 from benchmarks.contestants import Contestant
 from benchmarks.gpu.bench import Bench
-from harness.cell.step_timing import SECONDS_TIMED, Trial, peak_flops, peak_memory
+from harness.cell.speed.device import peak_flops, peak_memory
+from harness.cell.speed.step_timing import SECONDS_TIMED, Trial
 from harness.config import Config
 from harness.engine.devices import choose_device
 from harness.engine.memory import out_of_memory

@@ -11,7 +11,7 @@ import torch
 from torch.profiler import ProfilerActivity
 from torch.profiler import profile as profiler
 
-from harness.cell.step_timing import synthetic_training
+from harness.cell.build import synthetic_training
 from harness.config import Config
 from harness.engine.devices import choose_device, settle_process
 from harness.loop import train_step

@@ -10,7 +10,7 @@ from benchmarks.gpu import floors, peers, profile
 from benchmarks.gpu.bench import Bench, cold_cache
 from benchmarks.gpu.stage import Result, figures, nothing
 from benchmarks.report import table
-from harness.cell.step_timing import Trial
+from harness.cell.speed.step_timing import Trial
 from harness.study.side_by_side import measure
 
 PLAIN = ("model.tie_weights=true", "model.dropout=0", "precision=amp_bf16")

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from harness.cell.step_timing import Trial
+from harness.cell.speed.step_timing import Trial
 
 
 @dataclass(frozen=True, slots=True)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import logging
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from inspect import signature
 from pathlib import Path
 
@@ -107,6 +107,19 @@ def build_training(
         world=world,
         micro_batch=largest_micro_batch(share, hardware.micro_batch),
     )
+
+
+def synthetic_training(config: Config, device: torch.device, batch_size: int) -> Training:
+    """Return the config's training with `batch_size` random sequences a step, of full length."""
+    train = replace(config.train, batch_size=batch_size, batch_stages=[], length_stages=[])
+    config = replace(config, train=train)
+    block_size = config.model.block_size
+    n_tokens = batch_size * block_size + 1
+    tokens = np.random.default_rng(0).integers(config.model.vocab_size, size=n_tokens)
+    batches = Batches(tokens.astype(np.uint16), block_size, batch_size, None)
+    training = build_training(config, batches, device, World())
+    training.model.train()
+    return training
 
 
 def convert(model: nn.Module, slot: Slot) -> None:

@@ -32,7 +32,7 @@ class StudyFailed(Exception):  # noqa: N818 - an outcome: the failures have been
 
 
 def same_command() -> str:
-    """Name the command that goes on: to overwrite again would delete what is finished."""
+    """Name the command that goes on; with overwrite=true it would delete what is finished."""
     overwrites = any(word.lstrip("+").startswith("overwrite=") for word in sys.argv[1:])
     return "the same command" + ", without overwrite=true," * overwrites
 

@@ -18,7 +18,7 @@ from harness.records.sources import kept_files
 def enter_failure(record: RunRecord, error: BaseException, folder: Path) -> None:
     """Enter into a cell's record what went wrong and, if its own code raised it, the line to fix.
 
-    Of code that was edited since it was frozen, no line: the next cell has another.
+    Code that was edited since the cell was frozen has no line to fix: the next cell has new code.
     """
     error = cause(error)
     record.status = Status.FAILED

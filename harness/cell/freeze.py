@@ -88,7 +88,7 @@ def note_budget(config: Config, sources: dict[str, str]) -> None:
 
 def _relative_flops(config: Config, baseline: Config) -> float:
     """Return a token's operations over the baseline's."""
-    from harness.cell.step_timing import step_flops  # imports torch
+    from harness.cell.speed.flops import step_flops  # imports torch
 
     try:
         ours, theirs = (step_flops(c).per_token(c) for c in (config, baseline))
@@ -116,7 +116,7 @@ def _relative_seconds(config: Config, baseline: Config, sources: dict[str, str])
                 found = noted.train.relative_seconds
                 if found and _but_tokens(noted, source_hashes(noted, of_cell)) == wanted:
                     return found
-        from harness.cell.step_timing import relative_seconds  # imports torch
+        from harness.cell.speed.step_timing import relative_seconds  # imports torch
 
         _TIMED[wanted] = relative_seconds(config, baseline)
     return _TIMED[wanted]

@@ -76,7 +76,7 @@ class NoLock:
     lost = False
 
     def check(self) -> None:
-        """Find nothing to object to."""
+        """Do nothing."""
 
 
 NO_LOCK = NoLock()
@@ -98,7 +98,7 @@ def locked(folder: Path) -> Iterator[Lock]:
 
 @contextmanager
 def _taken(path: Path, token: str) -> Iterator[None]:
-    """Put a new lock in place, with its flock held: a silent owner keeps that of the old file."""
+    """Put a new lock file in place, its flock held; a former owner keeps that of the old file."""
     new = path.with_name(f".{path.name}.{token}")
     try:
         content = {"host": socket.gethostname(), "pid": os.getpid(), "token": token}
@@ -128,7 +128,7 @@ def living_owner(folder: Path) -> str | None:
 
 
 def _is_flocked(path: Path) -> bool:
-    """Tell whether a process holds the lock's flock; where that cannot be told, perhaps."""
+    """Tell whether a process holds the lock's flock; true where that cannot be told."""
     try:
         # shared: two who look do not see each other
         with flocked(path, shared=True, busy=BlockingIOError()):

@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import logging
 import math
-import signal
-import threading
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -16,8 +14,10 @@ import torch
 from torch import Tensor
 
 from harness.cell.build import Setup
-from harness.cell.console import ONE_REQUEST_SECONDS, Progress
-from harness.cell.step_timing import StepFlops, counted_or_estimated, peak_memory
+from harness.cell.console import Progress
+from harness.cell.speed.device import peak_memory
+from harness.cell.speed.flops import StepFlops, counted_or_estimated
+from harness.cell.stopping import Stopped, StopRequest
 from harness.config import ConfigError
 from harness.data.evaluated import val_sequences
 from harness.data.tokens import get_tokenizer
@@ -33,40 +33,10 @@ from harness.tracking.live import Tracker
 
 log = logging.getLogger(__name__)
 
-STOP_SIGNALS = (signal.SIGTERM, signal.SIGINT, signal.SIGHUP)
-"""Asked to, pressed Ctrl-C, closed the terminal; what ``nohup`` ignores stays ignored."""
-
 
 def evenly_spaced(n_times: int, n_steps: int) -> set[int]:
     """Return `n_times` steps up to and including the last, as evenly spaced as whole numbers go."""
     return {round(n_steps * (i + 1) / n_times) for i in range(n_times)} - {0}
-
-
-class Stopped(BaseException):
-    """The process was asked to stop, and has saved its state."""
-
-
-@contextmanager
-def graceful_stop(recorder: Recorder) -> Iterator[None]:
-    """On a stop signal, finish the step, save and stop; a second one stops at once."""
-    if threading.current_thread() is not threading.main_thread():
-        yield
-        return
-
-    def ask(number: int, _: object) -> None:
-        now = time.monotonic()
-        if not recorder.stop_requested:
-            recorder.stop_requested, recorder.asked_at = True, now
-        elif now > recorder.asked_at + ONE_REQUEST_SECONDS:
-            raise Stopped(f"stopped by a second {signal.Signals(number).name}")
-
-    asked = [number for number in STOP_SIGNALS if signal.getsignal(number) is not signal.SIG_IGN]
-    before = {number: signal.signal(number, ask) for number in asked}
-    try:
-        yield
-    finally:
-        for number, handler in before.items():
-            signal.signal(number, handler)
 
 
 class Recorder:
@@ -78,7 +48,7 @@ class Recorder:
         self.is_main = training.world.is_main
         self.pending: dict[str, list[Tensor]] = {}
         """Metric -> its values in the steps since the last logged one."""
-        self.stop_requested, self.asked_at = False, 0.0
+        self.stop = StopRequest()
         self._resume()
         config, n_steps = training.config, training.config.n_steps
         self.val_sequences = val_sequences(setup.config, setup.corpus.main).tokens
@@ -125,7 +95,7 @@ class Recorder:
         step, n_steps = self.training.step, self.training.config.n_steps
         every = self.training.config.checkpoint.every_steps
         due = every and (step % every == 0 or step == n_steps)  # testing the last may take minutes
-        stop = self.training.world.any(self.stop_requested)
+        stop = self.training.world.any(self.stop.made)
         if stop or due:
             self.save()
         if stop:

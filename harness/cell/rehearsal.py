@@ -10,13 +10,7 @@ import traceback
 from contextlib import suppress
 from pathlib import Path
 
-from harness.cell.build import (
-    Setup,
-    build_training,
-    corpus_batches,
-    new_record,
-    start_training,
-)
+from harness.cell.build import Setup, build_training, corpus_batches, new_record, start_training
 from harness.cell.console import say
 from harness.cell.errors import enter_failure
 from harness.cell.freeze import check_identity, load_frozen
@@ -149,6 +143,6 @@ def _shortened(config: Config, n_steps: int) -> Config:
 
 
 def _shorten(config: Config, n_steps: int) -> None:
-    """Leave so many steps of one sequence; what its length is in the first stage, stays."""
+    """Leave so many steps of one sequence, which is as long as in the first stage."""
     config.train.batch_size, config.train.batch_stages = 1, []
     config.train.tokens = n_steps * config.model.block_size

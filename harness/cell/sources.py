@@ -112,7 +112,7 @@ def use_kept_sources(config: Config, folder: Path) -> list[str]:
 class _Source(SourceFileLoader):
     """A loader that leaves no bytecode beside the file."""
 
-    def set_data(self, path: str, data: object, *, _mode: int = 0o666) -> None:
+    def set_data(self, path: str, data: object, **_: object) -> None:
         """Write nothing."""
 
 

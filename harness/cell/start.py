@@ -9,6 +9,7 @@ import sys
 import threading
 from pathlib import Path
 
+from harness.engine.machine import under_torchrun
 from harness.records.cell import Cell
 from harness.records.secrets import masked
 
@@ -20,7 +21,7 @@ TRACKED = "--tracked"
 
 def one_of_several() -> bool:
     """Tell whether torchrun started this process, to train a cell together with others."""
-    return int(os.environ.get("WORLD_SIZE", "1")) > 1
+    return under_torchrun() and int(os.environ.get("WORLD_SIZE", "1")) > 1
 
 
 def start_cell(folder: Path, n_devices: int, *, checked: bool = True, tracked: bool = True) -> int:

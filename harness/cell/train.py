@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import gc
-import io
 import logging
 import math
 from contextlib import closing, nullcontext
@@ -13,22 +12,14 @@ from typing import TypedDict
 import numpy as np
 import torch
 
-from harness.cell.build import (
-    Setup,
-    config_sha256,
-    new_record,
-    start_training,
-)
+from harness.cell.build import Setup, config_sha256, new_record, start_training
 from harness.cell.console import EXIT_BUSY, EXIT_REFUSED, logging_to, say, wants_bar
 from harness.cell.errors import enter_failure
-from harness.cell.freeze import (
-    check_identity,
-    load_frozen,
-    write_config,
-)
+from harness.cell.freeze import check_identity, load_frozen, write_config
 from harness.cell.lock import NO_LOCK, CellBusy, LockLost, locked
-from harness.cell.recorder import Recorder, Stopped, finite, graceful_stop
+from harness.cell.recorder import Recorder, finite
 from harness.cell.sources import use_kept_sources
+from harness.cell.stopping import Stopped, graceful_stop
 from harness.config import Backend, ConfigError
 from harness.data.corpus import open_corpora
 from harness.data.evaluated import Sequences, test_sequences
@@ -39,6 +30,7 @@ from harness.engine.devices import choose_device, settle_process
 from harness.engine.distributed import World
 from harness.engine.memory import out_of_memory
 from harness.engine.randomness import weights_hash
+from harness.evaluation import save_array
 from harness.loop import Diverged, Training, evaluate, evaluated_weights, largest_micro_batch, train
 from harness.records import (
     FINISHED,
@@ -50,7 +42,7 @@ from harness.records import (
     write_record,
 )
 from harness.records.cell import Cell, describe
-from harness.records.files import now, write_atomic
+from harness.records.files import now
 
 log = logging.getLogger("harness.cell")  # also as __main__, on several devices
 
@@ -163,7 +155,7 @@ def run_until_it_fits(setup: Setup) -> None:
 
 
 def _halve_micro_batch(setup: Setup) -> bool:
-    """Halve the micro-batch, for whoever goes on after a kill, too; False: it is one sequence."""
+    """Halve the micro-batch, in the frozen config, too; False: it is one sequence already."""
     hardware, batch_size = setup.config.hardware, setup.config.train.batch_size
     share = batch_size // setup.world.size
     micro_batch = largest_micro_batch(share, hardware.micro_batch)
@@ -194,7 +186,7 @@ def _train_and_test(setup: Setup) -> None:
         checkpoint.check_room(setup.folder, training.model, setup.config.checkpoint, 1)
     with closing(Recorder(setup, training)) as recorder:
         try:
-            with graceful_stop(recorder):
+            with graceful_stop(recorder.stop):
                 train(training, recorder)
         finally:
             recorder.update_record()
@@ -217,7 +209,7 @@ def _test(training: Training, setup: Setup) -> None:
             "text": test.text_hash,
         }
     if setup.world.is_main:
-        _save_array(setup.folder / TEST_DOCUMENTS_FILE, sequences.documents)
+        save_array(setup.folder / TEST_DOCUMENTS_FILE, sequences.documents)
     with evaluated_weights(training) as model:
         record.fingerprints.final_weights = weights_hash(model)
     if record.losses.test is None:
@@ -238,14 +230,8 @@ def _test_on(sequences: Sequences, file: str, training: Training, setup: Setup) 
     losses = evaluate(training, sequences.tokens)
     if setup.world.is_main:
         setup.lock.check()
-        _save_array(setup.folder / file, losses)
+        save_array(setup.folder / file, losses)
     mean, n_tokens = float(losses.mean(dtype=np.float64)), len(losses) * config.eval_block_size
     n_bytes = int(token_bytes(config.data.tokenizer)[sequences.tokens[:, 1:]].sum())
     bits = mean * n_tokens / n_bytes / math.log(2)
     return {"loss": finite(mean), "bits_per_byte": finite(bits)}
-
-
-def _save_array(path: Path, values: np.ndarray) -> None:
-    file = io.BytesIO()
-    np.save(file, values)
-    write_atomic(path, file.getvalue())

@@ -223,7 +223,7 @@ def scientific(config: Config, dataset_sha256: str) -> dict[str, Any]:
 
 
 def _hashed(group: Any) -> dict[str, Any]:
-    """Return a group's values without what was added later and has its default."""
+    """Return a group's values, without fields that were added later and have their default."""
     if isinstance(group, dict):
         return group
     default = type(group)()

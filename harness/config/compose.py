@@ -9,24 +9,16 @@ from __future__ import annotations
 import re
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from copy import copy, deepcopy
 from dataclasses import dataclass, replace
 from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
 from hydra import initialize_config_dir
-from hydra._internal.config_loader_impl import ConfigLoaderImpl
-from hydra._internal.config_repository import ConfigRepository
-from hydra.conf import JobConf, OverridesConf, RuntimeConf
-from hydra.core.config_loader import ConfigLoader
-from hydra.core.config_search_path import ConfigSearchPath
 from hydra.core.config_store import ConfigStore
-from hydra.core.default_element import GroupDefault, InputDefault
 from hydra.core.global_hydra import GlobalHydra
 from hydra.core.override_parser.overrides_parser import OverridesParser
 from hydra.errors import HydraException
-from hydra.plugins.config_source import ConfigResult, ConfigSource
 from hydra.types import RunMode
 from omegaconf import II, DictConfig, ListConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
@@ -34,13 +26,13 @@ from yaml import YAMLError
 
 from harness.config import Config, ConfigError, Flat, doses, tune
 from harness.config.frozen import SCHEMA
+from harness.config.loader import CONFIG_NAME, loaded
 from harness.config.messages import explain
 from harness.config.overlays import changes, check_agreement, check_effects
 from harness.config.typed import arm_label, as_typed, of_science
 from harness.config.validate import check_bounds, validate
 from harness.records.files import CONF_DIR, flatten
 
-CONFIG_NAME = "config"
 NOT_COMPARED = (
     *("interventions", "changes", "study", "study_name"),
     *("sweep", "swept", "swept_changes"),
@@ -48,11 +40,6 @@ NOT_COMPARED = (
 SEARCHPATH = "hydra.searchpath"
 SEED_KEYS = ("seed", "seeds.init", "seeds.data", "seeds.loop")
 
-_header_of = ConfigSource._get_header_dict
-# a byte order mark, as some editors write it, would hide an overlay's first line
-ConfigSource._get_header_dict = staticmethod(  # type: ignore[method-assign, assignment]
-    lambda text: _header_of(text.removeprefix("\ufeff"))
-)
 ConfigStore.instance().store(name="harness_schema", node=Config)
 doses.register()
 
@@ -73,7 +60,7 @@ def load_all(cells: Sequence[Sequence[str]]) -> list[Config]:
 
 
 def _of_a_command(overrides: Sequence[str]) -> Config:
-    """Resolve what no Hydra has looked at: of its own settings, it checks those that are named."""
+    """Resolve overrides that did not come through Hydra's command line; let it check its own."""
     theirs = [item for item in overrides if _is_hydras(item)]
     if any(_key(item) != SEARCHPATH for item in theirs):
         loader = GlobalHydra.instance().config_loader()
@@ -142,14 +129,14 @@ class _Composed:
     seeds: dict[str, Any]
     """As composed: a number, or that it follows ``seed``."""
     follows_seeds: bool
-    """Whether another value may, so that each cell has its own."""
+    """Whether any other value refers to a seed, and so may differ from cell to cell."""
 
     def with_seeds(self, given: dict[str, str]) -> DictConfig:
         """Set all seeds and return the tree, which the cells of an arm share: copies are slow."""
         wanted = self.seeds | given
         for key, value in wanted.items():
             group, _, name = key.rpartition(".")
-            # what refers to `seed` is slow to look up in every cell
+            # set directly: resolving a reference to `seed` in every cell is slow
             (self.tree[group] if group else self.tree)[name] = (
                 wanted["seed"] if value == II("seed") else value
             )
@@ -167,70 +154,12 @@ class _Composed:
         return config
 
 
-class _ReadOnce(ConfigRepository):
-    """Hydra's files and stored configs, each read once, without the settings of Hydra itself.
-
-    They are half of a composition, and the same for all arms.
-    """
-
-    def __init__(self, config_search_path: ConfigSearchPath) -> None:
-        self.known: dict[str, dict[str, ConfigResult | None]] = {}
-        super().__init__(config_search_path)
-
-    def initialize_sources(self, config_search_path: ConfigSearchPath) -> None:
-        """Look into other folders, as ``hydra.searchpath`` asks."""
-        super().initialize_sources(config_search_path)
-        self.read = self.known.setdefault(str(config_search_path), {})
-
-    def load_config(self, config_path: str) -> ConfigResult | None:
-        """Return a copy, which Hydra changes."""
-        if config_path not in self.read:
-            found = super().load_config(config_path)
-            self.read[config_path] = found and _without_hydra(found, config_path)
-        return deepcopy(self.read[config_path])
-
-    def __deepcopy__(self, _: Any) -> _ReadOnce:
-        """Return what a composition may point to other folders, with all that was read."""
-        return copy(self)
-
-
-def _without_hydra(found: ConfigResult, path: str) -> ConfigResult:
-    """Leave of Hydra's own settings what its loader writes into, and no choice among them."""
-    if path == "hydra/config":
-        node = {"overrides": OverridesConf, "runtime": RuntimeConf, "job": JobConf}
-        written = OmegaConf.create({**node, "searchpath": []})
-        return replace(found, config=written, defaults_list=[], is_schema_source=True)
-    kept = [default for default in found.defaults_list or () if not _chooses_for_hydra(default)]
-    return replace(found, defaults_list=kept)
-
-
-def _chooses_for_hydra(default: InputDefault) -> bool:
-    group = default.group if isinstance(default, GroupDefault) and default.override else None
-    return group is not None and group.lstrip("/").startswith("hydra/")
-
-
-@lru_cache(maxsize=1)
-def _loader_of_arms(theirs: ConfigLoader) -> ConfigLoader:
-    """Return a loader with the same search path as Hydra's present one."""
-    ours = ConfigLoaderImpl(theirs.get_search_path())
-    ours.repository = _ReadOnce(theirs.get_search_path())
-    return ours
-
-
-def _loaded(overrides: list[str]) -> DictConfig:
-    """Let Hydra compose."""
-    loader = _loader_of_arms(GlobalHydra.instance().config_loader())
-    tree: DictConfig = loader.load_configuration(CONFIG_NAME, overrides, RunMode.RUN)
-    OmegaConf.set_struct(tree, False)
-    return tree
-
-
 @lru_cache(maxsize=256)
 def _composed(arm: _Arm) -> _Composed:
-    """Let Hydra compose an arm; refuse what it takes without a word."""
+    """Let Hydra compose an arm; refuse what Hydra accepts silently."""
     overlays = [f"+intervention=[{','.join(arm.overlays)}]"] if arm.overlays else []
     with _in_one_line():
-        tree = _loaded([*arm.searchpath, *arm.others, *overlays])
+        tree = loaded([*arm.searchpath, *arm.others, *overlays])
         runtime = tree.pop("hydra").runtime
         _refuse_namesakes("intervention", arm.overlays, runtime.config_sources)
         chosen = runtime.choices.get("study")
@@ -271,7 +200,7 @@ def _has(tree: DictConfig, key: str) -> bool:
 
 
 def _refuse_namesakes(group: str, names: Sequence[str], sources: ListConfig) -> None:
-    """Refuse a file that two folders have: Hydra takes one of them without a word."""
+    """Refuse a file that two folders have: Hydra would silently take one of them."""
     paths = (source.path for source in sources if source.schema == "file")
     folders = dict.fromkeys(Path(path).resolve() for path in paths)
     plural, own = (

@@ -135,7 +135,7 @@ def _no_place(key: str, error: Exception) -> str:
 
 
 def _cards(value: Any) -> str:
-    """Say how an overlay is chosen: what it fills in has nearly the same name."""
+    """Say how an overlay is chosen to one who set ``interventions``, which overlays fill in."""
     name = value if isinstance(value, str) and re.fullmatch(r"\w+", value) else "NAME"
     return (
         f"interventions={name}: interventions holds the cards that overlays bring; choose an "

@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Iterable
 from contextlib import suppress
-from dataclasses import fields, is_dataclass
+from dataclasses import is_dataclass
 from decimal import Decimal, InvalidOperation
 from types import UnionType
 from typing import Any, get_args, get_origin, get_type_hints
@@ -67,7 +67,7 @@ def _kind(owner: type, path: list[str]) -> Any:
     """Return the type of a key's value, or of its list's items; None where it has several."""
     hints = get_type_hints(owner) if is_dataclass(owner) else {}
     name, *rest = path
-    if name not in {item.name for item in fields(owner)} if is_dataclass(owner) else True:
+    if name not in hints:
         return None
     kind = hints[name]
     if get_origin(kind) is UnionType:

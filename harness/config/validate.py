@@ -68,12 +68,9 @@ def _numbers(value: Any) -> Iterator[float]:
     """Yield the floating-point numbers in nested lists and mappings."""
     if isinstance(value, float):
         yield value
-    for part in value.values() if isinstance(value, dict) else value if _is_list(value) else ():
-        yield from _numbers(part)
-
-
-def _is_list(value: Any) -> bool:
-    return isinstance(value, list | tuple)
+    elif isinstance(value, dict | list | tuple):
+        for part in value.values() if isinstance(value, dict) else value:
+            yield from _numbers(part)
 
 
 def check_bounds(group: Any, prefix: str = "", only: Collection[str] = ()) -> None:

@@ -10,6 +10,7 @@ from pathlib import Path
 
 from harness.data.manifest import MANIFEST_FILE
 from harness.records import CONFIG_FILE, PLAN_FILE, RECORD_FILE
+from harness.records.files import expanded
 from harness.records.study import COMMANDS_FILE
 
 OURS = ({COMMANDS_FILE}, {PLAN_FILE}, {CONFIG_FILE, RECORD_FILE}, {MANIFEST_FILE, "train.bin"})
@@ -30,7 +31,7 @@ class Found:
 
 def find(text: str) -> Found:
     """Return the regular files; hidden ones in a folder are left out."""
-    path = Path(text).expanduser()
+    path = expanded(text)
     if path.is_file():
         return Found([path])
     links: dict[str, None] = {}

@@ -17,6 +17,7 @@ import numpy as np
 from harness.config import VOCAB_SIZE, DataConfig
 from harness.data.build import Progress
 from harness.data.manifest import DataError, SplitFile, sha256_of
+from harness.records.files import expanded
 
 TENSOR = "tokens"
 FILES = ("train.safetensors", "validation.safetensors")
@@ -45,7 +46,7 @@ class Span:
 def locate(config: DataConfig) -> tuple[Path, Path]:
     """Return the train and validation files, downloaded into the hub's cache where needed."""
     if config.path is not None:
-        folder = Path(config.path).expanduser().resolve()
+        folder = expanded(config.path).resolve()
         missing = [name for name in FILES if not (folder / name).is_file()]
         if missing:
             raise DataError(f"data.path={folder} has no {' and no '.join(missing)}")

@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import Any
 
 from harness.config import DataConfig, Source
-from harness.records.files import canonical_hash, write_atomic
+from harness.records.files import canonical_hash, expanded, write_atomic
 
 SCHEMA_VERSION = 1
 MANIFEST_FILE = "manifest.json"
@@ -93,7 +93,7 @@ def request(config: DataConfig) -> dict[str, Any]:
     wanted |= {"cut": config.cut.name} if "cut" in wanted else {}
     wanted |= {"source": config.source.name, "tokenizer": config.tokenizer.name}
     if "path" in wanted:  # one corpus, however its path is spelt
-        wanted["path"] = str(Path(wanted["path"]).expanduser().resolve())
+        wanted["path"] = str(expanded(wanted["path"]).resolve())
     if config.source is Source.stdlib_docs:
         wanted["python"] = f"{platform.python_implementation()} {platform.python_version()}"
     return wanted

@@ -7,7 +7,6 @@ results come in the order they were read, so nothing depends on the number of th
 from __future__ import annotations
 
 import hashlib
-import os
 import threading
 from collections import deque
 from collections.abc import Callable, Generator, Iterable, Iterator
@@ -20,6 +19,7 @@ import numpy as np
 
 from harness.config import DataConfig, Tokenizer
 from harness.data.manifest import SPLITS, DataError
+from harness.engine.machine import n_cores
 
 if TYPE_CHECKING:
     import tiktoken
@@ -88,7 +88,7 @@ def tokenised(
 ) -> Generator[Tokenised, None, None]:
     """Tokenise batches on every core and yield them in order, holding a few in memory."""
     waiting: deque[Future[Tokenised]] = deque()
-    threads = n_threads()
+    threads = n_cores()
     own = threading.local()
 
     def begin() -> None:
@@ -128,13 +128,6 @@ def _ids(text: str, encoding: tiktoken.Encoding) -> np.ndarray:
         return encoding.encode_to_numpy(text, disallowed_special=()).astype(np.uint16)
     except UnicodeEncodeError:  # half a surrogate pair, which only encode_ordinary mends
         return np.array(encoding.encode_ordinary(text), dtype=np.uint16)
-
-
-def n_threads() -> int:
-    """Return the CPU cores this process may use."""
-    if hasattr(os, "sched_getaffinity"):
-        return len(os.sched_getaffinity(0))
-    return os.cpu_count() or 1
 
 
 def get_tokenizer(name: Tokenizer) -> tiktoken.Encoding:

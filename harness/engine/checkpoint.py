@@ -32,8 +32,7 @@ def save(cell: Path, step: int, state: dict[str, Any], keep: int) -> Path:
     """Write ``checkpoints/step_N.pt`` atomically, then delete all but the newest `keep`."""
     path = cell / FOLDER / f"step_{step:09d}.pt"
     with _written_whole(path) as partial, partial.open("wb") as file:
-        torch.save(state | {"cell": cell.name}, file)
-        file.flush()
+        torch.save(state | {"cell": cell.name}, file)  # which flushes it
         os.fsync(file.fileno())  # before the older ones go
     for old in _saved(cell)[:-keep]:
         old.unlink()
@@ -42,12 +41,20 @@ def save(cell: Path, step: int, state: dict[str, Any], keep: int) -> Path:
 
 def save_weights(cell: Path, step: int, model: nn.Module) -> Path:
     """Write the weights alone to ``weights/step_N.safetensors``, atomically; a tied one once."""
-    from safetensors.torch import save_file
-
     path = cell / WEIGHTS_FOLDER / f"step_{step:09d}.safetensors"
     with _written_whole(path) as partial:
-        save_file({n: p.detach().contiguous() for n, p in model.named_parameters()}, partial)
+        save_tensors({n: p.detach().contiguous() for n, p in model.named_parameters()}, partial)
     return path
+
+
+def save_tensors(tensors: dict[str, Tensor], file: Path) -> None:
+    """Write a safetensors file that those may read who may read the files beside it."""
+    from safetensors.torch import save_file
+
+    file.touch()
+    mode = file.stat().st_mode  # by the umask; safetensors' own is for the owner alone
+    save_file(tensors, file, metadata={"format": "pt"})  # transformers asks for it
+    file.chmod(mode)
 
 
 @contextmanager

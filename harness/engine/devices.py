@@ -7,7 +7,7 @@ import os
 import torch
 
 from harness.config import AttentionKernel, ConfigError, HardwareConfig
-from harness.engine.gpus import visible_gpus
+from harness.engine.machine import visible_gpus
 from harness.engine.memory import keep_memory
 
 

@@ -12,6 +12,8 @@ import torch
 import torch.distributed as dist
 from torch import Tensor, nn
 
+from harness.engine.machine import under_torchrun
+
 BUCKET = 2**24
 """Elements of the gradient that are exchanged at once: 64 MB of float32."""
 
@@ -20,9 +22,10 @@ class World:
     """The processes that train one cell together."""
 
     def __init__(self) -> None:
-        self.rank = int(os.environ.get("RANK", "0"))
-        self.size = int(os.environ.get("WORLD_SIZE", "1"))
-        self.local_rank = int(os.environ.get("LOCAL_RANK", "0"))
+        told = os.environ if under_torchrun() else {}
+        self.rank = int(told.get("RANK", "0"))
+        self.size = int(told.get("WORLD_SIZE", "1"))
+        self.local_rank = int(told.get("LOCAL_RANK", "0"))
 
     @property
     def is_main(self) -> bool:

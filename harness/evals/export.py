@@ -20,10 +20,12 @@ from torch import Tensor
 from harness.cell.sources import origin
 from harness.config import ConfigError
 from harness.data.tokens import END_OF_TEXT
+from harness.engine.checkpoint import save_tensors
 from harness.evals.card import model_card
 from harness.evals.models import LoadedModel
 from harness.hub.gpt2 import hub_config, is_gpt2, to_gpt2
 from harness.hub.tokenizer import byte_letters
+from harness.hub.weights import HUB_WEIGHTS
 from harness.records.files import plain, write_atomic
 from harness.records.sources import kept_files
 
@@ -55,7 +57,7 @@ def _write_gpt2(loaded: LoadedModel, folder: Path) -> None:
     head = {"architectures": ["GPT2LMHeadModel"], "model_type": "gpt2", "dtype": "float32"}
     ends = {"bos_token_id": end, "eos_token_id": end}
     _write_json(folder / "config.json", head | hub_config(config) | ends)
-    _write_weights(to_gpt2(named, config), folder)
+    save_tensors(to_gpt2(named, config), folder / HUB_WEIGHTS)
 
 
 def _write_bundle(loaded: LoadedModel, folder: Path) -> None:
@@ -86,7 +88,7 @@ def _write_bundle(loaded: LoadedModel, folder: Path) -> None:
     write_atomic(folder / MODELLING, template.replace('"SOURCES"', f"json.loads({sources!r})"))
     both = loaded.model.named_parameters(remove_duplicate=False)
     named = {f"gpt.{n}": p.detach().cpu().clone() for n, p in both}
-    _write_weights(named, folder)
+    save_tensors(named, folder / HUB_WEIGHTS)
 
 
 def bundled_sources(loaded: LoadedModel) -> dict[str, str]:
@@ -119,12 +121,6 @@ def _imported(source: str) -> list[str]:
     return names
 
 
-def _write_weights(tensors: dict[str, Tensor], folder: Path) -> None:
-    from safetensors.torch import save_file
-
-    save_file(tensors, folder / "model.safetensors", metadata={"format": "pt"})
-
-
 def _write_json(file: Path, content: dict[str, Any]) -> None:
     write_atomic(file, json.dumps(content, indent=2) + "\n")
 
@@ -138,10 +134,9 @@ def write_tokenizer(encoding: tiktoken.Encoding, block_size: int, folder: Path) 
 
     ranks = encoding._mergeable_ranks
     merges = [
-        [spelt(part) for part in parts]
+        [spelt(part) for part in _parts(ranks, token, rank)]
         for token, rank in ranks.items()
         if len(token) > 1
-        for parts in [_parts(ranks, token, rank)]
     ]
     added = {"id": encoding.eot_token, "content": END_OF_TEXT, "special": True}
     plain_flags = dict.fromkeys(("single_word", "lstrip", "rstrip", "normalized"), False)

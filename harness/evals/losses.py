@@ -11,11 +11,12 @@ Shapes: T tokens of one sequence.
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass
-from itertools import pairwise
+from itertools import groupby, pairwise
 from pathlib import Path
+from typing import TypeVar
 
 import numpy as np
 import tiktoken
@@ -32,6 +33,7 @@ from harness.evaluation import evaluating
 from harness.records import CONFIG_FILE
 from harness.records.study import Study
 
+T = TypeVar("T")
 BATCH_TOKENS = 8192
 """Of one forward pass."""
 
@@ -74,7 +76,7 @@ class TestSet:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class TestLosses:
-    """What a model lost on a test set."""
+    """A model's losses on a test set."""
 
     __test__ = False
 
@@ -126,7 +128,7 @@ def measure(loaded: LoadedModel, test: TestSet, precision: str = "fp32") -> Test
         targets=[ids[1:] for ids in sequences],
         n_bytes=sum(len(part) for i in range(test.n_sequences) for part in test.target_bytes(i)),
         n_study_tokens=test.block_size,
-        context=_said(loaded, test, same=same),
+        context=_context(loaded, test, same=same),
     )
 
 
@@ -145,6 +147,11 @@ def _pieces(length: int, block_size: int) -> list[slice]:
     return [slice(a, b) for a, b in pairwise(ends)]
 
 
+def _length(piece: tuple[int, slice]) -> int:
+    length: int = piece[1].stop - piece[1].start
+    return length
+
+
 @torch.inference_mode()
 def _losses(
     loaded: LoadedModel, sequences: list[np.ndarray], pieces: list[list[slice]]
@@ -152,8 +159,8 @@ def _losses(
     """Return each sequence's losses; pieces of one length share a forward pass."""
     nats = [np.empty(len(ids) - 1, dtype=np.float32) for ids in sequences]
     todo = [(i, part) for i, parts in enumerate(pieces) for part in parts]
-    todo.sort(key=lambda item: item[1].stop - item[1].start)
-    for batch in _batches(todo):
+    of_one_length = groupby(sorted(todo, key=_length), key=_length)
+    for batch in (batch for _, some in of_one_length for batch in by_tokens(some, _length)):
         xs = np.stack([sequences[i][part.start : part.stop] for i, part in batch])
         ys = np.stack([sequences[i][part.start + 1 : part.stop + 1] for i, part in batch])
         x_BT, y_BT = (torch.from_numpy(z).to(loaded.device) for z in (xs, ys))
@@ -164,13 +171,14 @@ def _losses(
     return nats
 
 
-def _batches(todo: list[tuple[int, slice]]) -> Iterator[list[tuple[int, slice]]]:
-    """Group pieces of equal length, about `BATCH_TOKENS` at a time."""
-    batch: list[tuple[int, slice]] = []
+def by_tokens(todo: Iterable[T], n_tokens: Callable[[T], int]) -> Iterator[list[T]]:
+    """Group what is sorted by its length into forward passes of `BATCH_TOKENS` at most.
+
+    Each is as long as its longest, the last one; what is longer by itself has a pass of its own.
+    """
+    batch: list[T] = []
     for item in todo:
-        length = item[1].stop - item[1].start
-        full = batch and (len(batch) + 1) * length > BATCH_TOKENS
-        if batch and (full or length != batch[0][1].stop - batch[0][1].start):
+        if batch and (len(batch) + 1) * n_tokens(item) > BATCH_TOKENS:
             yield batch
             batch = []
         batch.append(item)
@@ -186,7 +194,8 @@ def formats(loaded: LoadedModel, precision: str) -> Iterator[None]:
         yield
 
 
-def _said(loaded: LoadedModel, test: TestSet, *, same: bool) -> str:
+def _context(loaded: LoadedModel, test: TestSet, *, same: bool) -> str:
+    """Say how much text stood before each token."""
     ours, theirs = test.block_size, loaded.block_size
     if not same:
         return (

@@ -24,8 +24,6 @@ from harness.records.cell import Cell
 if TYPE_CHECKING:
     import tiktoken
 
-__all__ = ["LoadedModel", "load", "load_weights"]
-
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class LoadedModel:
@@ -76,19 +74,9 @@ class LoadedModel:
 
 
 def load(text: str, device: str = "auto") -> LoadedModel:
-    """Load a model by the name that `harness.hub.weights` explains.
+    """Load a model by its name, which `harness.hub.weights` explains.
 
-    Parameters
-    ----------
-    text
-        A cell (folder or id), ``CELL@STEP``, ``hf:NAME[@REVISION]`` or a local folder.
-    device
-        As ``hardware.device``.
-
-    Raises
-    ------
-    ConfigError
-        Where there is no such model, or it does not fit; the message says what to do.
+    `ConfigError` where there is no such model, or its weights do not fit; it says what to do.
     """
     return load_weights(find_weights(text), device)
 

@@ -1,4 +1,4 @@
-"""What a model expects behind growing texts: read whole, or one token at a time from a cache.
+"""Next-token logits of texts that grow: by a cache of keys and values, or by reading them whole.
 
 Shape suffixes: B texts, T time, C channels, V vocabulary.
 """
@@ -21,7 +21,7 @@ ROUNDING = 1e-3
 
 
 class NextToken:
-    """Logits behind several texts, each of which grows by a token a call, or is left out."""
+    """Next-token logits of several texts; at each call a text is one token longer, or left out."""
 
     def __init__(self, loaded: LoadedModel, *, caches: bool) -> None:
         self.loaded, self.caches = loaded, caches
@@ -30,9 +30,9 @@ class NextToken:
         """Numbers of the texts that the cache holds."""
 
     def logits(self, texts: dict[int, list[int]]) -> Tensor:
-        """Return the logits behind each text, float32 [B, V] on the CPU.
+        """Return the logits of each text's next token, float32 [B, V] on the CPU.
 
-        Whatever the context cannot hold is cut on the left, and then a text is read whole.
+        A text longer than the context is cut on the left; then no cache is used.
         """
         cut = {row: ids[-self.loaded.block_size :] for row, ids in texts.items()}
         fits = all(len(ids) <= self.loaded.block_size for ids in texts.values())
@@ -43,7 +43,7 @@ class NextToken:
             self.cache = KVCache(len(cut), self.loaded.device)
             found_BV = self._behind(list(cut.values()))
         else:
-            if list(cut) != self.rows:  # some ended; leaving them out copies all that is kept
+            if list(cut) != self.rows:  # some texts ended; `keep` copies the others
                 self.cache.keep([self.rows.index(row) for row in cut])
             found_BV = self._behind([ids[-1:] for ids in cut.values()])
         self.rows = list(cut)
@@ -61,7 +61,7 @@ class NextToken:
 def read(loaded: LoadedModel, texts: list[list[int]], cache: KVCache | None = None) -> Tensor:
     """Return what the head reads, [B, T, C].
 
-    Shorter texts are filled up behind their end, which a causal model does not see.
+    Shorter texts are padded at their end, which earlier tokens of a causal model do not see.
     """
     longest, fill = max(map(len, texts)), loaded.encoding.eot_token
     filled = [ids + [fill] * (longest - len(ids)) for ids in texts]
@@ -71,17 +71,17 @@ def read(loaded: LoadedModel, texts: list[list[int]], cache: KVCache | None = No
 
 
 def can_cache(loaded: LoadedModel) -> bool:
-    """Try whether a text read token by token gives what it gives when it is read whole.
+    """Try whether a text read token by token gives the hidden states of a text read whole.
 
-    So no part has to declare it, of whatever overlay or module: one that looks at other tokens than
-    attention does, as a convolution, is read whole.
+    This is tried, so that no part of any overlay has to declare it: a model that mixes tokens
+    outside its attention, by a convolution for one, is read whole.
     """
     n_tokens = min(loaded.block_size, PROBE_LENGTH)
     if "cache" not in signature(loaded.model.hidden).parameters or n_tokens < 2:
         return False
     stream = generator(0, "probe")
     ids_BT = torch.randint(loaded.encoding.n_vocab, (2, n_tokens), generator=stream)
-    ids_BT[:, n_tokens // 2] = loaded.encoding.eot_token  # what ends a document may be looked at
+    ids_BT[:, n_tokens // 2] = loaded.encoding.eot_token  # may be treated differently
     texts = ids_BT.tolist()
     whole_BTC, cache = read(loaded, texts), KVCache(2, loaded.device)
     try:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import io
 import json
 from pathlib import Path
 
@@ -10,6 +9,7 @@ import numpy as np
 
 from harness.evals.losses import TestLosses, TestSet, measure
 from harness.evals.models import LoadedModel
+from harness.evaluation import save_array
 from harness.model import count_parameters
 from harness.records import TEST_LOSSES_FILE
 from harness.records.evaluation import (
@@ -28,9 +28,7 @@ def evaluate_on(
     losses = measure(loaded, test, precision)
     done = _evaluation(loaded, test, losses, precision, study)
     folder = reference_folder(study, done.label)
-    array = io.BytesIO()
-    np.save(array, losses.per_sequence)
-    write_atomic(folder / TEST_LOSSES_FILE, array.getvalue())
+    save_array(folder / TEST_LOSSES_FILE, losses.per_sequence)
     views = [_view(loaded, losses, i) for i in range(min(n_views, test.n_sequences))]
     write_atomic(folder / TOKEN_LOSSES_FILE, json.dumps({"sequences": views}))
     write_evaluation(folder, done)

@@ -1,4 +1,4 @@
-"""Continue prompts, several at a time; each has random draws of its own, whatever it runs beside.
+"""Continue prompts, several at a time; a prompt's random draws do not depend on the others.
 
 Shape suffixes: B prompts, T time, V vocabulary.
 """
@@ -55,7 +55,7 @@ class Completion:
 def complete_all(
     loaded: LoadedModel, prompts: Sequence[str], how: Sampling, batch_size: int = 16
 ) -> list[Completion]:
-    """Continue every prompt until its end of text or ``how.tokens``; the context cuts the left."""
+    """Continue prompts to their end of text or by ``how.tokens``; the context cuts on the left."""
     encode, end = loaded.encoding.encode_ordinary, loaded.encoding.eot_token
     known = [encode(prompt) or [end] for prompt in prompts]
     grown = [list(ids) for ids in known]

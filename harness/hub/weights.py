@@ -35,6 +35,7 @@ from harness.hub.gpt2 import from_gpt2, model_config
 from harness.hub.tokenizer import MERGES, VOCABULARY, WHOLE
 from harness.records import CONFIG_FILE, Seeds, Status
 from harness.records.cell import Cell
+from harness.records.files import expanded
 from harness.records.study import Study
 
 HUB = "hf:"
@@ -108,7 +109,7 @@ def find_weights(text: str, seeds: Seeds | None = None) -> Weights:
     if text.startswith(HUB):
         return _hub_weights(text.removeprefix(HUB))
     name, _, step = text.rpartition("@") if re.search(r"@\d+$", text) else (text, "", "")
-    path = Path(name).expanduser()
+    path = expanded(name)
     if (path / HUB_CONFIG).exists():
         return _local_weights(path.absolute())
     return _cell_weights(_cell_folder(path, seeds), int(step) if step else None)
@@ -181,7 +182,7 @@ def _listed(values: Collection[int]) -> str:
 
 
 def _hub_weights(name: str) -> Weights:
-    local = Path(name).expanduser()
+    local = expanded(name)
     if (local / HUB_CONFIG).exists():
         return _local_weights(local.absolute())
     repo, _, revision = name.partition("@")

@@ -280,12 +280,11 @@ def write_record(folder: Path, record: RunRecord) -> None:
     write_atomic(folder / RECORD_FILE, _to_json(record))
 
 
-@dataclass(kw_only=True, slots=True)
-class _CardFacts:
+class _CardFacts(TypedDict, total=False):
     """What is computed with of a card."""
 
-    published_delta: Figure | None = None
-    control: bool = False
+    published_delta: Figure | None
+    control: bool
 
 
 def read_record(path: Path) -> RunRecord:

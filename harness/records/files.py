@@ -7,6 +7,7 @@ import hashlib
 import json
 import os
 import secrets
+import sys
 import unicodedata
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
@@ -15,10 +16,13 @@ from datetime import UTC, datetime
 from enum import Enum
 from functools import cache
 from pathlib import Path
-from typing import Any
+from typing import IO, Any
 
 CONF_DIR = Path(__file__).resolve().parents[2] / "conf"
 """Every setting's file, one folder a config group. No package, since people have a `conf` too."""
+
+UNLOCKABLE = {errno.ENOSYS, errno.ENOLCK, errno.EOPNOTSUPP}
+"""What flock says on a file system that has no locks: Lustre without ``-o flock``, some NFS."""
 
 
 def conf_folders() -> list[Path]:
@@ -101,13 +105,11 @@ def append_json_lines(path: Path, rows: Iterable[dict[str, Any]]) -> None:
 
     Without the lock, another's line that is half written would look torn.
     """
-    import fcntl  # not on Windows, where the analysis reads records, too
-
     text = "".join(as_json(row) + "\n" for row in rows)
     with path.open("a+b") as file:
-        fcntl.flock(file, fcntl.LOCK_EX)
+        _flock(file)
         file.seek(max(0, file.seek(0, os.SEEK_END) - 1))
-        torn = file.read(1) not in (b"", b"\n")
+        torn = file.read() not in (b"", b"\n")
         file.write(b"\n" * torn + text.encode())
 
 
@@ -117,16 +119,36 @@ def flocked(path: Path, *, shared: bool = False, busy: Exception | None = None) 
 
     An exclusive one, for which the file is created, or a `shared` one of a file that is there.
     `busy` is raised where another process holds one that excludes this; else that is waited for.
+    On a file system without locks an exclusive one is done without, with a warning.
     """
-    import fcntl
-
-    kind = fcntl.LOCK_SH if shared else fcntl.LOCK_EX
     with path.open("rb" if shared else "ab") as file:
         try:
-            fcntl.flock(file, kind | fcntl.LOCK_NB if busy else kind)
+            _flock(file, shared=shared, wait=busy is None)
         except BlockingIOError as error:
             raise busy or error from error
         yield
+
+
+def _flock(file: IO[bytes], *, shared: bool = False, wait: bool = True) -> None:
+    import fcntl  # not on Windows, where the analysis reads records, too
+
+    kind = fcntl.LOCK_SH if shared else fcntl.LOCK_EX
+    try:
+        fcntl.flock(file, kind if wait else kind | fcntl.LOCK_NB)
+    except OSError as error:
+        if shared or error.errno not in UNLOCKABLE:  # shared: whether somebody holds it is unknown
+            raise
+        _warn_of_no_locks()
+
+
+@cache
+def _warn_of_no_locks() -> None:
+    """Say once in a process what a file system without locks (as some of clusters) asks for."""
+    print(
+        "warning: this file system has no file locks (flock): never start two processes on one "
+        "study at the same moment",
+        file=sys.stderr,
+    )
 
 
 def flatten(tree: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
@@ -162,3 +184,12 @@ def plain(value: Any) -> Any:
     if is_dataclass(value):  # asdict copies every leaf
         return {name: plain(getattr(value, name)) for name in _field_names(value.__class__)}
     return value
+
+
+def expanded(text: str) -> Path:
+    """Return a path as the shell reads it; ``~`` stays where no home folder is known.
+
+    `Path.expanduser` raises a `RuntimeError` there: in containers without a passwd entry, or for
+    the home of somebody unknown.
+    """
+    return Path(os.path.expanduser(text))  # noqa: PTH111

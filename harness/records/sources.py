@@ -25,7 +25,7 @@ def kept_files(folder: Path) -> dict[str, Path]:
 def closure(target: str, find: Callable[[str], Path | None]) -> dict[str, Path]:
     """Return module -> file of a target and of all that it imports, as far as `find` has them."""
     found: dict[str, Path] = {}
-    waiting = [module for module in prefixes(target) if find(module)][:1]
+    waiting = prefixes(target)
     while waiting:
         module = waiting.pop()
         file = find(module) if module else None

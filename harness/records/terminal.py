@@ -84,6 +84,9 @@ def printing() -> Iterator[None]:
         if error.filename is not None:
             complain(f"{error.filename}: {error.strerror}")
             sys.exit(1 if error.errno == errno.ENOSPC else 2)
+        if error.errno == errno.ENOENT:  # of os.getcwd, which names no file
+            complain("the current folder was deleted: change to one that exists")
+            sys.exit(2)
         if error.errno != errno.ENOSPC:
             raise
         _discard_output()

@@ -14,11 +14,11 @@ from typing import TYPE_CHECKING
 
 from harness.cell.console import say
 from harness.config import Config
-from harness.engine.gpus import gpu_memory_bytes, visible_gpus
+from harness.engine.machine import gpu_memory_bytes, visible_gpus
 from harness.study.side_by_side import measure
 
 if TYPE_CHECKING:
-    from harness.cell.step_timing import Trial
+    from harness.cell.speed.step_timing import Trial
 
 CANDIDATES = (2, 4, 8)
 WORTHWHILE = 1.05

@@ -153,7 +153,7 @@ def _refuse_namesakes(cells: Sequence[PlannedCell]) -> None:
     named: dict[str, list[Config]] = {}
     for cell in [*cells, *_finished_before(cells)]:
         named.setdefault(cell.name, []).append(cell.config)
-    several = {name: _recipes(same) for name, same in named.items() if len(same) > 1}
+    several = {name: _recipes(same) for name, same in named.items()}
     name, same = max(several.items(), key=lambda item: len(item[1]), default=("", []))
     every = sorted({key for settings in same for key in settings})
     keys = [key for key in every if len({str(settings.get(key)) for settings in same}) > 1]
@@ -262,9 +262,9 @@ def _warn_of_no_verdict(study: Study, *, planned: bool) -> None:
     n_seeds = seeds_for_verdicts(len(arms))
     option = f"study.seeds={n_seeds}" if planned else f"'seed=range({n_seeds})'"
     say(
-        f"warning: expect no verdict but undecided: the {len(runs)} runs of {len(arms)} arms leave "
-        f"{df} of the {FEWEST_DF} degrees of freedom that it needs; {n_seeds} seeds of every arm "
-        f"are enough: {option}"
+        f"warning: every verdict will be undecided: {len(runs)} runs of {len(arms)} arms leave "
+        f"{df} of the {FEWEST_DF} degrees of freedom that a verdict needs; {n_seeds} seeds of "
+        f"every arm are enough: {option}"
     )
 
 

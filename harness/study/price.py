@@ -38,7 +38,7 @@ class ComputedSpeed:
 
 def speed_on(card: Card, mfu: float, config: Config) -> ComputedSpeed:
     """Return how fast the config's model trains there; experts that are not asked cost nothing."""
-    from harness.cell.step_timing import model_flops_per_token  # imports torch
+    from harness.cell.speed.flops import model_flops_per_token  # imports torch
 
     return ComputedSpeed(mfu * card.peak(config.precision) / model_flops_per_token(config.model))
 
@@ -102,7 +102,7 @@ def growth(config: Config) -> dict[str, float]:
         "twice the width": replace(m, n_embd=2 * m.n_embd, n_head=2 * m.n_head),
         "twice the context": replace(m, block_size=2 * m.block_size),
     }
-    from harness.cell.step_timing import flops_by_weights  # imports torch
+    from harness.cell.speed.flops import flops_by_weights  # imports torch
 
     now = flops_by_weights(m)
     factors = {name: flops_by_weights(model) / now for name, model in larger.items()}

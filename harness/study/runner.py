@@ -101,7 +101,7 @@ def _advice(without: Sequence[PlannedCell]) -> str:
     if lines:
         return f"fix {', '.join(sorted(lines))}, then run {same_command()} again"
     if any(record.status is Status.FAILED for record in records):
-        return f"mend what failed, then run {same_command()} again"
+        return f"fix what failed, then run {same_command()} again"
     return f"run {same_command()} to retry"
 
 
@@ -198,7 +198,7 @@ class _Runner:
                 if code not in (0, 1) and arm not in again:
                     again.add(arm)
                     pending.append(trial.cell)
-                    self.screen.say(f"{arm} died in its first step, which is tried once more")
+                    self.screen.say(f"{arm} crashed in its first step: trying once more")
                 elif code:
                     broken.add(arm)
                     self.screen.say(f"{arm} cannot take a step: {trial.why}")

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 from harness.config import Config
 
 if TYPE_CHECKING:
-    from harness.cell.step_timing import Trial
+    from harness.cell.speed.step_timing import Trial
 
 PATIENCE_SECONDS = 300
 """For the slowest of the cells that share a device to come to its second step."""
@@ -44,7 +44,7 @@ def _share(barrier: Barrier) -> None:
 
 def _measure(config: Config) -> Trial | None:
     from harness.cell.errors import cause
-    from harness.cell.step_timing import run
+    from harness.cell.speed.step_timing import run
 
     try:
         trial = run(config, lambda: _barrier.wait(PATIENCE_SECONDS))

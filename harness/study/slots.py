@@ -6,7 +6,7 @@ import os
 from dataclasses import dataclass
 
 from harness.config import ConfigError, HardwareConfig
-from harness.engine.gpus import visible_gpus
+from harness.engine.machine import allowed_cores, n_cores, visible_gpus
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -70,16 +70,15 @@ def _gpu_slots(hardware: HardwareConfig, gpus: list[str], cells_per_gpu: int) ->
 
 
 def _cpu_slots(hardware: HardwareConfig) -> list[Slot]:
-    confinable = hasattr(os, "sched_getaffinity")
-    cores = sorted(os.sched_getaffinity(0)) if confinable else list(range(os.cpu_count() or 1))
+    cores, usable = allowed_cores(), n_cores()
     n = hardware.threads * hardware.n_devices
-    n_slots = hardware.slots or max(1, len(cores) // n)
-    if n_slots > len(cores):
+    n_slots = hardware.slots or max(1, usable // n)
+    if n_slots > usable:
         raise ConfigError(
-            f"hardware.slots={n_slots}: this machine has {len(cores)} CPU cores; "
+            f"hardware.slots={n_slots}: this process may use {usable} CPU cores; "
             "leave it unset for as many as fit"
         )
-    if n_slots * n > len(cores) or not confinable:
+    if n_slots * n > usable or usable < len(cores) or not hasattr(os, "sched_setaffinity"):
         cores = []  # no slot is confined to some of them
     return [
         Slot(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -10,6 +11,7 @@ import numpy as np
 import pandas as pd
 
 from analysis import verify
+from analysis.__main__ import main
 from analysis.check import Level
 from harness.records import (
     BASELINE,
@@ -110,3 +112,21 @@ def on_disk(folder: Path, frame: pd.DataFrame, plan: bool = True, **changes: Any
 def failures(folder: Path) -> list[str]:
     """Return what verification fails by."""
     return [check.what for check in verify(folder).checks if check.level is Level.FAIL]
+
+
+def write_traced(root: Path) -> Path:
+    """Write a study as the harness leaves it: config, test losses, records, plan, results."""
+    cells = []
+    rng = np.random.default_rng(0)
+    for row in study({"a": -0.03, "b": 0.0}, n=3).to_dict("records"):
+        losses = (row["test_loss"] + rng.normal(0, 0.1, 64)).astype(np.float32)
+        text = f"seed: {row['init_seed']}\narm: {row['arm']}\n"
+        item = record(row["arm"], row["init_seed"], float(losses.mean(dtype=np.float64)))
+        item.provenance.config_sha256 = hashlib.sha256(text.encode()).hexdigest()
+        home = put(root, item)
+        (home / "config.yaml").write_text(text)
+        np.save(home / "test_losses.npy", losses)
+        cells.append({"arm": item.arm, "seeds": {}, "cell": item.cell})
+    write_plan(root, StudyPlan(study="synthetic", rope=0.01, cells=cells))
+    assert main([str(root), "--reference", "GPT-2=3.5"]) == 0
+    return root

@@ -24,7 +24,7 @@ def test_a_step_down_p_below_alpha_beside_an_interval_that_holds_0_is_explained(
         frame.loc[frame["arm"] == "near", "test_loss"] = base[::-1] - shift
         result = compare(frame)
         near = row(result, "near")
-        told = any("near: real by the step-down p" in text for text in result.warnings)
+        told = any("near: significant by the step-down p" in text for text in result.warnings)
         assert told == (near.verdict == "better" and near.ci_high > 0)
         critical.append(told)
     assert any(critical)
@@ -184,8 +184,10 @@ def lost(n_lost):
 
 def test_an_arm_of_which_some_runs_diverged_is_said_to_be_of_survivors():
     result = lost(2)
-    (words,) = (text for text in result.warnings if "survivors" in text)
-    assert words.startswith("a: 2 of 4 runs diverged. Mean, interval and verdict are of the surv")
+    (words,) = (text for text in result.warnings if "survived" in text)
+    assert words.startswith(
+        "a: 2 of 4 runs diverged. Mean, interval and verdict describe only the runs"
+    )
     assert "Too few shared seeds are left for pairing" in words
     assert row(result, "a").verdict.endswith("(2 of 4 diverged)")
     assert row(result, "a").warnings == "mean of the runs that did not diverge"
@@ -230,16 +232,20 @@ def test_a_loss_by_its_name_that_is_said_to_be_better_when_higher_gets_a_hint(me
 def test_an_arm_of_another_budget_is_pointed_out(column, words):
     frame = study({"a": 0.0, "long": -0.05}, n=4)
     frame[column] = np.where(frame["arm"] == "long", 2e6, 1e6)
-    texts = [text for text in compare(frame).warnings if f"another number of {words} " in text]
+    texts = [text for text in compare(frame).warnings if f"a different number of {words} " in text]
     assert [text.split(":")[0] for text in texts] == ["long"]
-    assert texts[0].endswith("so the difference is the budget's as well")
+    assert texts[0].endswith("so the budget is part of the difference")
     frame[column] = np.select([frame["arm"] == "long", frame["arm"] == "a"], [1.02e6, 1.005e6], 1e6)
-    (text,) = [text for text in compare(frame).warnings if f"another number of {words} " in text]
+    (text,) = [
+        text for text in compare(frame).warnings if f"a different number of {words} " in text
+    ]
     assert text.startswith("long: ")
     frame["equal_budget"] = "seconds"
-    assert not [text for text in compare(frame).warnings if f"another number of {words} " in text]
+    assert not [
+        text for text in compare(frame).warnings if f"a different number of {words} " in text
+    ]
     (told,) = [text for text in compare(frame).confirmations if f"number of {words} " in text]
-    assert told.endswith("as many as take baseline's seconds, which is the study's budget")
+    assert told.endswith("for as many seconds as baseline, which is the study's budget")
 
 
 def test_one_mistyped_loss_is_pointed_out():

@@ -39,7 +39,7 @@ def test_a_table_exported_twice_without_seeds_counts_once():
     both = [frame.assign(run_id=[f"{name}{i}" for i in frame.index]) for name in ("x", "y")]
     twice = compare(pd.concat(both, ignore_index=True))
     assert twice.to_csv() == once.to_csv()
-    assert any(w.startswith("every run stands 2 times") for w in twice.warnings)
+    assert any(w.startswith("the table lists every run 2 times") for w in twice.warnings)
     assert not any("counts once" in w or "equal figures" in w for w in once.warnings)
 
 
@@ -97,6 +97,16 @@ def test_an_arm_of_two_scales_is_refused(column, word):
         compare(frame)
 
 
+@pytest.mark.parametrize("column", ["n_params", "n_steps"])
+def test_sizes_that_a_file_holds_as_text_are_numbers(column):
+    frame = study({"a": 0.0}, n=3)
+    frame[column] = ["100", "100.0", "1e2", "100", "100", "100"]
+    compare(frame)
+    frame[column] = ["100", "2000", "100", "100", "100", "100"]
+    with pytest.raises(AnalysisError, match=r"of baseline differ in their number of"):
+        compare(frame)
+
+
 def test_an_unknown_status_is_refused():
     frame = study({"a": 0.0})
     frame["status"] = ["complete"] * 5 + ["finnished"]
@@ -140,7 +150,7 @@ def test_an_arm_with_another_initialisation_counts_as_unshared(tmp_path):
     assert row(result, "same").n_shared_init == 4
     assert row(result, "gpt2_init").n_shared_init == 0
     assert row(result, "gpt2_init").se > 2 * row(result, "same").se
-    (said,) = [text for text in result.warnings if "other initial weights" in text]
+    (said,) = [text for text in result.warnings if "the initial weights differ" in text]
     assert said.startswith(("another, gpt2_init: ", "gpt2_init, another: "))
 
 

@@ -37,7 +37,7 @@ def test_a_control_within_the_noise_confirms_it(tmp_path) -> None:
 def test_a_control_beyond_the_noise_is_the_first_thing_to_explain(tmp_path) -> None:
     result = compare(str(controlled(tmp_path, 0.2)))
     (said,) = (warning for warning in result.warnings if "A/A" in warning)
-    assert "no verdict here can be trusted" in said
+    assert "trust no verdict here" in said
     assert result.confirmations == ()
 
 
@@ -48,7 +48,7 @@ def test_a_control_that_repeats_the_baseline_stands_in_no_figure(tmp_path) -> No
     assert list(result.table["arm"]) == ["good", "baseline"]
     assert result.confirmations == (
         "again, an A/A control: 4 of 4 runs end with the baseline's weights, to the last bit; they "
-        "stand in no figure",
+        "are not counted",
     )
     assert "4 identical control" in result.to_markdown()
     alone = compare(str(study / "baseline"), metric="test_loss")

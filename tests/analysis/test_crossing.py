@@ -4,7 +4,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from analysis.stats.crossing import first_crossing
+from analysis.stats.crossing import Crossing, first_crossing
 
 
 @given(
@@ -23,12 +23,12 @@ def test_a_straight_line_on_log_tokens_is_crossed_exactly(slope, where, start, g
 
 def test_a_run_that_never_gets_there_is_censored_at_its_last_point():
     found = first_crossing([100, 200, 400], [5.0, 4.0, 3.9], 3.5)
-    assert (found.tokens, found.last, found.grid) == (None, 400, 1.0)
+    assert found == Crossing(tokens=None, last=400, grid=1.0, at_start=False)
 
 
 def test_the_first_of_several_crossings_counts():
-    found = first_crossing([1, 2, 4, 8, 16], [5.0, 3.0, 4.5, 3.0, 2.0], 3.5)
-    assert 1 < found.tokens < 2
+    found = first_crossing([10, 20, 40, 80, 160], [5.0, 3.0, 4.5, 3.0, 2.0], 3.5)
+    assert found == Crossing(pytest.approx(10 * 2**0.75), last=160, grid=2.0, at_start=False)
 
 
 def test_a_curve_that_starts_below_the_target_says_so():

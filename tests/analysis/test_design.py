@@ -130,8 +130,12 @@ def test_an_interaction_of_others_does_not_look_like_an_exclusive_pair(seed):
 
 def test_too_many_exclusive_pairs_for_any_design_are_refused():
     names = [f"f{i:02d}" for i in range(16)]
-    with pytest.raises(AnalysisError, match="screen fewer at once"):
+    with pytest.raises(AnalysisError) as refused:
         design(names, [names[i : i + 2] for i in range(0, 16, 2)])
+    assert str(refused.value) == (
+        "16 interventions with 8 exclusive pairs: no design of up to 256 runs keeps their main "
+        "effects clear; screen fewer at once"
+    )
 
 
 def test_a_design_without_noise_names_the_seeds_that_have_it(capsys):
@@ -158,7 +162,7 @@ def test_runs_of_no_screening_design_are_told_so():
     assert "no screening design: no run turns on two interventions" in text
     frame = screened({}, 0.01).drop(columns="init_seed")
     assert "Warning" not in analyse(frame).to_markdown()
-    assert "main effects hold parts of interactions" in analyse(frame[:-2]).to_markdown()
+    assert "main effects are aliased with interactions" in analyse(frame[:-2]).to_markdown()
 
 
 def test_a_design_at_one_seed_says_first_that_its_verdicts_hold_for_that_seed_alone():
@@ -184,7 +188,7 @@ def test_one_run_alone_at_its_seed_does_not_undo_the_blocks():
                        enumerate(parts)])  # fmt: skip
     more = pd.concat([frame, pd.DataFrame([{"arm": "baseline", "init_seed": 9, "test_loss": 9.0}])])
     assert analyse(more).sd == pytest.approx(analyse(frame).sd)
-    assert "1 run(s) alone at their seed" in analyse(more).note
+    assert "1 run(s) that are the only one at their seed" in analyse(more).note
 
 
 def test_another_baseline_is_no_intervention():
@@ -194,3 +198,35 @@ def test_another_baseline_is_no_intervention():
     pd.testing.assert_frame_equal(analyse(renamed, baseline="control").effects, effects)
     with pytest.raises(AnalysisError, match="no complete run of baseline 'contrl'"):
         analyse(renamed, baseline="contrl")
+
+
+@pytest.mark.parametrize(
+    ("n", "pairs", "n_runs", "kind"),
+    [
+        (2, [], 4, "2^2"),
+        (3, [], 8, "2^3"),
+        (4, [], 8, "2^(4-1)"),
+        (5, [], 16, "2^(5-1)"),
+        (8, [], 16, "2^(8-4)"),
+        (9, [], 24, "folded-over Plackett-Burman"),
+        (12, [], 24, "folded-over Plackett-Burman"),
+        (13, [], 32, "2^(13-8)"),
+        (2, [(0, 1)], 3, "2^2"),
+        (3, [(0, 2)], 6, "2^3"),
+        (9, [(0, 1)], 32, "2^(9-4)"),
+    ],
+)
+def test_designs_have_the_textbook_s_sizes_and_names(n, pairs, n_runs, kind):
+    matrix, said = factorial(n, pairs)
+    assert (matrix.shape, said) == ((n_runs, n), kind)
+    assert set(matrix.ravel()) == {0, 1}
+
+
+@pytest.mark.parametrize("n", [2, 3, 4, 6])
+def test_runs_come_in_the_standard_order_from_the_baseline_on(n):
+    """The independent columns count in binary, the first one fastest."""
+    matrix, _ = factorial(n)
+    basic = len(matrix).bit_length() - 1
+    counted = np.arange(len(matrix))[:, None] >> np.arange(basic) & 1
+    independent = matrix[:, :basic]
+    assert np.array_equal(independent, counted)

@@ -2,6 +2,7 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from scipy import stats
 
 from analysis.stats.dunnett import (
     MAX_DISTINCT,
@@ -12,6 +13,7 @@ from analysis.stats.dunnett import (
     step_down,
     tail_probability,
     two_sided_p,
+    z_nodes,
 )
 
 EQUAL = 0.5**0.5
@@ -166,3 +168,65 @@ def test_the_ratio_of_an_estimated_sd_to_the_true_one_has_a_chi_square_s_moments
     ratio, weights = sd_nodes(df)
     assert weights.sum() == pytest.approx(1, abs=1e-7)
     assert weights @ ratio**2 == pytest.approx(1, abs=1e-7)
+
+
+@pytest.mark.parametrize("loadings", [[EQUAL] * 3, [0.2, 0.5, 0.9], [0.99] * 3])
+def test_the_tail_of_a_known_sd_is_that_of_a_multivariate_normal(loadings):
+    R = np.outer(loadings, loadings)
+    np.fill_diagonal(R, 1)
+    for c in (0.7, 2.2, 3.1):
+        inside = stats.multivariate_normal(np.zeros(3), R).cdf([c] * 3, lower_limit=[-c] * 3)
+        assert tail_probability(c, loadings, np.inf) == pytest.approx(1 - inside, abs=2e-5)
+    found = critical_value(loadings, np.inf, 0.1)
+    assert tail_probability(found, loadings, np.inf) == pytest.approx(0.1, rel=1e-6)
+    assert tail_probability(found, loadings, 1e8) == pytest.approx(0.1, rel=1e-6)
+
+
+@pytest.mark.parametrize("df", [5.0, np.inf])
+def test_one_arm_has_the_critical_value_of_student_s_t(df):
+    assert critical_value([0.4], df, 0.1) == pytest.approx(stats.t.ppf(0.95, df))
+    assert critical_value(0.4, df) == pytest.approx(stats.t.ppf(0.975, df))
+
+
+@pytest.mark.parametrize("threshold", [0.0, -1.0])
+def test_every_study_is_beyond_no_threshold(threshold):
+    assert tail_probability(threshold, [EQUAL] * 2, 5) == 1
+
+
+def test_one_arm_alone_needs_no_loading_and_correlations_below_zero_have_none():
+    assert one_factor_loadings([[1.0]]).tolist() == [0.0]
+    assert one_factor_loadings([[1.0, -0.4], [-0.4, 1.0]]) == pytest.approx([0, 0], abs=1e-9)
+    same = one_factor_loadings(np.ones((3, 3)))
+    assert same == pytest.approx([0.9999] * 3)
+
+
+def test_step_down_gives_each_arm_the_tail_of_the_arms_no_more_extreme():
+    t, loadings, df = np.array([0.5, -3.0, 2.4]), np.array([0.7, 0.6, 0.5]), 9
+    expected = [
+        tail_probability(0.5, [0.7], df),
+        tail_probability(3.0, [0.7, 0.6, 0.5], df),
+        tail_probability(2.4, [0.7, 0.5], df),
+    ]
+    assert step_down(t, loadings, df) == pytest.approx(expected, rel=1e-9)
+    assert step_down([0.0, 0.0], [EQUAL] * 2, df).tolist() == [1, 1]
+
+
+def test_with_unequal_df_the_first_arm_is_that_of_the_least_tail_of_all():
+    """The larger t has 2 df: its tail is larger than the other's."""
+    t, loadings, df = [4.0, 3.5], [0.5, 0.5], [2.0, 50.0]
+    first = tail_probability(3.5, loadings, 50.0)
+    assert step_down(t, loadings, df) == pytest.approx([tail_probability(4.0, [0.5], 2.0), first])
+
+
+def test_the_nodes_of_a_normal_are_half_of_its_moments():
+    z, weights = z_nodes(40)
+    for power, moment in ((0, 1), (2, 1), (4, 3)):
+        assert weights @ z**power == pytest.approx(moment, abs=1e-9)
+    assert (z > 0).all()
+
+
+@pytest.mark.parametrize("alpha", [0.001, 0.05])
+def test_independent_arms_of_a_known_sd_have_sidak_s_critical_value(alpha):
+    """It is hardly below Bonferroni's, from which the search begins."""
+    expected = stats.norm.isf((1 - (1 - alpha) ** 0.5) / 2)
+    assert critical_value([0.0, 0.0], np.inf, alpha) == pytest.approx(expected, abs=1e-9)

@@ -163,7 +163,7 @@ def test_a_planted_length_bias_is_found_and_taken_out(study: Study) -> None:
 
 
 def test_a_judge_that_gives_the_points_that_an_answer_asks_for_is_found(study: Study) -> None:
-    said = "obeys does what answers ask of it: an answer that only asks for 100 gets 100.0"
+    said = "obeys follows instructions inside answers: an answer that only asks for 100 gets 100.0"
     found = report(study.judged(obeys, "obeys"))
     assert said in found.to_markdown()
     assert found.habits[0].anchors["claim"] == 100

@@ -7,11 +7,11 @@ import numpy as np
 import pandas as pd
 import pytest
 import statsmodels.formula.api as smf
-from scipy.stats import kendalltau
+from scipy import stats
 
-from analysis.questions.measures import Effect, Measure, exchange, kendall
+from analysis.questions.measures import Effect, Measure, exchange
 from analysis.stats.judging.bradley_terry import bradley_terry, ranks
-from analysis.stats.judging.crossed import crossed_mean
+from analysis.stats.judging.crossed import Estimated, by_group, crossed_mean
 from analysis.stats.judging.prediction_powered import corrected_mean
 
 
@@ -136,12 +136,6 @@ def test_a_judge_that_knows_nothing_is_not_listened_to() -> None:
     assert found.mean == pytest.approx(labelled.mean(), abs=1.5)
 
 
-def test_rank_agreement_is_kendalls_tau() -> None:
-    draw = np.random.default_rng(6)
-    x, y = draw.integers(0, 5, 12), draw.integers(0, 5, 12)
-    assert kendall(x, y) == pytest.approx(kendalltau(x, y).statistic)
-
-
 def test_the_exchange_rate_says_what_a_lower_loss_was_worth() -> None:
     deltas = {"a": -0.1, "b": -0.05, "c": 0.1}
     loss = Measure("loss", "nats", False, {k: Effect(v, v, v) for k, v in deltas.items()}, 4)
@@ -162,3 +156,97 @@ def test_the_exchange_rate_of_one_arm_is_one_sentence_without_an_interval() -> N
         "0.05 nats were worth +5.0 points in this study, over 1 arm beside the baseline "
         "(no interval below 3 arms)."
     )
+
+
+def test_a_corrected_mean_knows_what_it_rests_on() -> None:
+    found = corrected_mean(np.array([0.0, 2.0]), np.array([0.0, 1.0]), np.array([1.0, 3.0]))
+    assert (found.df, found.bias, found.n_labelled) == (1, 0.5, 2)
+    with pytest.raises(ValueError, match="1 labelled instructions: a correction needs at least 2"):
+        corrected_mean(np.zeros(1), np.zeros(1), np.zeros(5))
+
+
+@pytest.mark.parametrize(
+    ("judged", "unlabelled"),
+    [
+        ([0.0, 2.0, 1.0], [4.0]),  # one more judgement has no variance
+        ([0.0, 2.0, 1.0], []),
+        ([2.0, 2.0, 2.0], [2.0, 2.0]),  # nor has a judge that always says the same
+        ([2.0, 0.0, 1.0], [4.0, 5.0, 6.0]),  # the labels' opposite
+    ],
+)
+def test_where_the_judge_says_nothing_the_labels_alone_count(judged, unlabelled) -> None:
+    labelled = np.array([0.0, 5.0, 1.0])
+    found = corrected_mean(np.array(judged), labelled, np.array(unlabelled))
+    assert found.weight == 0
+    assert found.mean == labelled.mean()
+    assert found.variance == pytest.approx(labelled.var(ddof=1) / 3)
+    assert found.bias == pytest.approx(np.mean(judged) - 2)
+
+
+def test_two_more_judgements_are_listened_to_and_a_timid_judge_at_most_as_she_speaks() -> None:
+    judged, labelled = np.array([0.0, 1.0, 2.0]), np.array([0.0, 10.0, 20.0])
+    found = corrected_mean(judged, labelled, np.array([1.0, 3.0]))
+    assert found.weight == 1
+    assert found.mean == pytest.approx(10 - 1 + 2)
+    assert found.variance == pytest.approx((labelled - judged).var(ddof=1) / 3 + 2 / 2)
+
+
+def test_a_figure_without_noise_is_not_significant_and_another_is_by_student_s_t() -> None:
+    found = Estimated(-3.0, 1.5, 4.0)
+    assert found.p == pytest.approx(2 * stats.t.sf(2, 4))
+    assert found.half_width(0.1) == pytest.approx(1.5 * stats.t.ppf(0.95, 4))
+    assert Estimated(3.0, 0.0, 4.0).p == 1
+
+
+def test_seeds_that_differ_less_than_the_rest_leave_the_items_alone() -> None:
+    y = np.array([[1.0, 3.0, 2.0], [6.0, 4.0, 5.0], [9.0, 9.0, 9.0], [2.0, 3.0, 4.0]])
+    found, means = crossed_mean(y), y.mean(axis=1)
+    assert found.var_seed == 0
+    assert found.variance == pytest.approx(means.var(ddof=1) / 4)
+    assert (found.estimate, found.df) == (pytest.approx(means.mean()), pytest.approx(3))
+    assert (found.n_items, found.n_seeds) == (4, 3)
+    assert found.se == pytest.approx(found.variance**0.5)
+
+
+def test_items_and_seeds_that_never_vary_have_the_items_degrees_of_freedom() -> None:
+    found = crossed_mean(np.full((4, 2), 7.0))
+    assert (found.estimate, found.se, found.var_seed, found.df, found.p) == (7, 0, 0, 3, 1)
+
+
+def test_items_alike_at_every_seed_leave_the_seeds_degrees_of_freedom() -> None:
+    """What all items share is the seed's alone: one of two seeds counts, whatever the items."""
+    found = crossed_mean(np.tile([1.0, 4.0], (9, 1)))
+    assert found.variance == pytest.approx(np.var([1.0, 4.0], ddof=1) / 2)
+    assert found.df == 1
+
+
+def test_a_group_weighs_as_many_items_as_it_has() -> None:
+    """The clustered variance: the groups' sums around the mean, as statsmodels has it."""
+    y, group = np.array([1.0, 3.0, 8.0, 8.0, 2.0, 6.0]), np.array([0, 0, 1, 1, 1, 2])
+    found = crossed_mean(by_group(y[:, None], group))
+    fit = smf.ols("y ~ 1", pd.DataFrame({"y": y})).fit(
+        cov_type="cluster", cov_kwds={"groups": group, "use_correction": False}
+    )
+    assert found.estimate == pytest.approx(y.mean())
+    assert found.variance == pytest.approx(fit.bse.iloc[0] ** 2 * 3 / 2)
+    assert found.n_items == 3
+
+
+def test_several_tables_of_wins_are_judged_at_once_and_who_never_played_is_in_the_middle() -> None:
+    tables = np.array([[[0.0, 3, 0], [1, 0, 0], [0, 0, 0]], [[0, 5, 1], [2, 0, 4], [3, 1, 0]]])
+    found = bradley_terry(tables)
+    for table, strength in zip(tables, found, strict=True):
+        assert strength == pytest.approx(bradley_terry(table))
+        assert strength.sum() == pytest.approx(0)
+    assert found[0, 2] == pytest.approx(0)
+    assert ranks(found).tolist() == [[1, 3, 2], ranks(found[1]).tolist()]
+    assert ranks(np.array([2.0, 5.0, 2.0])).tolist() == [2, 1, 3]
+
+
+def test_strengths_give_each_entry_as_many_wins_as_it_has() -> None:
+    """What maximum likelihood means here, half a win and half a loss to each pair added."""
+    wins = np.array([[0.0, 9, 2], [1, 0, 7], [4, 2, 0]])
+    strength = bradley_terry(wins)
+    chance = 1 / (1 + np.exp(strength[None, :] - strength[:, None]))
+    games = (wins + wins.T + 1) * (1 - np.eye(3))
+    assert (games * chance).sum(axis=1) == pytest.approx(wins.sum(axis=1) + 1)

@@ -45,3 +45,10 @@ def test_there_are_as_many_pairs_as_arms_choose_two():
 @pytest.mark.parametrize("threshold", [7.9, 8.1, 30.0])
 def test_with_a_known_sd_hardly_anything_lies_beyond_eight(threshold):
     assert 0 <= against_baseline([EQUAL] * 8).tail(threshold, np.inf) < 1e-13
+
+
+def test_nearly_equal_arms_are_as_one_at_a_time_too():
+    """Loadings near 1 need many nodes of the baseline's mean."""
+    t = np.array([0.7, 2.2, 3.1])
+    exact = [tail_probability(value, [0.99] * 3, 12.0) for value in t]
+    assert against_baseline([0.99] * 3).tail(t, np.full(3, 12.0)) == pytest.approx(exact, rel=1e-4)

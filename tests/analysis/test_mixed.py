@@ -5,7 +5,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from analysis.stats.dunnett import two_sided_p
-from analysis.stats.linear import fit_pooled
+from analysis.stats.linear import clear_rounding, fit_pooled, least_squares
 from analysis.stats.mixed import fit_mixed, fit_of_design, gather, reml_log_likelihood, seed_index
 
 
@@ -173,3 +173,72 @@ def test_runs_that_arm_and_seed_explain_whole_give_the_arms_true_differences():
     found = fit_mixed(arms[arm] + seeds[seed], arm, seed)
     assert found.var_resid == 0
     assert found.against_baseline().estimate == pytest.approx(arms[1:] - arms[0], abs=1e-8)
+
+
+@pytest.mark.parametrize("complete", [True, False])
+def test_losses_that_seeds_alone_explain_have_all_of_their_variance_from_seeds(complete):
+    effect, shift = np.array([0.0, 0.3, -0.2, 0.5]), np.array([3.7, 3.4, 3.9])
+    keep = np.ones((3, 4), dtype=bool)
+    keep[2, 0] = complete
+    arm, seed = (index[keep] for index in np.indices((3, 4)))
+    fit = fit_mixed(shift[arm] + effect[seed], arm, seed)
+    centred = [effect[row] - effect[row].mean() for row in keep]
+    df = len(arm) - 3
+    assert fit.var_init == pytest.approx(sum((x**2).sum() for x in centred) / df)
+    assert (fit.method, fit.var_resid, fit.rho, fit.df_resid) == ("mixed", 0, 1, df)
+    assert fit.sd_total == pytest.approx(fit.var_init**0.5)
+    assert fit.n.tolist() == keep.sum(axis=1).tolist()
+    assert fit.means[:2] == pytest.approx(shift[:2] + effect.mean(), abs=1e-6)
+    found = fit.against_baseline()
+    assert (found.se.tolist(), found.df.tolist()) == ([0, 0], [0, 0])
+    assert found.correlation == pytest.approx(np.full((2, 2), 0.5))
+
+
+@pytest.mark.parametrize("runs", [12, 11])
+def test_equal_losses_at_every_seed_have_no_variance_at_all(runs):
+    arm, seed = (index.ravel()[:runs] for index in np.indices((3, 4)))
+    fit = fit_mixed(np.array([3.7, 3.4, 3.9])[arm], arm, seed)
+    assert (fit.var_init, fit.var_resid, fit.rho, fit.sd_total) == (0, 0, 0, 0)
+
+
+@pytest.mark.parametrize("n_arms", [1, 2])
+def test_as_many_runs_as_arms_are_refused(n_arms):
+    arms = range(n_arms)
+    with pytest.raises(ValueError, match=f"^{n_arms} runs in {n_arms} arms leave no residual$"):
+        fit_mixed([1.0, 2.0][:n_arms], arms, arms)
+
+
+def test_a_variance_counts_from_a_trillionth_of_the_losses_size_on():
+    assert clear_rounding(1.01e-24, -1.0) == 1.01e-24
+    assert clear_rounding(0.99e-24, -1.0) == 0
+    assert clear_rounding(0.99e-24, 0.9) == 0.99e-24
+    assert clear_rounding(0.0, 0.0) == 0
+
+
+def test_a_pooled_fit_knows_all_of_its_figures():
+    fit = fit_pooled([1.0, 2.0, 3.0, 5.0, 9.0, 1.0], [0, 0, 0, 1, 1, 2])
+    ms = (2.0 + 8.0) / 3
+    assert fit.method == "pooled"
+    assert fit.n.tolist() == [3, 2, 1]
+    assert fit.means == pytest.approx([2, 7, 1])
+    assert fit.cov == pytest.approx(np.diag([ms / 3, ms / 2, ms]))
+    assert (fit.var_init, fit.rho, fit.df_resid) == (0, 0, 3)
+    assert fit.var_resid == pytest.approx(ms)
+    assert fit.sd_total == pytest.approx(ms**0.5)
+    correlation = fit.against_baseline().correlation
+    assert correlation[0, 1] == pytest.approx((1 / 3) / ((1 / 3 + 1 / 2) * (1 / 3 + 1)) ** 0.5)
+    one = fit.contrast([0.5, 0.5, -1.0])
+    assert one.estimate == pytest.approx([3.5])
+    assert one.se == pytest.approx([(ms * (1 / 12 + 1 / 8 + 1)) ** 0.5])
+
+
+def test_least_squares_has_the_coefficients_and_errors_of_statsmodels():
+    import statsmodels.api as sm
+
+    rng = np.random.default_rng(7)
+    X, y = sm.add_constant(rng.normal(size=(9, 2))), rng.normal(size=9)
+    c, inverse, variance, df = least_squares(X, y)
+    theirs = sm.OLS(y, X).fit()
+    assert c == pytest.approx(theirs.params)
+    assert inverse * variance == pytest.approx(theirs.cov_params())
+    assert (variance, df) == (pytest.approx(theirs.mse_resid), 6)

@@ -209,7 +209,7 @@ def test_arms_that_differ_in_their_capitals_alone_are_pointed_out():
     rows = [{"arm": a, "seed": s, "test_loss": x} for a, s, x in RUNS]
     rows[-1]["arm"] = "Muon"
     said = [str(check.what) for check in compare(pd.DataFrame(rows)).checks]
-    assert any("'muon', 'Muon' differ in their capitals alone" in text for text in said)
+    assert any("'muon', 'Muon' differ only in upper and lower case" in text for text in said)
     rows[-1]["arm"] = "muon"
     said = [str(check.what) for check in compare(pd.DataFrame(rows)).checks]
     assert not any("capitals" in text for text in said)

@@ -88,3 +88,39 @@ def test_a_hundred_thousand_seeds_need_no_matrix_of_their_size(rng):
     y = rng.normal(3.7, 0.01, len(arm))
     own = spread(y, arm, np.arange(len(arm))).of(baseline_weights(2), fit_pooled(y, arm))
     assert own.df[0] == pytest.approx(2 * 49_999)
+
+
+def test_the_covariance_that_is_expected_of_all_seeds_is_summed_without_forming_it(rng):
+    arm, seed = np.array([0, 0, 0, 1, 1, 2, 2, 2]), np.array([0, 1, 2, 0, 3, 1, 1, 2])
+    y = rng.normal(size=8) + rng.normal(size=4)[seed]
+    fit = fit_mixed(y, arm, seed)
+    c, n = np.array([-1.0, 0.0, 1.0]), np.bincount(arm)
+    centred = np.eye(8) - (arm[:, None] == arm) / n[arm][:, None]
+    each = (seed == np.arange(4)[:, None]) * (c / n * np.sqrt(n / (n - 1)))[arm] @ centred
+    V = fit.var_resid * np.eye(8) + fit.var_init * (seed[:, None] == seed)
+    M = each @ V @ each.T
+    found = spread(y, arm, seed).expected(c, fit)
+    assert found == pytest.approx((np.trace(M), (M**2).sum()))
+
+
+def test_two_runs_have_a_noise_of_their_own_and_a_fit_without_a_residual_has_none(rng):
+    y, arm = rng.normal(size=4), np.array([0, 0, 1, 1])
+    own = spread(y, arm, np.arange(4)).of(baseline_weights(2), fit_pooled(y, arm))
+    assert own.df == pytest.approx([2])
+    assert own.ratio == pytest.approx([1])
+    same = np.array([1.0, 1.0, 2.0, 2.0])
+    nothing = spread(same, arm, np.arange(4)).of(baseline_weights(2), fit_pooled(same, arm))
+    assert (nothing.ratio.tolist(), nothing.df.tolist()) == ([1], [0])
+    arms, seeds = np.array([0, 0, 0, 0, 1, 1, 1]), np.array([0, 1, 2, 3, 0, 1, 2])
+    explained = np.array([0.0, 0.3, -0.2, 0.1])[seeds] + arms
+    runs = explained, arms, seeds
+    noiseless = spread(*runs).of(baseline_weights(2), fit_mixed(*runs))
+    assert (noiseless.ratio.tolist(), noiseless.df.tolist()) == ([1], [0])
+
+
+def test_what_the_runs_add_to_their_arm_s_mean_is_gathered_by_seed():
+    found = spread([1.0, 2.0, 6.0, 5.0], [0, 0, 0, 1], [0, 2, 2, 1])
+    assert found.n.tolist() == [3, 1]
+    assert found.share == pytest.approx(np.array([[1 / 3, 0, 2 / 3], [0, 1, 0]]))
+    assert found.deviation == pytest.approx(np.array([[-2 / 3, 0, 2 / 3], [0, 0, 0]]))
+    assert found.design.tolist() == [0, 1]

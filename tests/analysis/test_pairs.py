@@ -73,7 +73,7 @@ def test_an_arm_with_few_of_the_baselines_seeds_is_fitted_as_unpaired():
     assert result.estimate.n_shared == (6, 5, 1)
     assert [w for w in result.warnings if "fewer than half" in w] == [
         "b: fewer than half of the initialisation seeds are the baseline's, so these runs are not "
-        "paired with it: run it with the same seeds"
+        "paired with it: use the same seeds"
     ]
     assert not [w for w in apart.warnings if "fewer than half" in w]
 
@@ -98,7 +98,7 @@ def test_runs_are_paired_unless_most_of_their_weights_are_known_to_begin_apart(s
     result = compare(frame)
     assert dict(zip(result.estimate.arms, result.estimate.n_shared, strict=True)) == {
         "baseline": 4, "a": 4 * paired, "b": 4}  # fmt: skip
-    told = any("other initial weights than the baseline's" in text for text in result.warnings)
+    told = any("the initial weights differ from the baseline's" in text for text in result.warnings)
     assert told != paired
 
 

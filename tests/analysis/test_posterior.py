@@ -2,7 +2,7 @@
 
 import numpy as np
 import pytest
-from scipy import special
+from scipy import integrate, special
 
 from analysis.stats.moderated.own_variance import OwnVariance
 from analysis.stats.moderated.posterior import (
@@ -39,14 +39,7 @@ def plain_grid(R, d, z):
 
 @pytest.mark.thorough
 @pytest.mark.parametrize(
-    ("R", "d"),
-    [
-        ([0.04, 0.8, 0.5, 1.2, 2.1], [2.0] * 5),
-        ([0.9, 1.1, 1.0], [2.0, 3.5, 9.0]),
-        ([0.01, 0.3, 9.0], [1.0] * 3),
-        ([0.7, 1.6, 1.2, 0.9], [30.0] * 4),
-        (np.linspace(0.45, 1.9, 24), [20.0] * 24),
-    ],
+    ("R", "d"), [([0.01, 0.3, 9.0], [1.0] * 3), (np.linspace(0.45, 1.9, 24), [20.0] * 24)]
 )
 def test_the_quadrature_agrees_with_a_plain_grid(R, d):
     R, d = np.array(R), np.array(d)
@@ -56,6 +49,52 @@ def test_the_quadrature_agrees_with_a_plain_grid(R, d):
         w, tails = plain_grid(R, d, z)
         assert posterior.equal == pytest.approx(w, abs=1e-4)
         assert posterior.tail(np.full(len(R), z), own) == pytest.approx(tails, abs=1e-4)
+
+
+def exact(R, d, z):
+    """Return w and the first tail by adaptive quadrature over B and log s0^2."""
+    middle = np.median(d)
+
+    def likelihood(u, B):
+        d0 = middle * B / (1 - B)
+        x = d * R * np.exp(-u) / d0
+        log_f = d / 2 * np.log(x) - (d + d0) / 2 * np.log1p(x) - special.betaln(d / 2, d0 / 2)
+        return np.exp(log_f.sum())
+
+    def tail(u, B):
+        d0 = middle * B / (1 - B)
+        variance = (d[0] * R[0] + d0 * np.exp(u)) / (d[0] + d0)
+        return likelihood(u, B) * 2 * special.stdtr(d[0] + d0, -z / variance**0.5)
+
+    ends = np.log(R.min()) - 40, np.log(R.max()) + 25
+    sums = [
+        integrate.dblquad(f, 0.0, 1.0, *ends, epsabs=1e-10, epsrel=1e-6)[0]
+        for f in (likelihood, tail)
+    ]
+    S = (d * R).sum()
+    terms = d / 2 * np.log(d * R / S) - special.gammaln(d / 2)
+    equal = np.exp(terms.sum() + special.gammaln(d.sum() / 2))
+    return equal / (equal + sums[0]), sums[1] / sums[0]
+
+
+@pytest.mark.parametrize(
+    ("R", "d"),
+    [
+        ([0.4, 2.0, 0.9], [3.0, 3.0, 5.0]),
+        ([0.04, 0.8, 0.5, 1.2, 2.1], [2.0] * 5),
+        ([0.9, 1.1, 1.0], [2.0, 3.5, 9.0]),
+        ([0.7, 1.6, 1.2, 0.9], [30.0] * 4),
+        ([0.2, 0.9, 3.0], [9.0, 9.0, 20.0]),
+    ],
+)
+def test_the_quadrature_agrees_with_adaptive_integrals_to_five_digits(R, d):
+    R, d = np.array(R), np.array(d)
+    own = OwnVariance(R, d)
+    posterior = fit_posterior(own)
+    w, tail = exact(R, d, 2.5)
+    assert posterior.equal == pytest.approx(w, abs=5e-6)
+    assert posterior.tail(np.full(len(R), 2.5), own)[0] == pytest.approx(tail, abs=5e-7)
+    assert posterior.weight.sum() == pytest.approx(1, abs=1e-9)
 
 
 @pytest.mark.parametrize("d", [1.0, 2.0, 7.5, 40.0])
@@ -134,3 +173,36 @@ def test_a_reduced_rule_has_the_moments_of_its_measure():
 def test_nothing_known_of_any_difference_leaves_the_model_alone():
     posterior = fit_posterior(OwnVariance(np.ones(3), np.zeros(3)))
     assert posterior.equal == equally_noisy().equal == 1
+
+
+def test_differences_without_an_own_variance_do_not_count_in_the_posterior():
+    known = OwnVariance(np.array([0.4, 2.0, 0.9]), np.array([3.0, 3.0, 5.0]))
+    more = OwnVariance(np.array([0.4, 7.0, 2.0, 0.9]), np.array([3.0, 0.0, 3.0, 5.0]))
+    alone, with_it = fit_posterior(known), fit_posterior(more)
+    assert with_it.equal == alone.equal
+    assert (with_it.s2 == alone.s2).all()
+    tails = with_it.tail(np.full(4, 2.0), more)
+    assert tails[[0, 2, 3]] == pytest.approx(alone.tail(np.full(3, 2.0), known))
+
+
+def test_studies_of_equally_noisy_differences_have_a_posterior_each():
+    posterior = fit_posterior(OwnVariance(np.ones((5, 3)), np.zeros(3)))
+    assert posterior.equal.tolist() == [1] * 5
+    assert posterior.d0.shape == posterior.s2.shape == posterior.weight.shape == (5, 1)
+
+
+def test_no_contrast_has_no_tail():
+    nothing = OwnVariance(np.empty(0), np.empty(0))
+    assert fit_posterior(OwnVariance(np.ones(2), np.ones(2))).tail(np.empty(0), nothing).size == 0
+
+
+@pytest.mark.parametrize("spread", [1e-9, 1e-3, 1e3])
+def test_own_variances_however_far_apart_leave_numbers(spread):
+    R = np.array([1.0, spread, 0.3])
+    own = OwnVariance(R, np.full(3, 2.0))
+    posterior = fit_posterior(own)
+    assert 0 <= posterior.equal < 0.5
+    assert np.isfinite(posterior.tail(np.full(3, 2.0), own)).all()
+    scaled = fit_posterior(OwnVariance(R * 100, own.df))
+    assert scaled.equal == pytest.approx(posterior.equal, abs=1e-6)
+    assert scaled.s2 @ scaled.weight == pytest.approx(100 * (posterior.s2 @ posterior.weight))

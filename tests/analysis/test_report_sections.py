@@ -153,7 +153,7 @@ def test_diverged_failed_and_stopped_cells_are_shown_for_what_they_are(tmp_path)
     evidence = evidence_of(folder)
     html = render(evidence)
     assert "no complete run (3 diverged)" in html
-    assert "1 run(s) failed and stand in no figure" in html
+    assert "1 run(s) failed and are not counted" in html
     ledger = ledger_of(evidence)
     statuses = [row[4].text for row in ledger.rows]
     assert {"complete", "diverged", "failed", "stopped"} == set(statuses)

@@ -75,6 +75,15 @@ def test_a_folder_without_records_is_refused_in_one_line(tmp_path, capsys):
     assert error.count("\n") == 1
 
 
+@pytest.mark.parametrize("command", ["report", "plot"])
+def test_a_table_without_arms_is_refused_in_one_line(tmp_path, capsys, command):
+    (tmp_path / "runs.csv").write_text("Recipe,test_loss\nold,3.1\nnew,3.2\nold,3.0\nnew,3.3\n")
+    assert main([command, str(tmp_path / "runs.csv")]) == 2
+    said = capsys.readouterr().err
+    assert said.count("\n") == 1
+    assert "--column arm=Recipe" in said
+
+
 def test_a_place_that_cannot_be_written_to_is_named(reported, tmp_path, capsys):
     (tmp_path / "file").write_text("in the way")
     assert main(["report", str(reported), "--out", str(tmp_path / "file")]) == 2

@@ -149,3 +149,20 @@ def test_the_better_arms_are_ranked_as_far_as_they_differ() -> None:
     assert [ranks.rank(i) for i in range(3)] == ["1", "2 to 3", "2 to 3"]
     assert "ranks of the better arms: best 1, " in result.to_markdown()
     assert ranking(analysis.compare(study({"only": -0.1}, 5, sd=0.003))) is None
+
+
+def test_the_variance_between_estimates_is_that_of_least_squares_where_all_are_as_precise() -> None:
+    """Equal variances v: REML's tau2 is the residual mean square minus v, or 0."""
+    x, y = np.array([1.0, 2.0, 4.0, 7.0, 8.0]), np.array([3.0, 1.0, 2.0, 5.0, 2.0])
+    X = np.stack([np.ones(5), x], axis=1)
+    beta, (rss,), *_ = np.linalg.lstsq(X, y, rcond=None)
+    line = fit_line(x, y, np.full(5, 0.5))
+    assert line.tau2 == pytest.approx(rss / 3 - 0.5, rel=1e-6)
+    assert (line.intercept, line.centre) == (pytest.approx(y.mean()), pytest.approx(x.mean()))
+    assert (line.slope, line.at(0.0)) == pytest.approx((beta[1], beta[0]))
+    assert line.covariance == pytest.approx(
+        np.diag([rss / 3 / 5, rss / 3 / ((x - x.mean()) ** 2).sum()])
+    )
+    assert (line.df, line.quantile) == (3, pytest.approx(stats.t.ppf(0.975, 3)))
+    assert fit_line(x, y, np.full(5, rss / 3 * 1.01)).tau2 == 0
+    assert fit_line(x, y, np.full(5, rss / 3 * 0.99)).tau2 == pytest.approx(rss / 300, rel=1e-3)

@@ -291,10 +291,12 @@ def test_cells_that_two_studies_share_count_once_and_it_is_said(tmp_path):
     assert result.ledger.sentence() == (
         "9 planned, 9 complete, 0 failed, 0 diverged, 3 of them in several studies, counted once"
     )
-    assert not any("exploratory" in text or "apart" in text for text in result.warnings)
+    assert not any("exploratory" in text or "share cells" in text for text in result.warnings)
 
 
 def test_shared_cells_with_other_losses_are_pointed_out(tmp_path):
     homes = two_studies(tmp_path, moved=0.002)
-    (said,) = [text for text in compare(read_runs([*map(str, homes)])).warnings if "apart" in text]
-    assert "up to 0.002 apart" in said
+    (said,) = [
+        text for text in compare(read_runs([*map(str, homes)])).warnings if "share cells" in text
+    ]
+    assert "differ by up to 0.002 " in said

@@ -186,7 +186,7 @@ def test_folders_of_logs_are_read_and_a_table_takes_each_run_s_last_loss(logs, t
         {"adam": 3.282, "muon": 3.202}
     )
     assert "(step): the last of each run counts, 6 of 30" in result.to_markdown()
-    assert "every run counts as its own seed" in result.why
+    assert "every run counts as a seed of its own" in result.why
 
 
 def test_a_credit_turns_last_losses_into_steps(logs) -> None:

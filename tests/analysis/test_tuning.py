@@ -7,6 +7,7 @@ from analysis.comparison.compare import compare
 from analysis.comparison.tuning import tuning_note, tuning_table
 from analysis.runs.frame import Runs
 from analysis.table import Table
+from analysis.text import DASH
 from harness.records import StudyPlan
 
 MUON = {"optim.optimizer._target_": ["harness.optim.adamw", "harness.optim.split"]}
@@ -61,7 +62,7 @@ def test_the_table_and_the_bill_of_tuning_are_those_of_the_plan() -> None:
     result = compare(runs(tuning(1)))
     assert (
         "- **Tuning:** optim.lr of every arm chosen from 3 trials by the validation loss of 1 seed "
-        "that nothing is judged on: 9 runs, 1.5 h." in result.to_markdown()
+        "not used for the verdicts: 9 runs, 1.5 h." in result.to_markdown()
     )
     table = tuning_table(result.source.plans)
     assert table is not None
@@ -69,3 +70,40 @@ def test_the_table_and_the_bill_of_tuning_are_those_of_the_plan() -> None:
     assert texts(result.to_table()) == ["arm", "verdict"]
     rows = [[item.text for item in row] for row in table.rows]
     assert rows[1][:6] == ["muon", "optim.lr x 1", "3.8000", "3", "300", "0.5000"]
+
+
+def test_every_word_and_figure_of_tuning_is_the_plan_s() -> None:
+    first, later = tuning(1), tuning(0.5) | {"seeds": [7, 8]}
+    later["arms"] = {"split": later["arms"]["muon"] | {"hours": 1.25, "usd": 2.5}}
+    later["arms"]["split"]["tried"] = later["arms"]["split"]["tried"][:2]
+    plans = {
+        "s": StudyPlan(study="s", tuning=first),
+        "t": StudyPlan(study="t"),
+        "u": StudyPlan(study="u", tuning=later),
+    }
+    how = "by the validation loss of {} not used for the verdicts"
+    assert tuning_note(plans) == (
+        f"optim.lr of every arm chosen from 3 trials {how.format('1 seed')}: 9 runs, 1.5 h; "
+        f"optim.lr of every arm chosen from 2 trials {how.format('2 seeds')}: 3 runs, 1.25 h"
+    )
+    table = tuning_table(plans)
+    assert table is not None
+    assert [column.label for column in table.columns] == [
+        *("arm", "chosen", "val loss", "trials", "tokens in all", "hours in all", "dollars in all")
+    ]
+    rest = ["3.8000", "3", "300", "0.5000", DASH]
+    assert table.texts() == [
+        ["baseline", "optim.lr x 1", *rest],
+        ["muon", "optim.lr x 1", *rest],
+        ["clip", "optim.lr x 1", *rest],
+        ["split", "optim.lr x 0.5", *rest[:3], "1.2500", "2.5000"],
+    ]
+
+
+def test_an_arm_without_a_finished_trial_has_no_validation_loss() -> None:
+    plan = StudyPlan(study="s", tuning=tuning(1))
+    for trial in plan.tuning["arms"]["muon"]["tried"]:
+        trial["val_loss"] = None
+    table = tuning_table({"s": plan})
+    assert table is not None
+    assert table.texts()[1][:3] == ["muon", "optim.lr x 1", DASH]

@@ -51,7 +51,7 @@ def test_cells_of_an_arms_earlier_arguments_are_left_out_and_the_edit_is_named(t
         assert (row["n"], row["mean_loss"]) == (1, pytest.approx(3.8))
     (words,) = (text for text in result.warnings if text.startswith("left out"))
     assert f"left out: mine/{old['cell']}. Edited since: mine (interventions.mine.fn.eps" in words
-    assert "eps 0.1 -> 0.2). The planned version counts, else the one asked for last" in words
+    assert "eps 0.1 -> 0.2). The planned version counts, else the last one requested" in words
     assert new["cell"] not in words
 
 
@@ -116,7 +116,7 @@ def test_an_arm_that_was_applied_to_other_settings_is_pointed_out(tmp_path, reci
         item = record("a", seed, 3.6 + seed / 110, recipe=recipe, changes=changes)
         put(tmp_path, item)
     warnings = compare(read_runs([str(tmp_path)])).warnings
-    words = "a: trained with other settings than baseline, the arm's own changes aside"
+    words = "a: trained with other settings than baseline, beyond the arm's own changes"
     assert any(text.startswith(words) for text in warnings) == apart
 
 

@@ -1,15 +1,17 @@
-"""Every word of a small table, so that none changes or goes unnoticed.
+"""Every word and figure of small tables, so that none changes or goes unnoticed.
 
 ``python tests/analysis/test_words_of_a_table.py`` writes the file anew: read its difference.
 """
 
-from collections.abc import Iterator
+from functools import partial
 from pathlib import Path
 
 import pandas as pd
+import pytest
+from words import last_read, write
 
 from analysis import compare, decide
-from analysis.comparison.result import Comparison, footnote
+from analysis.comparison.result import footnote
 from harness.records import StudyPlan
 
 WORDS = Path(__file__).parent / "fixtures" / "words_of_tables.md"
@@ -21,6 +23,7 @@ SEEDS = {
     "worse": [3.741, 3.729, 3.702, 3.731, 3.719],
 }
 """Losses by arm, of seeds 0, 1, 2 ..."""
+SENTENCES = ["verdict", "method", "warnings"]
 
 
 def runs(n: int = 5, **columns: object) -> pd.DataFrame:
@@ -32,37 +35,58 @@ def runs(n: int = 5, **columns: object) -> pd.DataFrame:
     return pd.DataFrame(rows)
 
 
-def tables() -> Iterator[tuple[str, Comparison]]:
-    yield "Seeds shared by most runs, a practical size", compare(runs(), practical_size=0.02)
-    yield "No practical size, pooled", compare(runs(), variance="pooled")
-    apart = runs().assign(seed=range(len(runs())))
-    yield "No seed shared", compare(apart, practical_size=0.02)
-    unknown = runs().drop(columns="seed").query("arm != 'noisy'")
-    yield "Seeds unknown, one arm of one run", compare(unknown.drop(unknown.index[11:13]))
-    yield "The baseline alone", compare(runs().query("arm == 'baseline'"))
-    yield "Two seeds of two arms", compare(runs(2).query("arm in ['baseline', 'clear']"))
-    yield "One run an arm, higher is better", compare(runs(1), higher_is_better=True)
-    diverged = runs().assign(status="complete")
-    diverged.loc[diverged["arm"].eq("clear") & diverged["seed"].eq(4), "status"] = "diverged"
-    diverged.loc[diverged["arm"].eq("noisy"), "tokens"] = 2e6
-    yield "A run diverged, other tokens", compare(diverged.fillna({"tokens": 1e6}))
+def unknown_seeds() -> pd.DataFrame:
+    frame = runs().drop(columns="seed").query("arm != 'noisy'")
+    return frame.drop(frame.index[11:13])
 
 
-def text() -> str:
-    parts = [
-        f"# {title}\n\n{result.to_markdown()}\n\n{footnote(result)}" for title, result in tables()
-    ]
+def with_costs() -> pd.DataFrame:
+    frame = runs().assign(status="complete", tokens=1e6, hours=0.5, usd=1.25)
+    frame.loc[frame["arm"].eq("clear") & frame["seed"].eq(4), "status"] = "diverged"
+    frame.loc[frame["arm"].eq("noisy"), ["tokens", "hours", "usd"]] = [2e6, 0.75, 2.5]
+    frame.loc[frame["arm"].eq("worse") & frame["seed"].gt(0), "published_delta"] = 0.0125
+    return frame
+
+
+TABLES = {
+    "Seeds shared by most runs, a practical size": (runs(), {"practical_size": 0.02}),
+    "No practical size, pooled": (runs(), {"variance": "pooled"}),
+    "No seed shared": (runs().assign(seed=range(23)), {"practical_size": 0.02}),
+    "Seeds unknown, one arm of one run": (unknown_seeds(), {}),
+    "The baseline alone": (runs().query("arm == 'baseline'"), {}),
+    "Two seeds of two arms": (runs(2).query("arm in ['baseline', 'clear']"), {}),
+    "One run an arm, higher is better": (runs(1), {"higher_is_better": True}),
+    "A run diverged, other costs": (with_costs(), {}),
+    "More runs of the baseline, one of each arm": (
+        runs().query("arm == 'baseline' or seed == 0"),
+        {"references": (("known", 3.6),), "alpha": 0.1},
+    ),
+}
+
+
+def words_of_table(title: str) -> str:
+    frame, rules = TABLES[title]
+    result = compare(frame, **rules)
+    figures = result.table.drop(columns=SENTENCES).dropna(axis=1, how="all").set_index("arm")
+    listed = figures.map(lambda x: f"{x:.4g}").T.to_csv(sep="\t", lineterminator="\n")
+    return f"{result.to_markdown()}\n\n{footnote(result)}\n\n{listed}"
+
+
+def words_of_looks(n: int) -> str:
     plan = StudyPlan(study="words", looks=[3, 4, 5], rope=0.02)
-    parts += [
-        f"# {title}\n\n{decide(runs(n), plan).to_markdown()}"
-        for title, n in (("No look yet", 2), ("The first look", 3), ("All looks", 5))
-    ]
-    return "\n\n".join(parts)
+    return decide(runs(n), plan).to_markdown()
 
 
-def test_every_word_of_a_small_table_is_the_one_last_read() -> None:
-    assert text() == WORDS.read_text(encoding="utf-8")
+SAID = {title: partial(words_of_table, title) for title in TABLES} | {
+    title: partial(words_of_looks, n)
+    for title, n in (("No look yet", 2), ("The first look", 3), ("All looks", 5))
+}
+
+
+@pytest.mark.parametrize("title", SAID)
+def test_every_word_of_a_small_table_is_the_one_last_read(title: str) -> None:
+    assert SAID[title]().strip() == last_read(WORDS)[title]
 
 
 if __name__ == "__main__":
-    WORDS.write_text(text(), encoding="utf-8")
+    write(WORDS, SAID)

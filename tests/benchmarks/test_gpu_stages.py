@@ -7,7 +7,7 @@ import pytest
 from benchmarks.gpu import arms, check, floors, packing, profile, speed
 from benchmarks.gpu.__main__ import main
 from benchmarks.gpu.bench import Bench
-from harness.cell.step_timing import Trial
+from harness.cell.speed.step_timing import Trial
 from tests.configs import load
 
 pytestmark = [

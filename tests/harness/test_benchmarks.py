@@ -12,7 +12,7 @@ import torch
 from harness.config import ConfigError
 from harness.evals.benchmarks import lm_eval_tasks
 from harness.evals.benchmarks.items import BUNDLED, read_items
-from harness.evals.benchmarks.run import Asking, run_task
+from harness.evals.benchmarks.run import run_task
 from harness.evals.benchmarks.scoring import score
 from harness.evals.models import LoadedModel, load
 from harness.model import build
@@ -153,7 +153,7 @@ def test_the_margin_is_to_the_best_wrong_choice() -> None:
 def test_answers_are_kept_with_the_hashes_of_items_and_weights(
     model: LoadedModel, tmp_path: Path
 ) -> None:
-    done = run_task(model, "demo_choices", Asking(study=tmp_path))
+    done = run_task(model, "demo_choices", tmp_path)
     [file] = task_files(tmp_path)
     run, scores = read_task(file)
     assert (run, scores) == (done.run, done.scores)
@@ -186,4 +186,4 @@ def test_a_task_of_a_missing_package_says_how_to_get_it(
 ) -> None:
     monkeypatch.setattr(lm_eval_tasks, "find_spec", lambda name: None)
     with pytest.raises(ConfigError, match=r"pip install 'llm-interventions\[benchmarks\]'"):
-        run_task(model, "blimp", Asking(study=tmp_path))
+        run_task(model, "blimp", tmp_path)

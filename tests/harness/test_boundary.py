@@ -166,7 +166,8 @@ def test_no_command_that_reads_runs_anything_of_a_folder(study: Path, tmp_path) 
     sprung = tmp_path / "sprung"
     trap = f"open({str(sprung)!r}, 'w').close()\nraise SystemExit('sprung')\n"
     names = ("numpy", "yaml", "tiktoken", "own_idea", "sitecustomize", "conftest")
-    for folder in (study, *study.glob("*/*"), *(at / "sources" for at in study.glob("*/*"))):
+    cells = [config.parent for config in study.glob("*/*/config.yaml")]
+    for folder in (study, *cells, *(folder / "sources" for folder in cells)):
         folder.mkdir(exist_ok=True)
         for name in names:
             (folder / f"{name}.py").write_text(trap)

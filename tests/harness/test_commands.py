@@ -161,7 +161,7 @@ def test_a_failing_cell_stops_no_other_and_the_sweep_exits_non_zero(
         "baseline": "complete",
     }
     assert "TypeError" in done.stderr
-    assert "mend what failed, then run the same command again" in done.stderr
+    assert "fix what failed, then run the same command again" in done.stderr
     (log,) = (tmp_path / "runs" / "adhoc" / "broken").rglob("log.txt")
     assert "Traceback" in log.read_text()
 

@@ -132,7 +132,7 @@ def test_the_files_depend_on_neither_batches_nor_threads(
 ) -> None:
     one = prepare(text_config, tmp_path / "one")
     monkeypatch.setattr(tokens, "BATCH_CHARACTERS", 700)
-    monkeypatch.setattr(tokens, "n_threads", lambda: 7)
+    monkeypatch.setattr(tokens, "n_cores", lambda: 7)
     other = prepare(text_config, tmp_path / "other")
     assert all_bytes(one.folder) == all_bytes(other.folder)
     assert one.dataset_sha256 == other.dataset_sha256

@@ -149,6 +149,14 @@ def test_a_path_names_one_corpus_however_it_is_spelt(
     assert corpus_folder(elsewhere, Path("data")) != corpus_folder(configs[0], Path("data"))
 
 
+def test_the_home_of_somebody_unknown_is_a_path_that_is_not_there(
+    text_config: DataConfig, tmp_path: Path
+) -> None:
+    elsewhere = dataclasses.replace(text_config, path="~nobody-of-this-name/books")
+    with pytest.raises(DataError, match="~nobody-of-this-name/books"):
+        prepare(elsewhere, tmp_path)
+
+
 def test_equal_texts_in_two_places_are_one_dataset(
     books: Path, text_config: DataConfig, tmp_path: Path
 ) -> None:

@@ -69,7 +69,7 @@ def test_every_thread_tokenises_with_an_equal_encoding_of_its_own(
         return tokenise(batch, encoding, config)
 
     monkeypatch.setattr(tokens, "tokenise", spy)
-    monkeypatch.setattr(tokens, "n_threads", lambda: 3)
+    monkeypatch.setattr(tokens, "n_cores", lambda: 3)
     texts = [f"naïve {number} <|endoftext|> 数" for number in range(6)]
     found = tokens.tokenised((Batch(texts=[text]) for text in texts), shared, DataConfig())
     assert [part.tokens.tolist() for part in found] == [

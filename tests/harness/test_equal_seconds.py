@@ -5,9 +5,9 @@ from concurrent.futures import Future
 import pytest
 
 from harness.cell import freeze as freezing
-from harness.cell import step_timing
 from harness.cell.freeze import freeze
-from harness.cell.step_timing import relative_seconds, seconds_per_token
+from harness.cell.speed import step_timing
+from harness.cell.speed.step_timing import relative_seconds, seconds_per_token
 from harness.config import ConfigError
 from harness.config.frozen import read_config
 from tests.configs import load
@@ -112,7 +112,7 @@ def test_a_token_s_seconds_are_those_of_whole_steps_with_all_their_micro_batches
         function()
         return 1.0
 
-    monkeypatch.setattr(step_timing, "_clock", clock)
+    monkeypatch.setattr(step_timing, "clock", clock)
     config = load([*tiny, "train.batch_size=8", "hardware.micro_batch=1"])
     # a step of two micro-batches takes a second, half of one each of the other six
     assert seconds_per_token(config) == pytest.approx(4 / config.tokens_per_step)

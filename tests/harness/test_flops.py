@@ -3,9 +3,9 @@
 import pytest
 import torch
 
-from harness.cell import step_timing
 from harness.cell.freeze import freeze
-from harness.cell.step_timing import StepFlops, count_flops, model_flops_per_token, step_flops
+from harness.cell.speed import flops
+from harness.cell.speed.flops import StepFlops, count_flops, model_flops_per_token, step_flops
 from harness.config import ConfigError
 from harness.config.frozen import read_config
 from harness.model import build, flops_per_token
@@ -62,9 +62,9 @@ def test_an_optimiser_whose_first_step_sets_things_up_is_charged_for_the_later_o
 
 def test_an_arm_is_counted_once_and_a_plain_model_never(tiny, monkeypatch) -> None:
     counted = []
-    monkeypatch.setattr(step_timing, "_COUNTED", {})
+    monkeypatch.setattr(flops, "_COUNTED", {})
     monkeypatch.setattr(
-        step_timing, "count_flops", lambda *given: counted.append(given) or StepFlops(1.0, 0.0)
+        flops, "count_flops", lambda *given: counted.append(given) or StepFlops(1.0, 0.0)
     )
     plain = step_flops(load([*tiny, "+intervention=weight_tying"]))
     assert plain.per_sequence > 1

@@ -9,7 +9,7 @@ import signal
 import pytest
 import torch
 
-from harness.cell.step_timing import run as time_steps
+from harness.cell.speed.step_timing import run as time_steps
 from harness.loop import train
 from harness.records import Status, read_record
 from harness.records.files import CONF_DIR

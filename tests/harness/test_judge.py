@@ -224,7 +224,7 @@ def test_one_call_without_an_answer_is_left_for_the_next_command(
         assert ask(judge, files, out, *options) == 1
         answered.set()
         assert len(read_judgements(out)) == N * ORDERS - 1
-        assert "1 calls had no answer" in capsys.readouterr().out
+        assert "1 calls got no answer" in capsys.readouterr().out
         assert ask(judge, files, out, *options) == 0
     assert len({j.call for j in read_judgements(out)}) == N * ORDERS
 

@@ -8,8 +8,8 @@ import torch
 from torch import nn
 
 from harness.cell import train as cell
+from harness.cell.build import synthetic_training
 from harness.cell.freeze import freeze
-from harness.cell.step_timing import synthetic_training
 from harness.config import ConfigError, OptimConfig
 from harness.engine import checkpoint
 from harness.loop import Nobody, train, train_step

@@ -10,7 +10,7 @@ import pytest
 
 from harness.config import ConfigError
 from harness.evals.benchmarks.items import read_items
-from harness.evals.benchmarks.run import Asking, Done, run_task
+from harness.evals.benchmarks.run import Done, run_task
 from harness.evals.models import load
 
 pytestmark = pytest.mark.skipif(
@@ -55,7 +55,7 @@ def ask(gpt2_folder: Path, tasks: Path, tmp_path: Path):
     model = load(f"hf:{gpt2_folder}", "cpu")
 
     def run(name: str, folder: Path | None = tasks) -> Done:
-        return run_task(model, name, Asking(study=tmp_path / "study", task_files=folder))
+        return run_task(model, name, tmp_path / "study", task_files=folder)
 
     return run
 

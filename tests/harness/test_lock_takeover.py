@@ -1,5 +1,7 @@
 """A process of this machine that dies gives its cell up at once, one that hangs after a while."""
 
+import errno
+import fcntl
 import os
 import signal
 import subprocess
@@ -11,6 +13,7 @@ from pathlib import Path
 import pytest
 
 from harness.cell.lock import LOCK_FILE, CellBusy, LockLost, living_owner, locked
+from harness.records import files
 from harness.records.files import flocked
 from tests.harness.studies import wait_until
 
@@ -103,4 +106,33 @@ def test_an_exclusive_flock_is_held_once_and_freed_at_the_end(tmp_path) -> None:
     with flocked(file, busy=BlockingIOError()):
         pass
     with pytest.raises(FileNotFoundError), flocked(tmp_path / "none", shared=True):
+        pass
+
+
+@pytest.mark.parametrize("number", [errno.ENOSYS, errno.ENOLCK, errno.EOPNOTSUPP])
+def test_a_file_system_without_locks_is_warned_of_once_and_a_living_owner_stays(
+    number: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def flock(*_: object) -> None:
+        raise OSError(number, os.strerror(number))
+
+    monkeypatch.setattr(fcntl, "flock", flock)
+    files._warn_of_no_locks.cache_clear()
+    with locked(tmp_path), pytest.raises(CellBusy), locked(tmp_path):
+        pass
+    files.append_json_lines(tmp_path / "rows.jsonl", [{"a": 1}])
+    assert capsys.readouterr().err == (
+        "warning: this file system has no file locks (flock): never start two processes on one "
+        "study at the same moment\n"
+    )
+    assert living_owner(tmp_path) is None
+    assert (tmp_path / "rows.jsonl").read_text() == '{"a": 1}\n'
+
+
+def test_a_lock_that_fails_for_another_reason_is_an_error(tmp_path, monkeypatch) -> None:
+    def flock(*_: object) -> None:
+        raise OSError(errno.EIO, os.strerror(errno.EIO))
+
+    monkeypatch.setattr(fcntl, "flock", flock)
+    with pytest.raises(OSError, match="Input/output error"), flocked(tmp_path / "lock"):
         pass

@@ -4,9 +4,9 @@ from pathlib import Path
 
 import pytest
 
+from harness.__main__ import help_text
 from harness.config import ConfigError
 from harness.config.compose import load
-from harness.config.help import help_text
 from harness.data.corpus import corpus_folder
 from harness.records import Status
 from tests.conftest import TINY

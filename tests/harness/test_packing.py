@@ -7,8 +7,8 @@ from pathlib import Path
 
 import pytest
 
-from harness.cell.step_timing import Trial
-from harness.engine.gpus import gpu_memory_bytes
+from harness.cell.speed.step_timing import Trial
+from harness.engine.machine import gpu_memory_bytes
 from harness.study import packing
 from harness.study.side_by_side import measure
 from harness.study.slots import plan_slots

@@ -113,7 +113,7 @@ def test_the_table_says_how_a_reference_read_the_text_and_which_has_no_row(study
         assert f"hf:pairs {done.bits_per_byte:.4f} (the text of each 16-token sequence" in said
         assert "per token of the study's, which compares" in said
         assert "without verdict" in said
-        assert "hf:old on another test set than these runs and without a row" in said
+        assert "hf:old on a different test set from these runs, so without a row" in said
 
 
 def test_the_published_evaluation_in_half_precision_is_near(command, study: Path) -> None:

@@ -66,6 +66,16 @@ def test_one_command_trains_on_several_devices_the_same_model_as_one(
         assert ours["train_loss"] == pytest.approx(theirs["train_loss"], abs=1e-5)
 
 
+def test_a_pod_that_knows_its_rank_trains_a_cell_alone(command, tiny) -> None:
+    pod = {"RANK": "1", "WORLD_SIZE": "4", "LOCAL_RANK": "0", "MASTER_ADDR": "nowhere.invalid"}
+    done = command("harness", *tiny, **pod)
+    assert done.returncode == 0, done.stderr
+    assert "complete: baseline" in done.stderr
+    refused = command("harness", *tiny, **pod, TORCHELASTIC_RUN_ID="none")
+    assert refused.returncode == 2
+    assert "error: torchrun starts this command 4 times: start it once" in refused.stderr
+
+
 @pytest.mark.proof
 @pytest.mark.slow
 def test_a_killed_cell_of_three_devices_ends_with_the_weights_of_an_undisturbed_one(

@@ -1,9 +1,11 @@
 """The parts of a machine that cells get."""
 
 import os
+from pathlib import Path
 
 import pytest
 
+from harness.engine import machine
 from harness.study.slots import plan_slots
 from tests.configs import load
 
@@ -11,7 +13,7 @@ from tests.configs import load
 @pytest.mark.parametrize(
     ("overrides", "words"),
     [
-        (["hardware.slots=1000"], "hardware.slots=1000: this machine has"),
+        (["hardware.slots=1000"], "hardware.slots=1000: this process may use"),
         (["hardware.device=cuda", "hardware.slots=5"], "at most 2 with 2 GPUs"),
         (["hardware.device=cuda", "hardware.n_devices=4", "train.batch_size=16"], "2 are visible"),
         (
@@ -47,3 +49,38 @@ def test_every_gpu_or_core_group_is_one_slot(monkeypatch) -> None:
 def test_a_batch_that_cannot_be_shared_out_is_refused() -> None:
     with pytest.raises(ValueError, match=r"hardware\.n_devices=3: choose a divisor"):
         load(["hardware.n_devices=3"])
+
+
+@pytest.mark.parametrize(
+    ("own", "files", "n_slots"),
+    [
+        ("0::/", {"cpu.max": "max 100000"}, 8),
+        ("0::/", {"cpu.max": "400000 100000"}, 4),
+        ("0::/", {"cpu.max": "50000 100000"}, 1),
+        ("0::/a/b", {"a/cpu.max": "300000 100000", "a/b/cpu.max": "max 100000"}, 3),
+        ("0::/of/the/host", {"cpu.max": "250000 100000"}, 2),
+        ("0::/", {"cpu.max": "9900000 100000"}, 8),
+        (
+            "5:cpu,cpuacct:/x\n4:memory:/x\n0::/",
+            {"cpu/x/cpu.cfs_quota_us": "600000", "cpu/x/cpu.cfs_period_us": "100000"},
+            6,
+        ),
+        ("1:cpu:/", {"cpu/cpu.cfs_quota_us": "-1", "cpu/cpu.cfs_period_us": "100000"}, 8),
+        (None, {}, 8),
+    ],
+)
+def test_a_container_gets_as_many_slots_as_its_quota_keeps_busy(
+    own, files, n_slots, tmp_path: Path, monkeypatch
+) -> None:
+    for name, text in files.items():
+        (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
+        (tmp_path / name).write_text(f"{text}\n")
+    if own is not None:
+        (tmp_path / "own").write_text(f"{own}\n")
+    monkeypatch.setattr(machine, "OWN_GROUPS", tmp_path / "own")
+    monkeypatch.setattr(machine, "GROUPS", tmp_path)
+    monkeypatch.setattr(os, "sched_getaffinity", lambda _: set(range(8)))
+    slots = plan_slots(load(["hardware=cpu"]).hardware)
+    assert len(slots) == n_slots
+    confined = [slot.cores for slot in slots if slot.cores]
+    assert confined == ([(i,) for i in range(8)] if n_slots == 8 else [])

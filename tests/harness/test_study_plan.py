@@ -187,8 +187,8 @@ def test_a_sweep_that_can_only_end_undecided_is_told_before_it_trains(tiny, caps
 
     two = ["baseline", "qkv_bias"]
     assert warning(two, 3) == (
-        "warning: expect no verdict but undecided: the 6 runs of 2 arms leave 2 of the 3 degrees "
-        "of freedom that it needs; 4 seeds of every arm are enough: 'seed=range(4)'\n"
+        "warning: every verdict will be undecided: 6 runs of 2 arms leave 2 of the 3 degrees of "
+        "freedom that a verdict needs; 4 seeds of every arm are enough: 'seed=range(4)'\n"
     )
     assert warning(two, 3, "study.arms=[baseline,qkv_bias]").endswith("enough: study.seeds=4\n")
     assert not warning(two, 4)

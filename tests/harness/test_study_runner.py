@@ -96,7 +96,7 @@ def test_a_rehearsal_that_is_killed_from_outside_breaks_no_arm(command, tmp_path
     done = command("harness", *tiny, search, "-m", "+intervention=baseline,kill",
                    PYTHONPATH=str(tmp_path))  # fmt: skip
     assert done.returncode == 0, done.stderr
-    assert "kill died in its first step, which is tried once more" in done.stderr
+    assert "kill crashed in its first step: trying once more" in done.stderr
     assert {status for status, *_ in results(tmp_path / "runs").values()} == {Status.COMPLETE}
 
 
@@ -176,7 +176,7 @@ def test_the_error_of_an_earlier_try_is_not_that_of_this_one(tiny) -> None:
 @pytest.mark.parametrize(
     ("error", "line", "advice"),
     [("boom", "/my/idea.py:3", "fix /my/idea.py:3, then run the same command again"),
-     ("boom", None, "mend what failed, then run the same command again"),
+     ("boom", None, "fix what failed, then run the same command again"),
      (None, None, "run the same command to retry")],
 )  # fmt: skip
 def test_a_failed_study_says_what_to_fix_before_it_is_run_again(tiny, error, line, advice) -> None:

@@ -6,7 +6,8 @@ from dataclasses import replace
 import pytest
 import torch
 
-from harness.cell.step_timing import Trial, peak_above, peak_flops
+from harness.cell.speed.device import peak_above, peak_flops
+from harness.cell.speed.step_timing import Trial
 from harness.config import Config, StudyConfig
 from harness.engine.cards import CALLED, CARDS, card_called
 from harness.study.price import bill, cell_seconds, count_cells, growth

@@ -56,6 +56,13 @@ def test_a_full_disk_a_gone_reader_and_ascii_are_no_tracebacks(words: str, study
         assert (started[way].communicate()[1], started[way].returncode) == (said, code), way
 
 
+def test_a_folder_that_was_deleted_under_the_command_is_one_line(tmp_path: Path) -> None:
+    command = f"cd {tmp_path} && rmdir {tmp_path} && {sys.executable} -m harness hardware=cpu"
+    done = subprocess.run(["sh", "-c", command], capture_output=True, text=True, check=False)
+    said = "error: the current folder was deleted: change to one that exists\n"
+    assert (done.stderr, done.returncode) == (said, 2)
+
+
 @pytest.mark.parametrize(("number", "code"), [(errno.ENOSPC, 1), (errno.EACCES, 2)])
 def test_a_file_that_cannot_be_written_ends_a_command_in_one_line(number, code, capsys) -> None:
     with pytest.raises(SystemExit) as left, printing():

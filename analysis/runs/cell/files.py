@@ -30,7 +30,7 @@ LARGEST = 1e30
 
 
 def read_metrics(folder: Path, holding: str = "") -> list[dict[str, Any]]:
-    """Return the logged steps of a cell, those that hold a text."""
+    """Return the logged steps of a cell, of those lines alone that contain `holding`."""
     return read_json_lines(folder / METRICS_FILE, metrics_row, holding=holding)
 
 
@@ -84,7 +84,7 @@ def _header(raw: bytes) -> tuple[tuple[int, ...], np.dtype[Any]]:
 
 
 def found_in(read: Callable[[Path], list[Any]], folder: Path) -> list[Any]:
-    """Return what a reader finds; nothing of a file that cannot be read, which is listed."""
+    """Return what a reader finds; nothing if it cannot be read, for `broken_files` lists it."""
     try:
         return read(folder)
     except RecordError:
@@ -92,7 +92,7 @@ def found_in(read: Callable[[Path], list[Any]], folder: Path) -> list[Any]:
 
 
 def broken_files(folder: Path, record: RunRecord) -> list[RecordError]:
-    """Return what of a cell cannot be read, its record aside."""
+    """Return the errors of a cell's files that cannot be read, its record aside."""
     readers: list[tuple[Callable[[Path], Any], Path]] = [
         (read_metrics, folder),
         (read_samples, folder),

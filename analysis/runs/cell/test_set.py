@@ -98,7 +98,7 @@ def paired_difference(
 
 
 def read_test_text(done: pd.DataFrame, baseline: str) -> TestText | None:
-    """Return what the test's documents say of every arm's mean difference from the baseline.
+    """Return how far another test text might move each arm's mean difference from the baseline.
 
     None where the losses or the documents of its sequences are not at hand, or of one document.
     """
@@ -147,10 +147,8 @@ def evaluation_sampling(
     `clusters` is a ``.npy`` file of document ids, one a test sequence; by default the one beside
     the losses.
 
-    Returns
-    -------
-    Columns arm, n_pairs, delta, se (nats per token, of one pair), n_sequences, n_clusters; empty
-    where no run has per-sequence losses.
+    The frame's delta and se are of one pair, in nats per token; it is empty where no run has
+    per-sequence losses.
     """
     columns = ["arm", "n_pairs", "delta", "se", "n_sequences", "n_clusters"]
     rows = []

@@ -208,8 +208,7 @@ def moderate(
     (0.0, array([0.027, 0.   ]))
     """
     runs = spread(loss, arm, seed)
-    nothing = pooled or len(fit.means) == 1
-    own = None if nothing else runs.of(baseline_weights(len(fit.means)), fit)
+    own = None if pooled else runs.of(baseline_weights(len(fit.means)), fit)
     return Model(fit, runs, equally_noisy() if own is None else fit_posterior(own))
 
 

@@ -161,7 +161,10 @@ class Design:
 
 
 def _first(enough: Callable[[int], bool], start: int) -> int:
-    """Return the smallest n from 2 that is enough, near `start` if it can; else one too many."""
+    """Return the smallest n that is enough, near `start` if it can; else one too many.
+
+    One seed is asked for only where the search starts there: from 2 on it is known to be too few.
+    """
     low, high, step = start - 1, max(start, 2), 1
     while low > 1 and enough(low):
         low, high, step = max(low - step, 1), low, 2 * step

@@ -2,17 +2,14 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Sequence
 from dataclasses import astuple, dataclass
 from pathlib import Path
 from typing import Any
 
-import yaml
-
 from harness.config import ConfigError
+from harness.evals.rows import read_rows
 from harness.records.files import canonical_hash
-from harness.records.reading import RecordError, read_bytes
 
 HERE = Path(__file__).parent
 BUNDLED = ("demo_choices", "demo_words")
@@ -54,14 +51,7 @@ def is_ours(name: str) -> bool:
 def read_items(name: str) -> Items:
     """Read a bundled task, or a file of one's own (`ConfigError` where it is none)."""
     file = HERE / f"{name}.yaml" if name in BUNDLED else Path(name)
-    try:
-        text = read_bytes(file).decode()
-        lines = file.suffix == ".jsonl"
-        rows = [json.loads(x) for x in text.splitlines()] if lines else yaml.safe_load(text)
-    except RecordError as error:
-        raise ConfigError(f"--tasks {name}: {error.reason}; name a file of items") from error
-    except (ValueError, yaml.YAMLError) as error:
-        raise ConfigError(f"{file} cannot be read: {error}") from error
+    rows = read_rows(file, f"--tasks {name}", "name a file of items")
     if not isinstance(rows, list) or not rows:
         raise ConfigError(f"{file} is no list of items")
     items = [_item(f"{file}, item {i}", i, row) for i, row in enumerate(rows)]

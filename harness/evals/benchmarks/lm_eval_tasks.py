@@ -35,7 +35,7 @@ class Answered:
 
 
 def ask(loaded: LoadedModel, name: str, folder: Path | None) -> Answered:
-    """Let lm_eval ask the model a task, or all tasks of a group: each is a cluster then."""
+    """Let lm_eval ask the model a task, or a group of tasks, each then a cluster of items."""
     if find_spec("lm_eval") is None:
         raise ConfigError(
             f"task {name!r} needs the package lm_eval: {INSTALL}, in an environment of its own (it "
@@ -64,7 +64,7 @@ def ask(loaded: LoadedModel, name: str, folder: Path | None) -> Answered:
 
 @lru_cache(maxsize=2)
 def _manager(folder: Path | None) -> Any:
-    """Return what can be named: a folder's tasks alone, else lm_eval's own, after half a minute."""
+    """Return the index of a folder's tasks, or of lm_eval's own, which takes half a minute."""
     from lm_eval.tasks import TaskManager
 
     logging.getLogger("lm_eval").setLevel(logging.ERROR)

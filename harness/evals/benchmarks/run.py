@@ -17,16 +17,6 @@ from harness.records.evaluation import label, reference_folder
 from harness.records.files import now
 
 
-@dataclass(frozen=True, kw_only=True, slots=True)
-class Asking:
-    """What to ask, and where its answers go."""
-
-    study: Path
-    precision: str = "fp32"
-    task_files: Path | None = None
-    """A folder of lm_eval's YAML files, whose tasks are named instead of its own."""
-
-
 @dataclass(frozen=True, slots=True)
 class Done:
     """What came of one task."""
@@ -42,25 +32,34 @@ class Done:
         right = sum(item.right() for item in self.scores)
         mean = sum(item.nats[item.answer] for item in self.scores) / n
         kind = "last words" if words == n else "items"
-        cut = f"; the model sees the end alone of {run.n_cut} of them" if run.n_cut else ""
+        cut = f"; {run.n_cut} of them were read without their beginning" if run.n_cut else ""
         return (
             f"{run.model}: {run.task}: {right} of {n} {kind} right, {mean:.3f} nats a right choice"
             f"{cut}; {self.file}"
         )
 
 
-def run_task(loaded: LoadedModel, name: str, asking: Asking) -> Done:
-    """Ask one task and write the answers."""
-    with formats(loaded, asking.precision):
+def run_task(
+    loaded: LoadedModel,
+    name: str,
+    study: Path,
+    precision: str = "fp32",
+    task_files: Path | None = None,
+) -> Done:
+    """Ask one task and write the answers beside the study's cells.
+
+    `task_files` is a folder of lm_eval's YAML files, whose tasks are named instead of its own.
+    """
+    with formats(loaded, precision):
         if is_ours(name):
             items = read_items(name)
             prompts = [prompt for item in items.items for prompt in item.prompts]
             answered = Answered(items, dict(zip(prompts, score(loaded, prompts), strict=True)), {})
         else:
-            answered = ask(loaded, name, asking.task_files)
+            answered = ask(loaded, name, task_files)
     scores = _item_scores(answered.items, answered.scores)
-    run = _task_run(loaded, answered, asking)
-    return Done(run, scores, write_task(reference_folder(asking.study, run.model), run, scores))
+    run = _task_run(loaded, answered, study, precision)
+    return Done(run, scores, write_task(reference_folder(study, run.model), run, scores))
 
 
 def _item_scores(items: Items, scores: Mapping[tuple[str, str], Score]) -> list[ItemScore]:
@@ -77,7 +76,7 @@ def _item_scores(items: Items, scores: Mapping[tuple[str, str], Score]) -> list[
     ]
 
 
-def _task_run(loaded: LoadedModel, answered: Answered, asking: Asking) -> TaskRun:
+def _task_run(loaded: LoadedModel, answered: Answered, study: Path, precision: str) -> TaskRun:
     items, record = answered.items, loaded.record
     cut = [any(answered.scores[p].cut for p in item.prompts) for item in items.items]
     return TaskRun(
@@ -86,12 +85,12 @@ def _task_run(loaded: LoadedModel, answered: Answered, asking: Asking) -> TaskRu
         items_sha256=items.sha256,
         n_items=len(items.items),
         n_cut=sum(cut),
-        model=label(loaded.name, asking.precision),
+        model=label(loaded.name, precision),
         weights_sha256=loaded.weights.sha256,
         final_weights=record.fingerprints.final_weights if record else None,
         cell=record.cell if record else None,
-        in_study=is_of(loaded, asking.study),
-        precision=asking.precision,
+        in_study=is_of(loaded, study),
+        precision=precision,
         metrics=answered.metrics,
         created=now(),
         provenance=loaded.provenance_of_measurement(),

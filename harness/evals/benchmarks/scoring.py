@@ -5,8 +5,7 @@ belong to the continuation, and an empty context is an end-of-text token. What i
 model's context loses its beginning; a continuation that is longer by itself is read in pieces, each
 behind as much of the text as fits.
 
-Shape suffixes: B pieces, T time, C channels, N targets, n targets at a
-time, V vocabulary.
+Shape suffixes: B pieces, T time, C channels, N targets, n targets at a time, V vocabulary.
 """
 
 from __future__ import annotations
@@ -20,8 +19,9 @@ import torch
 from torch.nn import functional as F
 
 from harness.config import ConfigError
-from harness.evals.losses import BATCH_TOKENS
+from harness.evals.losses import by_tokens
 from harness.evals.models import LoadedModel
+from harness.evals.next_token import read
 
 ROWS = 1024
 """Targets whose logits exist at a time: 0.2 GB of float32 at 50,257 words."""
@@ -55,12 +55,16 @@ def score(loaded: LoadedModel, prompts: Sequence[tuple[str, str]]) -> list[Score
     texts = [_encode(loaded, *prompt) for prompt in prompts]
     todo = [piece for i, text in enumerate(texts) for piece in _pieces(i, *text, loaded.block_size)]
     nats, greedy = [0.0] * len(texts), [True] * len(texts)
-    for batch in _batches(sorted(todo, key=lambda piece: len(piece.ids))):
+    for batch in by_tokens(sorted(todo, key=_length), _length):
         for piece, (likelihood, likeliest) in zip(batch, _scored(loaded, batch), strict=True):
             nats[piece.prompt] += likelihood
             greedy[piece.prompt] &= likeliest
     cut = [len(ids) - 1 > loaded.block_size for ids, _ in texts]
     return [Score(*found) for found in zip(nats, greedy, cut, strict=True)]
+
+
+def _length(piece: _Piece) -> int:
+    return len(piece.ids)
 
 
 def _encode(loaded: LoadedModel, context: str, continuation: str) -> tuple[list[int], int]:
@@ -84,27 +88,10 @@ def _pieces(prompt: int, ids: list[int], n_targets: int, block_size: int) -> Ite
         yield _Piece(prompt, ids[max(0, end - 1 - block_size) : end], end - start)
 
 
-def _batches(todo: Sequence[_Piece]) -> Iterator[list[_Piece]]:
-    """Group pieces, the short ones first, about `BATCH_TOKENS` at a time."""
-    batch: list[_Piece] = []
-    for piece in todo:
-        if batch and (len(batch) + 1) * len(piece.ids) > BATCH_TOKENS:
-            yield batch
-            batch = []
-        batch.append(piece)
-    if batch:
-        yield batch
-
-
 @torch.inference_mode()
 def _scored(loaded: LoadedModel, batch: Sequence[_Piece]) -> list[tuple[float, bool]]:
-    """Return each piece's log-likelihood, and whether its tokens are the likeliest.
-
-    Shorter pieces are filled up behind their end, which a causal model does not see.
-    """
-    longest, end = max(len(piece.ids) for piece in batch) - 1, loaded.encoding.eot_token
-    rows = [piece.ids[:-1] + [end] * (longest + 1 - len(piece.ids)) for piece in batch]
-    hidden_BTC = loaded.model.hidden(torch.tensor(rows, device=loaded.device))
+    """Return each piece's log-likelihood, and whether its tokens are the likeliest."""
+    hidden_BTC = read(loaded, [piece.ids[:-1] for piece in batch])
     hidden_NC = torch.cat(
         [
             h[len(p.ids) - 1 - p.n_targets : len(p.ids) - 1]

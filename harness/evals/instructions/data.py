@@ -2,17 +2,14 @@
 
 from __future__ import annotations
 
-import json
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import yaml
-
 from harness.config import ConfigError
 from harness.evals.instructions.settings import Template, TuneConfig
+from harness.evals.rows import read_rows
 from harness.records.files import canonical_hash
-from harness.records.reading import RecordError, read_bytes
 
 DEMO_FILE = Path(__file__).with_name("demo.yaml")
 PUBLISHED_FILE = Path("data/instruction-data.json")
@@ -61,10 +58,8 @@ def read_instructions(config: TuneConfig) -> Instructions:
     rows = _rows(config.data)
     examples = [_example(config.data, i, row) for i, row in enumerate(rows)]
     n = len(examples)
-    n_train, n_test = (
-        int(n * (1 - config.test_frac - config.val_frac) + 1e-9),
-        round(n * config.test_frac),
-    )
+    n_train = int(n * (1 - config.test_frac - config.val_frac) + 1e-9)
+    n_test = round(n * config.test_frac)
     parts = examples[:n_train], examples[n_train : n_train + n_test], examples[n_train + n_test :]
     if not all(parts):
         raise ConfigError(
@@ -89,17 +84,8 @@ def _rows(name: str) -> list[Any]:
             f"{path} is not there; get it with: mkdir -p {path.parent} && "
             f"curl -fLo {path} {PUBLISHED_URL}"
         )
-    try:
-        text = read_bytes(path).decode()
-        lines = path.suffix == ".jsonl"
-        rows = [json.loads(x) for x in text.splitlines()] if lines else yaml.safe_load(text)
-    except RecordError as error:
-        raise ConfigError(
-            f"data={name}: {error.reason}; allowed are demo, instruction_data, alpaca, or a "
-            "JSON, JSON-lines or YAML file"
-        ) from error
-    except (ValueError, yaml.YAMLError) as error:
-        raise ConfigError(f"{path} cannot be read: {error}") from error
+    allowed = "allowed are demo, instruction_data, alpaca, or a JSON, JSON-lines or YAML file"
+    rows = read_rows(path, f"data={name}", allowed)
     if not isinstance(rows, list):
         raise ConfigError(f"{path} is no list of instructions")
     return rows

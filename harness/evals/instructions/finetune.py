@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import dataclasses
 import json
 import logging
 from dataclasses import asdict, dataclass, replace
@@ -15,7 +14,7 @@ from harness.engine import checkpoint
 from harness.engine.randomness import weights_hash
 from harness.evals.instructions.data import ANSWER_HEADER, Instructions
 from harness.evals.instructions.settings import NOT_SCIENCE, Dropout, TuneConfig
-from harness.evals.instructions.tune import Tokens, Tuning, add_lora, data_of, tune
+from harness.evals.instructions.tune import Tuning, add_lora, data_of, tune
 from harness.evals.models import LoadedModel, load_weights
 from harness.evals.sampling import Sampling, complete_all
 from harness.hub.weights import Weights
@@ -57,7 +56,8 @@ def finetune(weights: Weights, config: TuneConfig, data: Instructions, seed: int
     `ConfigError` where another process is at it, or the settings do not fit the model.
     """
     name = canonical_hash([weights.sha256, _science(config), data.sha256])
-    folder = Path(config.out) / _safe(weights.name) / f"{name}-s{seed}"
+    model = weights.name.replace(":", "_").strip("/")
+    folder = Path(config.out) / model / f"{name}-s{seed}"
     folder.mkdir(parents=True, exist_ok=True)
     busy = ConfigError(f"{folder}: another process is at this fine-tuning")
     with flocked(folder / ".lock", busy=busy):
@@ -92,7 +92,7 @@ def _with_dropout(weights: Weights, dropout: Dropout) -> Weights:
     if dropout is Dropout.model:
         return weights
     p = DROPOUT_ON if dropout is Dropout.on else 0.0
-    return replace(weights, config=dataclasses.replace(weights.config, dropout=p))
+    return replace(weights, config=replace(weights.config, dropout=p))
 
 
 def _respond(loaded: LoadedModel, tuning: Tuning, data: Instructions) -> list[Response]:
@@ -132,6 +132,7 @@ def _record(
     loaded: LoadedModel, tuning: Tuning, data: Instructions, rows: list[Response]
 ) -> dict[str, Any]:
     longest = min(tuning.config.max_length, loaded.block_size)
+    n_full = sum(len(tokens.ids) == longest + 1 for tokens in tuning.train)
     return {
         "schema_version": 1,
         "model": _model_name(loaded, tuning.seed),
@@ -143,17 +144,12 @@ def _record(
         "train_losses": tuning.train_losses,
         "val_losses": tuning.val_losses,
         "n_train": len(data.train),
-        "n_cut": _n_cut(tuning.train, longest),
+        "n_cut": n_full,  # what fills the context may have been cut
         "n_responses": len(rows),
         "n_truncated": sum(row.truncated for row in rows),
         "final_weights": weights_hash(tuning.model),
         "provenance": rows[0].provenance,
     }
-
-
-def _n_cut(train: list[Tokens], longest: int) -> int:
-    """Count the examples that fill the context, and may have been cut."""
-    return sum(len(tokens.ids) == longest + 1 for tokens in train)
 
 
 def _science(config: TuneConfig) -> dict[str, Any]:
@@ -163,7 +159,3 @@ def _science(config: TuneConfig) -> dict[str, Any]:
 
 def _model_name(loaded: LoadedModel, seed: int) -> str:
     return f"{loaded.name}/s{seed}"
-
-
-def _safe(name: str) -> str:
-    return name.replace(":", "_").strip("/")

@@ -231,8 +231,8 @@ def data_of(
 ) -> tuple[list[Tokens], list[Tokens]]:
     """Return the training and the validation part as tokens.
 
-    Where a prompt fills the context, its answer is never seen: said, and refused if the prompts
-    are masked, since nothing is left to learn from.
+    A prompt that fills the context leaves no room for its answer. That is logged, and refused if
+    prompts are masked: nothing would be left to learn from.
     """
     longest = min(config.max_length, context)
     train, val = (

@@ -1,0 +1,1 @@
+"""What a training step takes on this machine: operations, seconds, memory."""
