@@ -30,7 +30,10 @@ def main(arguments: list[str] | None = None) -> int:
     if not given:
         parser.print_help()
         return 2
-    return _run(parser.parse_args(given))
+    options, unknown = parser.parse_known_args(given)
+    if unknown:  # the command's own --help lists what there is
+        options.parser.error(f"unrecognized arguments: {' '.join(unknown)}")
+    return _run(options)
 
 
 def _run(options: argparse.Namespace) -> int:
@@ -64,7 +67,7 @@ def build_parser() -> argparse.ArgumentParser:
             formatter_class=argparse.RawDescriptionHelpFormatter,
         )
         module.add_arguments(child)
-        child.set_defaults(command=name.replace("-", "_"))
+        child.set_defaults(command=name.replace("-", "_"), parser=child)
     return parser
 
 

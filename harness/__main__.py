@@ -31,7 +31,7 @@ from harness.config import Config, ConfigError
 from harness.config.compose import load, resolve
 from harness.config.frozen import to_yaml
 from harness.config.loader import CONFIG_NAME
-from harness.config.messages import explain
+from harness.config.messages import GROUPS, explain, options_of
 from harness.config.typed import as_typed
 from harness.records import Status
 from harness.records.cell import describe
@@ -160,10 +160,7 @@ def _print_help() -> int:
 
 def help_text(overrides: Sequence[str]) -> str:
     """Return the help, with the config that the overrides compose."""
-    groups: dict[str, list[str]] = {}
-    for path in sorted(CONF_DIR.rglob("*.yaml")):
-        if path.parent != CONF_DIR:
-            groups.setdefault(str(path.parent.relative_to(CONF_DIR)), []).append(path.stem)
+    groups = {group: options_of(group) for group in sorted(GROUPS)}
     lines = [
         textwrap.fill(
             f"{name}: {', '.join(options)}", 98, initial_indent="  ", subsequent_indent="      "

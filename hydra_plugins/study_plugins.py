@@ -9,7 +9,6 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from functools import cache
-from pathlib import Path
 from typing import TYPE_CHECKING, Any, cast
 
 from hydra._internal.core_plugins.basic_sweeper import BasicSweeper
@@ -203,10 +202,11 @@ class OwnFolders(SearchPathPlugin):
     """
 
     def manipulate_search_path(self, search_path: ConfigSearchPath) -> None:
-        """Add the folders that are there, but for a copy of this project's own."""
-        for folder in (Path("my_conf").absolute(), Path("conf").absolute()):
-            if folder.is_dir() and not (folder / "intervention" / "baseline.yaml").exists():
-                search_path.append(provider="beside the command", path=f"file://{folder}")
+        """Add the folders that are there."""
+        from harness.records.files import conf_folders
+
+        for folder in conf_folders()[1:]:
+            search_path.append(provider="beside the command", path=f"file://{folder}")
 
 
 class StudyLauncher(Launcher):

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from math import nan
 
 import numpy as np
 
 from analysis.benchmarks.answers import Answers, Task
+from analysis.comparison.verdict import Kind
 from analysis.errors import AnalysisError
 from analysis.questions.measures import Effect, Measure
 from analysis.questions.paired import Decided, PairedRules, decide
@@ -52,7 +54,12 @@ class Benchmark:
             a.arm: Effect.around(a.margin.estimate, a.decided.half_width, str(a.decided.verdict))
             for a in self.arms
         }
-        return Measure(self.task.name, f"{self.unit} an item of {self.task.name}", True, effects, 3)
+        references = {
+            model.run.model: Effect.around(self.over_baseline(model), nan, str(Kind.REFERENCE))
+            for model in self.task.references
+        }
+        unit = f"{self.unit} an item of {self.task.name}"
+        return Measure(self.task.name, unit, True, effects, 3, references)
 
     def by_items(self) -> Measure:
         """Return the number of right answers as one of several measures."""

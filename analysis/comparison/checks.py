@@ -51,6 +51,7 @@ IDENTICAL = (
 OVERESTIMATED = "likely overestimated"
 NOT_CONFIRMED = "not confirmed by its own noise"
 OWN_UNKNOWN = "one run: its own noise is unknown"
+SAME_EVERYWHERE = "as far from the baseline at every seed"
 
 
 def checks_of(judgement: Judgement, table: pd.DataFrame) -> list[Check]:
@@ -67,7 +68,7 @@ def checks_of(judgement: Judgement, table: pd.DataFrame) -> list[Check]:
         *tuning_checks(judgement),
         *_step_down(judgement, table),
         *_own_noise(judgement, table),
-        *_one_run(table),
+        *_own_unknown(table),
         *_practical_size(judgement),
         *_overestimated(judgement, table),
         *control_checks(judgement, table),
@@ -137,13 +138,24 @@ def _own_noise(judgement: Judgement, table: pd.DataFrame) -> Iterator[Check]:
         )
 
 
-def _one_run(table: pd.DataFrame) -> Iterator[Check]:
-    """Point out arms of one run among arms that show their own noise."""
+def _own_unknown(table: pd.DataFrame) -> Iterator[Check]:
+    """Point out arms that do not show their own noise among arms that do."""
     judged, shown = table["p_adj"].notna(), table["p_own"].notna()
-    arms = tuple(table.loc[judged & ~shown & (table["n"] == 1), "arm"])
-    if arms and (judged & shown).any():
+    if not (judged & shown).any():
+        return
+    silent = table[judged & ~shown]
+    one = silent["n"] == 1
+    if arms := tuple(silent.loc[one, "arm"]):
         what = f"{named(arms)}: {OWN_UNKNOWN}; the verdict uses the noise of the other arms"
         yield warning(what, arms, OWN_UNKNOWN)
+    moved = ~np.isclose(silent["delta"], 0, atol=1e-12)  # else a copy, which is said elsewhere
+    if arms := tuple(silent.loc[~one & moved, "arm"]):
+        yield warning(
+            f"{named(arms)}: {SAME_EVERYWHERE}, to the last digit, which rounded figures may be: "
+            "its own noise is unknown and its interval wide; give the figures with more digits",
+            arms,
+            SAME_EVERYWHERE,
+        )
 
 
 def _alone(judgement: Judgement, table: pd.DataFrame) -> Iterator[Check]:
@@ -210,13 +222,26 @@ def next_steps(judgement: Judgement, table: pd.DataFrame) -> tuple[str, ...]:
     undecided = [arm for arm, v in judgement.verdicts.items() if v.kind is Kind.UNDECIDED and v.n]
     waiting, size = table[table["arm"].isin(undecided)], judgement.practical.size
     wanted, have = waiting["seeds_needed"].max(), waiting["n"].min()
-    if size and wanted > have:
+    if size and wanted <= have:
+        steps.append(_enough_seeds(judgement, len(waiting), size))
+    elif size and wanted > have:
         number = f"about {wanted:.0f} seeds per arm" if np.isfinite(wanted) else "too many seeds"
         steps.append(
             f"{len(waiting)} arm(s) undecided: {number} (now {have}) would detect a difference of "
             f"{size:.2g} with power 0.8"
         )
     return tuple(steps)
+
+
+def _enough_seeds(judgement: Judgement, n_waiting: int, size: float) -> str:
+    """Say what decides arms whose seeds would have found the practical size."""
+    found = f"{n_waiting} arm(s) undecided with seeds enough to find {size:.2g} with power 0.8"
+    if judgement.practical.declared:
+        return f"{found}: more of them narrow the interval, which has to end on one side of it"
+    return (
+        f"{found}: an interval within a practical size that is declared before the runs "
+        "(study.practical_size; for a table --practical-size) is no practical difference"
+    )
 
 
 def _more_seeds(judgement: Judgement) -> str:

@@ -36,6 +36,7 @@ def run_checks(judgement: Judgement) -> list[Check]:
     parts = (
         unlike_repeats,
         namesakes,
+        seeds_in_names,
         _equal_losses,
         _equal_weights,
         _unpaired,
@@ -98,6 +99,26 @@ def namesakes(judgement: Judgement) -> Iterator[Check]:
         yield warning(
             f"{named(map(repr, found))} differ only in upper and lower case, and count as "
             "different arms: give them one name if they are the same",
+            tuple(found),
+        )
+
+
+SEED_AT_THE_END = re.compile(r"(.*?)(?:[\W_]+s|[\W_]*seed)[\W_]?\d+", re.IGNORECASE)
+"""A run's name as many give it: ``adamw-seed0``."""
+
+
+def seeds_in_names(judgement: Judgement) -> Iterator[Check]:
+    """Point out arms of one run whose names differ in the seed at their end."""
+    frame = judgement.source.frame
+    if not is_foreign(frame) or frame["arm"].duplicated().any():
+        return
+    names = {str(arm): SEED_AT_THE_END.fullmatch(str(arm)) for arm in frame["arm"]}
+    counts = Counter(match[1] for match in names.values() if match)
+    found = [arm for arm, match in names.items() if match and counts[match[1]] > 1]
+    if found:
+        yield warning(
+            f"{named(found)} end in a seed, and each counts as an arm of its own: give the table "
+            "a column arm without it, and a column seed",
             tuple(found),
         )
 

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import numpy as np
 from scipy import special, stats
 
 from analysis.comparison.result import Comparison
+from analysis.comparison.verdict import Kind
 from analysis.table import Item, Table, columns, figure, interval, words
 
 LOSS_STEP = 0.05
@@ -43,6 +44,13 @@ class Measure:
     effects: dict[str, Effect]
     """By arm, the baseline left out."""
     digits: int
+    references: dict[str, Effect] = field(default_factory=dict)
+    """Other models, which are shown and take no part in what a lower loss was worth."""
+
+    @property
+    def shown(self) -> dict[str, Effect]:
+        """Arms and other models."""
+        return self.effects | self.references
 
 
 @dataclass(frozen=True, slots=True)
@@ -80,7 +88,15 @@ def loss_measure(comparison: Comparison) -> Measure:
         for row in rows
         if row["arm"] != comparison.rules.baseline and np.isfinite(row["delta"])
     }
-    return Measure("test loss", "nats per token", comparison.rules.higher_is_better, effects, 4)
+    others = {a for a in effects if comparison.verdicts[a].kind is Kind.REFERENCE}
+    return Measure(
+        "test loss",
+        "nats per token",
+        comparison.rules.higher_is_better,
+        {arm: effect for arm, effect in effects.items() if arm not in others},
+        4,
+        {arm: effect for arm, effect in effects.items() if arm in others},
+    )
 
 
 def exchange(loss: Measure, other: Measure) -> Exchange:
@@ -113,12 +129,12 @@ def side_by_side(loss: Measure, others: Sequence[Measure], worth: Sequence[Measu
     The notes say what a lower loss was worth in the others, and in what is only `worth` saying so.
     """
     measures = [loss, *others]
-    arms = sorted(loss.effects, key=lambda arm: loss.effects[arm].delta)
-    arms += [arm for other in others for arm in other.effects if arm not in arms]
+    arms = sorted(loss.shown, key=lambda arm: loss.shown[arm].delta)
+    arms += [arm for other in others for arm in other.shown if arm not in arms]
     labels = [label for m in measures for label in (m.name, f"{m.name} CI", f"by {m.name}")]
     heads = columns("arm", *labels, text=("arm", *(f"by {m.name}" for m in measures)))
     rows = [
-        [words(arm), *(item for m in measures for item in _items(m, m.effects.get(arm)))]
+        [words(arm), *(item for m in measures for item in _items(m, m.shown.get(arm)))]
         for arm in dict.fromkeys(arms)
     ]
     notes = tuple(exchange(loss, other).sentence() for other in (*others, *worth))

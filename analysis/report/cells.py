@@ -161,14 +161,14 @@ class About:
 
     what: str
     """What was trained on what."""
-    command: str
-    """By which command."""
+    commands: list[str]
+    """By which commands, the first one first."""
     changes: Table
     """What each arm changes."""
 
 
 def about(cells: Sequence[Cell], arms: Sequence[str]) -> About | None:
-    """Say what was trained on what, by which command; None where no cell has begun."""
+    """Say what was trained on what, by which commands; None where no cell has begun."""
     if not cells:
         return None
     cell = next((cell for cell in cells if cell.record.arm == BASELINE), cells[0])
@@ -179,8 +179,9 @@ def about(cells: Sequence[Cell], arms: Sequence[str]) -> About | None:
     tokens = record.n_tokens or record.tokens
     text = f"A model of {record.n_params:,} parameters{scale} on {tokens:,} tokens"
     text += f" of {corpus}" if corpus else ""
-    changes = _changes_table(cells, arms)
-    return About(f"{text}.", _typed(record.provenance.command), changes)
+    by_time = sorted((cell.record for cell in cells), key=lambda record: record.started or "")
+    typed = [_typed(record.provenance.command) for record in by_time]
+    return About(f"{text}.", [*filter(None, dict.fromkeys(typed))], _changes_table(cells, arms))
 
 
 def _typed(command: Sequence[str]) -> str:

@@ -29,6 +29,8 @@ Near = tuple[float, float] | None
 """Ends of the axis; None: all of the data."""
 FAR = 3.0
 """A second view near the band is offered where an arm is this many band widths away."""
+WIDE = 5.0
+"""And where an interval reaches so many times as far as the band and the other arms."""
 PRACTICAL_SIZE = mark(
     "rect", color="$rope", fillOpacity=0.14, stroke="$rope", strokeDash=[5, 4], strokeWidth=1.2
 )
@@ -161,16 +163,20 @@ def _practical_size(result: Comparison, middle: float) -> Rows:
 
 
 def _near_the_band(result: Comparison, rows: Rows) -> Near:
-    """Return the ends of a closer view of the noise band, where some arm lies far outside it."""
+    """Return the ends of a closer view of the band, where some arm or interval reaches far."""
     if result.noise is None or not result.noise.half_width > 0:
         return None
     middle, half = result.noise.mean, result.noise.half_width_arms
     deltas = [row["delta"] for row in rows]
-    if not deltas or max(map(abs, deltas)) < FAR * half:
+    if not deltas:
         return None
     inside = [row for row in rows if abs(row["delta"]) < FAR * half]
-    ends = [row[k] for row in inside for k in ("delta", "ci_low", "ci_high") if row[k] is not None]
-    reach = 1.05 * max([half, *map(abs, ends)])
+    ends = [abs(row[k]) for row in inside for k in ("ci_low", "ci_high") if row[k] is not None]
+    nearest = max([half, *(abs(row["delta"]) for row in inside)])
+    shown = [end for end in ends if end < WIDE * nearest]
+    if len(inside) == len(rows) and len(shown) == len(ends):
+        return None
+    reach = 1.05 * max([nearest, *shown])
     return middle - reach, middle + reach
 
 
@@ -199,7 +205,7 @@ def _noise_spec(result: Comparison, datasets: dict[str, Rows], near: Near) -> Sp
         datasets,
         layer("bands", band, **span(x, "low", "high")),
         layer("practical", PRACTICAL_SIZE, **span(x, "low", "high")),
-        layer("intervals", interval, y=y, color=colour, **span(x, "low", "high")),
+        _interval(layer("intervals", interval, y=y, color=colour), x, ("low", "high"), near),
         layer("arms", mean, y=y, x=on(x, "mean")),
         zoom(layer("runs", run, y=y, x=x, tooltip=tooltip), "x"),
         *_off_scale("arms", "mean", near),
@@ -228,12 +234,25 @@ def _effects_spec(result: Comparison, datasets: dict[str, Rows], near: Near) -> 
         layer("practical", PRACTICAL_SIZE, **span(x, "low", "high")),
         layer("zero", zero, x=on(x, "x")),
         layer("pairs", pair, y=y, x=on(x, "difference"), tooltip=[told("arm"), told("seed")]),
-        layer("effects", interval, y=y, color=looks["color"], **span(x, "ci_low", "ci_high")),
+        _interval(
+            layer("effects", interval, y=y, color=looks["color"]), x, ("ci_low", "ci_high"), near
+        ),
         layer("published", published, y=y, x=on(x, "published")),
         zoom(layer("effects", dot(size=110), y=y, x=x, tooltip=tooltip, **looks), "x"),
         *_off_scale("effects", "delta", near),
         height=height_of(datasets["effects"]),
     )
+
+
+def _interval(lines: Spec, x: Spec, columns: tuple[str, str], near: Near) -> Spec:
+    """Return the layer from one column to the other, as far as the view: beyond, none is drawn."""
+    if near is None:
+        return {**lines, "encoding": {**lines["encoding"], **span(x, *columns)}}
+    cut = [
+        {"calculate": f"clamp(datum['{column}'], {near[0]}, {near[1]})", "as": end}
+        for column, end in zip(columns, ("from", "to"), strict=True)
+    ]
+    return {**lines, "transform": cut, "encoding": {**lines["encoding"], **span(x, "from", "to")}}
 
 
 def _ends(near: Near) -> Spec:

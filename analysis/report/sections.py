@@ -119,8 +119,9 @@ def _trust(evidence: Evidence) -> Section | None:
     if ledger.missing:
         found.append(f"{len(ledger.missing)} planned cells have not started")
     if ledger.failed:
-        found.append(f"{len(ledger.failed)} runs failed and are not counted")
-    items = [_sentence(text) for text in found] + _provenance(evidence.cells)
+        found.append(f"{len(ledger.failed)} run(s) failed and are not counted")
+    names = tuple(evidence.arms)
+    items = [_sentence(text, names) for text in found] + _provenance(evidence.cells)
     return Section("trust", "How far to trust this", items=items, short="Trust") if items else None
 
 
@@ -296,6 +297,8 @@ def _lacking(evidence: Evidence, name: str, title: str) -> Section | None:
     return Section(name, title, missing=_sentence(why)) if why else None
 
 
-def _sentence(text: str) -> str:
+def _sentence(text: str, names: tuple[str, ...] = ()) -> str:
+    """Return the text with a full stop and, unless it begins with one of the names, a capital."""
     text = text.strip()
-    return text[:1].upper() + text[1:] + ("" if text.endswith((".", "?", "!")) else ".")
+    first = text[:1] if text.startswith(names) else text[:1].upper()
+    return first + text[1:] + ("" if text.endswith((".", "?", "!")) else ".")

@@ -74,7 +74,13 @@ def _refuse_missing(runs: Runs, metric: str) -> None:
         numbers = _numeric(runs)
         advice = "nor any other column of numbers; a result for each run is needed"
         if numbers:
-            advice = f"choose one of {_listed(numbers)} with --metric (and --higher-is-better)"
+            option = "--metric (and --higher-is-better)"
+            if runs.home is None:
+                option = "metric= (and higher_is_better=True)"
+            advice = f"choose one of {_listed(numbers)} with {option}"
+        if len(parts := metric.split(",")) > 1 and {*parts} <= {*numbers}:
+            each = " ".join(f"--metric {shlex.quote(part)}" for part in parts)
+            advice = f"each metric has an option of its own: {each}"
         raise AnalysisError(f"no column {metric!r} in the runs: {advice}")
 
 
@@ -85,7 +91,8 @@ def _how_to_name(runs: Runs, given: Iterable[str]) -> str:
             "this is a chart's export of W&B, whose runs have names alone; export the table of "
             "runs, or read them from W&B, wandb:ENTITY/PROJECT"
         )
-    columns = {name: runs.frame[name].astype(str) for name in given}
+    free = [name for name in given if name not in _with_a_role(runs)]
+    columns = {name: runs.frame[name].astype(str) for name in free}
     names = [
         name
         for name, values in columns.items()
@@ -94,7 +101,10 @@ def _how_to_name(runs: Runs, given: Iterable[str]) -> str:
     if not names:
         return "none of them says what was changed: add one that does"
     best = min(names, key=lambda name: columns[name].is_unique)
-    return f"name the column that says what was changed, e.g. --column {_pasted('arm', best)}"
+    how = f"e.g. --column {_pasted('arm', best)}"
+    if runs.home is None:  # a frame
+        how = f"e.g. frame.rename(columns={{{best!r}: 'arm'}})"
+    return f"name the column that says what was changed, {how}"
 
 
 def _pasted(ours: str, theirs: str) -> str:
@@ -239,12 +249,19 @@ def _check_one_recipe(runs: pd.DataFrame) -> None:
 
 def _numeric(runs: Runs) -> list[str]:
     """Return the columns that mostly hold numbers, which may still be text, seeds excepted."""
-    names = [name for name in runs.given or runs.frame.columns if name not in (*SEEDS, "seed")]
+    taken = _with_a_role(runs)
+    names = [name for name in runs.given or runs.frame.columns if name not in taken]
     return [
         str(name)
         for name in names
         if pd.to_numeric(runs.frame[name].astype(str), errors="coerce").notna().mean() > 0.5
     ]
+
+
+def _with_a_role(runs: Runs) -> set[str]:
+    """Return the columns that say which run it is and how it ended: neither arm nor result."""
+    roles = (*SEEDS, "seed", "status", "run_id", "study")
+    return {*roles, *(runs.taken_from[role] for role in roles if role in runs.taken_from)}
 
 
 def _listed(names: Iterable[object]) -> str:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -72,16 +73,25 @@ def read_runs(
     return join(parts)
 
 
+def _instead(given: str) -> str:
+    """Say what was meant by a source that does not exist."""
+    if (study := Path("runs", given)).is_dir():
+        return f"did you mean {study}?"
+    if re.match(r"\+?[\w.]+=", given):
+        return (
+            "that is a setting of python -m harness; its studies are priced by "
+            "python -m harness.bill, and judged by their folder, e.g. runs/demo"
+        )
+    return "give a study's folder or a table; the commands: python -m analysis --help"
+
+
 def _folders_and_logs(sources: Sequence[str]) -> tuple[list[Path], list[Path]]:
     """Return what holds records, and the logs: those that are named, then those in folders."""
     logs, below, records = [], [], []
     for source in (source for source in sources if not source.startswith(WANDB)):
         place = Path(source)
         if not place.exists():
-            raise AnalysisError(
-                f"{source} does not exist: give a study's folder or a table; "
-                "the commands: python -m analysis --help"
-            )
+            raise AnalysisError(f"{source} does not exist: {_instead(source)}")
         if not place.is_dir() and not place.is_file():
             raise AnalysisError(f"{place} is no folder and no regular file")
         if is_table(place):

@@ -115,8 +115,12 @@ class _Arm:
     overlays: tuple[str, ...]
 
     def but(self, *overlays: str) -> _Arm:
-        """Return the same with other overlays; none is the baseline."""
-        return replace(self, overlays=overlays)
+        """Return the same with other overlays, without the values of what these do not bring.
+
+        No overlay is the baseline.
+        """
+        other = replace(self, overlays=overlays)
+        return replace(other, others=_with_a_place(other))
 
 
 @dataclass(frozen=True, slots=True)
@@ -172,6 +176,29 @@ def _composed(arm: _Arm) -> _Composed:
     return _Composed(tree, {key: values[key] for key in SEED_KEYS}, follows)
 
 
+def _with_a_place(arm: _Arm) -> tuple[str, ...]:
+    """Return the arm's overrides without those of a card, or a part's argument, that it lacks."""
+    special = [item for item in arm.others if _may_be_an_overlay_s(item)]
+    if not special:
+        return arm.others
+    rest = tuple(item for item in arm.others if item not in special)
+    tree = _composed(replace(arm, others=rest)).tree
+    return tuple(o for o in arm.others if o not in special or _has(tree, _key(o)))
+
+
+def _may_be_an_overlay_s(override: str) -> bool:
+    """Tell whether an override sets what is not in the schema, so that an overlay may bring it."""
+    key = _key(override)
+    added = override.startswith(("+", "~")) and not key.startswith("interventions.")
+    return "." in key and not added and not _has(SCHEMA, key)
+
+
+def _has(tree: DictConfig, key: str) -> bool:
+    parent, _, name = key.rpartition(".")
+    node = OmegaConf.select(tree, parent)
+    return isinstance(node, DictConfig) and name in node
+
+
 def _refuse_namesakes(group: str, names: Sequence[str], sources: ListConfig) -> None:
     """Refuse a file that two folders have: Hydra would silently take one of them."""
     paths = (source.path for source in sources if source.schema == "file")
@@ -211,13 +238,26 @@ def _name_by_sweep(config: Config, arm: _Arm) -> None:
     """Note which swept settings differ from the baseline's, and so name the arm."""
     given = {_key(item): item for item in arm.others}
     swept = {key: given[key] for key in config.sweep if key in given}
-    plain = replace(arm.but(), others=tuple(o for o in arm.others if o not in swept.values()))
+    bare = arm.but()
+    plain = replace(bare, others=tuple(o for o in bare.others if o not in swept.values()))
     baseline = _flat(plain)
-    config.swept_changes = of_science(changes(baseline, _flat(arm.but())))
+    config.swept_changes = of_science(changes(baseline, _flat(bare)))
     for key, override in swept.items():
+        if override not in bare.others:
+            _name_by_overlay_s(config, arm, override)
+            continue
         alone = _flat(replace(plain, others=(*plain.others, override)))
         if of_science(changes(baseline, alone)):
             config.swept[key] = arm_label(alone.get(key, override.partition("=")[2]))
+
+
+def _name_by_overlay_s(config: Config, arm: _Arm, override: str) -> None:
+    """Name the arm by a swept value of its overlay, where the overlay's file has another."""
+    key = _key(override)
+    filed = _composed(replace(arm, others=tuple(o for o in arm.others if o != override))).tree
+    value = OmegaConf.select(_composed(arm).tree, key)
+    if value != OmegaConf.select(filed, key):
+        config.swept[key] = arm_label(value)
 
 
 @contextmanager

@@ -18,7 +18,7 @@ from omegaconf.errors import OmegaConfBaseException, ValidationError
 from yaml import YAMLError
 
 from harness.config import CardConfig, Config, ConfigError
-from harness.records.files import CONF_DIR
+from harness.records.files import CONF_DIR, conf_folders, flatten
 
 os.environ["OC_CAUSE"] = "0"
 """Else OmegaConf words its errors otherwise under a debugger, and makes some their own cause."""
@@ -28,7 +28,7 @@ COMMANDS = (
     *("prepare", "sample", "schedule", "status", "sync", "throughput"),
 )
 """Of ``python -m harness.COMMAND``."""
-_GROUPS = sorted(
+GROUPS = sorted(
     {str(p.parent.relative_to(CONF_DIR)) for p in CONF_DIR.rglob("*/*.yaml")}, key=len, reverse=True
 )
 _HINTS = {
@@ -107,12 +107,31 @@ def _of_omegaconf(error: Exception) -> str:
         return _cards(value)
     if name.partition(".")[0] in ("seed", "seeds") and " not in '" not in text:
         return _one_seed(name, value)
+    if "is not in struct" in text:
+        return _no_place(name, error)
     siblings = f"; {_siblings(name)}" if " not in '" in text else ""
     if name == "intervention":
         siblings = "; the first line of an overlay must be: # @package _global_"
     if isinstance(value, float) and value.is_integer() and isinstance(error, ValidationError):
         siblings += f"; a whole number is written without an exponent: {name}={int(value)}"
     return f"{text} (at {name}){siblings}"
+
+
+def _no_place(key: str, error: Exception) -> str:
+    """Say how a value is set that an overlay brings, or that a part of the model does not have."""
+    parent, _, name = key.rpartition(".")
+    if parent == "interventions":
+        return (
+            f"{key}: an arm of this command has no overlay {name}: choose it, "
+            f"'+intervention={name}', and sweep its values in a command without other arms, with "
+            "the same study_name"
+        )
+    node = getattr(error, "parent_node", None) or ()
+    has = ", ".join(str(item) for item in node if item != "_target_")
+    return (
+        f"{parent} sets no {name} here{f', but {has}' if has else ''}: an argument that it does "
+        f"not set yet is added with a plus, +{key}=VALUE"
+    )
 
 
 def _cards(value: Any) -> str:
@@ -143,11 +162,31 @@ def _raised_by_us(error: BaseException) -> ConfigError | None:
 def _unknown(file: str, options: Sequence[str] | None) -> str:
     """Name what is there instead of a config file that is not."""
     name = file.removesuffix(".yaml")
-    group = next((g for g in _GROUPS if name.startswith(f"{g}/")), name.rpartition("/")[0])
+    group = next((g for g in GROUPS if name.startswith(f"{g}/")), name.rpartition("/")[0])
     stem = name[len(group) :].removeprefix("/")
-    known = options or sorted(path.stem for path in (CONF_DIR / group).glob("*.yaml"))
+    known = options or options_of(group)
+    near = _meant(group, stem, known)
     hint = _searchpath(Path(group, f"{stem}.yaml")) or _HINTS.get(group, "")
-    return f"unknown {group or 'config'} {stem!r}; allowed: {', '.join(known) or 'none'}{hint}"
+    allowed = ", ".join(known) or "none"
+    return f"unknown {group or 'config'} {stem!r}{near}; allowed: {allowed}{hint}"
+
+
+def options_of(group: str) -> list[str]:
+    """Return the names of a config group's files, with those beside the command."""
+    files = (file for folder in conf_folders() for file in (folder / group).glob("*.yaml"))
+    return sorted({file.stem for file in files})
+
+
+def _meant(group: str, name: str, known: Sequence[str]) -> str:
+    """Name what was perhaps meant: a stack, or other capitals or letters."""
+    parts = name.split("+")
+    if group == "intervention" and len(parts) > 1 and {*parts} <= {*known}:
+        return f" (a stack is '+intervention=[{','.join(parts)}]')"
+    plain = {option: re.sub(r"[\W_]", "", option.lower()) for option in known}
+    wanted = re.sub(r"[\W_]", "", name.lower())
+    near = get_close_matches(wanted, plain.values(), n=2, cutoff=0.8)
+    found = [option for option, text in plain.items() if text in near]
+    return f" (did you mean {' or '.join(found)}?)" if found else ""
 
 
 def _searchpath(file: Path) -> str:
@@ -163,7 +202,7 @@ def _searchpath(file: Path) -> str:
 
 def _command(word: str) -> str:
     """Name the command that was perhaps meant."""
-    if (CONF_DIR / "intervention" / f"{word}.yaml").exists():
+    if word in options_of("intervention"):
         return (
             f"an intervention is chosen by '+intervention={word}', several by '=a,b' without spaces"
         )
@@ -192,4 +231,13 @@ def _siblings(key: str) -> str:
         node = OmegaConf.select(node, parent) if parent else node
     if not isinstance(node, DictConfig) or not node:
         return "see: python -m harness --help"
-    return f"allowed{' in ' + parent if parent else ''}: {', '.join(map(str, node))}"
+    allowed = f"allowed{' in ' + parent if parent else ''}: {', '.join(map(str, node))}"
+    return f"{_elsewhere(key)}{allowed}"
+
+
+def _elsewhere(key: str) -> str:
+    """Name the keys of other groups that end in the same word: ``lr`` is ``optim.lr``."""
+    ending = key.rpartition(".")[2]
+    dotted = flatten(OmegaConf.to_container(OmegaConf.structured(Config), resolve=False))  # type: ignore[arg-type]
+    found = [known for known in dotted if known.rpartition(".")[2] == ending]
+    return f"did you mean {' or '.join(found)}? " if found else ""

@@ -16,7 +16,7 @@ from harness.records.files import canonical_hash
 GROUPS = ("model", "train", "optim", "schedule", "precision", "data")
 """Their settings change a cell's numbers."""
 KEYS = ("eval.test_sequences", "eval.spread")
-CHOICES = ("scale", "eval")
+CHOICES = ("scale", "eval", "interventions")
 RENAMED = {"study.rope": "study.practical_size"}
 """Former name of a key -> its name."""
 LONGEST = 60

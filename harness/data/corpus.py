@@ -202,7 +202,7 @@ def _prepared_folder(config: DataConfig, data_dir: Path) -> Path:
 def _that_reads(name: str) -> str:
     """Say with which corpora a setting belongs, one's own text first; empty: with none."""
     files = sorted((CONF_DIR / "data").glob("*.yaml"), key=lambda file: file.stem != "text")
-    found = [file.stem for file in files if name in USED[Source(_settings(file)["source"])]]
+    found = [file.stem for file in files if name in USED[_source(file)]]
     return f"data={' or data='.join(found)} reads it: add that, or " if found else ""
 
 
@@ -223,9 +223,26 @@ def _refuse_changed_text(config: DataConfig, folder: Path) -> None:
         )
 
 
+def _refuse_another_s_name(config: DataConfig) -> None:
+    """Refuse a source that was set alone: results would name the corpus that is the default."""
+    file = CONF_DIR / "data" / f"{config.name}.yaml"
+    theirs = _source(file) if file.exists() else config.source
+    if theirs is not config.source:
+        ours = [f.stem for f in sorted(file.parent.glob("*.yaml")) if _source(f) is config.source]
+        raise DataError(
+            f"data.source={config.source.name} would be called {config.name}, as a corpus of "
+            f"data.source={theirs.name} is: choose data={' or data='.join(ours)}, which names it"
+        )
+
+
+def _source(file: Path) -> Source:
+    return Source(_settings(file)["source"])
+
+
 def _validate(config: DataConfig) -> None:
     if not SAFE_NAME.fullmatch(config.name):
         raise DataError(f"data.name={config.name!r}: letters, digits, '.', '_' and '-' only")
+    _refuse_another_s_name(config)
     used = (*USED[config.source], "name", "source", "tokenizer", *OF_TRAINING)
     for item in fields(config):
         value = getattr(config, item.name)

@@ -20,7 +20,7 @@ import json
 import re
 from collections.abc import Collection, Iterable, Sequence
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import lru_cache, partial
 from pathlib import Path
 from typing import Any
@@ -53,16 +53,22 @@ class Weights:
     """Trained weights in a file, under our names or GPT-2's."""
 
     name: str
-    """What identifies them for a reader: ``ARM/CELL@STEP`` or ``hf:NAME@COMMIT``."""
+    """What identifies them for a reader: ``ARM/CELL@STEP`` or ``hf:NAME@COMMIT``, of a local
+    folder ``hf:PARENT/FOLDER@HASH``.
+    """
     file: Path
     config: ModelConfig
     cell: Path | None = None
-    """The cell's folder; None: of the hub."""
+    """The cell's folder; None: in the hub's form."""
     step: int | None = None
+    folder: Path | None = None
+    """A local one in the hub's form."""
 
     @property
     def place(self) -> str:
         """What `find_weights` finds them by from anywhere."""
+        if self.folder is not None:
+            return f"{HUB}{self.folder}"
         return self.name if self.cell is None else f"{self.cell}@{self.step}"
 
     @property
@@ -105,7 +111,7 @@ def find_weights(text: str, seeds: Seeds | None = None) -> Weights:
     name, _, step = text.rpartition("@") if re.search(r"@\d+$", text) else (text, "", "")
     path = expanded(name)
     if (path / HUB_CONFIG).exists():
-        return _folder_weights(path, f"{HUB}{path.absolute()}")
+        return _local_weights(path.absolute())
     return _cell_weights(_cell_folder(path, seeds), int(step) if step else None)
 
 
@@ -178,10 +184,17 @@ def _listed(values: Collection[int]) -> str:
 def _hub_weights(name: str) -> Weights:
     local = expanded(name)
     if (local / HUB_CONFIG).exists():
-        return _folder_weights(local, f"{HUB}{local.absolute()}")
+        return _local_weights(local.absolute())
     repo, _, revision = name.partition("@")
     folder = fetch(repo, revision or None)
     return _folder_weights(folder, f"{HUB}{repo}@{folder.name}")
+
+
+def _local_weights(folder: Path) -> Weights:
+    """Name them in a row's room: the path is long, and two folders may end alike."""
+    short = "/".join(folder.parts[-2:])
+    found = _folder_weights(folder, f"{HUB}{folder}")
+    return replace(found, name=f"{HUB}{short}@{found.sha256[:8]}", folder=folder)
 
 
 def _folder_weights(folder: Path, name: str) -> Weights:

@@ -25,6 +25,16 @@ UNLOCKABLE = {errno.ENOSYS, errno.ENOLCK, errno.EOPNOTSUPP}
 """What flock says on a file system that has no locks: Lustre without ``-o flock``, some NFS."""
 
 
+def conf_folders() -> list[Path]:
+    """Return ours, then a person's ``my_conf`` and ``conf`` beside the command; no copy of ours."""
+    own = (Path(name).absolute() for name in ("my_conf", "conf"))
+    return [CONF_DIR, *(f for f in own if f.is_dir() and not _is_a_copy(f))]
+
+
+def _is_a_copy(folder: Path) -> bool:
+    return (folder / "intervention" / "baseline.yaml").exists()
+
+
 def printable(text: str, keep: str = "") -> str:
     r"""Return the text with what would steer a terminal, or turn a line around, spelt out.
 

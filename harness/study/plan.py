@@ -24,7 +24,7 @@ from harness.records import (
     write_plan,
 )
 from harness.records.cell import Cell, seed_text
-from harness.records.files import canonical_hash, now, plain
+from harness.records.files import canonical_hash, flatten, now, plain
 from harness.records.study import Study
 from harness.records.versions import changes_of_test_set
 from harness.study.outcome import result
@@ -113,10 +113,19 @@ def _refuse_twins(cells: Sequence[PlannedCell], n_jobs: int) -> None:
     twins = [cell for cell in cells if counts[cell.folder] > 1]
     if twins or n_jobs > len(cells):
         cell = twins[0] if twins else cells[0]
-        advice = "sweep over something that changes the training, for example 'seed=range(3)'"
+        advice = "give each value once"
         if cell.config.study.arms:
             advice = "name each arm of study.arms once"
+        if keys := _apart([one.config for one in twins if one.folder == cell.folder]):
+            advice = f"they differ in {', '.join(keys)}, which changes no result: give one value"
         raise ConfigError(f"two cells of this sweep are the same one ({cell.name}): {advice}")
+
+
+def _apart(configs: Sequence[Config]) -> list[str]:
+    """Return the settings in which configs differ."""
+    flat = [flatten(plain(config)) for config in configs]
+    keys = sorted({key for one in flat for key in one})
+    return [key for key in keys if any(one.get(key) != flat[0].get(key) for one in flat)]
 
 
 def _refuse_other_tests(cells: Sequence[PlannedCell]) -> None:

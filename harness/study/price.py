@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import re
 from dataclasses import dataclass, replace
 from typing import Protocol
 
@@ -109,10 +110,18 @@ def growth(config: Config) -> dict[str, float]:
 
 
 def card_named(name: str) -> Card:
-    """Return a card of the table; `ConfigError` if it has none of that name."""
-    if name not in CARDS:
+    """Return a card of the table, in whatever capitals; `ConfigError` if it has none such."""
+    plain = re.sub(r"[\W_]", "", name.lower())
+    known = {card.replace("_", ""): card for card in CARDS}
+    if plain not in known:
+        near = [
+            card
+            for text, card in known.items()
+            if plain and (text.endswith(plain) or plain.startswith(text))
+        ]
+        meant = f" (did you mean {' or '.join(near)}?)" if near else ""
         raise ConfigError(
-            f"device={name}: no such card in the table, which has {', '.join(CARDS)}; measure "
-            "another one on its machine: python -m harness.throughput"
+            f"device={name}: no such card in the table{meant}, which has {', '.join(CARDS)}; "
+            "measure another one on its machine: python -m harness.throughput"
         )
-    return CARDS[name]
+    return CARDS[known[plain]]

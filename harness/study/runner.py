@@ -15,6 +15,7 @@ from contextlib import suppress
 from dataclasses import dataclass
 from multiprocessing.connection import wait
 from multiprocessing.process import BaseProcess
+from shlex import quote
 
 from harness.cell.console import EXIT_BUSY, ONE_REQUEST_SECONDS, StudyFailed, same_command, say
 from harness.cell.lock import living_owner
@@ -30,6 +31,7 @@ from harness.study.plan import PlannedCell
 from harness.study.slots import Slot, plan_slots
 from harness.study.states import cell_state
 from harness.tracking.base import upload_command
+from harness.tracking.live import target_of
 
 POLL_SECONDS = 1.0
 ALIKE = 3
@@ -76,10 +78,13 @@ def preload(cells: Sequence[PlannedCell]) -> list[str]:
 def require_results(cells: Sequence[PlannedCell]) -> None:
     """Say how the cells stand; `StudyFailed` if some of them have no result."""
     states = [cell_state(cell, cell.entry) for cell in cells]
-    say(f"{summary(states)}\n{cells[0].study}")
-    tracked = cells[0].config.tracking.backend is Backend.wandb
-    if tracked and (command := upload_command(cells[0].study.folder)):
+    studies = dict.fromkeys(str(cell.study) for cell in cells)
+    say("\n".join([summary(states), *studies]))
+    backend = cells[0].config.tracking.backend
+    if backend is Backend.wandb and (command := upload_command(cells[0].study.folder)):
         say(f"upload with: {command}")
+    if backend is Backend.trackio:
+        say(f"look with: trackio show --project {quote(target_of(cells[0].config).project)}")
     without = [cell for cell in cells if not result(cell)]
     if without:
         raise StudyFailed(

@@ -10,7 +10,7 @@ def open_mirror(target: Target, identity: Identity, *, go_on: bool = False) -> M
     if target.backend == "trackio":
         from harness.tracking.trackio_run import TrackioMirror
 
-        return TrackioMirror(target, identity)
+        return TrackioMirror(target, identity, go_on=go_on)
     from harness.tracking.wandb_run import WandbMirror
 
     return WandbMirror(target, identity, go_on=go_on)

@@ -45,7 +45,7 @@ class Tracker:
         self._rows: queue.Queue[dict[str, Any] | None] = queue.Queue()
         self._thread: threading.Thread | None = None
         if config.tracking.backend is not Backend.none:
-            self._target = _target(config)
+            self._target = target_of(config)
             flags = _flags(self._target, config.study_name)
             self._later = f"python -m harness.sync {quote(str(Cell(folder).study))}{flags}"
             work = (plain(config),)
@@ -94,7 +94,8 @@ class Tracker:
         log.warning("tracker %s; nothing is lost: %s sends it later", message, self._later)
 
 
-def _target(config: Config) -> Target:
+def target_of(config: Config) -> Target:
+    """Return where the config's tracking mirrors to."""
     tracking = config.tracking
     return Target(
         backend=tracking.backend.value,

@@ -9,19 +9,29 @@ from typing import Any
 
 from harness.tracking.base import Ending, Identity, Target
 
+IDENTITY = "mirror_of"
+"""Key of a run's config that says which cell it shows: its name does not."""
+
 
 class TrackioMirror:
     """An open run, in trackio's database on this machine."""
 
     url: str | None = None
 
-    def __init__(self, target: Target, identity: Identity) -> None:
+    def __init__(self, target: Target, identity: Identity, *, go_on: bool = False) -> None:
+        if not go_on:
+            delete(target, identity)  # of the same cell, run in another folder or once more
         with _quiet():
             self._run = _trackio().init(
                 project=target.project,
-                name=identity.name,
+                name=_name(target, identity),
                 group=identity.group,
-                config={**identity.config, "arm": identity.job_type, "tags": identity.tags},
+                config={
+                    **identity.config,
+                    "arm": identity.job_type,
+                    "tags": identity.tags,
+                    IDENTITY: identity.id,
+                },
                 resume="allow",
                 embed=False,
                 auto_log_gpu=False,
@@ -54,9 +64,19 @@ class TrackioMirror:
 
 def delete(target: Target, identity: Identity) -> None:
     """Delete a run, if it is there."""
-    storage = _trackio().SQLiteStorage
-    if identity.name in storage.get_runs(target.project):
-        storage.delete_run(target.project, identity.name)
+    storage, name = _trackio().SQLiteStorage, _name(target, identity)
+    if name in storage.get_runs(target.project):
+        storage.delete_run(target.project, name)
+
+
+def _name(target: Target, identity: Identity) -> str:
+    """Return the run's name, with its cell where an earlier version of the arm has the short one.
+
+    The client goes on with the run that has the name.
+    """
+    config = _trackio().SQLiteStorage.get_run_config(target.project, identity.name)
+    short = config is None or config.get(IDENTITY) == identity.id
+    return identity.name if short else f"{identity.name} ({identity.folder.name})"
 
 
 def _trackio() -> Any:

@@ -200,6 +200,17 @@ def test_the_command_prints_and_writes_the_tables(
     assert "python -m harness.evaluate" in capsys.readouterr().err
 
 
+def test_a_model_beside_the_study_is_shown_in_every_measure_and_exchanged_in_none(asked) -> None:
+    alone = gather(read_runs([str(asked)]), Rules()).measures()
+    beside = gather(read_runs([str(asked)]), Rules(references={"hf:a/b@1": 3.2})).measures()
+    shown = {row[0].text: [item.text for item in row] for row in beside.rows}
+    _, loss, _, by_loss, margin, _, by_margin = shown["hf:a/b@1"]
+    assert (by_loss, by_margin) == ("reference", "reference")
+    assert float(loss) < -0.3
+    assert float(margin) == pytest.approx(0.5, abs=0.1)
+    assert beside.notes == alone.notes
+
+
 def test_the_report_has_the_task_and_all_measures_side_by_side(asked: Path) -> None:
     evidence = gather(read_runs([str(asked)]), Rules())
     parts = {part.name: part for part in sections(evidence)}

@@ -78,18 +78,36 @@ def test_printing_draws_every_chart_in_light_colours(page):
     assert len(page.pdf(format="A4")) > 50_000
 
 
-def test_no_name_of_an_arm_breaks_a_chart_or_runs(chromium, tmp_path):
-    names = [EVIL, "$better", "__proto__", "constructor", "toString", "#0", "a|b`c'd\"e\\"]
+def page_of(names: list[str], folder: Path) -> str:
+    """Write the report of arms of these names; return its address."""
     rows = [
         {"arm": arm, "init_seed": seed, "test_loss": 3 + 0.1 * i + 0.01 * seed + 0.001 * (seed * i)}
         for i, arm in enumerate(["baseline", *names])
         for seed in range(3)
     ]
-    evidence = gather(Runs(pd.DataFrame(rows), home=tmp_path), Rules())
-    (tmp_path / "report.html").write_text(render(evidence))
+    evidence = gather(Runs(pd.DataFrame(rows), home=folder), Rules())
+    (folder / "report.html").write_text(render(evidence))
+    return (folder / "report.html").as_uri()
+
+
+def test_arms_whose_names_begin_alike_are_told_apart_on_a_phone(chromium, tmp_path):
+    names = [f"baseline[optim.betas=0.9_0.9{digit}]" for digit in "5678"]
+    page = chromium.new_page(viewport={"width": 390, "height": 844})
+    page.goto(page_of(names, tmp_path))
+    figure = show(page, "effects")
+    labels = figure.locator("svg .role-axis-label text").all_text_contents()
+    shown = [text for text in labels if text.startswith("base")]
+    assert len(shown) == len(set(shown)) == len(names)
+    widths = [len(text) for text in shown]
+    assert max(widths) < min(map(len, names))
+    page.close()
+
+
+def test_no_name_of_an_arm_breaks_a_chart_or_runs(chromium, tmp_path):
+    names = [EVIL, "$better", "__proto__", "constructor", "toString", "#0", "a|b`c'd\"e\\"]
     page = chromium.new_page()
     heard = errors(page)
-    page.goto((tmp_path / "report.html").as_uri())
+    page.goto(page_of(names, tmp_path))
     labels = show(page, "effects").locator("svg").text_content()
     assert all(name in labels for name in names[1:])
     assert page.evaluate("() => window.injected") is None

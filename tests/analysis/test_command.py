@@ -39,6 +39,18 @@ def test_the_table_is_printed_and_written_beside_the_runs(folder, capsys):
     assert table["delta"].is_monotonic_increasing
 
 
+def test_what_a_command_does_not_know_is_answered_with_what_was_meant(folder, capsys, monkeypatch):
+    monkeypatch.chdir(folder.parents[1])
+    assert "did you mean runs/synthetic?" in refused(capsys, "plan", "synthetic")
+    priced = refused(capsys, "plan", "+study=published", "device=h100")
+    assert "+study=published does not exist" in priced
+    assert "python -m harness.bill" in priced
+    assert "see: python -m analysis --help" not in priced
+    with pytest.raises(SystemExit):
+        main(["plan", str(folder), "--seeds", "4"])
+    assert capsys.readouterr().err.endswith("--seeds 4; see: python -m analysis plan --help\n")
+
+
 def test_results_of_other_rules_are_not_replaced_in_silence(folder, capsys):
     main([str(folder), "--variance", "pooled"])
     assert "replace" not in capsys.readouterr().out

@@ -59,16 +59,6 @@ def test_seeds_that_are_already_there_are_no_next_step():
     assert any("seeds per arm (now 3)" in step for step in compare(fewer, rope=0.003).next_steps)
 
 
-def test_an_arm_that_has_the_seeds_that_were_needed_may_be_undecided_without_a_next_step():
-    frame = study({"a": 0.0, "b": 0.0}, n=7, shared=False)
-    by = row(compare(frame, rope=0.02), "a").delta + 0.6 * 0.02
-    frame.loc[frame["arm"] == "a", "test_loss"] -= by
-    result = compare(frame, rope=0.02)
-    assert row(result, "a").verdict == "undecided"
-    assert row(result, "a").seeds_needed < 7
-    assert not result.next_steps
-
-
 @pytest.mark.parametrize(
     ("planned", "how"), [(True, "study_name=NAME study.seeds=2"), (False, "-m and 'seed=range(2)'")]
 )
@@ -156,6 +146,33 @@ def test_an_arm_of_one_run_among_others_takes_its_noise_from_them_and_says_so():
     assert row(result, "a").warnings == ""
     one_each = frame[(frame["arm"] == BASELINE) | (frame["init_seed"] == 0)]
     assert not any("own noise" in text for text in compare(one_each).warnings)
+
+
+def test_a_difference_that_is_equal_at_every_seed_shows_no_noise_and_says_so():
+    frame = study({"a": 0.0, "b": 0.0}, n=4)
+    base = frame.loc[frame["arm"] == BASELINE, "test_loss"].to_numpy()
+    frame.loc[frame["arm"] == "b", "test_loss"] = base - 0.01
+    result = compare(frame)
+    assert row(result, "b").warnings == "as far from the baseline at every seed"
+    (words,) = (text for text in result.warnings if text.startswith("b: as far from"))
+    assert "rounded figures" in words
+    frame.loc[frame["arm"] == "b", "test_loss"] = base - [0.01, 0.01, 0.01, 0.011]
+    assert not any("rounded" in text for text in compare(frame).warnings)
+
+
+def test_undecided_arms_with_seeds_enough_are_told_what_would_decide_them():
+    frame = study({"a": 0.0, "b": 0.0}, n=7, shared=False)
+    by = row(compare(frame, rope=0.02), "a").delta + 0.6 * 0.02
+    frame.loc[frame["arm"] == "a", "test_loss"] -= by
+    declared = compare(frame, rope=0.02)
+    assert row(declared, "a").verdict == "undecided"
+    assert row(declared, "a").seeds_needed < 7
+    (step,) = declared.next_steps
+    assert step.startswith("1 arm(s) undecided with seeds enough to find 0.02 with power 0.8: more")
+    alike = compare(study({"a": 0.0}, n=8, rho=0.95))
+    assert row(alike, "a").verdict == "undecided"
+    (step,) = alike.next_steps
+    assert "--practical-size" in step
 
 
 def lost(n_lost):

@@ -75,7 +75,7 @@ def test_an_arm_of_another_test_set_is_left_out_and_the_others_are_judged_as_wit
     ("changes", "message"),
     [
         ({"baseline": "control"}, "no complete run of the baseline 'control'"),
-        ({"metric": "accuracy"}, "no column 'accuracy'.*--metric"),
+        ({"metric": "accuracy"}, "no column 'accuracy'.*metric="),
         ({"alpha": 1.5}, "alpha is 1.5"),
         ({"rope": -0.1}, "the practical size is -0.1"),
         ({"variance": "robust"}, "allowed are moderated, pooled"),

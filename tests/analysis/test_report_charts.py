@@ -1,5 +1,7 @@
 """The charts: the same rows and specifications for the page, `report --figures` and `plot`."""
 
+import re
+
 import pytest
 import vl_convert
 from full_study import ARMS, full_study
@@ -77,6 +79,23 @@ def test_an_arm_far_away_is_named_at_the_edge_and_does_not_squeeze_the_others():
     assert domain[1] < 1
     drawn = figures(found, {"noise_band", "effects"})
     assert drawn["noise_band"].count(">→ 5.") == drawn["effects"].count(">→ 2.") == 1
+
+
+def test_an_interval_that_says_nothing_does_not_squeeze_what_is_known():
+    frame = study({"two": -0.03, "a": -0.02, "b": -0.02, "c": -0.02, "d": -0.02}, n=2)
+    frame = frame[frame["arm"].isin(["baseline", "two"]) | (frame["init_seed"] == 0)]
+    found = gather(Runs(frame), Rules())
+    table = found.comparison.table.set_index("arm")
+    assert table.loc["a", "ci_high"] > 20
+    chart = effects_chart(found.comparison)
+    low, high = chart.variants["near zero"]["layer"][0]["encoding"]["x"]["scale"]["domain"]
+    shown = [*table["delta"], *table.loc["two", ["ci_low", "ci_high"]]]
+    assert all(low < value < high for value in shown)
+    assert high < 3
+    drawn = figures(found, {"effects"})["effects"]
+    ends = [float(end) for end in re.findall(r'<line[^>]* x2="(-?[\d.]+)"', drawn)]
+    assert max(map(abs, ends)) < 2000, "what lies far outside is drawn by no browser"
+    assert sum(abs(end) > 300 for end in ends) >= 4, "the wide intervals cross the view"
 
 
 def test_any_name_of_an_arm_can_be_drawn():

@@ -14,7 +14,7 @@ from analysis.report.page import render
 from analysis.report.sections import sections
 from analysis.runs.frame import Runs
 from analysis.runs.tables import read_runs
-from harness.records import Status, read_record, write_record
+from harness.records import BASELINE, Status, read_record, write_record
 
 
 def said(evidence, name: str) -> str:
@@ -43,11 +43,27 @@ def test_the_page_opens_with_what_was_trained_on_what_and_by_which_command(tmp_p
     record.n_tokens = 307_200
     write_record(cell, record)
     (cell / "config.yaml").write_text("scale_name: demo\ndata: {name: text, path: my_books}\n")
+    (later, _) = sorted((folder / "good").iterdir())
+    record = read_record(later)
+    record.started = "2099-01-01T00:00:00+00:00"
+    record.provenance.command = ["/usr/bin/python", "-m", "harness", "+intervention=good"]
+    write_record(later, record)
     html = render(evidence_of(folder))
     start = html[html.index("<main>") : html.index('class="card"')]
+    assert start.index("python -m harness seed=0,1") < start.index("harness +intervention=good")
     for words in ("1,000,000 parameters (scale=demo) on 307,200 tokens of text my_books",
                   "python -m harness seed=0,1", "try good", "optim.good: 0.1 → 0.2"):  # fmt: skip
         assert words in start
+
+
+def test_an_arm_s_name_keeps_its_small_letter_at_the_head_of_a_sentence():
+    frame = study({"a": 0.0, "two_groups": -0.01}, n=4)
+    frame.loc[frame["arm"] == "two_groups", "test_loss"] = (
+        frame.loc[frame["arm"] == BASELINE, "test_loss"].to_numpy() - 0.01
+    )
+    page = gather(Runs(frame.assign(status="complete")), Rules())
+    trust = next(part for part in sections(page) if part.name == "trust")
+    assert any(item.startswith("two_groups: as far from the baseline") for item in trust.items)
 
 
 def test_sections_without_content_are_absent_from_page_and_contents(tmp_path):
@@ -137,7 +153,7 @@ def test_diverged_failed_and_stopped_cells_are_shown_for_what_they_are(tmp_path)
     evidence = evidence_of(folder)
     html = render(evidence)
     assert "no complete run (3 diverged)" in html
-    assert "1 runs failed and are not counted" in html
+    assert "1 run(s) failed and are not counted" in html
     ledger = ledger_of(evidence)
     statuses = [row[4].text for row in ledger.rows]
     assert {"complete", "diverged", "failed", "stopped"} == set(statuses)

@@ -5,6 +5,7 @@ import pytest
 
 from analysis import AnalysisError, compare
 from analysis.__main__ import main
+from analysis.runs.tables import read_runs
 from tests.analysis.test_other_tables import ARMS_WIDE, LONG, RUNS, SEEDS_WIDE
 
 
@@ -138,3 +139,46 @@ def test_of_several_metrics_each_has_its_own_direction(tmp_path, capsys):
     loss, acc = capsys.readouterr().out.split("## acc against")
     assert ("lower is better" in loss, "| better" in loss) == (True, True)
     assert ("higher is better" in acc, "| worse" in acc) == (True, True)
+
+
+@pytest.mark.parametrize("ending", ["-seed{}", "_s{}", " seed={}", "Seed{}"])
+def test_arms_of_one_run_that_end_in_a_seed_are_pointed_out(ending):
+    names = [f"{arm}{ending.format(seed)}" for arm in ("adam", "muon") for seed in (0, 1)]
+    runs = pd.DataFrame({"name": names, "val_loss": [3.2, 3.3, 3.1, 3.2]})
+    said = [str(check.what) for check in compare(runs, baseline=names[0]).checks]
+    (words,) = (text for text in said if "end in a seed" in text)
+    assert all(name in words for name in names)
+
+
+def test_arms_that_end_in_another_number_are_not_taken_for_seeds():
+    runs = pd.DataFrame(
+        {"name": ["gpts1", "gpts2", "lr-1", "lr-2"], "val_loss": [3, 3.1, 3.2, 3.3]}
+    )
+    said = [str(check.what) for check in compare(runs, baseline="lr-1").checks]
+    assert not any("seed, and each" in text for text in said)
+
+
+def test_columns_that_have_a_role_are_not_proposed_for_another(tmp_path):
+    table = tmp_path / "export.csv"
+    table.write_text(
+        "State,optim.name,Random Seed,eval/nll,acc\n"
+        "finished,adam,0,3.2,0.4\nfinished,muon,0,3.1,0.5\n"
+        "crashed,adam,1,3.2,0.4\nfinished,muon,1,3.1,0.5\n"
+    )
+    with pytest.raises(AnalysisError, match=r"e\.g\. --column arm=optim\.name"):
+        compare([str(table)])
+    named = read_runs([str(table)], {"arm": "optim.name"})
+    with pytest.raises(AnalysisError, match=r"choose one of 'eval/nll', 'acc' with --metric"):
+        compare(named, baseline="adam")
+    with pytest.raises(AnalysisError, match=r"of its own: --metric eval/nll --metric acc$"):
+        compare(named, baseline="adam", metric="eval/nll,acc")
+
+
+def test_of_a_frame_the_way_out_is_said_in_python():
+    frame = pd.DataFrame({"Model": ["a", "b"], "nll": [3.1, 3.2]})
+    with pytest.raises(AnalysisError) as caught:
+        compare(frame)
+    renamed = eval(str(caught.value).partition("e.g. frame.")[2], {"rename": frame.rename})
+    with pytest.raises(AnalysisError, match=r"choose one of 'nll' with metric= \(and higher_is"):
+        compare(renamed)
+    assert compare(renamed, metric="nll", baseline="a").table["arm"].tolist() == ["a", "b"]

@@ -62,6 +62,8 @@ def test_a_study_is_priced_arm_by_arm(capsys) -> None:
 @pytest.mark.parametrize(
     ("given", "message"),
     [
+        (["device=4090"], "no such card in the table (did you mean rtx4090?), which has"),
+        (["device=A100-80GB"], "(did you mean a100?)"),
         (["device=tpu"], "device=tpu: no such card in the table, which has b200, h200"),
         ([], "name the card: device=h100"),
         (["device=h100", "mfu=40"], "mfu=40: a share"),

@@ -302,6 +302,12 @@ def test_a_path_without_its_corpus_is_told_of_data_text(tmp_path: Path) -> None:
         prepare(DataConfig(path="books/"), tmp_path)
 
 
+def test_a_source_that_is_set_alone_is_told_of_its_corpus(tmp_path: Path) -> None:
+    said = "data.source=text would be called stdlib_docs, .*: choose data=text, which names it"
+    with pytest.raises(DataError, match=said):
+        prepare(DataConfig(source=Source.text, path="books/"), tmp_path)
+
+
 def left_behind(data_dir: Path) -> list[str]:
     return [path.name for path in data_dir.glob("*") if not path.name.endswith(".lock")]
 

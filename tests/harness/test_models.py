@@ -1,11 +1,14 @@
 """Any model by name: cells, saved steps, arms, GPT-2-shaped models of the hub and of folders."""
 
+import re
+import shutil
 from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
 import transformers
+from safetensors.torch import load_file, save_file
 
 from harness.cell import train as cell
 from harness.cell.freeze import freeze
@@ -14,6 +17,7 @@ from harness.data.corpus import open_corpora
 from harness.data.evaluated import test_sequences as sequences_of_the_test
 from harness.evals.models import load
 from harness.evaluation import sequence_losses
+from harness.hub.weights import find_weights
 from tests.configs import load as load_config
 
 
@@ -31,6 +35,20 @@ def test_a_hub_model_computes_the_logits_that_transformers_computes(gpt2_folder:
         torch.testing.assert_close(ours.model(ids), theirs(ids).logits, rtol=0, atol=1e-5)
     assert (ours.block_size, ours.encoding.name) == (16, "bytes")
     assert len(ours.provenance()["weights_sha256"]) == 64
+
+
+def test_a_local_folder_s_model_has_a_short_name_of_its_own_and_is_found_again(
+    gpt2_folder: Path, tmp_path: Path
+) -> None:
+    kept, other = tmp_path / "a" / "out" / "last", tmp_path / "b" / "out" / "last"
+    shutil.copytree(gpt2_folder, kept)
+    shutil.copytree(gpt2_folder, other)
+    tensors = load_file(other / "model.safetensors")
+    save_file({name: 2 * tensor for name, tensor in tensors.items()}, other / "model.safetensors")
+    names = [find_weights(text).name for text in (f"hf:{kept}", str(kept), f"hf:{other}")]
+    assert names[0] == names[1] != names[2]
+    assert all(re.fullmatch(r"hf:out/last@[0-9a-f]{8}", name) for name in names)
+    assert find_weights(find_weights(str(kept)).place).name == names[0]
 
 
 def test_a_cell_has_the_test_losses_that_it_recorded(tiny: list[str]) -> None:

@@ -4,6 +4,7 @@ from pathlib import Path
 
 import pytest
 
+from harness.__main__ import help_text
 from harness.config import ConfigError
 from harness.config.compose import load
 from harness.data.corpus import corpus_folder
@@ -34,6 +35,18 @@ def test_overlays_and_studies_beside_the_command_are_found(tmp_path, monkeypatch
     assert load([f"hydra.searchpath=[file://{folder}]", "+intervention=narrow"]).arm == "narrow"
     with pytest.raises(ConfigError, match=r"two studies are called 'demo': .*rename yours"):
         load(["+study=demo"])
+
+
+def test_help_and_errors_list_the_overlays_beside_the_command(tmp_path, monkeypatch) -> None:
+    (tmp_path / "my_conf").mkdir()
+    overlay(tmp_path / "my_conf", "Narrow", "model: {n_embd: 64}")
+    monkeypatch.chdir(tmp_path)
+    groups = help_text([]).partition("\nCONFIG (")[0]
+    assert " Narrow," in groups.partition("  intervention:")[2]
+    with pytest.raises(ConfigError, match=r"did you mean Narrow\?\); allowed: Narrow, "):
+        load(["+intervention=narrow"])
+    with pytest.raises(ConfigError, match=r"chosen by '\+intervention=Narrow'"):
+        load(["Narrow"])
 
 
 def test_the_conf_of_another_program_changes_nothing(tmp_path, monkeypatch) -> None:

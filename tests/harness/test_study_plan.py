@@ -144,6 +144,17 @@ def test_an_arm_that_is_planned_twice_is_refused(tiny) -> None:
         settle([PlannedCell(config) for config in configs], 2)
 
 
+@pytest.mark.parametrize(
+    ("swept", "said"),
+    [(("hardware.threads=1", "hardware.threads=2"), "differ in hardware.threads, which changes no"),
+     (("optim.lr=1e-3", "optim.lr=0.001"), "give each value once")],
+)  # fmt: skip
+def test_cells_of_a_sweep_that_are_one_say_what_was_swept_in_vain(tiny, swept, said) -> None:
+    cells = [PlannedCell(load([*tiny, item])) for item in swept]
+    with pytest.raises(ConfigError, match=rf"\(baseline seed 0\): .*{said}"):
+        settle(cells, 2)
+
+
 @pytest.mark.thorough
 @pytest.mark.parametrize(
     ("n_arms", "n", "n_baseline", "shared"),

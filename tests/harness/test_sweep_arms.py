@@ -10,6 +10,7 @@ from harness.cell.freeze import freeze, load_frozen, locate
 from harness.config import ConfigError, recipe, scientific
 from harness.config.compose import load, load_all
 from harness.config.typed import arm_label, as_typed
+from harness.records.files import canonical_hash
 from tests.harness.test_sweeps import sweeper
 
 pytestmark = pytest.mark.thorough
@@ -40,6 +41,31 @@ def test_a_swept_intervention_keeps_its_name_and_gets_the_value() -> None:
     swept = jobs("optim.lr=2e-3,3e-3", "+intervention=baseline,no_dropout")
     assert load([*swept[1]]).arm == "no_dropout[optim.lr=2e-3]"
     assert all_changes(load([*swept[1]])).keys() >= {"optim.lr", "model.dropout"}
+
+
+@pytest.mark.parametrize(
+    ("overlay", "key", "filed", "other"),
+    [("z_loss", "interventions.z_loss.fn.weight", "1e-4", "1e-2"),
+     ("moe", "model.mlp.n_experts", "8", "4")],
+)  # fmt: skip
+def test_a_swept_value_of_an_overlay_names_the_arm_where_it_is_not_the_overlay_s(
+    overlay, key, filed, other
+) -> None:
+    swept = jobs(f"{key}={filed},{other}", f"+intervention={overlay},[{overlay},no_dropout]")
+    arms = [load([*job]).arm for job in swept]
+    stack = "+".join(sorted([overlay, "no_dropout"]))
+    label = f"[{key}={arm_label(float(other) if 'e' in other else int(other))}]"
+    assert arms == [overlay, stack, f"{overlay}{label}", f"{stack}{label}"]
+    ids = {canonical_hash(scientific(load([*job]), "d")) for job in swept}
+    assert len(ids) == 4
+
+
+def test_a_value_of_an_overlay_is_set_for_one_arm_as_in_its_file() -> None:
+    config = load(["+intervention=[moe,z_loss]", "model.mlp.n_experts=4"])
+    assert config.model.mlp["n_experts"] == 4
+    assert config.changes["model.mlp.n_experts"] == [None, 4]
+    assert config.interventions["z_loss"].changes == {}
+    assert recipe(config, "d") == recipe(load([]), "d")
 
 
 def test_a_swept_group_names_the_arm_by_its_choice() -> None:

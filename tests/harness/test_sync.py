@@ -1,6 +1,7 @@
 """Mirrors made later from local files, by the real clients, read back from what they wrote."""
 
 import json
+import os
 import sqlite3
 import subprocess
 import sys
@@ -84,7 +85,6 @@ def test_trackio_gets_each_cell_exactly_once_and_a_broken_attempt_is_made_again(
         "from harness.tracking.base import Target; "
         "print(sync(Path(sys.argv[1]), Target(backend='trackio', project='p')).sentence())"
     )
-    import os
 
     def again() -> str:
         done = subprocess.run(
@@ -108,6 +108,30 @@ def test_trackio_gets_each_cell_exactly_once_and_a_broken_attempt_is_made_again(
     file.write_text(file.read_text().replace('"done"', '"sending"'))  # as if killed half-way
     assert "1 cells sent, 1 were there already" in again()
     assert rows() == before
+
+
+@pytest.mark.slow
+def test_trackio_keeps_an_edited_arm_apart_and_has_a_cell_once(offline, tmp_path):
+    code = (
+        "from pathlib import Path\n"
+        "from harness.tracking.base import Ending, Identity, Target\n"
+        "from harness.tracking.trackio_run import TrackioMirror\n"
+        "def send(cell, loss, go_on=False):\n"
+        "    me = Identity(group='p', job_type='a', name='a seed 0', id='p-' + cell, tags=[],\n"
+        "                  config={}, folder=Path('runs/p/a') / cell, content=cell)\n"
+        "    run = TrackioMirror(Target(backend='trackio', project='p'), me, go_on=go_on)\n"
+        "    run.log({'step': 1 + go_on, 'loss': loss})\n"
+        "    run.finish(Ending(summary={}))\n"
+        "for cell, loss in (('one', 1.0), ('two', 2.0), ('one', 3.0)): send(cell, loss)\n"
+        "send('two', 4.0, go_on=True)\n"
+    )
+    env = {**os.environ, "TRACKIO_DIR": str(tmp_path / "trackio")}
+    subprocess.run([sys.executable, "-c", code], env=env, check=True, cwd=tmp_path)
+    with closing(sqlite3.connect(tmp_path / "trackio" / "p.db")) as database:
+        found = database.execute("select run_name, metrics from metrics order by id").fetchall()
+    rows = [(name, json.loads(text)) for name, text in found]
+    losses = [(name, row["loss"]) for name, row in rows if "loss" in row]
+    assert sorted(losses) == [("a seed 0", 3.0), ("a seed 0 (two)", 2.0), ("a seed 0 (two)", 4.0)]
 
 
 class Recorder:

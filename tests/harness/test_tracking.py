@@ -12,8 +12,11 @@ import pytest
 import harness.tracking.receipts
 from harness import sync
 from harness.cell import train as cell
+from harness.cell.console import StudyFailed
 from harness.cell.freeze import freeze
 from harness.records import Status, read_record
+from harness.study.plan import PlannedCell
+from harness.study.runner import require_results
 from harness.tracking import live as tracking
 from harness.tracking.base import Target
 from harness.tracking.cell_run import cell_identity
@@ -110,10 +113,25 @@ def test_no_key_is_ever_written_to_a_cell(tiny, monkeypatch, tmp_path) -> None:
     ],
 )
 def test_trackio_has_a_project_a_study_and_wandb_one_for_all(tiny, given, project) -> None:
-    target = tracking._target(load([*tiny, "study_name=mine", *given]))
+    target = tracking.target_of(load([*tiny, "study_name=mine", *given]))
     assert target.project == project
     named = f"--project {project}" in tracking._flags(target, "mine")
     assert named == (project == "ours")
+
+
+def test_a_sweep_with_trackio_ends_with_the_command_that_shows_it(tiny, capsys) -> None:
+    cells = [PlannedCell(load([*tiny, "study_name=mine", "tracking=trackio"]))]
+    with pytest.raises(StudyFailed):
+        require_results(cells)
+    assert "look with: trackio show --project mine\n" in capsys.readouterr().err
+
+
+def test_a_sweep_over_two_studies_ends_with_both_folders(tiny, capsys) -> None:
+    cells = [PlannedCell(load([*tiny, f"study_name={name}"])) for name in ("one", "two")]
+    with pytest.raises(StudyFailed):
+        require_results(cells)
+    assert "/runs/one\n" in (said := capsys.readouterr().err)
+    assert "/runs/two\n" in said
 
 
 @pytest.mark.proof

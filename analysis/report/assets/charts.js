@@ -42,6 +42,10 @@ function viewOf(figure) {
   return picked ? picked.value : Object.keys(DATA.charts[figure.dataset.chart].variants)[0];
 }
 
+// Names that begin alike, as those of swept values do, differ at their ends.
+const SHORTENED =
+  "length(datum.label) > 18 ? slice(datum.label, 0, 6) + '…' + slice(datum.label, -10) : datum.label";
+
 async function draw(figure, label = viewOf(figure)) {
   const chart = DATA.charts[figure.dataset.chart];
   const plot = figure.querySelector(".plot");
@@ -56,7 +60,7 @@ async function draw(figure, label = viewOf(figure)) {
     for (const channel of ["x", "y", "color", "shape", "strokeDash"]) {
       const encoding = layer.encoding[channel];
       if (channel === "x" && encoding && encoding.title) encoding.title = encoding.title.split(", ");
-      if (encoding && encoding.axis) encoding.axis.labelLimit = 120;
+      if (encoding && encoding.axis) Object.assign(encoding.axis, { labelLimit: 120, labelExpr: SHORTENED });
       if (encoding && encoding.legend) encoding.legend.columns = 1;
     }
   if (figure.view) figure.view.finalize();
