@@ -51,7 +51,7 @@ IDENTICAL = (
 OVERESTIMATED = "likely overestimated"
 NOT_CONFIRMED = "not confirmed by its own noise"
 OWN_UNKNOWN = "one run: its own noise is unknown"
-SAME_EVERYWHERE = "as far from the baseline at every seed"
+SAME_EVERYWHERE = "the same difference from the baseline at every seed"
 
 
 def checks_of(judgement: Judgement, table: pd.DataFrame) -> list[Check]:
@@ -151,8 +151,8 @@ def _own_unknown(table: pd.DataFrame) -> Iterator[Check]:
     moved = ~np.isclose(silent["delta"], 0, atol=1e-12)  # else a copy, which is said elsewhere
     if arms := tuple(silent.loc[~one & moved, "arm"]):
         yield warning(
-            f"{named(arms)}: {SAME_EVERYWHERE}, to the last digit, which rounded figures may be: "
-            "its own noise is unknown and its interval wide; give the figures with more digits",
+            f"{named(arms)}: {SAME_EVERYWHERE}, perhaps because the figures are rounded: its own "
+            "noise is unknown and its interval wide; give the figures with more digits",
             arms,
             SAME_EVERYWHERE,
         )
@@ -235,12 +235,12 @@ def next_steps(judgement: Judgement, table: pd.DataFrame) -> tuple[str, ...]:
 
 def _enough_seeds(judgement: Judgement, n_waiting: int, size: float) -> str:
     """Say what decides arms whose seeds would have found the practical size."""
-    found = f"{n_waiting} arm(s) undecided with seeds enough to find {size:.2g} with power 0.8"
+    found = f"{n_waiting} arm(s) undecided, with seeds enough to detect {size:.2g} (power 0.8)"
     if judgement.practical.declared:
-        return f"{found}: more of them narrow the interval, which has to end on one side of it"
+        return f"{found}: more seeds narrow the interval until it lies within or beyond that size"
     return (
-        f"{found}: an interval within a practical size that is declared before the runs "
-        "(study.practical_size; for a table --practical-size) is no practical difference"
+        f"{found}: only a practical size declared before the runs (study.practical_size; for a "
+        "table --practical-size) can call a small difference no practical difference"
     )
 
 

@@ -153,7 +153,7 @@ def test_a_difference_that_is_equal_at_every_seed_shows_no_noise_and_says_so():
     base = frame.loc[frame["arm"] == BASELINE, "test_loss"].to_numpy()
     frame.loc[frame["arm"] == "b", "test_loss"] = base - 0.01
     result = compare(frame)
-    assert row(result, "b").warnings == "as far from the baseline at every seed"
+    assert row(result, "b").warnings == "the same difference from the baseline at every seed"
     (words,) = (text for text in result.warnings if text.startswith("b: as far from"))
     assert "rounded figures" in words
     frame.loc[frame["arm"] == "b", "test_loss"] = base - [0.01, 0.01, 0.01, 0.011]
@@ -168,7 +168,7 @@ def test_undecided_arms_with_seeds_enough_are_told_what_would_decide_them():
     assert row(declared, "a").verdict == "undecided"
     assert row(declared, "a").seeds_needed < 7
     (step,) = declared.next_steps
-    assert step.startswith("1 arm(s) undecided with seeds enough to find 0.02 with power 0.8: more")
+    assert step.startswith("1 arm(s) undecided, with seeds enough to detect 0.02 (power 0.8): more")
     alike = compare(study({"a": 0.0}, n=8, rho=0.95))
     assert row(alike, "a").verdict == "undecided"
     (step,) = alike.next_steps

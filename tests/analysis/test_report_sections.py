@@ -63,7 +63,9 @@ def test_an_arm_s_name_keeps_its_small_letter_at_the_head_of_a_sentence():
     )
     page = gather(Runs(frame.assign(status="complete")), Rules())
     trust = next(part for part in sections(page) if part.name == "trust")
-    assert any(item.startswith("two_groups: as far from the baseline") for item in trust.items)
+    assert any(
+        item.startswith("two_groups: the same difference from the baseline") for item in trust.items
+    )
 
 
 def test_sections_without_content_are_absent_from_page_and_contents(tmp_path):
