@@ -154,8 +154,8 @@ def test_a_difference_that_is_equal_at_every_seed_shows_no_noise_and_says_so():
     frame.loc[frame["arm"] == "b", "test_loss"] = base - 0.01
     result = compare(frame)
     assert row(result, "b").warnings == "the same difference from the baseline at every seed"
-    (words,) = (text for text in result.warnings if text.startswith("b: as far from"))
-    assert "rounded figures" in words
+    (words,) = (text for text in result.warnings if text.startswith("b: the same diff"))
+    assert "figures are rounded" in words
     frame.loc[frame["arm"] == "b", "test_loss"] = base - [0.01, 0.01, 0.01, 0.011]
     assert not any("rounded" in text for text in compare(frame).warnings)
 

@@ -6,7 +6,6 @@ from types import SimpleNamespace
 import pytest
 
 from harness.cell import freeze as freezing
-from harness.cell import step_timing
 from harness.cell.freeze import (
     check_fits,
     check_identity,
@@ -15,6 +14,8 @@ from harness.cell.freeze import (
     note_budget,
     write_config,
 )
+from harness.cell.speed import flops as flops_of_a_step
+from harness.cell.speed import step_timing
 from harness.config import Config, ConfigError
 from harness.data.corpus import ensure_corpora
 from harness.records import RunRecord, Seeds, Status, write_record
@@ -29,7 +30,7 @@ def counted(monkeypatch) -> None:
         changed = config.interventions or config.optim.lr == 0.5
         return SimpleNamespace(per_token=lambda _: 8.0 if changed else 5.0)
 
-    monkeypatch.setattr(step_timing, "step_flops", flops)
+    monkeypatch.setattr(flops_of_a_step, "step_flops", flops)
     monkeypatch.setattr(step_timing, "relative_seconds", lambda *_: 2.5)
     monkeypatch.setattr(freezing, "_TIMED", {})
 
@@ -101,7 +102,7 @@ def test_settings_of_a_budget_that_do_not_go_together_are_refused(counted, monke
     def uncountable(_: Config) -> None:
         raise RuntimeError(f"of\n{'x' * 300}")
 
-    monkeypatch.setattr(step_timing, "step_flops", uncountable)
+    monkeypatch.setattr(flops_of_a_step, "step_flops", uncountable)
     with pytest.raises(ConfigError) as caught:
         noted("train.equal_flops=true", "+intervention=swiglu")
     assert str(caught.value) == (

@@ -61,7 +61,7 @@ def test_an_empty_sweep_and_one_cell_named_twice_are_refused(tiny) -> None:
     with pytest.raises(ConfigError, match=r"^an empty sweep: name at least one arm and one seed$"):
         settle([], 0)
     cells = [PlannedCell(load([*tiny, f"seed={seed}"])) for seed in (0, 1, 1)]
-    advice = "sweep over something that changes the training, for example 'seed=range(3)'"
+    advice = "give each value once"
     twice = [cells[i] for i in (1, 0, 0, 1)]
     for given, n_jobs, name in ((cells, 3, "baseline seed 1"), (twice, 9, "baseline seed 1"),
                                 (cells[:2], 3, "baseline seed 0")):  # fmt: skip
@@ -106,9 +106,7 @@ def test_a_sweep_without_arms_has_no_plan_and_one_of_trials_no_warning(tiny, cap
     arms = ["+intervention=[]", "+intervention=qkv_bias"]
     settle(cells := [PlannedCell(load([*tiny, arm])) for arm in arms], 2, tuning={"seeds": [0]})
     assert cells[0].study.plan() is None
-    assert capsys.readouterr().err.startswith(
-        "warning: expect no verdict but undecided: the 2 runs"
-    )
+    assert capsys.readouterr().err.startswith("warning: every verdict will be undecided: 2 runs")
     trial = [*tiny, "study_name=mine_tune_lr", "study.tuning=true"]
     settle([PlannedCell(load([*trial, arm])) for arm in arms], 2)
     assert capsys.readouterr().err == ""
@@ -266,7 +264,7 @@ def test_a_study_that_can_end_undecided_alone_is_told_by_its_runs(
     said = capsys.readouterr().err
     n_arms = len({one.arm for one in found})
     assert said == ("" if words is None else (
-        f"warning: expect no verdict but undecided: the {words} of the 3 degrees of freedom that "
-        f"it needs; {seeds_for_verdicts(n_arms)} seeds of every arm are enough: "
+        f"warning: every verdict will be undecided: {words} of the 3 degrees of freedom that a "
+        f"verdict needs; {seeds_for_verdicts(n_arms)} seeds of every arm are enough: "
         f"study.seeds={seeds_for_verdicts(n_arms)}\n"
     ))  # fmt: skip
