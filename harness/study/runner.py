@@ -33,6 +33,7 @@ from harness.study.states import cell_state
 from harness.tracking.base import upload_command
 from harness.tracking.live import target_of
 
+OUT_OF_MEMORY = "as Linux sends it when memory runs out: hardware.slots=N runs fewer cells at once"
 POLL_SECONDS = 1.0
 ALIKE = 3
 """So many first cells that fail alike stop a study."""
@@ -134,8 +135,12 @@ class _Try:
 
     @property
     def why(self) -> str:
-        """What went wrong."""
-        return why(self.cell, self.started)
+        """What went wrong: the signal that ended the cell, its error, or its log's last line."""
+        said, number = why(self.cell, self.started), -(self.process.exitcode or 0)
+        if number <= 0:
+            return said
+        memory = f", {OUT_OF_MEMORY}" if number == signal.SIGKILL else ""
+        return f"signal {number} ({signal.strsignal(number)}){memory}; its last line: {said}"
 
     @property
     def was_stopped(self) -> bool:

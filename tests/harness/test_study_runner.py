@@ -64,20 +64,33 @@ def test_two_launchers_share_a_study_and_run_no_cell_twice(launch, tmp_path, tin
 
 
 @pytest.mark.slow
-def test_a_crash_is_tried_once_more_and_the_first_log_kept(command, tmp_path, tiny) -> None:
+@pytest.mark.parametrize(
+    ("death", "words"),
+    [
+        ("os.abort()", "signal 6 (Aborted); its last line: "),
+        (
+            "os.kill(os.getpid(), 9)",
+            "signal 9 (Killed), as Linux sends it when memory runs out: hardware.slots=N runs "
+            "fewer cells at once; its last line: step 2/",
+        ),
+    ],
+)
+def test_a_crash_is_tried_once_more_and_the_first_log_kept(
+    command, tmp_path, tiny, death: str, words: str
+) -> None:
     module = tmp_path / "crashing.py"
     module.write_text(
         "import os, pathlib\n"
         "def die_once(model, step):\n"
         "    flag = pathlib.Path('crashed')\n"
         "    if step == 3 and not flag.exists():\n"
-        "        flag.touch(); os.abort()\n"
+        f"        flag.touch(); {death}\n"
     )
     search = overlay(tmp_path, "crash", "step_done", "crashing.die_once")
     done = command("harness", *tiny, search, "-m", "+intervention=crash", "seed=0,1",
                    "hardware.slots=1", PYTHONPATH=str(tmp_path))  # fmt: skip
     assert done.returncode == 0, done.stderr
-    assert "crashed and is tried once more" in done.stderr
+    assert f"crashed and is tried once more: {words}" in done.stderr
     assert len(list(tmp_path.rglob("log.1.txt"))) == 1
     assert {status for status, *_ in results(tmp_path / "runs").values()} == {Status.COMPLETE}
 
@@ -195,7 +208,10 @@ def test_a_cell_that_crashes_again_is_not_tried_a_third_time(tiny) -> None:
     planned.freeze()
     runner = _Runner([], [], Screen(planned.study, n_cells=1, n_slots=1))
     crashed = SimpleNamespace(exitcode=-6)
-    for waiting, errors in (([planned], []), ([], ["no output"])):
+    for waiting, errors in (
+        ([planned], []),
+        ([], ["signal 6 (Aborted); its last line: no output"]),
+    ):
         runner.waiting.clear()
         runner._settle(_Try(cell=planned, slot=None, process=crashed, started=""))
         assert (runner.waiting, runner.errors) == (waiting, errors)
