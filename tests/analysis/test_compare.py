@@ -339,9 +339,17 @@ def test_the_line_under_a_pasted_table_speaks_of_intervals_where_there_are_some(
 def test_a_table_for_a_spreadsheet_holds_no_formula():
     frame = study({"=HYPERLINK(1)": 0.0}, n=4)
     assert "'=HYPERLINK(1)," in compare(frame).to_csv()
+    assert compare(frame).to_csv().startswith(",".join(compare(frame).table.columns) + "\n")
 
 
 def test_a_published_harm_has_its_sign():
     frame = study({"a": 0.0}, n=4)
     frame.loc[frame["arm"] == "a", "published_delta"] = 0.182
     assert " +0.182 |" in compare(frame).to_markdown()
+
+
+def test_the_baseline_sorts_between_what_is_better_and_what_is_worse():
+    table = compare(study({"a": -0.1, "b": 0.1}, n=4)).to_table()
+    place = [column.label for column in table.columns].index("delta")
+    deltas = {row[0].text: row[place].value for row in table.rows}
+    assert deltas["a"] < deltas[BASELINE] == 0 < deltas["b"]

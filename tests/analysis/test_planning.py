@@ -73,7 +73,7 @@ def test_the_upper_limit_of_an_sd_covers_four_times_in_five():
     [
         (["--alpha", "2"], "alpha is 2: allowed is between 0 and 0.5"),
         (["--alpha", "0"], "alpha is 0: allowed"),
-        (["--power", "1"], "the power is 1: allowed is between 0 and 1"),
+        (["--power", "1"], "the power is 1: allowed is between 0 and 1, e.g. 0.8"),
         (["--hours", "-2"], "the hours of one run are -2: they cannot be below 0"),
     ],
 )

@@ -32,6 +32,15 @@ def test_an_edited_result_is_found(traced):
     assert main(["verify", str(traced)]) == 1
 
 
+@pytest.mark.parametrize("verdict", ["better where it converged", None])
+def test_a_falsified_verdict_is_found(traced, verdict):
+    results = json.loads((traced / "results.json").read_text())
+    row = next(row for row in results["table"] if row["arm"] == "a")
+    row["verdict"] = verdict
+    (traced / "results.json").write_text(json.dumps(results))
+    assert detail(traced, "results.json differs from what the records give now") == "a: verdict"
+
+
 @pytest.mark.parametrize("value", [10**40, None, ["x"]])
 def test_results_made_by_rules_of_another_type_cannot_be_read(traced, value):
     results = json.loads((traced / "results.json").read_text())
