@@ -35,6 +35,7 @@ def main(arguments: list[str] | None = None) -> int:
     try:
         responses = [r for path in options.responses for r in read_responses(path)]
         seen = _seen(options.out)
+        options.out.parent.mkdir(parents=True, exist_ok=True)
     except (ValueError, OSError) as error:
         complain(error)
         return 2
@@ -87,7 +88,8 @@ def _shown(response: Response, place: str) -> str:
         "Instruction": response.instruction,
         "Input": response.input,
         "Reference": response.reference,
-        f"Response{' (cut off at the longest answer)' * response.truncated}": response.response,
+        f"Response{' (cut off at the longest answer)' * response.truncated}": response.response
+        or "(empty)",
     }
     shown = [f"{name}:\n{printable(text, keep=BREAK)}" for name, text in parts.items() if text]
     return "\n\n".join(["", f"--- {place} ---", *shown, ""])

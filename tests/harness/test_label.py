@@ -81,6 +81,18 @@ def test_instructions_and_orders_are_drawn_at_random_and_again_the_same(tmp_path
     assert len(set(draws)) > 5
 
 
+def test_an_empty_response_is_shown_as_one_and_the_folder_is_made(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    write_responses(tmp_path / "r.jsonl", [respond("muon", 0, 1, "")])
+    out = tmp_path / "new" / "gold.csv"
+    assert label([str(tmp_path / "r.jsonl")], out, monkeypatch, ["1"]) == 0
+    shown = capsys.readouterr().out
+    assert "Response:\n(empty)" in shown
+    assert "Input:" not in shown
+    assert rows(out)[1] == ["i001", "muon/s0", "1"]
+
+
 def test_what_is_no_file_of_scores_is_refused(tmp_path: Path, monkeypatch, capsys) -> None:
     files, out = write_files(tmp_path), tmp_path / "gold.csv"
     out.write_text("a,b\n1,2\n")
