@@ -26,6 +26,8 @@ MAX_DISTINCT = 48
 N_S = 64
 Z_END = 8.3
 LOWEST = 1e-15
+NEARLY_ONE = 0.9999
+"""A p from which on no less extreme arm's own is computed: all are at least this one."""
 """Probability left out at each end of the sd's distribution."""
 
 
@@ -101,8 +103,8 @@ def step_down(t_T: ArrayLike, loadings_T: ArrayLike, df_T: ArrayLike) -> Array:
     adjusted = np.empty(len(t))
     floor = 0.0
     for rank, arm in enumerate(order):
-        tail = 1.0 if floor > 0.9999 else tail_probability(t[arm], loadings[order[rank:]], df[arm])
-        floor = max(floor, tail)
+        if floor <= NEARLY_ONE:
+            floor = max(floor, tail_probability(t[arm], loadings[order[rank:]], df[arm]))
         adjusted[arm] = floor
     return adjusted
 

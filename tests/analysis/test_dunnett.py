@@ -1,6 +1,6 @@
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 from scipy import stats
 
@@ -122,6 +122,7 @@ def test_step_down_lies_between_raw_and_bonferroni_and_keeps_their_order(t, load
     t=st.lists(st.floats(0, 8), min_size=2, max_size=6),
     df=st.lists(st.floats(3, 60), min_size=6, max_size=6),
 )
+@example(t=[1 / 128, 1 / 128], df=[3.0] * 6)
 @settings(max_examples=40)
 def test_an_arm_whose_interval_leaves_out_zero_is_below_alpha_whatever_the_df(t, df):
     df, loadings = np.array(df[: len(t)]), [0.7] * len(t)
