@@ -27,7 +27,7 @@ N_S = 64
 Z_END = 8.3
 LOWEST = 1e-15
 NEARLY_ONE = 0.9999
-"""A p from which on no less extreme arm's own is computed: all are at least this one."""
+"""The adjusted p of an arm from which on the less extreme ones' tails are not computed."""
 """Probability left out at each end of the sd's distribution."""
 
 
@@ -96,15 +96,17 @@ def step_down(t_T: ArrayLike, loadings_T: ArrayLike, df_T: ArrayLike) -> Array:
     t = np.abs(np.atleast_1d(np.asarray(t_T, dtype=float)))
     loadings = np.broadcast_to(np.asarray(loadings_T, dtype=float), t.shape)
     df = np.broadcast_to(np.asarray(df_T, dtype=float), t.shape)
-    extreme = two_sided_p(t, df)  # with equal df in the order of the single-step p
+    raw = extreme = two_sided_p(t, df)  # with equal df in the order of the single-step p
     if len(set(df.round(6))) > 1:
         extreme = np.array([tail_probability(*arm) for arm in zip(t, repeat(loadings), df)])
     order = np.lexsort((-t, extreme))
     adjusted = np.empty(len(t))
     floor = 0.0
     for rank, arm in enumerate(order):
+        tail = raw[arm]
         if floor <= NEARLY_ONE:
-            floor = max(floor, tail_probability(t[arm], loadings[order[rank:]], df[arm]))
+            tail = tail_probability(t[arm], loadings[order[rank:]], df[arm])
+        floor = max(floor, tail)
         adjusted[arm] = floor
     return adjusted
 
