@@ -109,7 +109,7 @@ def append_json_lines(path: Path, rows: Iterable[dict[str, Any]]) -> None:
     with path.open("a+b") as file:
         _flock(file)
         file.seek(max(0, file.seek(0, os.SEEK_END) - 1))
-        torn = file.read() not in (b"", b"\n")
+        torn = file.read(1) not in (b"", b"\n")
         file.write(b"\n" * torn + text.encode())
 
 
