@@ -190,6 +190,8 @@ class GPT(nn.Module):
 
     progress: Tensor
     """Fraction of all steps that were taken."""
+    head_rows: int | None = None
+    """``hardware.head_rows``."""
     keeps_ctx = False
     """Whether a training pass leaves its `Context`, with its states, in ``ctx``."""
 
@@ -220,7 +222,8 @@ class GPT(nn.Module):
         if y_BT is None:
             return self.head(x_BTC)  # type: ignore[no-any-return]
         if type(self.head) is Head:
-            return linear_cross_entropy(x_BTC.flatten(0, 1), self.head.weight, y_BT.flatten())
+            x_NC, y_N = x_BTC.flatten(0, 1), y_BT.flatten()
+            return linear_cross_entropy(x_NC, self.head.weight, y_N, self.head_rows)
         return cross_entropy(self.head(x_BTC), y_BT)
 
     def hidden(self, x_BT: Tensor, cache: KVCache | None = None) -> Tensor:

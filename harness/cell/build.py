@@ -89,6 +89,7 @@ def build_training(
     events = Events(config.interventions)
     events.model_built(model, config.seeds.init)
     model.keeps_ctx = events.reads_ctx
+    model.head_rows = hardware.head_rows
     model.to(device)
     convert(model, config.precision.convert)
     optimizer = build_optimizer(config.optim.optimizer, model, config.optim)

@@ -126,6 +126,9 @@ class HardwareConfig:
     """PyTorch's modes of ``torch.compile``."""
     attention: AttentionKernel = AttentionKernel.auto
     """The kernel of ``scaled_dot_product_attention`` on a GPU."""
+    head_rows: int | None = number(None, unit="tokens", above=0)
+    """Tokens of a micro-batch whose logits exist at once; None: as many as make 2**27 logits on a
+    GPU, 2**24 on a CPU. More take memory and save passes over the head's gradient."""
     deterministic: bool = False
     """Bit-identical weights on a GPU, too, for some of its speed; a CPU gives them anyway."""
     slots: int | None = number(None, above=0, at_most=10_000)

@@ -6,12 +6,15 @@ import pytest
 import torch
 from torch.nn import functional as F
 
+from harness.cell.build import synthetic_training
 from harness.config import ModelConfig
 from harness.engine import head_loss as fused_loss
 from harness.engine import kernels as fast
 from harness.engine.head_loss import linear_cross_entropy
 from harness.engine.randomness import initialise
 from harness.model import GPT, build, cross_entropy
+from tests.configs import load
+from tests.conftest import TINY
 
 
 def randn(*shape: int, dtype: torch.dtype = torch.float64) -> torch.Tensor:
@@ -139,6 +142,14 @@ def test_a_mask_of_odd_size_is_whole() -> None:
     assert fast.dropout(torch.empty(0), 0.5).shape == (0,)
 
 
+@pytest.fixture(params=["as it runs", "as it is compiled"])
+def way(request, monkeypatch) -> None:
+    """Take the form of the loss that a compiler fuses, without compiling it."""
+    if request.param == "as it is compiled":
+        monkeypatch.setattr(torch.compiler, "is_compiling", lambda: True)
+
+
+@pytest.mark.usefixtures("way")
 @pytest.mark.parametrize("vocab_size", [61, 64, 130])
 @pytest.mark.parametrize("n_tokens", [1, 64, 200])
 def test_the_fused_loss_is_the_plain_one(n_tokens: int, vocab_size: int, monkeypatch) -> None:
@@ -150,6 +161,25 @@ def test_the_fused_loss_is_the_plain_one(n_tokens: int, vocab_size: int, monkeyp
     torch.testing.assert_close(ours, plain, atol=1e-13, rtol=1e-12)
 
 
+@pytest.mark.parametrize("rows", [1, 64, 1000])
+def test_so_many_tokens_are_worked_on_at_once_as_the_hardware_says(rows: int, monkeypatch) -> None:
+    sizes, product = [], fused_loss.product
+
+    def spy(x, weight):
+        sizes.append(len(x))
+        return product(x, weight)
+
+    monkeypatch.setattr(fused_loss, "product", spy)
+    training = synthetic_training(
+        load([*TINY, "model.dropout=0", f"hardware.head_rows={rows}"]), torch.device("cpu"), 8
+    )
+    x_BT, y_BT = (torch.randint(0, 61, (8, 16)) for _ in range(2))
+    loss = training.model(x_BT, y_BT)
+    assert set(sizes) == {min(rows, 8 * 16)}
+    torch.testing.assert_close(loss, cross_entropy(training.model(x_BT), y_BT))
+
+
+@pytest.mark.usefixtures("way")
 def test_the_fused_loss_survives_enormous_logits() -> None:
     x, weight = randn(4, 8), randn(50, 8)
     y = torch.tensor([0, 1, 2, 3])
@@ -158,6 +188,7 @@ def test_the_fused_loss_survives_enormous_logits() -> None:
     torch.testing.assert_close(ours, plain, rtol=1e-9, atol=1e-9)
 
 
+@pytest.mark.usefixtures("way")
 @pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16])
 def test_the_fused_loss_under_autocast_rounds_like_the_plain_one(dtype: torch.dtype) -> None:
     x, weight = randn(128, 32, dtype=torch.float32), randn(100, 32, dtype=torch.float32)
