@@ -4,8 +4,8 @@
     python -m benchmarks.gpu [--stage NAME] [--device cuda] [--nanogpt CHECKOUT] [--out docs]
 
 Each stage ends within about eight minutes and writes its own part of the page, with card, driver,
-versions and date; `arms` goes on where it stopped when it is called again. Nothing is installed
-and nothing is fetched. Where the environment names a folder OUT, the page goes there.
+versions and date; `check` and `arms` go on where they stopped when they are called again. Nothing
+is installed and nothing is fetched. Where the environment names a folder OUT, the page goes there.
 Without a GPU, `--device cpu` tries everything out at the demo's size.
 """
 

@@ -2,34 +2,38 @@
 
 from __future__ import annotations
 
-import json
+from functools import partial
 from typing import Any
 
-from benchmarks.gpu.bench import Bench
+from benchmarks.gpu.bench import Bench, free_memory
 from benchmarks.gpu.stage import Result
+from benchmarks.gpu.turns import Meet, Outcome, in_turns
 from benchmarks.report import table
-from harness.config import ConfigError
-from harness.records.files import CONF_DIR, append_json_lines
-from harness.records.reading import read_json_lines
-from harness.study.side_by_side import measure
+from harness.cell.speed import step_timing
+from harness.cell.speed.step_timing import Trial
+from harness.engine.machine import n_cores
+from harness.records.files import CONF_DIR
 
-FILE = "gpu_arms.jsonl"
-"""Beside the page: what was measured so far, so that the next call goes on."""
 SLOW = 0.8
 """Of the baseline's speed: an arm below it needs a reason on its card."""
+SECONDS = 1.5
+"""Of timed steps an arm."""
+MOST_AT_ONCE = 12
+MEMORY_BYTES = 11e9
+"""What an arm takes of a GPU, the larger ones; the baseline takes 8.3 GB."""
 
 
 def run(bench: Bench) -> Result:
     """Measure the arms that this machine has not measured yet, as many as there is time for."""
-    file, machine = bench.out / FILE, bench.machine()
+    done = {line["arm"]: line for line in bench.kept("arms")}
     arms = ["baseline", *(name for name in catalogue() if name != "baseline")]
-    done = _measured(bench, machine)
-    for arm in arms:
-        if arm not in done and (bench.in_time or not done):
-            done[arm] = {"machine": machine, "arm": arm, **_measure(bench, arm)}
-            bench.out.mkdir(parents=True, exist_ok=True)
-            append_json_lines(file, [done[arm]])
-            print(json.dumps(done[arm]), flush=True)
+    missing = [arm for arm in arms if arm not in done]
+    first = missing[: missing[:1] == ["baseline"]]  # it fills the compiler's cache for the others
+    for some, at_once in ((first, 1), (missing[len(first) :], places(bench))):
+        jobs = [partial(measure, bench, arm) for arm in some]
+        for number, outcome in in_turns(jobs, at_once, bench.seconds_left):
+            done[some[number]] = {"arm": some[number], **line(outcome)}
+            bench.keep("arms", done[some[number]])
     missing = [arm for arm in arms if arm not in done]
     text = table(rows([done[arm] for arm in arms if arm in done]))
     if missing:
@@ -42,28 +46,27 @@ def catalogue() -> list[str]:
     return sorted(path.stem for path in (CONF_DIR / "intervention").glob("*.yaml"))
 
 
-def _measured(bench: Bench, machine: str) -> dict[str, dict[str, Any]]:
-    if not (bench.out / FILE).exists():
-        return {}
-    lines = read_json_lines(bench.out / FILE, skip_torn=True)
-    return {line["arm"]: line for line in lines if line["machine"] == machine}
+def places(bench: Bench) -> int:
+    """Return how many arms this machine makes ready side by side."""
+    fit = int(min(free_memory(bench.device) / MEMORY_BYTES, MOST_AT_ONCE))
+    return max(1, min(fit, n_cores() - 2))
 
 
-def _measure(bench: Bench, arm: str) -> dict[str, Any]:
+def measure(bench: Bench, arm: str, meet: Meet) -> Trial | None:
+    """Time the arm at the published scale, compiled on a GPU."""
     chosen = [] if arm == "baseline" else [f"+intervention={arm}"]
-    compiled = [f"hardware.compile={bench.on_gpu}"]
-    try:
-        config = bench.config("scale=gpt2_small", "precision=amp_bf16", *compiled, *chosen)
-        trials = measure(config)
-    except ConfigError as error:
-        return {"error": str(error)}
-    except Exception as error:  # one arm must not cost the others
-        return {"error": f"{type(error).__name__}: {str(error).splitlines()[0][:80]}"}
-    if not trials:
-        return {"error": "out of memory"}
+    compiled = f"hardware.compile={bench.on_gpu}"
+    config = bench.config("scale=gpt2_small", "precision=amp_bf16", compiled, *chosen)
+    return step_timing.run(config, meet, SECONDS)
+
+
+def line(outcome: Outcome) -> dict[str, Any]:
+    """Return what is kept of an arm's measurement."""
+    if isinstance(outcome, str):
+        return {"error": outcome}
     return {
-        "tokens_per_second": trials[0].tokens_per_second,
-        "memory_bytes": trials[0].memory_bytes,
+        "tokens_per_second": outcome.tokens_per_second,
+        "memory_bytes": outcome.memory_bytes,
     }
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import datetime
+import json
 import os
 import platform
 import subprocess
@@ -11,12 +12,15 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
 import torch
 
 from benchmarks.report import write_section
 from harness.config import Config
 from harness.config.compose import load
+from harness.records.files import append_json_lines
+from harness.records.reading import read_json_lines
 
 ROOT = Path(__file__).parents[2]
 DEMO = ["scale=demo", "data=stdlib_docs", "hardware=cpu"]
@@ -39,9 +43,12 @@ class Bench:
     def on_gpu(self) -> bool:
         return self.device != "cpu"
 
+    def seconds_left(self) -> float:
+        return self.seconds - (time.monotonic() - self.started)
+
     @property
     def in_time(self) -> bool:
-        return time.monotonic() - self.started < self.seconds
+        return self.seconds_left() > 0
 
     def config(self, *overrides: str) -> Config:
         """Compose for this device; on a CPU everything shrinks to the demo's size."""
@@ -58,6 +65,21 @@ class Bench:
         if not page.exists():
             page.write_text("# On a GPU\n", encoding="utf-8")
         write_section(f"stage {stage}", section, page)
+
+    def kept(self, stage: str) -> list[dict[str, Any]]:
+        """Return what earlier calls of this stage kept on this machine today."""
+        file = self._file(stage)
+        lines = read_json_lines(file, skip_torn=True) if file.exists() else []
+        return [line for line in lines if line["machine"] == self.machine()]
+
+    def keep(self, stage: str, line: dict[str, Any]) -> None:
+        """Print one result and keep it beside the page, so that the next call goes on from it."""
+        self.out.mkdir(parents=True, exist_ok=True)
+        append_json_lines(self._file(stage), [{"machine": self.machine(), **line}])
+        print(json.dumps(line), flush=True)
+
+    def _file(self, stage: str) -> Path:
+        return self.out / f"gpu_{stage}.jsonl"
 
     def machine(self) -> str:
         """Return one line on card, driver, versions and date."""
@@ -76,6 +98,11 @@ def driver() -> str:
     except (OSError, subprocess.CalledProcessError):
         return "driver unknown"
     return f"driver {done.stdout.split()[0]}"
+
+
+def free_memory(device: str) -> float:
+    """Return a GPU's free memory in bytes; infinite without one."""
+    return torch.cuda.mem_get_info(device)[0] if device != "cpu" else float("inf")
 
 
 @contextmanager

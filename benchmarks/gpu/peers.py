@@ -1,17 +1,15 @@
-"""Other people's GPTs on the same step as ours, each timed in a process of its own."""
+"""Other people's GPTs on the same step as ours."""
 
 from __future__ import annotations
 
 import importlib.util
-import multiprocessing
 import time
-from concurrent.futures import ProcessPoolExecutor
-from concurrent.futures.process import BrokenProcessPool
 
 import torch
 
 from benchmarks.contestants import Contestant
 from benchmarks.gpu.bench import Bench
+from benchmarks.gpu.turns import Meet
 from harness.cell.speed.device import peak_flops, peak_memory
 from harness.cell.speed.step_timing import SECONDS_TIMED, Trial
 from harness.config import Config
@@ -29,33 +27,26 @@ def available(name: str, bench: Bench) -> bool:
     return name == "textbook" or importlib.util.find_spec(name) is not None
 
 
-def measure(name: str, config: Config, bench: Bench) -> Trial | None:
+def measure(name: str, config: Config, nanogpt: str | None, meet: Meet) -> Trial | None:
     """Time the peer on the config's shape, in bfloat16; None: memory ran out."""
-    with ProcessPoolExecutor(1, multiprocessing.get_context("spawn")) as pool:
-        try:
-            return pool.submit(_measure, name, config, bench).result()
-        except BrokenProcessPool:  # killed by the system
-            return None
-
-
-def _measure(name: str, config: Config, bench: Bench) -> Trial | None:
+    device = choose_device(config.hardware.device)
     options = {
-        "device": bench.device,
+        "device": str(device),
         "autocast": True,
         "compile": config.hardware.compile,
-        "nanogpt": bench.nanogpt,
+        "nanogpt": nanogpt,
     }
     torch.set_float32_matmul_precision("high")
     try:
-        return _time(Contestant(name, config.model, options), config)
+        return _time(Contestant(name, config.model, options), config, meet)
     except (torch.OutOfMemoryError, MemoryError, RuntimeError) as error:
         if not out_of_memory(error):
             raise
         return None
 
 
-def _time(peer: Contestant, config: Config) -> Trial:
-    device = choose_device(config.hardware.device)
+def _time(peer: Contestant, config: Config, meet: Meet) -> Trial:
+    device = torch.device(peer.device)
     size = config.hardware.micro_batch or config.train.batch_size
     n_micro = config.train.batch_size // size
     ids = torch.randint(config.model.vocab_size, (size, config.model.block_size + 1))
@@ -69,6 +60,7 @@ def _time(peer: Contestant, config: Config) -> Trial:
         return time.perf_counter() - start
 
     first = clock(peer.step)
+    meet()
     clock(peer.step)
     steps, gradients = [], []
     until = time.perf_counter() + SECONDS_TIMED[device.type]

@@ -3,20 +3,26 @@
 from __future__ import annotations
 
 import tempfile
+from collections.abc import Iterator
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 
 from benchmarks.gpu import floors, peers, profile
 from benchmarks.gpu.bench import Bench, cold_cache
 from benchmarks.gpu.stage import Result, figures, nothing
+from benchmarks.gpu.turns import Meet, Outcome, in_turns
 from benchmarks.report import table
+from harness.cell.speed import step_timing
 from harness.cell.speed.step_timing import Trial
-from harness.study.side_by_side import measure
 
 PLAIN = ("model.tie_weights=true", "model.dropout=0", "precision=amp_bf16")
 """The conditions in which others publish their speed."""
+PUBLISHED = ("precision=amp_bf16",)
 COMPILED = "hardware.compile=true"
 COLUMNS = ("conditions", "way", "micro-batch")
+SIDE_BY_SIDE = 5
+"""Rows that are made ready at once; the largest takes about 30 GB of the GPU."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -29,73 +35,79 @@ class Way:
     micro_batch: int = 12
     peer: str = ""
 
+    @property
+    def names(self) -> tuple[str, str, str]:
+        """The row's first columns."""
+        return self.conditions, self.way, str(self.micro_batch)
 
-def ways(bench: Bench) -> list[Way]:
-    """Return the rows in order of what they teach: the stage may run out of time."""
-    published = ("precision=amp_bf16", COMPILED)
+
+def measure(bench: Bench, way: Way, meet: Meet) -> Trial | None:
+    """Time the row at the published scale; None: memory ran out."""
+    overrides = [word for word in way.overrides if bench.on_gpu or word != COMPILED]
+    config = bench.config("scale=gpt2_small", *overrides)
+    if bench.on_gpu:
+        config.hardware.micro_batch = way.micro_batch
+    if way.peer:
+        return peers.measure(way.peer, config, bench.nanogpt, meet)
+    return step_timing.run(config, meet)
+
+
+def alone(bench: Bench) -> list[Way]:
+    """Return the rows whose first step is timed, too: of an empty cache and of a full one."""
+    ours = Way("published, bf16", "ours", (*PUBLISHED, COMPILED))
+    again = Way("published, bf16", "ours, again: a warm cache", ours.overrides)
+    return [Way("tied, no dropout", "ours", (*PLAIN, COMPILED)), ours, *[again] * bench.on_gpu]
+
+
+def side_by_side(bench: Bench) -> list[Way]:
+    """Return the other rows in order of what they teach: the stage may run out of time."""
     found = [
-        Way("tied, no dropout", "ours", (*PLAIN, COMPILED)),
         *(Way("tied, no dropout", name, (*PLAIN, COMPILED), peer=name)
           for name in peers.PEERS if peers.available(name, bench)),
-        Way("published, bf16", "ours", published),
-        Way("published, bf16", "ours, again: a warm cache", published),
         Way("published, fp16 and scaler", "ours", ("precision=amp_fp16", COMPILED)),
-        Way("published, bf16", "ours, not compiled", ("precision=amp_bf16",)),
+        Way("published, bf16", "ours, not compiled", PUBLISHED),
     ]  # fmt: skip
+    if not bench.on_gpu:
+        return found
     switches = {
-        "attention: cudnn": ("hardware.attention=cudnn",),
-        "attention: flash": ("hardware.attention=flash",),
-        "CUDA graphs": ("hardware.compile_mode=reduce_overhead",),
-        "max-autotune": ("hardware.compile_mode=max_autotune",),
+        "attention: cudnn": "hardware.attention=cudnn",
+        "attention: flash": "hardware.attention=flash",
+        "all logits at once": "hardware.head_rows=12288",
+        "CUDA graphs": "hardware.compile_mode=reduce_overhead",
     }
     found += [
-        Way("tied, no dropout", f"ours, {name}", (*PLAIN, COMPILED, *more))
-        for name, more in switches.items()
-        if bench.on_gpu
+        Way("tied, no dropout", f"ours, {name}", (*PLAIN, COMPILED, switch))
+        for name, switch in switches.items()
     ]
-    return found + [
-        Way("tied, no dropout", "ours", (*PLAIN, COMPILED), micro_batch=size)
-        for size in (24, 48)
-        if bench.on_gpu
-    ]
+    larger = [Way("tied, no dropout", "ours", (*PLAIN, COMPILED), size) for size in (24, 48)]
+    slowest = (*PLAIN, COMPILED, "hardware.compile_mode=max_autotune")
+    return [*found, *larger, Way("tied, no dropout", "ours, max-autotune", slowest)]
 
 
 def run(bench: Bench) -> Result:
-    """Measure one row after the other, each against the first, then say where the time goes."""
-    rows, first, left_out = [], None, []
+    """Measure each row, show it against the first, then say where the time goes."""
+    rows, first, found = [], None, set()
     with tempfile.TemporaryDirectory(prefix="inductor-") as folder, cold_cache(Path(folder)):
-        where = profile.lines(bench.config("scale=gpt2_small", *PLAIN, *_eager(bench)))
-        for way in ways(bench):
-            if rows and not bench.in_time:
-                left_out.append(f"{way.way} ({way.conditions}, {way.micro_batch})")
-                continue
-            trial, why = _measure(bench, way)
+        for way, outcome in _measured(bench):
+            trial = outcome if isinstance(outcome, Trial) else None
             first = first or trial
-            names = (way.conditions, way.way, str(way.micro_batch))
-            shown = figures(trial, first.tokens_per_second) if trial and first else nothing(why)
-            rows.append(dict(zip(COLUMNS, names, strict=True)) | shown)
+            shown = figures(trial, first.tokens_per_second) if trial and first else nothing(outcome)
+            if len(found) >= len(alone(bench)):
+                shown["first step, s"] = ""  # beside others
+            found.add(way)
+            rows.append(dict(zip(COLUMNS, way.names, strict=True)) | shown)
             print(" | ".join(rows[-1].values()), flush=True)
+        compiled = (COMPILED,) if bench.on_gpu else ()
+        where = profile.lines(bench.config("scale=gpt2_small", *PLAIN, *compiled))
     parts = [table(rows), f"Where a step's time goes:\n\n```\n{where}\n```", floors.text()]
-    if left_out:
-        parts.append(f"Not measured, the time was over: {'; '.join(left_out)}.")
+    if missing := [way for way in (*alone(bench), *side_by_side(bench)) if way not in found]:
+        names = "; ".join(" ".join(way.names) for way in missing)
+        parts.append(f"Not measured, the time was over: {names}.")
     return Result("\n\n".join(parts), failed=first is None)
 
 
-def _eager(bench: Bench) -> tuple[str, ...]:
-    return (COMPILED,) if bench.on_gpu else ()
-
-
-def _measure(bench: Bench, way: Way) -> tuple[Trial | None, str]:
-    overrides = [word for word in way.overrides if bench.on_gpu or word != COMPILED]
-    try:
-        config = bench.config("scale=gpt2_small", *overrides)
-        if bench.on_gpu:
-            config.hardware.micro_batch = way.micro_batch
-        if way.peer:
-            trial = peers.measure(way.peer, config, bench)
-        else:
-            trials = measure(config)
-            trial = trials[0] if trials else None
-    except Exception as error:  # a kernel or a peer that cannot run here must not cost the stage
-        return None, f"{type(error).__name__}: {str(error).splitlines()[0][:80]}"
-    return trial, "out of memory"
+def _measured(bench: Bench) -> Iterator[tuple[Way, Outcome]]:
+    for ways, at_once in ((alone(bench), 1), (side_by_side(bench), SIDE_BY_SIDE)):
+        jobs = [partial(measure, bench, way) for way in ways]
+        for number, outcome in in_turns(jobs, at_once, bench.seconds_left):
+            yield ways[number], outcome

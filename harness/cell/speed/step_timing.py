@@ -51,29 +51,34 @@ class Trial:
     """With the compiler's."""
 
 
-def run(config: Config, meet: Callable[[], object] = lambda: None) -> Trial | None:
+def run(
+    config: Config, meet: Callable[[], object] = lambda: None, seconds: float | None = None
+) -> Trial | None:
     """Train a few steps of the config's micro-batch on random tokens; None: memory ran out.
 
     `meet` is called between the first step and the timed ones: there, others can be waited for.
+    Steps are timed for so many `seconds`; None: `SECONDS_TIMED`.
     """
     device = choose_device(config.hardware.device)
     settle_process(config.hardware)
     if device.type == "cpu":
         limit_memory()
     try:
-        return _measure(config, device, meet)
+        return _measure(config, device, meet, seconds)
     except (torch.OutOfMemoryError, MemoryError, RuntimeError) as error:
         if not out_of_memory(error):
             raise
         return None
 
 
-def _measure(config: Config, device: torch.device, meet: Callable[[], object]) -> Trial:
+def _measure(
+    config: Config, device: torch.device, meet: Callable[[], object], seconds: float | None
+) -> Trial:
     short = _short_steps(config, device, config.train.batch_size)
     t, size = short.training, short.micro_batch
     first = clock(device, lambda: train_step(t, 0))
     meet()
-    step_seconds = short.seconds([0] * N_TIMED, np.median)
+    step_seconds = short.seconds([0] * N_TIMED, np.median, seconds)
     sequences = t.batches.tokens[t.batches.pipeline.positions(np.arange(size))]
     evaluation = clock(device, lambda: sequence_losses(t.model, sequences, size))
     rate = config.tokens_per_step / step_seconds
@@ -100,15 +105,21 @@ class _ShortSteps:
     n_timed: int
     """Of one that is timed."""
 
-    def seconds(self, steps: Sequence[int], average: Callable[[list[float]], float]) -> float:
+    def seconds(
+        self,
+        steps: Sequence[int],
+        average: Callable[[list[float]], float],
+        at_least: float | None = None,
+    ) -> float:
         """Return the average time of a whole step: a short one's and that of what it leaves out.
 
-        The steps of these numbers are taken; on a GPU again until `SECONDS_TIMED` are over.
+        The steps of these numbers are taken, again until `at_least` (None: `SECONDS_TIMED`)
+        seconds are over.
         """
         t = self.training
         whole: list[float] = []
         gradients: list[float] = []
-        until = time.perf_counter() + SECONDS_TIMED[t.device.type]
+        until = time.perf_counter() + (at_least or SECONDS_TIMED[t.device.type])
         while len(whole) < len(steps) or time.perf_counter() < until:
             step = steps[len(whole) % len(steps)]
             whole.append(clock(t.device, partial(train_step, t, step)))
