@@ -38,7 +38,8 @@ def main(words: list[str] | None = None) -> int:
     if options.device != "cpu" and not torch.cuda.is_available():
         parser.error(f"torch {torch.__version__} sees no GPU here: --device cpu is a trial run")
     # also for commands that start in other folders: nothing needs to be installed
-    os.environ["PYTHONPATH"] = os.pathsep.join([str(ROOT), os.environ.get("PYTHONPATH", "")])
+    paths = [str(ROOT), os.environ.get("PYTHONPATH", "")]
+    os.environ["PYTHONPATH"] = os.pathsep.join(filter(None, paths))
     wrong = 0
     for stage in options.stage or STAGES:
         bench = Bench(

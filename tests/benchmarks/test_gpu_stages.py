@@ -3,15 +3,17 @@
 import json
 import os
 import signal
+import subprocess
+import sys
 import time
 from functools import partial
 from pathlib import Path
 
 import pytest
 
-from benchmarks.gpu import arms, check, floors, packing, profile, speed, turns
+from benchmarks.gpu import arms, check, floors, packing, profile, speed, stage, turns
 from benchmarks.gpu.__main__ import main
-from benchmarks.gpu.bench import Bench
+from benchmarks.gpu.bench import ROOT, Bench
 from harness.cell.speed.step_timing import Trial
 from tests.configs import load
 from tests.harness.studies import wait_until
@@ -43,6 +45,21 @@ def test_a_stage_runs_to_its_end_and_writes_its_part_of_the_page(
     assert page.startswith("# On a GPU\n")
     assert f"## {stage}\n" in page
     assert "no GPU: a trial run" in page
+
+
+def test_commands_that_start_elsewhere_find_the_checkout(tmp_path, monkeypatch) -> None:
+    found = []
+
+    def look(bench: Bench) -> stage.Result:
+        command = [sys.executable, "-S", "-c", "import harness; print(harness.__file__)"]
+        done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, check=True)
+        found.append(Path(done.stdout.strip()))
+        return stage.Result("")
+
+    monkeypatch.setenv("PYTHONPATH", "")
+    monkeypatch.setattr(check, "run", look)
+    assert main(["--device", "cpu", "--out", str(tmp_path), "--stage", "check"]) == 0
+    assert found == [ROOT / "harness" / "__init__.py"]
 
 
 def test_without_a_gpu_the_command_says_so(capsys) -> None:
