@@ -3,7 +3,7 @@
     make gpu [STAGE=check|speed|arms|packing|study]
     python -m benchmarks.gpu [--stage NAME] [--device cuda] [--nanogpt CHECKOUT] [--out docs]
 
-Each stage ends within about eight minutes and writes its own part of the page, with card, driver,
+Each stage ends within about seven minutes and writes its own part of the page, with card, driver,
 versions and date; `check` and `arms` go on where they stopped when they are called again. Nothing
 is installed and nothing is fetched. Where the environment names a folder OUT, the page goes there.
 Without a GPU, `--device cpu` tries everything out at the demo's size.
@@ -31,7 +31,7 @@ def main(words: list[str] | None = None) -> int:
     )
     parser.add_argument("--stage", choices=STAGES, action="append", help="default: all")
     parser.add_argument("--device", default="cuda")
-    parser.add_argument("--minutes", type=float, default=8.0, help="for each stage")
+    parser.add_argument("--minutes", type=float, default=6.0, help="for each stage")
     parser.add_argument("--nanogpt", help="a local checkout of karpathy/nanoGPT, measured beside")
     parser.add_argument("--out", type=Path, default=Path(os.environ.get("OUT", ROOT / "docs")))
     options = parser.parse_args(words)

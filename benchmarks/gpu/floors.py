@@ -1,4 +1,4 @@
-"""What a step needs at least, on paper: FLOPs and bytes against what cards can do."""
+"""What a step needs at least, on paper, for docs/gpu.md: FLOPs and bytes against what cards do."""
 
 from __future__ import annotations
 
@@ -29,13 +29,16 @@ CARDS = (Card("H100 SXM", 989e12, 3.35e12), Card("H200 SXM", 989e12, 4.8e12))
 def text() -> str:
     """Return the floors of the tied model without dropout, in milliseconds of one step."""
     config = load(["scale=gpt2_small"]).model
-    rows = [
-        {"card": card.name} | {name: f"{1e3 * s:.1f}" for name, s in floors(config, card).items()}
-        for card in CARDS
-    ]
+    rows = []
+    for card in CARDS:
+        parts = floors(config, card)
+        total = sum(parts.values())
+        shown = {name: f"{1e3 * seconds:.1f}" for name, seconds in parts.items()}
+        rate = f"{TOKENS * N_MICRO / total:,.0f}"
+        rows.append({"card": card.name, **shown, "all": f"{1e3 * total:.0f}", "tokens/s": rate})
     return (
-        "On paper, milliseconds of one step of 96 sequences (tied, no dropout), at the maker's "
-        f"figures; what is above the sum is overhead:\n\n{table(rows)}"
+        "On paper, milliseconds of one step of 96 sequences (tied, no dropout) at the maker's "
+        f"figures, one part after the other:\n\n{table(rows)}"
     )
 
 
@@ -48,7 +51,8 @@ def floors(config: ModelConfig, card: Card) -> dict[str, float]:
     head = 6 * C * V * tokens
     n_params = 12 * C * C * L + V * C + T * C
     activations = 2 * 34 * C * L * tokens  # written and read once, 2 bytes; 34 C a token and layer
-    logits = 3 * 4 * V * tokens  # float32 probabilities: written, read, gradient written
+    logits = 14 * V * tokens  # bfloat16: both written, read twice by products, the logits thrice
+    weights = 26 * n_params * N_MICRO  # rounded for each micro-batch, their gradients added up
     adam = 28 * n_params  # float32 weight, gradient and two moments read, three of them written
     return {
         "blocks": blocks / card.flops,
@@ -56,5 +60,6 @@ def floors(config: ModelConfig, card: Card) -> dict[str, float]:
         "head": head / card.flops,
         "activations": activations / card.bytes_per_second,
         "logits": logits / card.bytes_per_second,
+        "weights": weights / card.bytes_per_second,
         "AdamW": adam / card.bytes_per_second,
     }

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 
-from benchmarks.gpu import floors, peers, profile
+from benchmarks.gpu import peers, profile
 from benchmarks.gpu.bench import Bench, cold_cache
 from benchmarks.gpu.stage import Result, figures, nothing
 from benchmarks.gpu.turns import Meet, Outcome, in_turns
@@ -99,7 +99,7 @@ def run(bench: Bench) -> Result:
             print(" | ".join(rows[-1].values()), flush=True)
         compiled = (COMPILED,) if bench.on_gpu else ()
         where = profile.lines(bench.config("scale=gpt2_small", *PLAIN, *compiled))
-    parts = [table(rows), f"Where a step's time goes:\n\n```\n{where}\n```", floors.text()]
+    parts = [table(rows), f"Where a step's time goes:\n\n```\n{where}\n```"]
     if missing := [way for way in (*alone(bench), *side_by_side(bench)) if way not in found]:
         names = "; ".join(" ".join(way.names) for way in missing)
         parts.append(f"Not measured, the time was over: {names}.")

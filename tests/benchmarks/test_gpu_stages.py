@@ -249,3 +249,4 @@ def test_the_floor_is_six_flops_a_parameter_and_token_and_attention() -> None:
     tokens = 96 * 1024
     assert parts["blocks"] + parts["head"] == pytest.approx(6 * matrices * tokens)
     assert parts["attention"] == pytest.approx(6 * 12 * 768 * 1024 * tokens)
+    assert floors.text() in (ROOT / "docs" / "gpu.md").read_text()
