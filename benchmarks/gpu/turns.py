@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import multiprocessing
-import os
 import time
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
@@ -11,7 +10,7 @@ from multiprocessing.connection import Connection, wait
 from multiprocessing.process import BaseProcess
 
 from harness.cell.speed.step_timing import Trial
-from harness.engine.machine import n_cores
+from harness.engine.machine import share_cores
 
 Meet = Callable[[], object]
 Job = Callable[[Meet], Trial | None]
@@ -73,15 +72,15 @@ def _batch(
 def _start(job: Job, number: int, n: int) -> _Started:
     context = multiprocessing.get_context("spawn")
     ours, theirs = context.Pipe()
-    process = context.Process(target=_work, args=(job, theirs, max(1, n_cores() // n)))
+    process = context.Process(target=_work, args=(job, theirs, n))
     process.start()
     theirs.close()
     return _Started(number, process, ours)
 
 
-def _work(job: Job, pipe: Connection, threads: int) -> None:
+def _work(job: Job, pipe: Connection, n: int) -> None:
     """Say None when ready, wait for the turn, then say the outcome."""
-    os.environ.setdefault("TORCHINDUCTOR_COMPILE_THREADS", str(threads))
+    share_cores(n)
 
     def meet() -> None:
         pipe.send(None)

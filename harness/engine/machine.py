@@ -52,6 +52,14 @@ def _quotas() -> Iterator[float]:
                     yield int(quota) / int(period)
 
 
+def share_cores(n_processes: int) -> None:
+    """Let the compiler of each of so many processes use its part of the cores.
+
+    Left alone, each of them starts up to 32 more. A user's own number is obeyed.
+    """
+    os.environ.setdefault("TORCHINDUCTOR_COMPILE_THREADS", str(max(1, n_cores() // n_processes)))
+
+
 def under_torchrun() -> bool:
     """Tell whether torchrun started this process.
 

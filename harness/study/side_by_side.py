@@ -9,6 +9,7 @@ from threading import Barrier, BrokenBarrierError
 from typing import TYPE_CHECKING
 
 from harness.config import Config
+from harness.engine.machine import share_cores
 
 if TYPE_CHECKING:
     from harness.cell.speed.step_timing import Trial
@@ -23,7 +24,7 @@ def measure(config: Config, n: int = 1) -> list[Trial] | None:
     """Time `n` such cells side by side, all within the same seconds; None: memory ran out."""
     context = multiprocessing.get_context("spawn")
     barrier = context.Barrier(n)
-    with ProcessPoolExecutor(n, context, _share, (barrier,)) as pool:
+    with ProcessPoolExecutor(n, context, _share, (barrier, n)) as pool:
         futures = [pool.submit(_measure, config) for _ in range(n)]
         try:
             trials = [future.result() for future in futures]
@@ -37,7 +38,8 @@ class StepError(ValueError):
     """A config whose cells cannot take a step; the message is one line."""
 
 
-def _share(barrier: Barrier) -> None:
+def _share(barrier: Barrier, n: int) -> None:
+    share_cores(n)
     global _barrier  # noqa: PLW0603 - the one way to hand it to a pool's processes
     _barrier = barrier
 

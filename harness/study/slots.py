@@ -6,7 +6,7 @@ import os
 from dataclasses import dataclass
 
 from harness.config import ConfigError, HardwareConfig
-from harness.engine.machine import allowed_cores, n_cores, visible_gpus
+from harness.engine.machine import allowed_cores, n_cores, share_cores, visible_gpus
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -17,9 +17,12 @@ class Slot:
     cores: tuple[int, ...] = ()
     threads: int = 1
     n_devices: int = 1
+    n_processes: int = 1
+    """Of all slots together."""
 
     def occupy(self) -> None:
         """Confine this process to the slot; must come before the first use of a GPU."""
+        share_cores(self.n_processes)
         if self.gpus:
             os.environ["CUDA_VISIBLE_DEVICES"] = ",".join(self.gpus)
         elif self.cores:
@@ -47,7 +50,7 @@ def plan_slots(hardware: HardwareConfig, cells_per_gpu: int = 1) -> list[Slot]:
             f"hardware.device={hardware.device} is one GPU: leave hardware.n_devices and "
             "hardware.slots unset, or name hardware.device=cuda"
         )
-    return [Slot(threads=hardware.threads)] * cells_per_gpu
+    return [Slot(threads=hardware.threads, n_processes=cells_per_gpu)] * cells_per_gpu
 
 
 def _gpu_slots(hardware: HardwareConfig, gpus: list[str], cells_per_gpu: int) -> list[Slot]:
@@ -63,9 +66,10 @@ def _gpu_slots(hardware: HardwareConfig, gpus: list[str], cells_per_gpu: int) ->
             f"hardware.n_devices={n} and hardware.cells_per_gpu={cells_per_gpu}; "
             "leave it unset for as many as fit"
         )
+    kept = groups[: hardware.slots]
     return [
-        Slot(gpus=group, threads=hardware.threads, n_devices=n)
-        for group in groups[: hardware.slots]
+        Slot(gpus=group, threads=hardware.threads, n_devices=n, n_processes=len(kept) * n)
+        for group in kept
     ]
 
 
@@ -85,6 +89,7 @@ def _cpu_slots(hardware: HardwareConfig) -> list[Slot]:
             cores=tuple(cores[i * n : (i + 1) * n]),
             threads=hardware.threads,
             n_devices=hardware.n_devices,
+            n_processes=n_slots * hardware.n_devices,
         )
         for i in range(n_slots)
     ]

@@ -84,3 +84,17 @@ def test_a_container_gets_as_many_slots_as_its_quota_keeps_busy(
     assert len(slots) == n_slots
     confined = [slot.cores for slot in slots if slot.cores]
     assert confined == ([(i,) for i in range(8)] if n_slots == 8 else [])
+
+
+@pytest.mark.parametrize(("own", "expected"), [(None, "2"), ("5", "5")])
+def test_cells_that_compile_at_once_share_the_cores(own, expected, monkeypatch) -> None:
+    variable = "TORCHINDUCTOR_COMPILE_THREADS"
+    monkeypatch.setenv(variable, own or "")
+    if own is None:
+        monkeypatch.delenv(variable)
+    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "0,1,2,3")
+    monkeypatch.setattr(os, "sched_getaffinity", lambda _: set(range(16)))
+    slots = plan_slots(load(["hardware=auto"]).hardware, cells_per_gpu=2)
+    assert len(slots) == 8
+    slots[0].occupy()
+    assert os.environ[variable] == expected
