@@ -19,7 +19,7 @@ Outcome = Trial | str
 """What was measured, or in words why nothing was."""
 NO_MEMORY = "out of memory"
 GRACE_SECONDS = 60.0
-"""What a job may take beyond the time until which jobs are begun."""
+"""What getting ready may take beyond the time until which jobs are begun, and what timing may."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -61,7 +61,7 @@ def _batch(
             answer = first.get(job.number, "not ready in time")
             if answer is None:  # ready
                 job.pipe.send(None)
-                answer = next((answer for _, answer in _answers([job], until)), "not done in time")
+                answer = _timed(job)
             yield job.number, answer or "nothing came back"
     finally:
         for job in started:
@@ -89,9 +89,15 @@ def _work(job: Job, pipe: Connection, n: int) -> None:
     try:
         trial = job(meet)
     except Exception as error:  # a kernel or an arm that cannot run here must not cost the others
-        pipe.send(f"{type(error).__name__}: {str(error).splitlines()[0][:80]}")
+        first_line = f"{error}".partition("\n")[0]
+        pipe.send(f"{type(error).__name__}: {first_line:.80}")
     else:
         pipe.send(trial or NO_MEMORY)
+
+
+def _timed(job: _Started) -> Outcome | None:
+    until = time.monotonic() + GRACE_SECONDS
+    return next((answer for _, answer in _answers([job], until)), "not done in time")
 
 
 def _answers(jobs: list[_Started], until: float) -> Iterator[tuple[_Started, Outcome | None]]:
