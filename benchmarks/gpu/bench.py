@@ -23,6 +23,11 @@ from harness.records.files import append_json_lines
 from harness.records.reading import read_json_lines
 
 ROOT = Path(__file__).parents[2]
+PAGE = ROOT / "docs" / "gpu.md"
+NOT_YET = (
+    "**No stage has been run on a GPU yet.** Until somebody has, these are the only figures.\n\n"
+)
+"""What the page says until a stage has been."""
 DEMO = ["scale=demo", "data=stdlib_docs", "hardware=cpu"]
 """How every stage tries itself out without a GPU."""
 
@@ -33,7 +38,7 @@ class Bench:
 
     device: str
     out: Path
-    """The folder of the page ``gpu.md``."""
+    """The folder of the page ``gpu.md``; a new one starts as ours."""
     seconds: float = 480.0
     """A stage starts nothing new after so long."""
     nanogpt: str | None = None
@@ -61,9 +66,9 @@ class Bench:
         section = f"## {stage}\n\n{text}\n\n{self.machine()}"
         print(f"\n{section}", flush=True)
         self.out.mkdir(parents=True, exist_ok=True)
-        page = self.out / "gpu.md"
-        if not page.exists():
-            page.write_text("# On a GPU\n", encoding="utf-8")
+        page = self.out / PAGE.name
+        text = (page if page.exists() else PAGE).read_text(encoding="utf-8")
+        page.write_text(text.replace(NOT_YET, "") if self.on_gpu else text, encoding="utf-8")
         write_section(f"stage {stage}", section, page)
 
     def kept(self, stage: str) -> list[dict[str, Any]]:

@@ -13,7 +13,7 @@ import pytest
 
 from benchmarks.gpu import arms, check, floors, packing, profile, speed, stage, turns
 from benchmarks.gpu.__main__ import main
-from benchmarks.gpu.bench import ROOT, Bench
+from benchmarks.gpu.bench import NOT_YET, ROOT, Bench
 from harness.cell.speed.step_timing import Trial
 from tests.configs import load
 from tests.harness.studies import wait_until
@@ -45,6 +45,18 @@ def test_a_stage_runs_to_its_end_and_writes_its_part_of_the_page(
     assert page.startswith("# On a GPU\n")
     assert f"## {stage}\n" in page
     assert "no GPU: a trial run" in page
+
+
+def test_the_page_says_that_no_stage_has_been_run_until_one_has(tmp_path, monkeypatch) -> None:
+    monkeypatch.setattr(Bench, "machine", lambda _: "some GPU")
+    trial, true = Bench(device="cpu", out=tmp_path), Bench(device="cuda", out=tmp_path)
+    trial.write("check", "one")
+    assert NOT_YET in (tmp_path / "gpu.md").read_text()
+    true.write("check", "two")
+    page = (tmp_path / "gpu.md").read_text()
+    assert NOT_YET not in page
+    assert "## check\n\ntwo\n\nsome GPU" in page
+    assert "one\n\nsome GPU" not in page
 
 
 def test_commands_that_start_elsewhere_find_the_checkout(tmp_path, monkeypatch) -> None:
