@@ -14,6 +14,7 @@ from collections.abc import Callable, Iterator
 from dataclasses import fields, is_dataclass
 from difflib import get_close_matches
 from functools import lru_cache
+from importlib import metadata
 from importlib.machinery import ModuleSpec, SourceFileLoader
 from importlib.util import spec_from_file_location
 from pathlib import Path
@@ -161,7 +162,8 @@ def _files(target: str) -> dict[str, Path]:
     names = _top_level(parse(path, target))
     if names is not None and name not in names:
         close = ", ".join(sorted(get_close_matches(name, sorted(names), n=8, cutoff=0)))
-        raise ConfigError(f"_target_={target}: {path} defines no {name!r}; it has: {close}")
+        where = f"{path}{_release(module)}" if _installed(path) else path
+        raise ConfigError(f"_target_={target}: {where} defines no {name!r}; it has: {close}")
     if target.startswith(OURS) or _installed(path):
         return {module: path}
     root = path.parents[module.count(".") + (path.name == PACKAGE_FILE)]
@@ -190,6 +192,15 @@ def _installed(path: Path) -> bool:
     """Tell an installed file, in whichever environment that this one looks into, from one's own."""
     in_packages = {"site-packages", "dist-packages"} & set(path.parts)
     return bool(in_packages) or path.is_relative_to(sysconfig.get_path("stdlib"))
+
+
+def _release(module: str) -> str:
+    """Return which release of its package an installed module is of, in brackets."""
+    package = module.split(".")[0]
+    try:
+        return f" ({package} {metadata.version(package)})"
+    except metadata.PackageNotFoundError:  # of a distribution with another name
+        return ""
 
 
 def _locate(target: str) -> tuple[str, str]:
@@ -246,7 +257,6 @@ def _top_level(tree: ast.Module) -> set[str] | None:
             names |= {(alias.asname or alias.name).split(".")[0] for alias in node.names}
         elif isinstance(node, ast.Assign | ast.AnnAssign):
             names |= {n.id for n in ast.walk(node) if isinstance(n, ast.Name)}
-        else:  # an if, a try, exec ...: may bind anything
-            if not isinstance(node, ast.Expr):
-                return None
+        elif not isinstance(node, ast.Expr | ast.Delete):  # an if, a try ...: may bind anything
+            return None
     return None if "*" in names or "__getattr__" in names else names

@@ -5,6 +5,7 @@ import hashlib
 import sys
 from dataclasses import dataclass
 from importlib.machinery import SourceFileLoader
+from importlib.metadata import version
 from importlib.util import find_spec
 from pathlib import Path
 from types import SimpleNamespace
@@ -225,6 +226,14 @@ def test_a_package_that_is_gone_is_imported_from_what_was_kept_alone(own: Path, 
     assert sys.meta_path[0].find_spec("own_pack").submodule_search_locations == [
         str(folder / "sources")
     ]
+
+
+def test_a_name_that_an_installed_package_lacks_is_refused_with_its_release() -> None:
+    with pytest.raises(ConfigError) as caught:
+        sources._files("torch.optim.Moun")
+    message = str(caught.value)
+    assert f"optim/__init__.py (torch {version('torch')}) defines no 'Moun'" in message
+    assert "Muon" in message.partition("it has:")[2]
 
 
 def test_a_name_that_a_module_does_not_have_is_refused_with_the_eight_closest(own: Path) -> None:
