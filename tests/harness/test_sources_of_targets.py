@@ -4,8 +4,8 @@ import ast
 import hashlib
 import sys
 from dataclasses import dataclass
+from importlib import metadata
 from importlib.machinery import SourceFileLoader
-from importlib.metadata import version
 from importlib.util import find_spec
 from pathlib import Path
 from types import SimpleNamespace
@@ -232,7 +232,7 @@ def test_a_name_that_an_installed_package_lacks_is_refused_with_its_release() ->
     with pytest.raises(ConfigError) as caught:
         sources._files("torch.optim.Moun")
     message = str(caught.value)
-    assert f"optim/__init__.py (torch {version('torch')}) defines no 'Moun'" in message
+    assert f"optim/__init__.py (torch {metadata.version('torch')}) defines no 'Moun'" in message
     assert "Muon" in message.partition("it has:")[2]
 
 
