@@ -7,13 +7,24 @@ from collections import Counter
 from collections.abc import Sequence
 from contextlib import suppress
 from dataclasses import asdict, replace
+from functools import cache
 from pathlib import Path
 from typing import Any
 
 from harness.cell import provenance
 from harness.cell.console import say
 from harness.cell.freeze import freeze, load_frozen, locate
-from harness.config import Autocast, Config, ConfigError, Flat, Matmul, recipe, stack_of
+from harness.config import (
+    Autocast,
+    Backend,
+    Config,
+    ConfigError,
+    Flat,
+    Matmul,
+    WandbMode,
+    recipe,
+    stack_of,
+)
 from harness.data.corpus import ensure_corpora
 from harness.data.evaluated import test_sequences
 from harness.records import (
@@ -29,6 +40,7 @@ from harness.records.study import Study
 from harness.records.versions import changes_of_test_set
 from harness.study.outcome import result
 from harness.study.states import cell_states, shown
+from harness.tracking.backends import foreseen
 
 
 class PlannedCell(Cell):
@@ -92,6 +104,7 @@ def settle(
         _hold_against(old, new, seen)
         new = replace(old, cells=new.cells, tuning=new.tuning)
     _refuse_namesakes(cells)
+    warn_of_tracker(cells[0].config.tracking.backend, cells[0].config.tracking.mode)
     for cell in cells:
         cell.freeze()
     if new and new != old:
@@ -99,6 +112,13 @@ def settle(
     study.note_command([cell.entry for cell in cells])
     if not cells[0].config.study.tuning:
         _warn_of_no_verdict(study, planned=new is not None)
+
+
+@cache
+def warn_of_tracker(backend: Backend, mode: WandbMode) -> None:
+    """Refuse a tracker that is not installed; say once what its every cell would."""
+    if said := foreseen(backend, mode):
+        say(f"warning: {said}")
 
 
 def _seen(study: Study) -> set[str]:
