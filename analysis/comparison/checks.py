@@ -149,20 +149,20 @@ def _own_unknown(table: pd.DataFrame) -> Iterator[Check]:
     if arms := tuple(silent.loc[one, "arm"]):
         what = f"{named(arms)}: {OWN_UNKNOWN}; the verdict uses the noise of the other arms"
         yield warning(what, arms, OWN_UNKNOWN)
-    if arms := tuple(silent.loc[np.isinf(silent["ci_high"]), "arm"]):
-        yield warning(
-            f"{named(arms)}: {ENDLESS}: the other arms' noise differs so much that theirs could be "
-            "of any size. One more run of each gives an interval",
-            arms,
-            ENDLESS,
-        )
-    moved = ~np.isclose(silent["delta"], 0, atol=1e-12)  # else a copy, which is said elsewhere
+    moved = one | ~np.isclose(silent["delta"], 0, atol=1e-12)  # else a copy, said elsewhere
     if arms := tuple(silent.loc[~one & moved, "arm"]):
         yield warning(
             f"{named(arms)}: {SAME_EVERYWHERE}, perhaps because the figures are rounded: its own "
             "noise is unknown and its interval wide; give the figures with more digits",
             arms,
             SAME_EVERYWHERE,
+        )
+    if arms := tuple(silent.loc[moved & np.isinf(silent["ci_high"]), "arm"]):
+        yield warning(
+            f"{named(arms)}: {ENDLESS}: the other arms' noise differs so much that theirs could be "
+            "of any size. One more run of each gives an interval",
+            arms,
+            ENDLESS,
         )
 
 

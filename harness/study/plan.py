@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import math
-from collections import Counter
+from collections import Counter, defaultdict
 from collections.abc import Sequence
 from contextlib import suppress
 from dataclasses import asdict, replace
 from functools import cache
 from pathlib import Path
+from shlex import quote
 from typing import Any
 
 from harness.cell import provenance
@@ -93,6 +94,7 @@ def settle(
     if not cells:
         raise ConfigError("an empty sweep: name at least one arm and one seed")
     _refuse_twins(cells, n_jobs)
+    _refuse_repeats(cells)
     _refuse_other_tests(cells)
     study = cells[0].study
     new = _plan(cells, looks) if cells[0].config.study.arms else None
@@ -139,6 +141,22 @@ def _refuse_twins(cells: Sequence[PlannedCell], n_jobs: int) -> None:
         if keys := _apart([one.config for one in twins if one.folder == cell.folder]):
             advice = f"they differ in {', '.join(keys)}, which changes no result: give one value"
         raise ConfigError(f"two cells of this sweep are the same one ({cell.name}): {advice}")
+
+
+def _refuse_repeats(cells: Sequence[PlannedCell]) -> None:
+    """Refuse to train what an arm of another name is: a swept value may be the baseline's own."""
+    study, arms = cells[0].study, defaultdict[str, list[str]](list)
+    for cell in [*map(Cell, study.cells()), *cells]:
+        arms[cell.id].append(cell.arm)
+    for cell in cells:
+        others = [arm for arm in arms[cell.id] if arm != cell.arm]
+        if others and not result(cell):
+            swept = " ".join(f"{key}={value}" for key, value in cell.config.swept.items())
+            compare = f"python -m analysis {study} --baseline {quote(others[0])} compares with it"
+            raise ConfigError(
+                f"{cell.name} has the settings and seeds of {others[0]}, which is in this study, "
+                f"and would repeat its runs: {f'leave {swept} out' if swept else compare}"
+            )
 
 
 def _apart(configs: Sequence[Config]) -> list[str]:

@@ -173,6 +173,15 @@ def test_an_interval_wider_than_the_losses_is_printed_nowhere(tmp_path, capsys):
     assert pd.read_csv(out / "mine_results.csv").set_index("arm").loc["once", "ci_high"] == np.inf
 
 
+def test_a_copy_of_the_baseline_is_not_said_to_want_more_runs():
+    frame = one_run_among_unlike_arms()
+    copy = frame[frame["arm"] == BASELINE].assign(arm="copy")
+    result = compare(pd.concat([frame, copy], ignore_index=True))
+    assert np.isinf(row(result, "copy").ci_high)
+    assert "wider than the losses" in row(result, "once").warnings
+    assert "wider than the losses" not in row(result, "copy").warnings
+
+
 def test_a_difference_that_is_equal_at_every_seed_shows_no_noise_and_says_so():
     frame = study({"a": 0.0, "b": 0.0}, n=4)
     base = frame.loc[frame["arm"] == BASELINE, "test_loss"].to_numpy()
