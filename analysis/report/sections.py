@@ -189,7 +189,7 @@ def _verdict_table(result: Comparison, cells: list[Cell]) -> Table:
 
 
 def _band(result: Comparison, noise: NoiseReport | None) -> Section:
-    text = band_text(noise.band if noise else None)
+    text = band_text(noise.band if noise else None, result.done)
     return Section("noise_band", "Noise band", text, noise_band_chart(result))
 
 
