@@ -11,6 +11,9 @@ from typing import Any
 
 from analysis.text import DASH, guarded, latex, latex_row, markdown, number, p_value, prose, width
 
+TOO_WIDE = "too wide"
+"""An interval without ends: it holds every value that there could be."""
+
 
 @dataclass(frozen=True, slots=True)
 class Column:
@@ -146,9 +149,10 @@ def figure(value: Any, digits: int, *, sign: bool = False) -> Item:
 
 
 def interval(low: Any, high: Any, digits: int, *, sign: bool = True) -> Item:
-    """Return an interval that sorts by its lower end, or a dash where there is none."""
+    """Return an interval that sorts by its lower end, a dash where there is none."""
     if known(low) is None:
-        return Item(DASH)
+        endless = high is not None and math.isinf(high)
+        return Item(TOO_WIDE if endless else DASH)
     ends = (number(end, digits, sign=sign) for end in (low, high))
     return Item(f"[{', '.join(ends)}]", float(low))
 

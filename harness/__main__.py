@@ -39,7 +39,7 @@ from harness.records.files import CONF_DIR
 from harness.records.terminal import printing
 from harness.study import process
 from harness.study.outcome import over_budget, written_since
-from harness.study.plan import PlannedCell
+from harness.study.plan import PlannedCell, warn_of_tracker
 from harness.study.slots import plan_slots
 
 HELP = """\
@@ -90,6 +90,8 @@ def run_one(_: DictConfig) -> None:
         done = None if config.overwrite else cell.result()
         if done is None and (over := over_budget(config.budget, cell.study)):
             raise ConfigError(f"{over}: raise it to train this cell")
+        if not in_sweep and done is None:
+            warn_of_tracker(config.tracking.backend, config.tracking.mode)
         cell.freeze()
         if not in_sweep:  # a sweep has noted all of its cells
             cell.study.note_command([cell.entry])

@@ -64,9 +64,12 @@ def _parser() -> argparse.ArgumentParser:
 
 
 def _evaluate(options: argparse.Namespace) -> None:
+    from harness.evals.benchmarks.items import check_task
     from harness.evals.models import load
     from harness.hub.weights import named_models
 
+    for task in options.tasks.split(",") if options.tasks else ():
+        check_task(task)
     names = named_models(options.model)
     first = load(names[0], options.device)
     cell = first.weights.cell

@@ -22,6 +22,10 @@ A function that names ``ctx`` (the `Context` of the last pass), ``optimizer``, `
 fraction of all steps that were taken) or ``training`` (the whole `harness.loop.Training`) among its
 arguments gets it, too. In ``step_done``, ``progress`` does not count the step just taken.
 
+Functions of one event are called in the order of their interventions' names. In ``step_done``,
+those of objects with a ``before_eval`` come last: an average is of the weights as all others left
+them.
+
 A card with an ``event`` names a function, whose other arguments are the card's::
 
     def smooth(loss, logits_BTV, y_BT, model, eps):
@@ -64,7 +68,7 @@ class _Hook:
 
 
 class Events:
-    """The functions of a cell's interventions, by event, in the order of the arm's name."""
+    """The functions of a cell's interventions, by event, in the order that they are called in."""
 
     def __init__(self, cards: Mapping[str, CardConfig]) -> None:
         self.objects: dict[str, Any] = {}
@@ -74,6 +78,8 @@ class Events:
         for name in sorted(cards):
             if cards[name].fn is not None:
                 self._add(name, cards[name])
+        evaluated = {hook.name for hook in self._by_event[Event.before_eval]}
+        self._by_event[Event.step_done].sort(key=lambda hook: hook.name in evaluated)
         self._fresh = self._attributes(None)
 
     def _add(self, name: str, card: CardConfig) -> None:

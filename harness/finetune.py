@@ -46,8 +46,11 @@ def _finetune_all(models: list[str], config: TuneConfig) -> None:
     from harness.engine.devices import settle_process
     from harness.evals.instructions.data import read_instructions
     from harness.evals.instructions.finetune import finetune
+    from harness.extras import require
     from harness.hub.weights import find_weights, named_models
 
+    if config.lora_rank:
+        require("peft", f"lora_rank={config.lora_rank}", "leave it out to tune all weights")
     settle_process(HardwareConfig(threads=config.threads))
     data = read_instructions(config)
     named = [find_weights(model) for model in named_models(models)]

@@ -19,6 +19,7 @@ from pathlib import Path
 from typing import Any
 
 from harness.config.frozen import read_plain
+from harness.extras import installation
 from harness.records import CONFIG_FILE, FINISHED, METRICS_FILE, RecordError, RunRecord
 from harness.records.files import flocked, printable
 from harness.records.reading import metrics_row, read_json_lines
@@ -156,7 +157,7 @@ def main(arguments: list[str] | None = None) -> int:
 
             print(f"Workspace: {save_workspace(target)}")
     except ImportError as error:
-        print(f"error: {error}: pip install {error.name or options.backend}", file=sys.stderr)
+        print(f"error: {error}: {installation(error.name or options.backend)}", file=sys.stderr)
         return 2
     except (ValueError, OSError, MirrorError) as error:
         complain(" ".join(str(error).split()))

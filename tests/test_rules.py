@@ -57,7 +57,7 @@ COMMANDS = {
 FLOORS = {
     "harness": [
         {"records"},
-        {"config"},
+        {"config", "extras"},
         {"data", "engine"},
         {"modules", "model", "optim", "schedule", "events"},
         {"evaluation"},

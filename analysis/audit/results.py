@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import csv
 import io
-import json
 import math
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
@@ -20,7 +19,7 @@ from analysis.comparison.rules import Origin, Rules
 from analysis.comparison.verdict import Kind
 from analysis.questions.tokens_to_target import compare_with_speed
 from analysis.runs.frame import named
-from harness.records.reading import Figure, RecordError, read_json
+from harness.records.reading import Figure, RecordError, decoder, read_json
 
 RESULTS, CSV = "results.json", "results.csv"
 SEPARATORS = {"results.md": "|", "results.tex": " & "}
@@ -31,20 +30,19 @@ UNTRACED = ("report.html", "tables")
 SENTENCES = ("method", "warnings")
 """Columns that another version may word in another way."""
 Row = Mapping[str, Any]
+Value = Figure | int | str | bool | None
 
 
 @dataclass(frozen=True, slots=True)
-class _Shown:
-    """A row of a table, as far as rules need it."""
-
-    arm: str
-    verdict: str | None = None
-    mean_loss: Figure | None = None
+class _Run:
+    run_id: str
+    status: str
+    loss: Figure | None = None
 
 
 @dataclass(frozen=True, slots=True)
-class _Made:
-    """Of a file of results, the rules by which they were made."""
+class _Results:
+    """Of a file of results, its figures and the rules by which they were made."""
 
     baseline: str
     metric: str
@@ -53,10 +51,15 @@ class _Made:
     higher_is_better: bool
     rope: Figure | None
     rope_source: str
-    table: list[_Shown]
+    sd: Figure | None
+    rho: Figure | None
+    noise: dict[str, Value] | None
+    table: list[dict[str, Value]]
+    runs: list[_Run]
 
     def rules(self) -> Rules:
-        shown = [(row.arm, row.mean_loss) for row in self.table if row.verdict == Kind.REFERENCE]
+        shown = [row for row in self.table if row.get("verdict") == Kind.REFERENCE]
+        figures = [(str(row["arm"]), row.get("mean_loss")) for row in shown]
         return Rules(
             baseline=self.baseline,
             metric=self.metric,
@@ -65,8 +68,13 @@ class _Made:
             variance=self.variance,
             higher_is_better=self.higher_is_better,
             allow_reruns=True,
-            references=tuple((name, figure) for name, figure in shown if figure is not None),
+            references=tuple((name, x) for name, x in figures if isinstance(x, int | float)),
         )
+
+    def rows(self) -> list[Row]:
+        """Return the table's rows, and the noise as one more."""
+        noise = {"arm": "noise", "sd": self.sd, "rho": self.rho}
+        return [*self.table, {**noise, **(self.noise or {})}]
 
 
 def results_checks(folder: Path) -> Iterable[Check]:
@@ -82,36 +90,29 @@ def results_checks(folder: Path) -> Iterable[Check]:
         yield Check(Level.FAIL if left else Level.NOTE, what, how)
         return
     try:
-        rules = read_json(folder / RESULTS, _Made).rules()
-        stored = read_json(folder / RESULTS, dict[str, Any])
-        result = compare_with_speed(as_runs(folder), rules)
-        yield from _json_checks(stored, json.loads(result.to_json()))
+        stored = read_json(folder / RESULTS, _Results)
+        result = compare_with_speed(as_runs(folder), stored.rules())
+        yield from _json_checks(stored, decoder(_Results)(result.to_json().encode()))
         yield from _text_checks(folder, result)
     except (KeyError, TypeError, RecordError) as error:
         yield Check(Level.FAIL, f"{RESULTS} cannot be read", str(error))
 
 
-def _json_checks(stored: Row, now: Row) -> Iterable[Check]:
-    if not same(stored["rope"], now["rope"]):
+def _json_checks(stored: _Results, now: _Results) -> Iterable[Check]:
+    if not same(stored.rope, now.rope):
         what = f"the practical size of {RESULTS} is not the plan's now"
-        yield Check(Level.FAIL, what, f"{stored['rope']} and {now['rope']}")
-    wrong = _differing(_rows(stored), _rows(now))
+        yield Check(Level.FAIL, what, f"{stored.rope} and {now.rope}")
+    wrong = _differing(stored.rows(), now.rows())
     if wrong:
         yield Check(Level.FAIL, f"{RESULTS} differs from what the records give now", named(wrong))
     else:
-        count = sum(len(row) for row in stored["table"])
+        count = sum(len(row) for row in stored.table)
         yield Check(Level.OK, f"{count} figures of {RESULTS} recomputed from the records")
-    fresh = {run["run_id"]: run["loss"] for run in now["runs"]}
-    done = [run for run in stored["runs"] if run["status"] == "complete"]
-    moved = [run["run_id"] for run in done if not same(run["loss"], fresh.get(run["run_id"]))]
+    fresh = {run.run_id: run.loss for run in now.runs}
+    done = [run for run in stored.runs if run.status == "complete"]
+    moved = [run.run_id for run in done if not same(run.loss, fresh.get(run.run_id))]
     if moved:
         yield Check(Level.FAIL, "runs whose loss changed since the table was made", named(moved))
-
-
-def _rows(results: Row) -> list[Row]:
-    """Return the table's rows, and the noise as one more."""
-    noise = {"arm": "noise", "sd": results["sd"], "rho": results["rho"]}
-    return [*results["table"], {**noise, **(results["noise"] or {})}]
 
 
 def _text_checks(folder: Path, result: Comparison) -> Iterable[Check]:

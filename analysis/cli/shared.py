@@ -28,7 +28,7 @@ OPTIONS: dict[str, dict[str, Any]] = {
         "nargs": "+",
         "type": source,
         "metavar": "RUNS",
-        "help": "a study's folder, record files, a .csv, .tsv, .parquet or .jsonl, "
+        "help": "a study's folder, record files, a .csv, .tsv, .parquet, .json or .jsonl, "
         "modded-nanogpt's logs, wandb:ENTITY/PROJECT",
     },
     "--column": {

@@ -51,6 +51,7 @@ IDENTICAL = (
 OVERESTIMATED = "likely overestimated"
 NOT_CONFIRMED = "not confirmed by its own noise"
 OWN_UNKNOWN = "one run: its own noise is unknown"
+ENDLESS = "no interval, since it would be wider than the losses themselves"
 SAME_EVERYWHERE = "the same difference from the baseline at every seed"
 
 
@@ -148,13 +149,20 @@ def _own_unknown(table: pd.DataFrame) -> Iterator[Check]:
     if arms := tuple(silent.loc[one, "arm"]):
         what = f"{named(arms)}: {OWN_UNKNOWN}; the verdict uses the noise of the other arms"
         yield warning(what, arms, OWN_UNKNOWN)
-    moved = ~np.isclose(silent["delta"], 0, atol=1e-12)  # else a copy, which is said elsewhere
+    moved = one | ~np.isclose(silent["delta"], 0, atol=1e-12)  # else a copy, said elsewhere
     if arms := tuple(silent.loc[~one & moved, "arm"]):
         yield warning(
             f"{named(arms)}: {SAME_EVERYWHERE}, perhaps because the figures are rounded: its own "
             "noise is unknown and its interval wide; give the figures with more digits",
             arms,
             SAME_EVERYWHERE,
+        )
+    if arms := tuple(silent.loc[moved & np.isinf(silent["ci_high"]), "arm"]):
+        yield warning(
+            f"{named(arms)}: {ENDLESS}: the other arms' noise differs so much that theirs could be "
+            "of any size. One more run of each gives an interval",
+            arms,
+            ENDLESS,
         )
 
 

@@ -15,16 +15,12 @@ from scipy import special
 from analysis.comparison.compare import Source, read
 from analysis.comparison.rules import Rules, check_rules
 from analysis.errors import AnalysisError, require_below
-from analysis.runs.frame import is_foreign, named
+from analysis.runs.frame import how_to_get, is_foreign, named
 from analysis.stats.linear import FEWEST_DF, Array, clear_rounding, least_squares
 from analysis.table import Item, Table, columns, count, document, figure
 
 FEWEST_BATCHES = 3
 FEWEST_RUNS = 4
-ADVICE = (
-    "a curve with an interval needs at least 3 batch sizes and 4 runs, e.g. python -m harness -m "
-    "'+intervention=baseline,batch_size_half,batch_size_double' 'seed=range(2)'"
-)
 
 
 @dataclass(frozen=True, slots=True)
@@ -150,7 +146,7 @@ def batch_size(
     if not len(known):
         raise AnalysisError(
             f"none of the {len(done)} complete runs has a known batch size: no arm changes it and "
-            f"nothing else; {ADVICE}"
+            f"nothing else; {_advice(done)}"
         )
     if not (known["batch_size"] > 0).all():
         raise AnalysisError("a batch size is not above 0")
@@ -160,8 +156,20 @@ def batch_size(
     n_batches = points["batch_size"].nunique()
     if n_batches < FEWEST_BATCHES or len(points) < FEWEST_RUNS:
         why = f" (left out: {_left_out(left_out)})" if left_out else ""
-        raise AnalysisError(f"{len(points)} run(s) at {n_batches} batch size(s): {ADVICE}{why}")
+        raise AnalysisError(
+            f"{len(points)} run(s) at {n_batches} batch size(s): {_advice(done)}{why}"
+        )
     return _fit(points, rules, confidence, left_out)
+
+
+def _advice(runs: pd.DataFrame) -> str:
+    arms = "baseline,batch_size_half,batch_size_double"
+    how = how_to_get(
+        runs,
+        f"e.g. python -m harness -m '+intervention={arms}' 'seed=range(2)'",
+        "add rows with other values in batch_size",
+    )
+    return f"a curve with an interval needs at least 3 batch sizes and 4 runs: {how}"
 
 
 def _one_recipe(known: pd.DataFrame, baseline: str) -> pd.DataFrame:

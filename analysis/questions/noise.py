@@ -15,7 +15,7 @@ from analysis.comparison.noise_band import NoiseBand, noise_band
 from analysis.comparison.rules import Rules, check_rules
 from analysis.errors import AnalysisError
 from analysis.runs.cell.test_set import evaluation_sampling
-from analysis.runs.frame import complete
+from analysis.runs.frame import complete, how_to_get
 from analysis.stats.components import TOTAL, Components, variance_components
 from analysis.stats.mixed import seed_index
 from analysis.stats.seed_correlation import Correlation, arm_correlations, pair_correlation
@@ -33,6 +33,8 @@ OWN_PAIRS = "The baseline's row compares its own runs, one with the next: its de
 class NoiseReport:
     """What `noise` found; sds and differences in nats per token."""
 
+    runs: pd.DataFrame
+    """The complete ones."""
     band: NoiseBand | None
     components: Components | None
     of: str
@@ -53,7 +55,8 @@ class NoiseReport:
     def to_markdown(self) -> str:
         """Return the report for a person."""
         pairing = pairing_text(self.correlation)
-        return document("Noise", band_text(self.band), pairing, *self.tables(), *self.notes)
+        band = band_text(self.band, self.runs)
+        return document("Noise", band, pairing, *self.tables(), *self.notes)
 
 
 def noise(
@@ -102,6 +105,7 @@ def noise(
     seeds = seed_index(block_labels(done, baseline))
     codes = done["arm"].map({arm: i for i, arm in enumerate(fitted.arms)})
     return NoiseReport(
+        done,
         noise_band(done, fitted),
         components,
         baseline if only_base else "all arms",
@@ -112,13 +116,17 @@ def noise(
     )
 
 
-def band_text(band: NoiseBand | None) -> str:
-    """Return the noise band in words."""
+def band_text(band: NoiseBand | None, runs: pd.DataFrame) -> str:
+    """Return the noise band in words; of none, how these runs would have one."""
     if band is None:
+        how = how_to_get(
+            runs,
+            "python -m harness -m '+intervention=baseline' 'seed=range(8)'",
+            "add their rows, with a column seed",
+        )
         return (
             "No noise band: the baseline needs two runs or more with different initialisation "
-            "seeds (8 make a useful band): "
-            "python -m harness -m '+intervention=baseline' 'seed=range(8)'"
+            f"seeds (8 make a useful band): {how}"
         )
     text = (
         f"One more baseline run falls in {band.mean:.4f}\u00a0±\u00a0{band.half_width:.4f} with "

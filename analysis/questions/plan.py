@@ -111,7 +111,7 @@ class Plan:
         measured = f" ({pilot.rho_source})" if pilot.rho_source else ""
         rho = f"correlation of same-seed runs {pilot.rho or 0:.2f}{measured}"
         rho = "seeds not shared" if pilot.rho is None else rho
-        shared = "Every arm and the baseline get the same seeds, as python -m harness runs them."
+        shared = "Every arm and the baseline get the same seeds."
         df = f", df {pilot.df:.3g}" if math.isfinite(pilot.df) else ""
         lines = [
             self.summary(),

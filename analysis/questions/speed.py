@@ -64,7 +64,7 @@ class Factor:
     kind: Kind
 
     def __str__(self) -> str:
-        if np.isnan(self.low):
+        if not np.isfinite([self.low, self.high]).all():
             return f"{self.ratio:.2f}"
         places = 3 if self.high - self.low < 0.1 else 2
         low, high = (f"{end:.{places}f}" for end in (self.low, self.high))

@@ -13,6 +13,7 @@ from analysis.comparison.compare import Source, compare
 from analysis.comparison.result import Comparison
 from analysis.comparison.table import percent
 from analysis.errors import AnalysisError
+from analysis.runs.frame import how_to_get
 from analysis.stats.holm import holm
 from analysis.stats.linear import ENOUGH_DF
 from analysis.table import Item, Table, columns, document, figure, interval, p_item, words
@@ -115,10 +116,12 @@ def stack(runs: Source | Comparison, **changes: Any) -> Stacking:
     arms = result.estimate.arms
     stacks = {arm: arm.split("+") for arm in arms[1:] if "+" in arm and "[" not in arm}
     if not stacks:
-        raise AnalysisError(
-            f"no stack among the complete arms {', '.join(arms)}: run one, e.g. "
-            "python -m harness '+intervention=[a,b]'"
+        how = how_to_get(
+            result.done,
+            "run one, e.g. python -m harness '+intervention=[a,b]'",
+            "a stack is an arm called by its parts, e.g. a+b",
         )
+        raise AnalysisError(f"no stack among the complete arms {', '.join(arms)}: {how}")
     holding = [arm for arm, parts in stacks.items() if {*parts} & {*arms[0].split("+")}]
     if holding:
         raise AnalysisError(

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import numpy as np
+
 from analysis.comparison.noise_band import NoiseBand
 from analysis.comparison.result import Comparison
 from analysis.report.charts import (
@@ -23,6 +25,8 @@ from analysis.report.charts import (
     zoom,
 )
 from analysis.report.theme import drawn_as
+from analysis.runs.frame import named
+from analysis.table import TOO_WIDE, interval
 from analysis.text import plain
 
 Near = tuple[float, float] | None
@@ -51,13 +55,13 @@ def noise_band_chart(result: Comparison) -> Chart:
     near = _near_the_band(result, rows)
     if near is not None:
         variants = {"near the band": _noise_spec(result, datasets, near), **variants}
-    summary, key = _noise_summary(result), _noise_key(result)
+    summary, key = _noise_summary(result), _noise_key(result, rows)
     return Chart("noise_band", "Noise band", summary, variants, datasets, key)
 
 
 def effects_chart(result: Comparison) -> Chart:
     """Return each arm's difference with its simultaneous interval and the practical size."""
-    rows = [row for row in arm_rows(result) if row["ci_low"] is not None]
+    rows = [row for row in arm_rows(result) if row["low"] is not None]
     datasets: dict[str, Rows] = {
         "effects": rows,
         "pairs": _pair_rows(result, {row["arm"]: row["at"] for row in rows}),
@@ -66,9 +70,7 @@ def effects_chart(result: Comparison) -> Chart:
         "published": [row for row in rows if row["published"] is not None],
     }
     summary = "; ".join(
-        f"{row['arm']} {row['delta']:+.4f} [{row['ci_low']:+.4f}, {row['ci_high']:+.4f}], "
-        f"{row['verdict']}"
-        for row in rows[:40]
+        f"{row['arm']} {row['delta']:+.4f} {row['interval']}, {row['verdict']}" for row in rows[:40]
     )
     variants = {"all arms": _effects_spec(result, datasets, None)}
     near = _near_the_band(result, rows)
@@ -81,7 +83,9 @@ def effects_chart(result: Comparison) -> Chart:
         key.append("Small circle: one seed's run minus the baseline's of that seed.")
     if datasets["published"]:
         key.append("Grey tick: the published difference.")
-    return Chart("effects", "Effects", summary, variants, datasets, (" ".join(key),))
+    return Chart(
+        "effects", "Effects", summary, variants, datasets, (" ".join(key), *_too_wide_key(rows))
+    )
 
 
 def arm_order(result: Comparison) -> list[str]:
@@ -91,12 +95,18 @@ def arm_order(result: Comparison) -> list[str]:
 
 
 def arm_rows(result: Comparison) -> Rows:
-    """Return each arm's mean, difference, interval and verdict; ``at`` is its row's place."""
+    """Return each arm's mean, difference, interval and verdict; ``at`` is its row's place.
+
+    An interval without ends is drawn so long that a nearer view is shown first.
+    """
     middle, place = _baseline_mean(result), arm_order(result)
+    band = result.noise.half_width_arms if result.noise else 0.0
+    drawn = result.table[["delta", "ci_low", "ci_high"]].abs().to_numpy()
+    reach = 2 * WIDE * np.max(drawn, where=np.isfinite(drawn), initial=band)
     rows: Rows = []
     for row in result.table[result.table["mean_loss"].notna()].to_dict("records"):
         arm = str(row["arm"])
-        low, high = (plain(row[end]) for end in ("ci_low", "ci_high"))
+        low, high = (plain(np.clip(row[end], -reach, reach)) for end in ("ci_low", "ci_high"))
         rows.append(
             {
                 "at": place.index(arm),
@@ -105,6 +115,7 @@ def arm_rows(result: Comparison) -> Rows:
                 "delta": float(row["delta"]),
                 "ci_low": low,
                 "ci_high": high,
+                "interval": interval(row["ci_low"], row["ci_high"], 4).text,
                 "low": None if low is None else middle + low,
                 "high": None if high is None else middle + high,
                 "verdict": str(drawn_as(result.verdicts[arm].kind)),
@@ -196,7 +207,7 @@ def _noise_spec(result: Comparison, datasets: dict[str, Rows], near: Near) -> Sp
     x, y = quantity("loss", axis_title(result), _ends(near)), arm_axis()
     colour = {**verdict_looks(datasets["arms"])["color"], "legend": None}
     band = mark("rect", color="$band", opacity=0.16)
-    interval = mark("rule", strokeWidth=7, opacity=0.3)
+    bar = mark("rule", strokeWidth=7, opacity=0.3)
     mean = mark("tick", color="$ink", thickness=2, size=18)
     run = mark("point", color="$accent", fill="$card", size=46, strokeWidth=2, opacity=1)
     metric = result.rules.metric.replace("_", " ")
@@ -205,7 +216,7 @@ def _noise_spec(result: Comparison, datasets: dict[str, Rows], near: Near) -> Sp
         datasets,
         layer("bands", band, **span(x, "low", "high")),
         layer("practical", PRACTICAL_SIZE, **span(x, "low", "high")),
-        _interval(layer("intervals", interval, y=y, color=colour), x, ("low", "high"), near),
+        _interval(layer("intervals", bar, y=y, color=colour), x, ("low", "high"), near),
         layer("arms", mean, y=y, x=on(x, "mean")),
         zoom(layer("runs", run, y=y, x=x, tooltip=tooltip), "x"),
         *_off_scale("arms", "mean", near),
@@ -218,14 +229,13 @@ def _effects_spec(result: Comparison, datasets: dict[str, Rows], near: Near) -> 
     looks = verdict_looks(datasets["effects"])
     x, y = quantity("delta", title, _ends(near)), arm_axis()
     zero = mark("rule", color="$ink", strokeDash=[4, 3])
-    interval = mark("rule", strokeWidth=2.5)
+    line = mark("rule", strokeWidth=2.5)
     published = mark("tick", color="$muted", thickness=3, size=16)
     pair = mark("point", color="$muted", size=26, strokeWidth=1.2, opacity=1)
     tooltip = [
         told("arm"),
         told("delta", "difference", "+.4f"),
-        told("ci_low", "from", "+.4f"),
-        told("ci_high", "to", "+.4f"),
+        told("interval"),
         told("verdict"),
         told("published", form="+.4f"),
     ]
@@ -235,7 +245,7 @@ def _effects_spec(result: Comparison, datasets: dict[str, Rows], near: Near) -> 
         layer("zero", zero, x=on(x, "x")),
         layer("pairs", pair, y=y, x=on(x, "difference"), tooltip=[told("arm"), told("seed")]),
         _interval(
-            layer("effects", interval, y=y, color=looks["color"]), x, ("ci_low", "ci_high"), near
+            layer("effects", line, y=y, color=looks["color"]), x, ("ci_low", "ci_high"), near
         ),
         layer("published", published, y=y, x=on(x, "published")),
         zoom(layer("effects", dot(size=110), y=y, x=x, tooltip=tooltip, **looks), "x"),
@@ -283,7 +293,7 @@ def _noise_summary(result: Comparison) -> str:
     return f"One dot a run. {text}{several}."
 
 
-def _noise_key(result: Comparison) -> tuple[str, ...]:
+def _noise_key(result: Comparison, rows: Rows) -> tuple[str, ...]:
     """Return what the marks of the noise band mean, as far as they are drawn."""
     text = []
     if result.noise is not None:
@@ -293,7 +303,13 @@ def _noise_key(result: Comparison) -> tuple[str, ...]:
     dots = "Dot: a run. Tick: an arm's mean."
     if result.judged is not None:
         dots += " Bar: its simultaneous interval."
-    return (dots, " ".join([*text, *_rope_key(result)]))
+    return (dots, " ".join([*text, *_rope_key(result)]), *_too_wide_key(rows))
+
+
+def _too_wide_key(rows: Rows) -> list[str]:
+    if not (arms := [row["arm"] for row in rows if row["interval"] == TOO_WIDE]):
+        return []
+    return [f"{named(arms)}: the interval is too wide to be drawn to its ends."]
 
 
 def _rope_key(result: Comparison) -> list[str]:

@@ -47,9 +47,9 @@ SAID = {Kind.SAME: "with no practical difference"}
 """What the headline calls a verdict, where not by its own name."""
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, eq=False)
 class Evidence:
-    """A study as it stands."""
+    """A study as it stands; each is its own, whatever it holds."""
 
     title: str
     runs: Runs

@@ -6,6 +6,7 @@ import base64
 import hashlib
 import json
 import os
+from collections.abc import Sequence
 from contextlib import suppress
 from dataclasses import asdict, dataclass
 from functools import lru_cache
@@ -78,7 +79,7 @@ class Glance:
     n_arms: int
 
 
-def glance(result: Comparison | None, parts: list[Section]) -> Glance | None:
+def glance(result: Comparison | None, parts: Sequence[Section]) -> Glance | None:
     """Return the first rows of the table of verdicts; None where nothing was compared."""
     if result is None:
         return None

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
+from functools import lru_cache
 
 from analysis.benchmarks.tables import checks, task_table
 from analysis.benchmarks.verdicts import Benchmark
@@ -64,8 +66,12 @@ class Section:
         return [*([self.chart] if self.chart else []), *self.small]
 
 
-def sections(evidence: Evidence) -> list[Section]:
-    """Return the sections in the page's order, without those of which nothing is known."""
+@lru_cache(maxsize=1)
+def sections(evidence: Evidence) -> tuple[Section, ...]:
+    """Return the sections in the page's order, without those of which nothing is known.
+
+    Those of one evidence are made once, for the page, its tables and its figures.
+    """
     e, result = evidence, evidence.comparison
     found = [
         result and _effects(result),
@@ -88,10 +94,10 @@ def sections(evidence: Evidence) -> list[Section]:
         _ledger(e),
         _unknown(e),
     ]
-    return [section for section in found if isinstance(section, Section)]
+    return tuple(section for section in found if isinstance(section, Section))
 
 
-def with_content(parts: list[Section], *, has_samples: bool) -> list[Section]:
+def with_content(parts: Sequence[Section], *, has_samples: bool) -> list[Section]:
     """Return the sections that have something to show; the verdicts say what is missing."""
     shown = [part for part in parts if part.name == "verdicts" or not part.missing]
     return [part for part in shown if part.name != "samples" or has_samples]
@@ -183,7 +189,7 @@ def _verdict_table(result: Comparison, cells: list[Cell]) -> Table:
 
 
 def _band(result: Comparison, noise: NoiseReport | None) -> Section:
-    text = band_text(noise.band if noise else None)
+    text = band_text(noise.band if noise else None, result.done)
     return Section("noise_band", "Noise band", text, noise_band_chart(result))
 
 

@@ -299,6 +299,11 @@ def is_foreign(runs: pd.DataFrame) -> bool:
     return "folder" not in runs
 
 
+def how_to_get(runs: pd.DataFrame, command: str, rows: str) -> str:
+    """Return the command that trains what is missing, or the rows that a foreign table lacks."""
+    return rows if is_foreign(runs) else command
+
+
 def named(runs: Iterable[object]) -> str:
     """Return the first few names, and how many more there are."""
     names = [str(run) for run in runs]

@@ -1,4 +1,4 @@
-"""Where runs come from: record files, CSV or parquet tables of any project, W&B."""
+"""Where runs come from: record files, CSV, JSON or parquet tables of any project, W&B."""
 
 from __future__ import annotations
 
@@ -19,10 +19,18 @@ from analysis.runs.normalise import normalised
 from analysis.runs.reading import Reading
 from harness.records import RECORD_FILE, REPORT_JOB
 from harness.records.files import flatten
-from harness.records.reading import check_depth, read_json_lines
+from harness.records.reading import (
+    NOT_PARSED,
+    RecordError,
+    check_depth,
+    read_bytes,
+    read_json_lines,
+    said,
+)
 
-JSON_LINES = (".jsonl", ".ndjson")
-TABLES = (".csv", ".tsv", ".parquet", *JSON_LINES)
+JSON, JSON_LINES = ".json", (".jsonl", ".ndjson")
+TABLES = (".csv", ".tsv", ".parquet", JSON, *JSON_LINES)
+FORM = '[{"arm": "baseline", "seed": 0, "test_loss": 3.29}, ...]'
 OUR_RESULTS = {"arm", "n", "mean_loss", "delta", "verdict"}
 """Columns of the table that this program writes beside the runs."""
 WANDB = "wandb:"
@@ -39,8 +47,8 @@ def read_runs(
     Parameters
     ----------
     sources
-        Folders or files of records, ``.csv``, ``.tsv``, ``.parquet`` or ``.jsonl`` tables, logs of
-        modded-nanogpt (`analysis.runs.logs`), or ``wandb:ENTITY/PROJECT``.
+        Folders or files of records, ``.csv``, ``.tsv``, ``.parquet``, ``.json`` or ``.jsonl``
+        tables, logs of modded-nanogpt (`analysis.runs.logs`), or ``wandb:ENTITY/PROJECT``.
     columns
         Our column -> the table's name for it, e.g. ``{"test_loss": "eval/loss"}``; what is not
         named is guessed (`analysis.runs.reading.GUESSES`).
@@ -104,13 +112,17 @@ def _folders_and_logs(sources: Sequence[str]) -> tuple[list[Path], list[Path]]:
             records.append(place)
         else:
             known = ", ".join((*TABLES, *LOGS))
-            raise AnalysisError(f"{place} is neither a {RECORD_FILE} nor one of {known}")
+            raise AnalysisError(
+                f"{place} is neither a {RECORD_FILE} nor one of {known}; save its table as CSV"
+            )
     return records, [*logs, *below]
 
 
 def is_table(source: str | Path) -> bool:
     """Tell whether runs come from a table of any program, and not from records or logs."""
-    return str(source).startswith(WANDB) or Path(source).suffix.lower() in TABLES
+    place = Path(source)
+    table = place.suffix.lower() in TABLES and place.name != RECORD_FILE
+    return table or str(source).startswith(WANDB)
 
 
 def _told_apart(tables: Sequence[str], parts: Sequence[Runs]) -> list[Runs]:
@@ -138,8 +150,8 @@ def read_table(source: str, reading: Reading) -> Runs:
     notes: tuple[str, ...] = ()
     if path.suffix.lower() == ".parquet":
         raw = _from_parquet(path)
-    elif path.suffix.lower() in JSON_LINES:
-        raw = _from_json_lines(path)
+    elif path.suffix.lower() in (JSON, *JSON_LINES):
+        raw = _from_json(path)
     else:
         file = read_csv(path)
         raw, lines, notes = file.frame, file.lines, file.notes
@@ -150,18 +162,44 @@ def read_table(source: str, reading: Reading) -> Runs:
 
 
 @needed()
-def _from_json_lines(path: Path) -> pd.DataFrame:
-    rows = read_json_lines(path, _any_object)
+def _from_json(path: Path) -> pd.DataFrame:
+    """Return one row an object; entries of nested ones get dotted names, as ``config.lr``."""
+    rows = _whole(path) if path.suffix.lower() == JSON else None
+    if rows is None:
+        rows = read_json_lines(path, lambda line: _one_run(json.loads(line)))
     if not rows:
         raise AnalysisError(f"{path} has no rows: one JSON object a run is needed")
     return pd.DataFrame([flatten(row) for row in rows])
 
 
-def _any_object(line: bytes) -> dict[str, Any]:
-    """Read a line as other programs write them, with NaN for what is not known."""
-    row = json.loads(line)
+def _whole(path: Path) -> list[dict[str, Any]] | None:
+    """Return the runs of a file that is one JSON value; None: it is JSON lines."""
+    raw = read_bytes(path)
+    try:
+        return [_one_run(row) for row in _rows(json.loads(raw.decode("utf-8-sig")))]
+    except NOT_PARSED as error:
+        if isinstance(error, json.JSONDecodeError) and error.msg == "Extra data":
+            return None  # behind the first line's object
+        raise RecordError(path, f"{said(error)}; a list of runs is read: {FORM}") from error
+
+
+def _rows(content: Any) -> list[Any]:
+    """Return the rows of a list, of the results that this program writes, or of columns."""
+    if isinstance(content, dict) and isinstance(content.get("table"), list):
+        content = content["table"]
+    if isinstance(content, list):
+        return content
+    columns = list(content.values()) if isinstance(content, dict) else []
+    for kind, index in ((list, lambda column: range(len(column))), (dict, list)):
+        if columns and all(isinstance(c, kind) and index(c) == index(columns[0]) for c in columns):
+            return [{name: content[name][i] for name in content} for i in index(columns[0])]
+    raise ValueError(f"{json.dumps(content):.60} is no table")
+
+
+def _one_run(row: Any) -> dict[str, Any]:
+    """Return a run as other programs write it, with NaN for what is not known."""
     if not isinstance(row, dict):
-        raise ValueError(f"{row!r} is no object")
+        raise ValueError(f"{row!r:.60} is no object")
     check_depth(row)
     return row
 

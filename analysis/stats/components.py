@@ -69,8 +69,8 @@ def variance_components(runs: pd.DataFrame) -> Components:
     arm = pd.factorize(runs["arm"])[0]
     if len(runs) - len(set(arm)) < 1:
         raise AnalysisError(
-            f"{len(runs)} complete run(s): repeats of one arm are needed to see noise, e.g. "
-            "python -m harness -m '+intervention=baseline' 'seed=range(4)'"
+            f"{len(runs)} complete run(s): repeats of one arm with other seeds are needed to see "
+            "noise"
         )
     *sources, residual = _sources(_varying(runs, arm), len(arm))
     anova = _anova(runs["loss"].to_numpy(dtype=float), arm, sources)

@@ -22,6 +22,7 @@ from typing import Any
 
 from harness.config import Config, ConfigError, scientific
 from harness.data.corpus import Corpus
+from harness.extras import EXTRAS, installation
 from harness.records import SOURCES_FOLDER, RecordError
 from harness.records.files import canonical_hash, write_atomic
 from harness.records.sources import (
@@ -208,10 +209,10 @@ def _locate(target: str) -> tuple[str, str]:
     for module in prefixes(target):
         if _spec(module) is not None:
             return module, target.removeprefix(f"{module}.").split(".")[0]
-    raise ConfigError(
-        f"_target_={target}: no module {target.split('.')[0]!r}; put it into "
-        f"{sys.path[0] or 'this folder'} or a folder of PYTHONPATH"
-    )
+    package = target.split(".")[0]
+    place = f"put it into {sys.path[0] or 'this folder'} or a folder of PYTHONPATH"
+    advice = installation(package) if package in EXTRAS else place
+    raise ConfigError(f"_target_={target}: no module {package!r}; {advice}")
 
 
 def _spec(module: str) -> ModuleSpec | None:

@@ -18,6 +18,7 @@ from omegaconf.errors import OmegaConfBaseException, ValidationError
 from yaml import YAMLError
 
 from harness.config import CardConfig, Config, ConfigError
+from harness.extras import EXTRAS, installation
 from harness.records.files import CONF_DIR, conf_folders, flatten
 
 os.environ["OC_CAUSE"] = "0"
@@ -34,7 +35,6 @@ GROUPS = sorted(
 _HINTS = {
     "data": "; your own text is data=text data.path=FOLDER",
     "intervention": "; see: python -m interventions",
-    "hydra/launcher": "; a cluster's needs its extra: in the clone, pip install -e '.[slurm]'",
 }
 """What to do about an unknown member of a group."""
 
@@ -164,6 +164,11 @@ def _unknown(file: str, options: Sequence[str] | None) -> str:
     name = file.removesuffix(".yaml")
     group = next((g for g in GROUPS if name.startswith(f"{g}/")), name.rpartition("/")[0])
     stem = name[len(group) :].removeprefix("/")
+    if group == "hydra/launcher" and (launcher := stem.removesuffix("_schema")) in EXTRAS:
+        return (
+            f"hydra/launcher={launcher} needs its plugin, which is not installed here: "
+            f"{installation(launcher)}; or leave it out to train on this machine"
+        )
     known = options or options_of(group)
     near = _meant(group, stem, known)
     hint = _searchpath(Path(group, f"{stem}.yaml")) or _HINTS.get(group, "")

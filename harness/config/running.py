@@ -133,7 +133,8 @@ class HardwareConfig:
     """Bit-identical weights on a GPU, too, for some of its speed; a CPU gives them anyway."""
     slots: int | None = number(None, above=0, at_most=10_000)
     """Cells of a sweep that run at once; None: as many as there is room for, `cells_per_gpu` on
-    each GPU, or one on `threads` of the CPU cores that this process or its container may use."""
+    each GPU, or one on `threads` of the CPU cores that this process or its container may use, as
+    far as their memory holds them."""
     cells_per_gpu: int | str = number(1, above=0, at_most=1000)
     """Cells that share each GPU, for models that leave most of it idle; ``auto``: as many as
     train the most tokens together, measured before the first cell."""

@@ -1,4 +1,4 @@
-"""What a process may use of this machine, found without importing torch: CPU cores, GPUs, ranks."""
+"""What a process may use of this machine, found without importing torch: cores, memory, GPUs."""
 
 from __future__ import annotations
 
@@ -13,6 +13,7 @@ from itertools import takewhile
 from pathlib import Path
 
 OWN_GROUPS, GROUPS = Path("/proc/self/cgroup"), Path("/sys/fs/cgroup")
+MEMORY = Path("/proc/meminfo")
 _GPU_NAME = re.compile(r"\d+|(GPU|MIG)-.+")
 
 
@@ -37,19 +38,56 @@ def _quotas() -> Iterator[float]:
     Source: Linux, Documentation/admin-guide/cgroup-v2.rst (cpu.max) and
     scheduler/sched-bwc.rst (cpu.cfs_quota_us).
     """
+    for group, of_version_1 in _control_groups("cpu"):
+        names = ["cpu.cfs_quota_us", "cpu.cfs_period_us"] if of_version_1 else ["cpu.max"]
+        with suppress(OSError, ValueError):  # a container does not see its host's; "max"
+            quota, period = " ".join((group / name).read_text() for name in names).split()
+            if int(quota) > 0:
+                yield int(quota) / int(period)
+
+
+def free_memory_bytes() -> float:
+    """Return the memory that this process and its children may still take, infinite if unknown.
+
+    A container with a limit sees all memory of its host, and is killed beyond its own.
+    """
+    return max(0.0, min([_host_memory(), *_memory_left()]))
+
+
+def _host_memory() -> float:
+    text = MEMORY.read_text(encoding="utf-8") if MEMORY.exists() else ""
+    found = re.search(r"^MemAvailable:\s*(\d+) kB", text, re.MULTILINE)
+    return int(found[1]) * 1024.0 if found else math.inf
+
+
+def _memory_left() -> Iterator[float]:
+    """Yield what each control group of this process leaves of its limit.
+
+    What it holds of files is taken back before anybody is killed, so only that used lately counts.
+    Source: Linux, Documentation/admin-guide/cgroup-v2.rst (memory.max, memory.stat) and
+    cgroup-v1/memory.rst.
+    """
+    for group, of_version_1 in _control_groups("memory"):
+        limit, used, idle = "memory.max", "memory.current", "inactive_file"
+        if of_version_1:
+            limit, used = "memory.limit_in_bytes", "memory.usage_in_bytes"
+            idle = "total_inactive_file"
+        with suppress(OSError, ValueError, KeyError):  # a container does not see its host's; "max"
+            most, taken = (int((group / name).read_text()) for name in (limit, used))
+            stat = dict(line.split() for line in (group / "memory.stat").read_text().splitlines())
+            yield float(most - taken + int(stat[idle]))
+
+
+def _control_groups(controller: str) -> Iterator[tuple[Path, bool]]:
+    """Yield the folders of this process's groups, inner to outer; True: they are of version 1."""
     lines = OWN_GROUPS.read_text().splitlines() if OWN_GROUPS.exists() else []
     for _, controllers, path in (line.split(":", 2) for line in lines):
-        if controllers and "cpu" not in controllers.split(","):
+        if controllers and controller not in controllers.split(","):
             continue
-        top, names = GROUPS, ["cpu.max"]
-        if controllers:  # of version 1
-            top, names = GROUPS / "cpu", ["cpu.cfs_quota_us", "cpu.cfs_period_us"]
+        top = GROUPS / controller if controllers else GROUPS
         own = top / path.lstrip("/")
         for group in (g for g in (own, *own.parents) if g.is_relative_to(top)):
-            with suppress(OSError, ValueError):  # a container does not see its host's; "max"
-                quota, period = " ".join((group / name).read_text() for name in names).split()
-                if int(quota) > 0:
-                    yield int(quota) / int(period)
+            yield group, bool(controllers)
 
 
 def share_cores(n_processes: int) -> None:

@@ -316,7 +316,9 @@ def find_records(root: Path, closed: list[RecordError] | None = None) -> list[Pa
 
     Folders that one may not enter are put into `closed`.
     """
-    found, seen = [root] if root.is_file() else [], set()
+    if root.is_file():
+        return [root]
+    found, seen = [], set()
 
     def note(error: OSError) -> None:
         if closed is not None:

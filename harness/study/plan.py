@@ -3,17 +3,29 @@
 from __future__ import annotations
 
 import math
-from collections import Counter
+from collections import Counter, defaultdict
 from collections.abc import Sequence
 from contextlib import suppress
 from dataclasses import asdict, replace
+from functools import cache
 from pathlib import Path
+from shlex import quote
 from typing import Any
 
 from harness.cell import provenance
 from harness.cell.console import say
 from harness.cell.freeze import freeze, load_frozen, locate
-from harness.config import Autocast, Config, ConfigError, Flat, Matmul, recipe, stack_of
+from harness.config import (
+    Autocast,
+    Backend,
+    Config,
+    ConfigError,
+    Flat,
+    Matmul,
+    WandbMode,
+    recipe,
+    stack_of,
+)
 from harness.data.corpus import ensure_corpora
 from harness.data.evaluated import test_sequences
 from harness.records import (
@@ -29,6 +41,7 @@ from harness.records.study import Study
 from harness.records.versions import changes_of_test_set
 from harness.study.outcome import result
 from harness.study.states import cell_states, shown
+from harness.tracking.backends import foreseen
 
 
 class PlannedCell(Cell):
@@ -81,6 +94,7 @@ def settle(
     if not cells:
         raise ConfigError("an empty sweep: name at least one arm and one seed")
     _refuse_twins(cells, n_jobs)
+    _refuse_repeats(cells)
     _refuse_other_tests(cells)
     study = cells[0].study
     new = _plan(cells, looks) if cells[0].config.study.arms else None
@@ -92,6 +106,7 @@ def settle(
         _hold_against(old, new, seen)
         new = replace(old, cells=new.cells, tuning=new.tuning)
     _refuse_namesakes(cells)
+    warn_of_tracker(cells[0].config.tracking.backend, cells[0].config.tracking.mode)
     for cell in cells:
         cell.freeze()
     if new and new != old:
@@ -99,6 +114,13 @@ def settle(
     study.note_command([cell.entry for cell in cells])
     if not cells[0].config.study.tuning:
         _warn_of_no_verdict(study, planned=new is not None)
+
+
+@cache
+def warn_of_tracker(backend: Backend, mode: WandbMode) -> None:
+    """Refuse a tracker that is not installed; say once what its every cell would."""
+    if said := foreseen(backend, mode):
+        say(f"warning: {said}")
 
 
 def _seen(study: Study) -> set[str]:
@@ -119,6 +141,22 @@ def _refuse_twins(cells: Sequence[PlannedCell], n_jobs: int) -> None:
         if keys := _apart([one.config for one in twins if one.folder == cell.folder]):
             advice = f"they differ in {', '.join(keys)}, which changes no result: give one value"
         raise ConfigError(f"two cells of this sweep are the same one ({cell.name}): {advice}")
+
+
+def _refuse_repeats(cells: Sequence[PlannedCell]) -> None:
+    """Refuse to train what an arm of another name is: a swept value may be the baseline's own."""
+    study, arms = cells[0].study, defaultdict[str, list[str]](list)
+    for cell in [*map(Cell, study.cells()), *cells]:
+        arms[cell.id].append(cell.arm)
+    for cell in cells:
+        others = [arm for arm in arms[cell.id] if arm != cell.arm]
+        if others and not result(cell):
+            swept = " ".join(f"{key}={value}" for key, value in cell.config.swept.items())
+            compare = f"python -m analysis {study} --baseline {quote(others[0])} compares with it"
+            raise ConfigError(
+                f"{cell.name} has the settings and seeds of {others[0]}, which is in this study, "
+                f"and would repeat its runs: {f'leave {swept} out' if swept else compare}"
+            )
 
 
 def _apart(configs: Sequence[Config]) -> list[str]:

@@ -28,6 +28,7 @@ from harness.study.display import Screen, summary
 from harness.study.outcome import keep_log, over_budget, result, tidy, why, written_since
 from harness.study.packing import sharing
 from harness.study.plan import PlannedCell
+from harness.study.room import in_memory
 from harness.study.slots import Slot, plan_slots
 from harness.study.states import cell_state
 from harness.tracking.base import upload_command
@@ -58,7 +59,8 @@ def run_cells(cells: Sequence[PlannedCell]) -> None:
             tidy(cell)
     if todo:
         with sharing(todo[0].config) as cells_per_gpu:
-            _run(todo, plan_slots(todo[0].config.hardware, cells_per_gpu))
+            slots = plan_slots(todo[0].config.hardware, cells_per_gpu)
+            _run(todo, in_memory(slots, [cell.config for cell in todo]))
     require_results(cells)
 
 

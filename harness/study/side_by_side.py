@@ -34,6 +34,28 @@ def measure(config: Config, n: int = 1) -> list[Trial] | None:
     return done if len(done) == n else None
 
 
+def memory_of_a_cell(config: Config) -> int | None:
+    """Return the bytes that training takes beside what all cells share; None: it ran out.
+
+    Nothing is said of a config that takes no step: its cell will say why.
+    """
+    context = multiprocessing.get_context("spawn")
+    with ProcessPoolExecutor(1, context) as pool:
+        try:
+            return pool.submit(_memory_of_a_cell, config).result()
+        except BrokenProcessPool:  # killed by the system
+            return None
+
+
+def _memory_of_a_cell(config: Config) -> int | None:
+    from harness.cell.speed.step_timing import memory_of_steps
+
+    try:
+        return memory_of_steps(config)
+    except Exception:  # of anybody's code
+        return 0
+
+
 class StepError(ValueError):
     """A config whose cells cannot take a step; the message is one line."""
 

@@ -29,13 +29,18 @@ class Slot:
             os.sched_setaffinity(0, self.cores)
 
 
+def on_cpu(hardware: HardwareConfig) -> bool:
+    """Tell whether cells train on the CPU of this machine."""
+    return hardware.device == "cpu" or (hardware.device == "auto" and not visible_gpus())
+
+
 def plan_slots(hardware: HardwareConfig, cells_per_gpu: int = 1) -> list[Slot]:
     """Divide this machine into slots: so many on each GPU, or one per group of CPU cores.
 
     What is not here, or more than there is, is refused with a `ConfigError`.
     """
     gpus = [] if hardware.device == "cpu" else visible_gpus()
-    if hardware.device == "cpu" or (hardware.device == "auto" and not gpus):
+    if on_cpu(hardware):
         return _cpu_slots(hardware)
     named = ["cuda", *(f"cuda:{i}" for i in range(len(gpus)))] if gpus else []
     available = ["auto", "cpu", *named]

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from harness.config import Backend, WandbMode
+from harness.extras import require
 from harness.tracking.base import Identity, Mirror, Target
 
 
@@ -14,6 +16,21 @@ def open_mirror(target: Target, identity: Identity, *, go_on: bool = False) -> M
     from harness.tracking.wandb_run import WandbMirror
 
     return WandbMirror(target, identity, go_on=go_on)
+
+
+def foreseen(backend: Backend, mode: WandbMode) -> str:
+    """Return what every cell would log of its tracker, empty for nothing; asks no server.
+
+    `ConfigError` where the tracker's client is not installed.
+    """
+    if backend is Backend.none:
+        return ""
+    require(backend.value, f"tracking={backend.value}", "leave it out: runs/ holds everything")
+    if backend is Backend.trackio or mode is WandbMode.offline:
+        return ""
+    from harness.tracking.wandb_run import LOGGED_OUT, is_logged_in
+
+    return "" if is_logged_in() else LOGGED_OUT
 
 
 def settled(target: Target) -> Target:

@@ -16,6 +16,7 @@ log = logging.getLogger(__name__)
 
 API_SECONDS = 15
 INIT_SECONDS = 20
+LOGGED_OUT = "tracking.mode=online, but nobody is logged in: staying offline (run: wandb login)"
 ARM = "JobType"
 """W&B's name for what we set to the arm."""
 WORKSPACE = "Studies: noise band, curves by arm, cost"
@@ -87,18 +88,19 @@ class WandbMirror:
             raise MirrorError(f"the server has this run as {state}, not finished")
 
 
+def is_logged_in() -> bool:
+    """Tell whether this machine has a key of W&B's, right or wrong."""
+    return bool(_client().login(prompt=False, verify=False))
+
+
 def logged_in(target: Target) -> Target:
     """Return the target with the account that it goes to; offline if nobody is logged in."""
-    wandb = _client()
-    if not wandb.login(prompt=False, verify=False):
-        log.warning(
-            "tracker mode=online, but nobody is logged in: staying offline (run: wandb login)"
-        )
+    if not is_logged_in():
+        log.warning(LOGGED_OUT)
         return replace(target, online=False)
     try:
-        return replace(
-            target, entity=target.entity or wandb.Api(timeout=API_SECONDS).default_entity
-        )
+        entity = target.entity or _client().Api(timeout=API_SECONDS).default_entity
+        return replace(target, entity=entity)
     except Exception as error:  # the key is refused, or nobody answers
         raise MirrorError(f"{type(error).__name__}: {error}") from error
 

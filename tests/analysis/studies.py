@@ -61,6 +61,21 @@ def study(
     return pd.DataFrame(rows)
 
 
+def one_run_among_unlike_arms() -> pd.DataFrame:
+    """Return a calm arm, a wild one and one of a single run, whose noise could be of any size."""
+    losses = {
+        BASELINE: (2.5, 2.512, 2.507),
+        "calm": (2.451, 2.463, 2.4581),
+        "wild": (2.49, 2.515, 2.48),
+        "once": (2.4,),
+    }
+    return pd.DataFrame(
+        {"arm": arm, **dict.fromkeys(SEEDS, seed), "test_loss": loss}
+        for arm, runs in losses.items()
+        for seed, loss in enumerate(runs)
+    )
+
+
 def record(arm: str, seed: int, test_loss: float | None, **changes: Any) -> RunRecord:
     """Return one cell's record, complete unless said otherwise."""
     names = [] if arm == BASELINE else arm.split("+")

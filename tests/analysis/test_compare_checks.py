@@ -1,11 +1,15 @@
 """What the comparison warns of, and what it says to run next."""
 
+import json
+
 import numpy as np
+import pandas as pd
 import pytest
 from scipy import stats
-from studies import on_disk, put, record, study
+from studies import on_disk, one_run_among_unlike_arms, put, record, study
 
 from analysis import compare
+from analysis.__main__ import main
 from harness.records import BASELINE, Status
 
 TEN_ARMS = {f"arm{i}": 0.0 for i in range(10)}
@@ -146,6 +150,36 @@ def test_an_arm_of_one_run_among_others_takes_its_noise_from_them_and_says_so():
     assert row(result, "a").warnings == ""
     one_each = frame[(frame["arm"] == BASELINE) | (frame["init_seed"] == 0)]
     assert not any("own noise" in text for text in compare(one_each).warnings)
+
+
+def test_an_interval_wider_than_the_losses_is_printed_nowhere(tmp_path, capsys):
+    file, out = tmp_path / "mine.csv", tmp_path / "out"
+    one_run_among_unlike_arms().to_csv(file, index=False)
+    assert main([str(file), "--out", str(out)]) == 0
+    said = capsys.readouterr().out
+    written = {end: (out / f"mine_results.{end}").read_text() for end in ("md", "tex", "json")}
+    once = row(compare(str(file)), "once")
+    assert (once.ci_low, once.ci_high) == (-np.inf, np.inf)
+    assert once.verdict == "undecided"
+    assert once.delta < 0 < once.p_adj < 1
+    assert "no interval, since it would be wider than the losses themselves" in once.warnings
+    assert "One more run of each gives an interval" in said
+    (kept,) = (r for r in json.loads(written["json"])["table"] if r["arm"] == "once")
+    assert kept["ci_low"] is kept["ci_high"] is None
+    assert kept["p_adj"] == once.p_adj
+    for text in (said, written["md"], written["tex"]):
+        (line,) = (line for line in text.split("\n") if line.startswith(("| once", "once &")))
+        assert "too wide" in line
+    assert pd.read_csv(out / "mine_results.csv").set_index("arm").loc["once", "ci_high"] == np.inf
+
+
+def test_a_copy_of_the_baseline_is_not_said_to_want_more_runs():
+    frame = one_run_among_unlike_arms()
+    copy = frame[frame["arm"] == BASELINE].assign(arm="copy")
+    result = compare(pd.concat([frame, copy], ignore_index=True))
+    assert np.isinf(row(result, "copy").ci_high)
+    assert "wider than the losses" in row(result, "once").warnings
+    assert "wider than the losses" not in row(result, "copy").warnings
 
 
 def test_a_difference_that_is_equal_at_every_seed_shows_no_noise_and_says_so():

@@ -312,7 +312,9 @@ def test_a_single_baseline_is_told_what_to_run():
     frame = pd.DataFrame({"arm": ["baseline"], "test_loss": [3.69]})
     report = noise(frame)
     assert report.band is None
-    assert "seed=range" in report.to_markdown()
+    assert "make a useful band): add their rows, with a column seed" in report.to_markdown()
+    own = noise(frame.assign(folder="runs/demo/baseline/1f2e3d"))
+    assert "python -m harness -m '+intervention=baseline' 'seed=range(8)'" in own.to_markdown()
 
 
 @pytest.mark.parametrize("n_arms", [0, 1, 2])

@@ -183,3 +183,16 @@ def test_power_is_half_where_the_difference_is_the_half_width_of_a_certain_noise
     assert found.power(float(half[0]), half)[0] == pytest.approx(0.5, abs=0.01)
     assert (found.power(0.0, half) < 0.025).all()
     assert (found.power(10 * float(half.max()), half) > 0.999).all()
+
+
+def test_an_interval_from_the_prior_s_tail_alone_ends_where_differences_can_lie_or_nowhere():
+    losses = np.array([[2.5, 2.512, 2.507], [2.451, 2.463, 2.456], [2.49, 2.515, 2.48], [2.4] * 3])
+    keep = np.array([[True] * 3] * 3 + [[True, False, False]])
+    loud, quiet = model(losses, keep=keep), model(losses + 1e5, keep=keep)
+    half, raised = (found.against_baseline().half_width(0.05) for found in (loud, quiet))
+    assert np.isinf(half[2])
+    assert 5 < raised[2] < np.inf, "the same spread, among larger losses"
+    assert half[:2] == pytest.approx(raised[:2], rel=1e-6)
+    stack = np.array([[1.0, -1.0, -1.0, 1.0]])
+    assert np.isinf(loud.contrast(stack).half_width_each(1e-3))
+    assert loud.against_baseline().power(0.01, half)[2] == 0

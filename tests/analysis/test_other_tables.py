@@ -43,7 +43,7 @@ TABLES = {
 PAIRED = set(TABLES) - {"REPLICATES", "MEANS"}
 
 
-@pytest.mark.parametrize("kind", ["csv", "parquet", "jsonl", "nullable"])
+@pytest.mark.parametrize("kind", ["csv", "parquet", "jsonl", "json", "nullable"])
 @pytest.mark.parametrize("name", TABLES)
 def test_a_frame_and_its_file_give_the_same_table(tmp_path, name, kind):
     (tmp_path / "given.csv").write_text(TABLES[name])
@@ -53,6 +53,8 @@ def test_a_frame_and_its_file_give_the_same_table(tmp_path, name, kind):
         file.write_text(TABLES[name])
     elif kind == "jsonl":
         file.write_text("".join(json.dumps(r) + "\n" for r in frame.to_dict("records")))
+    elif kind == "json":
+        file.write_text(json.dumps(frame.to_dict("records")))
     else:
         frame = frame.convert_dtypes() if kind == "nullable" else frame
         frame.to_parquet(file)

@@ -180,7 +180,7 @@ def test_the_command_says_what_is_missing(capsys):
     said = capsys.readouterr().out
     same = plan(0.02, Pilot(0.015, 20, 0.0), 4)
     assert f"run **{same.seeds} seeds per arm** and {same.seeds} of the baseline" in said
-    assert "the same seeds, as python -m harness runs them" in said
+    assert "the baseline get the same seeds." in said
     assert "correlation of same-seed runs 0.00 (not known" in said
 
 

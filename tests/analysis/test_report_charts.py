@@ -5,7 +5,7 @@ import re
 import pytest
 import vl_convert
 from full_study import ARMS, full_study
-from studies import study
+from studies import one_run_among_unlike_arms, study
 
 from analysis import Pilot, compare, noise, plan
 from analysis.__main__ import main
@@ -96,6 +96,19 @@ def test_an_interval_that_says_nothing_does_not_squeeze_what_is_known():
     ends = [float(end) for end in re.findall(r'<line[^>]* x2="(-?[\d.]+)"', drawn)]
     assert max(map(abs, ends)) < 2000, "what lies far outside is drawn by no browser"
     assert sum(abs(end) > 300 for end in ends) >= 4, "the wide intervals cross the view"
+
+
+def test_an_interval_without_ends_crosses_the_view_and_is_told_in_words():
+    found = gather(Runs(one_run_among_unlike_arms()), Rules())
+    for chart in (effects_chart(found.comparison), noise_band_chart(found.comparison)):
+        nearer, *_ = chart.variants.values()
+        low, high = nearer["layer"][0]["encoding"]["x"]["scale"]["domain"]
+        assert high - low < 1
+        assert chart.key[-1] == "once: the interval is too wide to be drawn to its ends."
+    assert "once -0.1022 too wide, undecided" in effects_chart(found.comparison).summary
+    drawn = figures(found, {"effects"})["effects"]
+    lines = re.findall(r'<line[^>]* x2="(-?[\d.]+)"[^>]* stroke-width="2.5"', drawn)
+    assert max(map(abs, map(float, lines))) == figure_specs(found)["effects"]["width"]
 
 
 def test_any_name_of_an_arm_can_be_drawn():

@@ -5,7 +5,7 @@ import shutil
 
 import pytest
 from full_study import ARMS, EVIL, cell_name, end_as, evidence_of, full_study
-from studies import study
+from studies import on_disk, study
 
 from analysis.comparison.rules import Rules
 from analysis.report.cells import current, samples, tail
@@ -66,6 +66,23 @@ def test_an_arm_s_name_keeps_its_small_letter_at_the_head_of_a_sentence():
     assert any(
         item.startswith("two_groups: the same difference from the baseline") for item in trust.items
     )
+
+
+@pytest.mark.parametrize("n", [1, 3])
+def test_a_report_of_a_table_names_no_command_that_trains_and_one_of_a_study_does(tmp_path, n):
+    frame, table = study({"a": -0.1}, n=n), tmp_path / "runs.csv"
+    frame.to_csv(table, index=False)
+    pages = {}
+    for source in (table, on_disk(tmp_path / "runs", frame)):
+        evidence = gather(read_runs([str(source)]), Rules())
+        pages[source.name] = " ".join(
+            text for part in sections(evidence) for text in (part.text, part.missing, *part.items)
+        )
+    assert "baseline, a: a stack is an arm called by its parts" in pages["runs.csv"]
+    assert "python -m harness" not in pages["runs.csv"]
+    assert "baseline, a: run one, e.g. python -m harness '+intervention=[a,b]'" in pages["runs"]
+    for page in pages.values():
+        assert ("No noise band: " in page) == (n == 1)
 
 
 def test_sections_without_content_are_absent_from_page_and_contents(tmp_path):

@@ -9,10 +9,13 @@ import time
 import pandas as pd
 import pytest
 from full_study import full_study
+from studies import study
 
 from analysis.__main__ import main
+from analysis.report import sections as report_sections
 from analysis.report import write_report
 from analysis.report.cells import tail
+from analysis.runs.frame import Runs
 
 
 @pytest.mark.slow
@@ -33,6 +36,16 @@ def test_a_report_says_what_holds_at_the_sizes_that_it_is_given(reported, tmp_pa
     assert "from the smallest to the largest: small, middle, large" in page
     assert "2e+16 FLOPs" in (tmp_path / "large_tables" / "scale.md").read_text()
     capsys.readouterr()
+
+
+def test_page_tables_and_figures_are_made_of_sections_that_are_made_once(tmp_path, monkeypatch):
+    made = []
+    monkeypatch.setattr(report_sections, "_unknown", made.append)
+    for _ in range(2):
+        frame = study({"a": -0.02}, n=3)
+        written = write_report(Runs(frame, home=tmp_path), figures=True)
+        assert (written.figures, written.tables) != ([], [])
+    assert len(made) == len(set(map(id, made))) == 2
 
 
 def test_a_log_that_is_a_folder_or_a_pipe_is_left_alone(tmp_path):

@@ -65,8 +65,7 @@ def test_runs_without_a_repeat_are_told_how_to_repeat(n: int) -> None:
     with pytest.raises(AnalysisError) as refused:
         found(LOSS[:n], list("ab")[:n], init_seed=[0, 0][:n])
     assert str(refused.value) == (
-        f"{n} complete run(s): repeats of one arm are needed to see noise, e.g. "
-        "python -m harness -m '+intervention=baseline' 'seed=range(4)'"
+        f"{n} complete run(s): repeats of one arm with other seeds are needed to see noise"
     )
     assert found([1.0, 3.0]).table["sd"].iloc[0] == pytest.approx(2**0.5)
 

@@ -259,3 +259,19 @@ def test_the_table_of_verdicts_has_the_share_of_tokens(tmp_path) -> None:
     assert "| tokens |" in result.to_markdown().replace("  ", " ")
     plain = analysis.compare(replace(runs))
     assert "tokens" not in [c.label for c in plain.short_table().columns]
+
+
+def test_an_arm_of_one_run_among_unlike_arms_has_a_factor_without_an_interval() -> None:
+    shifts = {"baseline": (0.0, 0.01, 0.005), "calm": (-0.2, -0.1899, -0.1951),
+              "wild": (0.05, 0.3, -0.1), "once": (-0.4,)}  # fmt: skip
+    lines = [
+        {"arm": arm, "seed": seed, "tokens": tokens, "val_loss": 5 - math.log(tokens) / 6 + shift}
+        for arm, runs in shifts.items()
+        for seed, shift in enumerate(runs)
+        for tokens in GRID
+    ]
+    found = speed(pd.DataFrame(lines), target=2.5)
+    once = found.factor("once")
+    assert (once.low, once.high) == (0, math.inf)
+    assert str(once) == f"{once.ratio:.2f}"
+    assert "[" in str(found.factor("calm"))

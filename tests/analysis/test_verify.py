@@ -1,5 +1,8 @@
 import hashlib
+import io
 import json
+from collections import Counter
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -7,7 +10,7 @@ from studies import failures, put, record
 
 from analysis import AnalysisError, compare, verify
 from analysis.__main__ import main
-from analysis.audit.results import same
+from analysis.audit.results import TRACED, same
 from harness.records import Provenance, Status, StudyPlan, write_plan
 
 
@@ -20,6 +23,18 @@ def test_an_untouched_study_passes(traced):
     assert found.passed, found.to_markdown()
     assert any("figures of results.json recomputed" in check.what for check in found.checks)
     assert main(["verify", str(traced)]) == 0
+
+
+def test_each_file_of_results_is_read_once(traced, monkeypatch):
+    opened, open_it = Counter(), io.open
+
+    def counted(file, *arguments, **settings):
+        opened[Path(file).name] += isinstance(file, str | Path)
+        return open_it(file, *arguments, **settings)
+
+    monkeypatch.setattr(io, "open", counted)
+    assert verify(traced).passed
+    assert {name: opened[name] for name in TRACED} == dict.fromkeys(TRACED, 1)
 
 
 def test_an_edited_result_is_found(traced):

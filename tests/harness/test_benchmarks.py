@@ -10,7 +10,6 @@ import tiktoken
 import torch
 
 from harness.config import ConfigError
-from harness.evals.benchmarks import lm_eval_tasks
 from harness.evals.benchmarks.items import BUNDLED, read_items
 from harness.evals.benchmarks.run import run_task
 from harness.evals.benchmarks.scoring import score
@@ -179,11 +178,3 @@ def test_the_command_asks_all_cells_of_a_study_and_refuses_what_is_no_task(
     assert len({run.cell for run in runs}) == 2
     with pytest.raises(ConfigError, match=r"--tasks none.yaml: No such file"):
         read_items("none.yaml")
-
-
-def test_a_task_of_a_missing_package_says_how_to_get_it(
-    model: LoadedModel, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(lm_eval_tasks, "find_spec", lambda name: None)
-    with pytest.raises(ConfigError, match=r"pip install 'llm-interventions\[benchmarks\]'"):
-        run_task(model, "blimp", tmp_path)

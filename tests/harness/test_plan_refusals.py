@@ -189,6 +189,30 @@ def test_cells_that_no_table_could_tell_apart_are_named_with_what_differs(tiny) 
     _refuse_namesakes([cells[0], cells[0], cells[3], cells[5]])
 
 
+def test_a_swept_value_that_the_studys_baseline_has_is_refused_before_it_is_trained(tiny) -> None:
+    def made(value: str, *more: str) -> PlannedCell:
+        return PlannedCell(load([*tiny, f"optim.lr={value}", "sweep=[optim.lr]", *more]))
+
+    base = PlannedCell(load([*tiny, "optim.lr=0.02"]))
+    again, other = made("0.02"), made("0.03")
+    assert (again.id, again.arm) == (base.id, "baseline[optim.lr=0.02]")
+    settle([base], 1)
+    with pytest.raises(ConfigError) as caught:
+        settle([other, again], 2)
+    assert str(caught.value) == (
+        "baseline[optim.lr=0.02] seed 0 has the settings and seeds of baseline, which is in this "
+        "study, and would repeat its runs: leave optim.lr=0.02 out"
+    )
+    settle([other, made("0.02", "seed=1")], 2)
+    finished(again)
+    settle([again], 1)  # trained by an earlier version
+    with pytest.raises(ConfigError) as caught:
+        settle([PlannedCell(load([*tiny, "optim.lr=0.03"]))], 1)
+    assert str(caught.value).endswith(
+        f"python -m analysis {base.study} --baseline 'baseline[optim.lr=0.03]' compares with it"
+    )
+
+
 @pytest.mark.parametrize(
     ("tokens", "tokenizers", "texts", "alike"),
     [("aa", "xx", "tt", True), ("ab", "xy", "tt", True), ("ab", "xx", "tt", False),

@@ -248,7 +248,7 @@ def test_refusals_are_one_line(tmp_path, capsys):
 def test_a_backend_that_is_not_installed_is_named(study, monkeypatch, capsys):
     monkeypatch.setitem(sys.modules, "trackio", None)
     assert sync.main([str(study), "--backend", "trackio"]) == 2
-    assert "pip install trackio" in capsys.readouterr().err
+    assert "pip install 'llm-interventions[trackio]'" in capsys.readouterr().err
 
 
 def test_a_workspace_needs_an_account(study, recorder, offline, capsys):

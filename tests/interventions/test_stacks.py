@@ -2,6 +2,7 @@
 
 import io
 import random
+from copy import deepcopy
 from itertools import combinations
 
 import pytest
@@ -86,6 +87,19 @@ def test_a_stack_that_would_train_and_be_muddled_is_refused_by_name(pair: tuple[
     with pytest.raises(ConfigError, match="does not combine with") as refusal:
         composed(pair)
     assert all(repr(name) in str(refusal.value) for name in pair)
+
+
+@pytest.mark.parametrize("mover", ["a_mover", "the_mover"])
+@pytest.mark.parametrize("average", ["ema", "tail_ema"])
+def test_an_average_is_of_the_weights_as_the_rest_of_the_stack_left_them(average, mover) -> None:
+    config = deepcopy(composed((average, "snoo")))
+    cards = config.interventions
+    cards[average].fn |= {"horizon_frac": 1e-9, "start_frac": 0.0, "blend": 1.0}  # the last weights
+    cards["snoo"].fn |= {"every": 1, "lr": 0.5}
+    cards[mover] = cards.pop("snoo")
+    training = started(config)
+    take(training, steps(config)[:2])
+    assert same(evaluated(training), dict(training.model.state_dict()))
 
 
 def test_rotary_positions_stay_exact_beside_weights_in_bfloat16() -> None:

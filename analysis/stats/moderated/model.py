@@ -83,6 +83,8 @@ class Differences:
     """As the model judges them."""
     own: OwnVariance
     posterior: Posterior
+    largest: Array | float = np.inf
+    """(M,) what a contrast could come to at most, of means no larger than these."""
 
     @property
     def equal(self) -> float:
@@ -117,11 +119,11 @@ class Differences:
     def half_width(self, alpha: float) -> Array:
         """Return the half-widths of intervals of T arms that hold together, (T,)."""
         family = against_baseline(self._loadings)
-        return np.asarray(self.found.se * self._averaged.threshold(alpha, family))
+        return self._ended(self.found.se * self._averaged.threshold(alpha, family))
 
     def half_width_each(self, alpha: ArrayLike) -> Array:
         """Return the half-widths of intervals that each hold alone, (M,)."""
-        return np.asarray(self.found.se * self._averaged.threshold(alpha))
+        return self._ended(self.found.se * self._averaged.threshold(alpha))
 
     def equivalence(self, rope: float, alpha: float) -> Equivalence:
         """Test that each difference lies within ±`rope`: two one-sided tests, Holm over all."""
@@ -151,6 +153,15 @@ class Differences:
             p = p + (1 - self.equal) * (seen @ self.posterior.weight)
         return np.asarray(p)
 
+    def _ended(self, half_width: Array) -> Array:
+        """Return the half-widths, infinite where the prior alone puts the end beyond any value.
+
+        Without a variance of its own a contrast has the prior's heavy tail, whose far quantiles say
+        nothing of the noise.
+        """
+        endless = (self.own.df == 0) & (half_width > self.largest)
+        return np.where(endless, np.inf, half_width)
+
     @property
     def _z(self) -> Array:
         return np.asarray(np.abs(self.found.estimate) / self.found.se)
@@ -175,7 +186,9 @@ class Model:
     def contrast(self, weights: ArrayLike) -> Differences:
         """Judge combinations of the means with (M, A) or (A,) coefficients."""
         L = np.atleast_2d(np.asarray(weights, dtype=float))
-        return Differences(self.fit.contrast(L), self.spread.of(L, self.fit), self.posterior)
+        largest = np.abs(L).sum(axis=1) * np.abs(self.fit.means).max()
+        own = self.spread.of(L, self.fit)
+        return Differences(self.fit.contrast(L), own, self.posterior, largest)
 
     def against_baseline(self) -> Differences:
         """Judge every arm minus the first one."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import gc
+import math
 import resource
 import time
 from collections.abc import Callable
@@ -13,6 +14,7 @@ import torch
 
 from harness.config import Autocast, Config
 from harness.engine.cards import card_called
+from harness.engine.machine import free_memory_bytes
 
 MOST_PEAKS = 4
 """How often the peak is measured at most, as long as training seems to exceed it."""
@@ -71,13 +73,8 @@ def peak_memory(device: torch.device) -> int:
 
 def limit_memory() -> None:
     """Let allocations fail in this process before the system starts to kill others."""
-    available = Path("/proc/meminfo")
-    if not available.exists():
+    free, held = free_memory_bytes(), Path("/proc/self/statm")
+    if free == math.inf or not held.exists():
         return
-    fields = dict(line.split(":") for line in available.read_text(encoding="utf-8").splitlines())
-    free = int(fields["MemAvailable"].split()[0]) * 1024
-    used = (
-        int(Path("/proc/self/statm").read_text(encoding="utf-8").split()[0])
-        * resource.getpagesize()
-    )
-    resource.setrlimit(resource.RLIMIT_AS, (used + free, resource.RLIM_INFINITY))
+    used = int(held.read_text(encoding="utf-8").split()[0]) * resource.getpagesize()
+    resource.setrlimit(resource.RLIMIT_AS, (used + int(free), resource.RLIM_INFINITY))

@@ -71,6 +71,31 @@ def run(
         return None
 
 
+def memory_of_steps(config: Config) -> int | None:
+    """Return the bytes that two steps of the config add to this process; None: memory ran out.
+
+    The second has the optimiser's moments beside what its backward pass needs.
+    """
+    device = choose_device(config.hardware.device)
+    settle_process(config.hardware)
+    limit_memory()
+    before = peak_memory(device)
+    try:
+        training = _short_steps(config, device, _share(config)).training
+        for step in range(2):
+            train_step(training, step)
+    except (MemoryError, RuntimeError) as error:
+        if not out_of_memory(error):
+            raise
+        return None
+    return peak_memory(device) - before
+
+
+def _share(config: Config) -> int:
+    """Return how many sequences of a step one of the cell's processes gets."""
+    return config.train.batch_size // config.hardware.n_devices
+
+
 def _measure(
     config: Config, device: torch.device, meet: Callable[[], object], seconds: float | None
 ) -> Trial:
@@ -173,8 +198,7 @@ def seconds_per_token(config: Config) -> float:
     A mean and no median: some steps do more than others.
     """
     device = choose_device(config.hardware.device)
-    share = config.train.batch_size // config.hardware.n_devices
-    short = _short_steps(config, device, share)
+    short = _short_steps(config, device, _share(config))
     train_step(short.training, 0)  # with the compiler's seconds
     last = short.training.config.n_steps - 1
     seconds = short.seconds([last * i // N_COMPARED for i in range(N_COMPARED)], np.mean)

@@ -9,6 +9,7 @@ from typing import Any
 
 from harness.config import ConfigError
 from harness.evals.rows import read_rows
+from harness.extras import require
 from harness.records.files import canonical_hash
 
 HERE = Path(__file__).parent
@@ -46,6 +47,19 @@ class Items:
 def is_ours(name: str) -> bool:
     """Tell whether a task needs no further package: it is bundled, or a file."""
     return name in BUNDLED or Path(name).suffix in ENDINGS
+
+
+def check_task(name: str) -> None:
+    """Refuse a task that cannot be asked: a file without items, a name without its package."""
+    if is_ours(name):
+        read_items(name)
+        return
+    require(
+        "lm_eval",
+        f"task {name!r}",
+        f"name {', '.join(BUNDLED)} or a file of items. lm_eval downgrades python-dateutil: give "
+        "it an environment of its own",
+    )
 
 
 def read_items(name: str) -> Items:

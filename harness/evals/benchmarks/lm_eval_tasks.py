@@ -9,16 +9,14 @@ from dataclasses import dataclass
 from difflib import get_close_matches
 from functools import lru_cache
 from importlib.metadata import version
-from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
 from harness.config import ConfigError
-from harness.evals.benchmarks.items import BUNDLED, Item, Items
+from harness.evals.benchmarks.items import Item, Items
 from harness.evals.benchmarks.scoring import Score
 from harness.evals.models import LoadedModel
 
-INSTALL = "pip install 'llm-interventions[benchmarks]'"
 KINDS = ("multiple_choice", "loglikelihood")
 """Of tasks whose items have choices, or one last word."""
 
@@ -36,11 +34,6 @@ class Answered:
 
 def ask(loaded: LoadedModel, name: str, folder: Path | None) -> Answered:
     """Let lm_eval ask the model a task, or a group of tasks, each then a cluster of items."""
-    if find_spec("lm_eval") is None:
-        raise ConfigError(
-            f"task {name!r} needs the package lm_eval: {INSTALL}, in an environment of its own (it "
-            f"downgrades python-dateutil); without it there are {', '.join(BUNDLED)} and files"
-        )
     tasks = _load(_manager(folder), name, folder)
     for task in tasks.values():
         if task.OUTPUT_TYPE not in KINDS or getattr(task, "multiple_target", False):

@@ -211,12 +211,8 @@ def _on_device(tuning: Tuning, batch: Sequence[Tokens]) -> tuple[Tensor, Tensor]
 
 def add_lora(model: nn.Module, config: TuneConfig, seed: int) -> None:
     """Freeze the model, and add adapters to every linear layer but the head."""
-    try:
-        from peft import LoraConfig, inject_adapter_in_model
-    except ImportError as error:
-        raise ConfigError(
-            "lora_rank needs the package peft: in the clone, pip install -e '.[finetune]'"
-        ) from error
+    from peft import LoraConfig, inject_adapter_in_model
+
     head = getattr(model, "head", None)
     layers = [n for n, m in model.named_modules() if isinstance(m, nn.Linear) and m is not head]
     model.requires_grad_(False)

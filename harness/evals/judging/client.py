@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 from harness.evals.judging.calls import Call, Judging
 from harness.evals.judging.prompt import read_scores, response_format
+from harness.extras import installation
 from harness.records.files import now
 from harness.records.responses import Entry, Judgement, Outcome
 
@@ -71,9 +72,7 @@ class Client:
         try:
             from openai import OpenAI
         except ImportError as error:
-            raise JudgeError(
-                "a judge needs the package openai: in the clone, pip install -e '.[judge]'"
-            ) from error
+            raise JudgeError(f"a judge needs openai: {installation('openai')}") from error
         key = os.environ.get(KEY_VARIABLE)
         if not key:
             raise JudgeError(
