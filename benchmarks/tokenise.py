@@ -12,8 +12,6 @@ from __future__ import annotations
 import argparse
 import os
 import platform
-import resource
-import sys
 import tempfile
 import time
 from collections.abc import Iterator
@@ -24,6 +22,7 @@ from harness.data.build import build
 from harness.data.stdlib_docs import documents
 from harness.data.tokens import batched
 from harness.engine.machine import n_cores
+from harness.engine.memory import peak_resident_bytes
 
 
 class Meter:
@@ -41,8 +40,7 @@ class Meter:
 
 
 def peak_mib() -> float:
-    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
-    return peak / (1 << 20 if sys.platform == "darwin" else 1 << 10)
+    return peak_resident_bytes() / 2**20
 
 
 def endless(texts: list[str]) -> Iterator[tuple[str, float]]:

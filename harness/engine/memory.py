@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ctypes
+import resource
 import sys
 
 _M_TRIM_THRESHOLD, _M_TOP_PAD, _M_MMAP_MAX = -1, -2, -4
@@ -29,6 +30,12 @@ def keep_memory() -> bool:
         _M_TOP_PAD: TOP_PAD_BYTES,
     }
     return all(mallopt(name, value) for name, value in settings.items())
+
+
+def peak_resident_bytes() -> int:
+    """Return the most memory that this process ever held; macOS counts bytes, Linux KiB."""
+    unit = 1 if sys.platform == "darwin" else 1024
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * unit
 
 
 def out_of_memory(error: BaseException) -> bool:

@@ -2,13 +2,17 @@
 
 import math
 import os
+import resource
+import sys
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 
 from harness.config import Config
 from harness.engine import machine
 from harness.engine.machine import free_memory_bytes
+from harness.engine.memory import peak_resident_bytes
 from harness.study.room import estimate, in_memory
 from harness.study.side_by_side import memory_of_a_cell
 from harness.study.slots import Slot, plan_slots
@@ -154,3 +158,10 @@ def test_the_measured_memory_of_a_cell_is_near_its_estimate() -> None:
     assert 0.5 < own / estimate(wide) < 2
     broken = load(["scale=demo", "hardware=cpu", "model.mlp._target_=builtins.float"])
     assert memory_of_a_cell(broken) == 0
+
+
+@pytest.mark.parametrize(("platform", "unit"), [("linux", 1024), ("darwin", 1)])
+def test_what_a_process_held_is_counted_in_the_systems_unit(platform, unit, monkeypatch) -> None:
+    monkeypatch.setattr(sys, "platform", platform)
+    monkeypatch.setattr(resource, "getrusage", lambda _: SimpleNamespace(ru_maxrss=3_000))
+    assert peak_resident_bytes() == 3_000 * unit

@@ -15,6 +15,7 @@ import torch
 from harness.config import Autocast, Config
 from harness.engine.cards import card_called
 from harness.engine.machine import free_memory_bytes
+from harness.engine.memory import peak_resident_bytes
 
 MOST_PEAKS = 4
 """How often the peak is measured at most, as long as training seems to exceed it."""
@@ -68,7 +69,7 @@ def peak_memory(device: torch.device) -> int:
     """Return the most bytes ever in use: of the GPU, or of this process."""
     if device.type == "cuda":
         return torch.cuda.max_memory_allocated(device)
-    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
+    return peak_resident_bytes()
 
 
 def limit_memory() -> None:
