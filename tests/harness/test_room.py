@@ -3,6 +3,7 @@
 import math
 import os
 import resource
+import subprocess
 import sys
 from pathlib import Path
 from types import SimpleNamespace
@@ -10,9 +11,8 @@ from types import SimpleNamespace
 import pytest
 
 from harness.config import Config
-from harness.engine import machine
+from harness.engine import machine, memory
 from harness.engine.machine import free_memory_bytes
-from harness.engine.memory import peak_resident_bytes
 from harness.study.room import estimate, in_memory
 from harness.study.side_by_side import memory_of_a_cell
 from harness.study.slots import Slot, plan_slots
@@ -161,7 +161,17 @@ def test_the_measured_memory_of_a_cell_is_near_its_estimate() -> None:
 
 
 @pytest.mark.parametrize(("platform", "unit"), [("linux", 1024), ("darwin", 1)])
-def test_what_a_process_held_is_counted_in_the_systems_unit(platform, unit, monkeypatch) -> None:
+def test_what_a_process_held_is_counted_in_the_systems_unit(
+    platform, unit, tmp_path, monkeypatch
+) -> None:
+    monkeypatch.setattr(memory, "STATUS", tmp_path / "none")
     monkeypatch.setattr(sys, "platform", platform)
     monkeypatch.setattr(resource, "getrusage", lambda _: SimpleNamespace(ru_maxrss=3_000))
-    assert peak_resident_bytes() == 3_000 * unit
+    assert memory.peak_resident_bytes() == 3_000 * unit
+
+
+def test_what_a_process_held_is_its_own_and_not_its_parents() -> None:
+    held = bytearray(os.urandom(1 << 20)) * 400
+    program = "from harness.engine.memory import peak_resident_bytes as p; print(p())"
+    done = subprocess.run([sys.executable, "-c", program], capture_output=True, check=True)
+    assert 10**6 < int(done.stdout) < len(held) < memory.peak_resident_bytes()
