@@ -32,6 +32,7 @@ DEEPER = ["model.n_layer=4", "model.n_embd=32", "train.tokens=10240"]
 SIZE = [item for item in TINY if "n_head" not in item] + DEEPER
 """Four layers, for what acts between layers; the scale's four heads, which overlays may change;
 40 steps, for schedules."""
+CPU = torch.device("cpu")
 
 
 @cache
@@ -47,12 +48,12 @@ def steps(config: Config) -> tuple[int, ...]:
     return tuple(sorted({0, min(27, n - 1), 27 * n // 40, n - 2, n - 1}))
 
 
-def started(config: Config) -> Training:
+def started(config: Config, device: torch.device = CPU) -> Training:
     tokens = np.random.default_rng(len(config.data.name)).integers(257, size=4097)
     tokens[::100] = 256  # ends a document
     starts = np.append(0, np.flatnonzero(tokens == 256) + 1)
     batches = build_batches(config, tokens.astype(np.uint16), starts)
-    training = build_training(config, batches, torch.device("cpu"), World())
+    training = build_training(config, batches, device, World())
     training.model.train()
     return training
 
