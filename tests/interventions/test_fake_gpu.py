@@ -25,7 +25,7 @@ STEPS = (27, 39)
 """In the first an outer optimiser acts, too; by the last whatever begins late has begun."""
 WAITS = {
     **dict.fromkeys(("baseline", *NAMES), 0),
-    **dict.fromkeys(("lion", "muon", "nadam", "normuon", "polar_express", "radam"), 1),
+    **dict.fromkeys(("lion", "muon", "nadam", "radam"), 1),
     **dict.fromkeys(("schedule_free", "soap", "soap_muon"), 1),
     **dict.fromkeys(("moe", "moe_balanced"), 4),
     "adafactor": 99,
