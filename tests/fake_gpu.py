@@ -8,21 +8,30 @@ whatever lets the CPU wait for the GPU is counted. Tensors on the CPU are real o
 import ctypes
 import traceback
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 from unittest import mock
+from unittest.mock import Mock
 
 import torch
+from safetensors.torch import save_file
 from torch import Tensor, nn
 from torch._subclasses.fake_tensor import FakeTensor, FakeTensorMode
 from torch.autograd.graph import Node
 from torch.utils._python_dispatch import TorchDispatchMode, _disable_current_modes
-from torch.utils._pytree import tree_leaves
+from torch.utils._pytree import tree_leaves, tree_map
 
 GPU, CUDA, META = torch.device("cuda:0"), 1, 14
 """The device, and the places of CUDA and of meta tensors in PyTorch's list of kinds of devices."""
+CARD = {
+    "device_count": 1, "empty_cache": None, "get_device_capability": (9, 0),
+    "get_device_name": "NVIDIA H100 80GB HBM3", "is_bf16_supported": True, "manual_seed_all": None,
+    "max_memory_allocated": 2**30, "reset_peak_memory_stats": None, "set_device": None,
+    "synchronize": None,
+}  # fmt: skip
+"""What functions of `torch.cuda` return."""
 aten = torch.ops.aten
 ONE_TYPE = {
     "addmm", "addmv", "addr", "baddbmm", "bmm", "convolution", "dot", "index_add", "index_add_",
@@ -78,15 +87,28 @@ class FakeGPU(TorchDispatchMode):
         if func in WAITING or (func is aten._to_copy.default and goes_to == "cpu"):
             self.waits[f"{func} in {_line()}"] += 1
         if func is aten._local_scalar_dense.default:
-            return torch.ones((), dtype=tensor.dtype).item()
+            return made_up(tensor).item()
         if func is aten._to_copy.default and goes_to == "cpu":
-            return torch.ones(tensor.shape, dtype=dtype or tensor.dtype)
+            return made_up(tensor).to(dtype or tensor.dtype)
         if func is aten.nonzero.default:
             with self.fake:
                 return torch.empty(tensor.numel() // 2, tensor.dim(), dtype=torch.int64, device=GPU)
         _check(func, tree_leaves((args, kwargs)))
         with self.fake:
             return func(*args, **kwargs)
+
+
+def made_up(value: Any) -> Any:
+    """Return a tensor of numbers in a fake one's place, and all else as it is."""
+    if not isinstance(value, FakeTensor):
+        return value
+    with _disable_current_modes():
+        return torch.full(value.shape, 0.5 if value.is_floating_point() else 1, dtype=value.dtype)
+
+
+def _with_numbers(write: Callable[..., Any]) -> Callable[..., Any]:
+    """Let a function that writes tensors write made-up numbers."""
+    return lambda value, *rest, **more: write(tree_map(made_up, value), *rest, **more)
 
 
 def _check(func, leaves: list[Any]) -> None:
@@ -117,11 +139,13 @@ def fake_gpu() -> Iterator[FakeGPU]:
     gpu = FakeGPU()
     with (
         mock.patch("torch.cuda.amp.common.amp_definitely_not_available", return_value=False),
-        mock.patch("torch.cuda.get_device_capability", return_value=(9, 0)),
-        mock.patch("torch.cuda.is_bf16_supported", return_value=True),
+        mock.patch.multiple("torch.cuda", **{n: Mock(return_value=v) for n, v in CARD.items()}),
         mock.patch("torch.optim.optimizer._foreach_supported_types", [Tensor, FakeTensor]),
         mock.patch("torch.utils._foreach_utils._foreach_supported_types", [Tensor, FakeTensor]),
+        mock.patch("torch.save", _with_numbers(torch.save)),
+        mock.patch("safetensors.torch.save_file", _with_numbers(save_file)),
         mock.patch.object(nn.Module, "to", _move),
+        mock.patch.object(FakeTensor, "tolist", lambda tensor: tensor.cpu().tolist(), create=True),
         mock.patch.object(Tensor, "pin_memory", lambda tensor: tensor),
         mock.patch.object(Tensor, "backward", backward),
         _known_to_autograd(),

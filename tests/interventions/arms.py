@@ -42,6 +42,13 @@ def composed(names: tuple[str, ...], needs: tuple[str, ...] = ()) -> Config:
         return resolve((), [*size, *needs, f"+intervention=[{','.join(names)}]"])
 
 
+def keeps_state(name: str) -> bool:
+    """Tell whether an optimiser or an event of the overlay's may remember something."""
+    card = composed((name,), NEEDS.get(name, ()))
+    touched = ("optim.optimizer", "optim.schedules", "precision.convert")
+    return bool(card.interventions[name].fn) or any(key.startswith(touched) for key in card.changes)
+
+
 def steps(config: Config) -> tuple[int, ...]:
     """Return the first step, a late one and the last two: some ideas begin late; SNOO acts in 28."""
     n = config.n_steps

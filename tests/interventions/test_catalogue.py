@@ -21,6 +21,7 @@ from tests.interventions.arms import (
     TWIN,
     composed,
     evaluated,
+    keeps_state,
     same,
     started,
     steps,
@@ -59,12 +60,6 @@ def test_every_overlay_trains_finite_steps_that_differ_from_the_baselines(name: 
     weights, baselines = trained((name,), needs), trained((), needs)
     assert torch.equal(weights["tok_emb.weight"], baselines["tok_emb.weight"]) == (name == TWIN)
     assert all(weight.isfinite().all() for weight in weights.values())
-
-
-def keeps_state(name: str) -> bool:
-    card = composed((name,), NEEDS.get(name, ()))
-    touched = ("optim.optimizer", "optim.schedules", "precision.convert")
-    return bool(card.interventions[name].fn) or any(key.startswith(touched) for key in card.changes)
 
 
 @EACH
