@@ -218,6 +218,7 @@ class CausalSelfAttention(nn.Module):
                 f"model.attention.n_kv_head={o.n_kv_head}: a divisor of n_head={self.n_head}"
             )
         self.layer, self.dropout = layer, config.dropout
+        self.is_first = layer == 0  # a flag: compiled code for one number holds for no other layer
         self.head_size = config.n_embd // config.n_head
         n_projected = (self.n_head + 2 * self.n_kv_head) * self.head_size
         self.qkv = Linear(config.n_embd, n_projected, bias=config.qkv_bias)
@@ -254,7 +255,7 @@ class CausalSelfAttention(nn.Module):
         return self.proj(out_BHTD.transpose(1, 2).reshape(B, T, C))  # type: ignore[no-any-return]
 
     def _mixed_values(self, v_BGTD: Tensor, x_BTC: Tensor, ctx: Context) -> Tensor:
-        if self.layer == 0:
+        if self.is_first:
             ctx.first_values_BGTD = v_BGTD
         if self.value_residual is not None:
             v_BGTD = self.value_residual(v_BGTD, ctx.first_values_BGTD)

@@ -9,7 +9,7 @@ from torch import Tensor, nn
 
 from harness.model import MLP, Context, Linear, ModelConfig
 
-# Shape suffixes: N tokens, C channels, E experts, K experts of a token.
+# Shape suffixes: N tokens, C channels, E experts, K experts of a token, M choices (N x K).
 
 
 class MixtureOfExperts(nn.Module):
@@ -51,14 +51,31 @@ class MixtureOfExperts(nn.Module):
         weight_NE = torch.zeros_like(score_NE).scatter(1, chosen_NK, score_NK.softmax(-1))
         if self.training:
             self.shares.copy_(weight_NE.detach().mean(0))
-            if self.balance:
-                ctx.aux_losses.append(self.balance * imbalance(score_NE, chosen_NK))
         out_NC = torch.zeros_like(x_NC)
-        for number, expert in enumerate(self.experts):
-            tokens = (chosen_NK == number).any(dim=1).nonzero()[:, 0]
+        tokens_of = self.dispatched(score_NE, chosen_NK, ctx)
+        for number, (expert, tokens) in enumerate(zip(self.experts, tokens_of, strict=True)):
             out_nC = weight_NE[tokens, number, None] * expert(x_NC[tokens])
             out_NC = out_NC.index_add(0, tokens, out_nC.to(out_NC.dtype))
         return out_NC.view_as(x_BTC)
+
+    @torch.compiler.disable  # type: ignore[untyped-decorator]
+    def dispatched(self, score_NE: Tensor, chosen_NK: Tensor, ctx: Context) -> tuple[Tensor, ...]:
+        """Return each expert's tokens, and let the model know the loss for balance.
+
+        Not compiled: a GPU is waited for here, and with the length of the list of losses compiled
+        in, each layer would be compiled by itself, until PyTorch gives up at the ninth.
+        """
+        if self.training and self.balance:
+            ctx.aux_losses.append(self.balance * imbalance(score_NE, chosen_NK))
+        return tokens_of_experts(chosen_NK, self.n_experts)
+
+
+def tokens_of_experts(chosen_NK: Tensor, n_experts: int) -> tuple[Tensor, ...]:
+    """Return each expert's tokens in ascending order; a GPU is waited for once."""
+    sorted_M, places_M = chosen_NK.flatten().sort(stable=True)
+    experts_E = torch.arange(n_experts, device=chosen_NK.device)
+    ends = torch.searchsorted(sorted_M, experts_E, right=True).cpu().tolist()
+    return (places_M // chosen_NK.shape[1]).tensor_split(ends[:-1])
 
 
 def imbalance(score_NE: Tensor, chosen_NK: Tensor) -> Tensor:

@@ -32,6 +32,9 @@ class NorMuon(torch.optim.Optimizer):
     """
 
     coefficients = NEWTON_SCHULZ
+    _step_supports_amp_scaling = True  # what PyTorch asks before it leaves a step out by found_inf
+    found_inf: Tensor | None = None
+    """1 on the device to leave a step out, else 0; so that nothing waits to know."""
 
     def __init__(
         self,
@@ -53,21 +56,27 @@ class NorMuon(torch.optim.Optimizer):
             for p in group["params"]:
                 if p.grad is not None:
                     step_RC = self._direction(p, group)
-                    p.mul_(1 - group["lr"] * group["weight_decay"])
                     scale = 0.2 * p.numel() ** 0.5 / step_RC.norm().clamp(min=1e-12)
-                    p.sub_((group["lr"] * scale * step_RC).to(p.dtype))
+                    kept_RC = p * (1 - group["lr"] * group["weight_decay"])
+                    self._move(p, kept_RC.sub_((group["lr"] * scale * step_RC).to(p.dtype)))
+
+    def _move(self, old: Tensor, new: Tensor) -> None:
+        """Put the new values in the place of the old ones, unless the step is left out."""
+        old.copy_(new if self.found_inf is None else torch.where(self.found_inf > 0, old, new))
 
     def _direction(self, p: Tensor, group: dict[str, Any]) -> Tensor:
         state, beta2 = self.state[p], group["beta2"]
         if not state:
             state["momentum"] = torch.zeros_like(p)
             state["square_R1"] = torch.zeros_like(p[:, :1])
-        state["momentum"].lerp_(p.grad, 1 - group["momentum"])
-        direction_RC = orthogonalised(state["momentum"], self.coefficients)
+        momentum_RC = state["momentum"]
+        self._move(momentum_RC, momentum_RC.lerp(p.grad, 1 - group["momentum"]))
+        direction_RC = orthogonalised(momentum_RC, self.coefficients)
         if beta2 is None:
             return direction_RC
         square_R1 = state["square_R1"]
-        square_R1.lerp_(direction_RC.square().mean(dim=1, keepdim=True).to(p.dtype), 1 - beta2)
+        latest_R1 = direction_RC.square().mean(dim=1, keepdim=True).to(p.dtype)
+        self._move(square_R1, square_R1.lerp(latest_R1, 1 - beta2))
         normalised_RC: Tensor = direction_RC / (square_R1.sqrt() + 1e-8)
         return normalised_RC
 

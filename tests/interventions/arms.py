@@ -32,6 +32,7 @@ DEEPER = ["model.n_layer=4", "model.n_embd=32", "train.tokens=10240"]
 SIZE = [item for item in TINY if "n_head" not in item] + DEEPER
 """Four layers, for what acts between layers; the scale's four heads, which overlays may change;
 40 steps, for schedules."""
+CPU = torch.device("cpu")
 
 
 @cache
@@ -41,18 +42,25 @@ def composed(names: tuple[str, ...], needs: tuple[str, ...] = ()) -> Config:
         return resolve((), [*size, *needs, f"+intervention=[{','.join(names)}]"])
 
 
+def keeps_state(name: str) -> bool:
+    """Tell whether an optimiser or an event of the overlay's may remember something."""
+    card = composed((name,), NEEDS.get(name, ()))
+    touched = ("optim.optimizer", "optim.schedules", "precision.convert")
+    return bool(card.interventions[name].fn) or any(key.startswith(touched) for key in card.changes)
+
+
 def steps(config: Config) -> tuple[int, ...]:
     """Return the first step, a late one and the last two: some ideas begin late; SNOO acts in 28."""
     n = config.n_steps
     return tuple(sorted({0, min(27, n - 1), 27 * n // 40, n - 2, n - 1}))
 
 
-def started(config: Config) -> Training:
+def started(config: Config, device: torch.device = CPU) -> Training:
     tokens = np.random.default_rng(len(config.data.name)).integers(257, size=4097)
     tokens[::100] = 256  # ends a document
     starts = np.append(0, np.flatnonzero(tokens == 256) + 1)
     batches = build_batches(config, tokens.astype(np.uint16), starts)
-    training = build_training(config, batches, torch.device("cpu"), World())
+    training = build_training(config, batches, device, World())
     training.model.train()
     return training
 

@@ -8,9 +8,12 @@ from pathlib import Path
 
 import pytest
 import torch
+from torch import is_tensor
+from torch.utils._pytree import tree_leaves
 
 from harness.cell.recorder import evenly_spaced
 from harness.config import recipe
+from harness.loop import Training, train_step
 from interventions.card import OVERLAYS, read_card, read_cards
 from tests.interventions.arms import (
     NAMES,
@@ -18,6 +21,7 @@ from tests.interventions.arms import (
     TWIN,
     composed,
     evaluated,
+    keeps_state,
     same,
     started,
     steps,
@@ -58,12 +62,6 @@ def test_every_overlay_trains_finite_steps_that_differ_from_the_baselines(name: 
     assert all(weight.isfinite().all() for weight in weights.values())
 
 
-def keeps_state(name: str) -> bool:
-    card = composed((name,), NEEDS.get(name, ()))
-    touched = ("optim.optimizer", "optim.schedules", "precision.convert")
-    return bool(card.interventions[name].fn) or any(key.startswith(touched) for key in card.changes)
-
-
 @EACH
 def test_every_optimiser_and_event_goes_on_from_a_saved_state_to_the_bit(name: str) -> None:
     if not keeps_state(name):
@@ -76,6 +74,31 @@ def test_every_optimiser_and_event_goes_on_from_a_saved_state_to_the_bit(name: s
     after.load_state_dict(torch.load(file, weights_only=True))
     take(after, steps(config)[-1:])
     assert same(evaluated(after), trained((name,)))
+
+
+def all_tensors(training: Training) -> list[torch.Tensor]:
+    """Return what a step may change: the weights, and what the optimiser holds."""
+    state = training.state_dict()
+    return [leaf for leaf in tree_leaves([state["model"], state["optimizer"]]) if is_tensor(leaf)]
+
+
+@EACH
+def test_a_step_left_out_moves_neither_weights_nor_optimiser(name: str) -> None:
+    config = composed((name,), NEEDS.get(name, ()))
+    if not any(key.startswith("optim.optimizer") for key in config.changes):
+        return
+    training = started(config)
+    take(training, (0, 1))
+    before = [tensor.clone() for tensor in all_tensors(training)]
+
+    def poison(model: torch.nn.Module, step: int) -> None:
+        for parameter in model.parameters():
+            parameter.grad[..., 0] = float("nan")
+
+    training.events.gradients_ready = poison
+    train_step(training, 2)
+    assert training.skipped_steps == 1
+    assert all(map(torch.equal, before, all_tensors(training)))
 
 
 @pytest.mark.parametrize("others", [(), ("wd_groups",)], ids="+".join)
