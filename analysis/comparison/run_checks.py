@@ -269,6 +269,12 @@ def _ledger(judgement: Judgement) -> Iterator[Check]:
             f"({named(apart)}): trained on other machines or with other packages; the first "
             "counts"
         )
+    if ledger.not_named:
+        yield warning(
+            f"{len(ledger.not_named)} planned run(s) lie outside of the folders named "
+            f"({named(ledger.not_named)}): the family error is that of the arms shown here alone; "
+            "name the study's folder for all of them"
+        )
     if ledger.diverged:
         yield warning(f"diverged: {named(ledger.diverged)}")
     if ledger.failed:

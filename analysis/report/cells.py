@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import shlex
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from contextlib import suppress
 from dataclasses import asdict, astuple, dataclass
 from pathlib import Path
@@ -13,7 +13,7 @@ from typing import Any
 import pandas as pd
 
 from analysis.runs.cell.files import found_in, read_samples
-from analysis.runs.frame import SEEDS, SUPERSEDED
+from analysis.runs.frame import SEEDS, SUPERSEDED, Runs
 from analysis.runs.settings import read_config
 from analysis.table import Item, Table, columns, figure, words
 from analysis.text import DASH, duration, plain, time_unit
@@ -22,7 +22,6 @@ from harness.records import (
     LOG_FILE,
     RecordError,
     RunRecord,
-    StudyPlan,
     read_record,
 )
 
@@ -224,7 +223,7 @@ def runs_table(runs: pd.DataFrame, metric: str) -> Table:
     return Table("runs", "Every run", columns(*heads, text=("arm", "status", "run")), rows)
 
 
-def ledger_table(cells: Sequence[Cell], plans: Mapping[str, StudyPlan]) -> Table:
+def ledger_table(cells: Sequence[Cell], runs: Runs) -> Table:
     """Return every planned or present cell with its seeds and what became of it."""
     time = time_unit(max((cell.record.cost.train_seconds for cell in cells), default=0) / 3600)
     rows = [
@@ -239,8 +238,8 @@ def ledger_table(cells: Sequence[Cell], plans: Mapping[str, StudyPlan]) -> Table
         ]
         for record, status in ((cell.record, cell.status) for cell in cells)
     ]
-    present = {cell.record.cell for cell in cells}
-    planned = [cell for plan in plans.values() for cell in plan.cells]
+    present = {*(cell.record.cell for cell in cells), *(cell["cell"] for cell in runs.not_named)}
+    planned = [cell for plan in runs.plans.values() for cell in plan.cells]
     rows += [
         [
             words(cell["arm"]),

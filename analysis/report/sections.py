@@ -109,7 +109,7 @@ def _ledger(evidence: Evidence) -> Section:
         table = runs_table(evidence.runs.frame, evidence.rules.metric)
         return Section("ledger", "Runs", said, tables=[table])
     said += " Open a cell for its configuration, provenance and log."
-    table = ledger_table(evidence.cells, evidence.runs.plans)
+    table = ledger_table(evidence.cells, evidence.runs)
     return Section("ledger", "Seed ledger", said, tables=[table], short="Runs")
 
 

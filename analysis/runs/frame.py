@@ -77,6 +77,8 @@ class Runs:
     """Study -> its frozen plan, where it has one."""
     not_started: tuple[PlannedRun, ...] = ()
     """Cells that a command asked for and that have no record yet: arm, seeds, cell."""
+    not_named: tuple[PlannedRun, ...] = ()
+    """Planned cells that have a record outside of the folders that were named."""
     unreadable: tuple[RecordError, ...] = ()
     """Files that could not be read; a cell whose record is one is no row."""
     given: tuple[str, ...] = ()
@@ -124,6 +126,7 @@ def _with_facts_of(one: Runs, other: Runs) -> Runs:
         one,
         plans=one.plans | other.plans,
         not_started=one.not_started + other.not_started,
+        not_named=one.not_named + other.not_named,
         unreadable=one.unreadable + other.unreadable,
         given=tuple(dict.fromkeys(one.given + other.given)),
         taken_from=one.taken_from | other.taken_from,

@@ -22,6 +22,8 @@ class Ledger:
     """Status -> number of runs."""
     missing: tuple[str, ...]
     """Cells that were planned, or asked for by a command, and never started."""
+    not_named: tuple[str, ...]
+    """Planned cells that have a record outside of the folders that were named."""
     unplanned: tuple[str, ...]
     """Complete runs that no plan has: the comparison is then exploratory."""
     diverged: tuple[str, ...]
@@ -56,6 +58,8 @@ class Ledger:
             parts.append(f"{self.n_lost} unreadable")
         if self.missing:
             parts.append(f"{len(self.missing)} not started")
+        if self.not_named:
+            parts.append(f"{len(self.not_named)} outside of the folders named")
         return ", ".join(parts)
 
 
@@ -68,12 +72,14 @@ def take_stock(given: Runs) -> Ledger:
     lost = {e.file.parent.name for e in given.unreadable if e.file.name == RECORD_FILE}
     planned = {cell["cell"] for cell in cells}
     waiting = [cell for cell in given.not_started if cell["cell"] not in planned]
-    unknown = [cell for cell in cells if cell["cell"] not in known | lost]
+    apart = {cell["cell"] for cell in given.not_named} - known
+    unknown = [cell for cell in cells if cell["cell"] not in known | lost | apart]
     missing = tuple(_describe(cell) for cell in [*unknown, *waiting])
     return Ledger(
         planned=len(cells) if cells else None,
         counts={str(name): int(count) for name, count in status.value_counts().items()},
         missing=missing,
+        not_named=tuple(_describe(cell) for cell in cells if cell["cell"] in apart),
         unplanned=_unplanned(runs, plans, planned) if cells else (),
         diverged=tuple(
             _at_step({str(k): v for k, v in row.items()})

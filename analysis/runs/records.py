@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 from collections import defaultdict
+from collections.abc import Iterable
 from pathlib import Path
 
 from analysis.errors import AnalysisError
@@ -47,12 +48,15 @@ def read_records(paths: list[Path]) -> Runs:
     frame = one_row_a_record(kept, superseded_by(_ranked(kept, plans, commands)))
     started = {record.cell for record in kept.values()}
     waiting = [cell for home in homes for cell in _waiting(home, commands[home], started)]
+    read = {*started, *(error.file.parent.name for error in unreadable)}
+    outside = [cell for home in homes for cell in _outside(home, plans.values(), read)]
     evaluated = [item for home in homes for item in read_evaluations(home, unreadable).values()]
     unreadable += [error for at, record in kept.items() for error in broken_files(at, record)]
     return Runs(
         frame,
         plans,
         not_started=tuple(waiting),
+        not_named=tuple(outside),
         unreadable=tuple(unreadable),
         evaluations=tuple(item for item in evaluated if not item.in_study),
         shared=shared,
@@ -135,6 +139,12 @@ def _waiting(home: Path, commands: Commands, started: set[str]) -> list[PlannedR
         if cell["cell"] not in started
     ]
     return [cell for cell, at in frozen if at.is_dir() and not is_there(at / RECORD_FILE)]
+
+
+def _outside(home: Path, plans: Iterable[StudyPlan], read: set[str]) -> list[PlannedRun]:
+    """Return the planned cells of a study that have a record, which nobody asked to be read."""
+    planned = [cell for plan in plans for cell in plan.cells if cell["cell"] not in read]
+    return [cell for cell in planned if is_there(home / cell["arm"] / cell["cell"] / RECORD_FILE)]
 
 
 def _plans(

@@ -7,6 +7,7 @@ from studies import on_disk, put, record, study
 
 from analysis import AnalysisError, compare, read_runs
 from analysis.__main__ import main
+from analysis.report.cells import ledger_table, read_cells
 from analysis.runs.frame import arm_name
 from analysis.runs.tables import wandb_row
 from harness.records import StudyPlan, write_plan
@@ -300,3 +301,21 @@ def test_shared_cells_with_other_losses_are_pointed_out(tmp_path):
         text for text in compare(read_runs([*map(str, homes)])).warnings if "share cells" in text
     ]
     assert "differ by up to 0.002 " in said
+
+
+def test_planned_runs_outside_of_the_folders_named_are_not_called_unstarted(tmp_path):
+    folder = on_disk(tmp_path / "runs", study({"a": -0.03, "b": 0.0}, n=4))
+    (lost, *_) = sorted((folder / "b").iterdir())
+    (lost / "record.json").unlink()
+    runs = read_runs([str(folder / "baseline"), str(folder / "a")])
+    result = compare(runs)
+    assert result.ledger.sentence() == (
+        "12 planned, 8 complete, 0 failed, 0 diverged, 1 not started, "
+        "3 outside of the folders named"
+    )
+    (said,) = [text for text in result.warnings if "outside of the folders named" in text]
+    assert said.startswith("3 planned run(s) lie outside of the folders named (b seed ")
+    shown = ledger_table(read_cells(runs.frame), runs).texts()
+    assert [row[0] for row in shown if row[4] == "not started"] == ["b"]
+    whole = compare(read_runs([str(folder)]))
+    assert "outside of the folders" not in whole.ledger.sentence() + " ".join(whole.warnings)
