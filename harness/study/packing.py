@@ -5,9 +5,10 @@ from __future__ import annotations
 import os
 import shutil
 import subprocess
+import sys
 import tempfile
 from collections.abc import Callable, Iterator
-from contextlib import ExitStack, contextmanager, nullcontext
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -28,6 +29,9 @@ CONTEXT_BYTES = 0.7e9
 USABLE = 0.9
 """Of a GPU's memory; the rest is for what differs between arms."""
 DAEMON = "nvidia-cuda-mps-control"
+PROBE = "import torch; torch.ones(1, device='cuda').sum().item()"
+"""In some containers the service starts, and then no program finds it."""
+PATIENCE_SECONDS = 120
 
 
 @dataclass(frozen=True, slots=True)
@@ -51,12 +55,15 @@ def sharing(config: Config) -> Iterator[int]:
     if not gpus:
         yield 1
         return
-    if isinstance(n, str):
-        packing = choose(lambda k: measure(config, k), gpu_memory_bytes(gpus[0]))
-        say(str(packing))
-        n = packing.n
-    with shared_gpus() if n > 1 else nullcontext("alone") as how:
-        if n > 1:
+    with ExitStack() as stack:
+        how = "alone" if n == 1 else stack.enter_context(shared_gpus())
+        if isinstance(n, str):
+            packing = choose(lambda k: measure(config, k), gpu_memory_bytes(gpus[0]))
+            say(str(packing))
+            n = packing.n
+        if n == 1:
+            stack.close()
+        else:
             say(f"{n} cells on each GPU, {how}")
         yield n
 
@@ -66,7 +73,7 @@ def choose(trials_of: Callable[[int], list[Trial] | None], memory_bytes: float) 
     alone = trials_of(1)
     if alone is None:  # the cell will say so
         return Packing(1, {})
-    n_fit = USABLE * memory_bytes // (alone[0].memory_bytes + CONTEXT_BYTES)
+    n_fit = USABLE * memory_bytes / (alone[0].memory_bytes + CONTEXT_BYTES)
     best, rates = 1, {1: alone[0].tokens_per_second}
     for n in CANDIDATES:
         trials = trials_of(n) if n <= n_fit else None
@@ -101,17 +108,30 @@ def _service() -> Iterator[str]:
             directory = Path(folder, kind.lower())
             directory.mkdir()
             os.environ[f"CUDA_MPS_{kind}_DIRECTORY"] = str(directory)
-        done = subprocess.run([DAEMON, "-d"], capture_output=True, text=True, check=False)
-        try:
-            if done.returncode:
-                _forget()
-                yield f"in turns: {DAEMON} says {(done.stderr or done.stdout).strip()!r}"
-            else:
-                yield "under CUDA's multi-process service"
-        finally:
-            if not done.returncode:
+        why_not = _failure([DAEMON, "-d"])
+        if not why_not:
+            try:
+                why_not = _failure([sys.executable, "-c", PROBE])
+                if not why_not:
+                    yield "under CUDA's multi-process service"
+                    return
+            finally:
                 subprocess.run([DAEMON], input=b"quit\n", capture_output=True, check=False)
-            _forget()
+                _forget()
+        _forget()
+        yield f"in turns: {DAEMON} was tried, but {why_not!r}"
+
+
+def _failure(command: list[str]) -> str:
+    """Run a command; return the last line that it said if it failed, else nothing."""
+    try:
+        done = subprocess.run(
+            command, capture_output=True, text=True, check=False, timeout=PATIENCE_SECONDS
+        )
+    except subprocess.TimeoutExpired:
+        return f"no answer within {PATIENCE_SECONDS} s"
+    lines = (done.stderr.strip() or done.stdout.strip()).splitlines()
+    return (lines or [f"exit code {done.returncode}"])[-1] if done.returncode else ""
 
 
 def _forget() -> None:

@@ -1,5 +1,6 @@
 """Several cells on one GPU."""
 
+import math
 import os
 import stat
 from dataclasses import replace
@@ -38,6 +39,7 @@ def gpu_where(speeds: dict[int, float]):
         ({1: 1, 2: 1.02}, 80e9, 1),
         ({1: 1, 2: 1.8, 4: 3, 8: 4}, 40e9, 4),
         ({1: 1, 2: 1.8}, 80e9, 2),
+        ({1: 1, 2: 1.8}, math.inf, 2),
         ({}, 80e9, 1),
     ],
     ids=[
@@ -46,6 +48,7 @@ def gpu_where(speeds: dict[int, float]):
         "none",
         "memory forecast",
         "out of memory",
+        "memory unknown",
         "one is too large",
     ],
 )
@@ -75,17 +78,24 @@ def two_gpus(tmp_path, monkeypatch):
     return tmp_path
 
 
-def test_the_service_runs_while_cells_share_and_ends_with_them(two_gpus, capsys) -> None:
+@pytest.fixture
+def service(two_gpus, monkeypatch):
+    """A service that can be reached; what it was told is in this file."""
     log = two_gpus / "log"
     program(
         two_gpus, packing.DAEMON, f'echo "$1 $(cat) $CUDA_MPS_PIPE_DIRECTORY" </dev/stdin >>{log}'
     )
+    monkeypatch.setattr(packing, "PROBE", "")
+    return log
+
+
+def test_the_service_runs_while_cells_share_and_ends_with_them(service, capsys) -> None:
     with packing.sharing(load(["hardware=auto", "hardware.cells_per_gpu=2"])) as n:
         assert n == 2
         pipes = os.environ["CUDA_MPS_PIPE_DIRECTORY"]
         assert Path(pipes).is_dir()
     assert "2 cells on each GPU, under CUDA's multi-process service" in capsys.readouterr().err
-    started, ended = log.read_text().splitlines()
+    started, ended = service.read_text().splitlines()
     assert started.split() == ["-d", pipes]
     assert ended.split() == ["quit", pipes]
     assert "CUDA_MPS_PIPE_DIRECTORY" not in os.environ
@@ -98,6 +108,40 @@ def test_a_service_that_cannot_start_is_said_and_cells_take_turns(two_gpus, caps
         assert (n, os.environ.get("CUDA_MPS_PIPE_DIRECTORY")) == (2, None)
     assert "in turns" in (said := capsys.readouterr().err)
     assert "no permission" in said
+
+
+def test_a_service_that_says_nothing_is_described_by_its_exit_code(two_gpus) -> None:
+    program(two_gpus, packing.DAEMON, "exit 3")
+    with packing.shared_gpus() as how:
+        assert how == "in turns: nvidia-cuda-mps-control was tried, but 'exit code 3'"
+
+
+@pytest.mark.parametrize(("speed_of_two", "n"), [(1.9, 2), (1.0, 1)])
+def test_cells_are_measured_as_they_will_run(speed_of_two, n, service, monkeypatch) -> None:
+    served = []
+
+    def measured(config, k):
+        served.append("CUDA_MPS_PIPE_DIRECTORY" in os.environ)
+        return gpu_where({1: 1, 2: speed_of_two, 4: 1})(k)
+
+    monkeypatch.setattr(packing, "measure", measured)
+    with packing.sharing(load(["hardware=auto", "hardware.cells_per_gpu=auto"])) as found:
+        assert found == n
+        assert ("CUDA_MPS_PIPE_DIRECTORY" in os.environ) == (n > 1)
+    assert served
+    assert all(served)
+
+
+def test_a_service_that_no_program_reaches_is_ended_and_cells_take_turns(
+    service, monkeypatch, capsys
+) -> None:
+    monkeypatch.setattr(packing, "PROBE", "raise SystemExit('mapping of buffer object failed')")
+    with packing.sharing(load(["hardware=auto", "hardware.cells_per_gpu=2"])) as n:
+        assert (n, os.environ.get("CUDA_MPS_PIPE_DIRECTORY")) == (2, None)
+        assert [line.split()[0] for line in service.read_text().splitlines()] == ["-d", "quit"]
+    said = capsys.readouterr().err
+    assert "in turns: nvidia-cuda-mps-control was tried" in said
+    assert "mapping of buffer object failed" in said
 
 
 def test_alone_nothing_is_started_and_a_cpu_is_not_asked(two_gpus) -> None:
