@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 
 from harness.records import RecordError
 from harness.records.files import printable
-from harness.records.study import Study
+from harness.records.study import Study, meant
 from harness.records.terminal import Parser, complain, printing
 from harness.study.display import counts, pause, summary, table
 from harness.study.states import CellState, Known, cell_states, shown
@@ -76,7 +76,8 @@ def _parts(folder: Path, width: int, known: Known) -> list[RenderableType]:
     below = sorted(path for path in folder.iterdir() if path.is_dir()) if folder.is_dir() else []
     lines = [line for path in below if (line := _line(Study(path)))]
     if not lines:
-        raise RecordError(folder, "no cells in it: name a study's folder below runs")
+        instead = meant(folder) or "name a study's folder below runs"
+        raise RecordError(folder, f"no cells in it: {instead}")
     return [Text("\n".join(lines))]
 
 

@@ -23,7 +23,7 @@ from harness.extras import installation
 from harness.records import CONFIG_FILE, FINISHED, METRICS_FILE, RecordError, RunRecord
 from harness.records.files import flocked, printable
 from harness.records.reading import metrics_row, read_json_lines
-from harness.records.study import Study
+from harness.records.study import Study, meant
 from harness.records.terminal import Parser, complain, printing
 from harness.tracking.backends import settled
 from harness.tracking.base import (
@@ -78,6 +78,8 @@ def sync(folder: Path, target: Target) -> Result:
     arrive, and `RecordError` where a file cannot be read.
     """
     study = Study(folder)
+    if not folder.is_dir():
+        raise SyncError(f"{study} is no folder: {meant(folder) or 'give a study, e.g. runs/demo'}")
     found = study.found()
     records, unreadable = found.records, found.unreadable
     if not records and not unreadable:

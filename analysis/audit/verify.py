@@ -32,7 +32,7 @@ from harness.records import (
 )
 from harness.records.reading import read_bytes
 from harness.records.sources import closure, hash_of, kept_files
-from harness.records.study import read_all
+from harness.records.study import meant, read_all
 
 
 @dataclass(frozen=True, slots=True)
@@ -76,7 +76,8 @@ def verify(study: str | Path) -> Verification:
     """
     folder = Path(study)
     if not folder.is_dir():
-        raise AnalysisError(f"{folder} is not a folder: give a study's, e.g. runs/demo")
+        instead = meant(folder) or "give a study's, e.g. runs/demo"
+        raise AnalysisError(f"{folder} is not a folder: {instead}")
     runs = prepare(read_records([folder]), allow_reruns=True)
     records = read_all([folder]).records.items()
     done = [(home, record) for home, record in records if record.status is Status.COMPLETE]

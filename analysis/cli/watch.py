@@ -25,10 +25,12 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def run(options: argparse.Namespace) -> int:
     """Serve until Ctrl-C."""
     from analysis.report.watch import HOST, Live, server
+    from harness.records.study import meant
 
     missing = [path for path in options.runs if not Path(path).exists()]
     if missing:
-        raise AnalysisError(f"no {missing[0]}: start the study first, or name its folder")
+        instead = meant(missing[0]) or "start the study first, or name its folder"
+        raise AnalysisError(f"no {missing[0]}: {instead}")
     live = Live(options.runs, shared.rules(options), shared.reading(options))
     with server(live, options.port) as made:
         print(f"Open http://{HOST}:{made.server_address[1]}/ (Ctrl-C stops)", flush=True)

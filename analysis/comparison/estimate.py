@@ -11,7 +11,7 @@ import numpy as np
 import pandas as pd
 
 from analysis.errors import AnalysisError
-from analysis.runs.frame import SHARED_ENOUGH
+from analysis.runs.frame import SEEDS_IN_ARMS, SHARED_ENOUGH, arms_with_seeds, named
 from analysis.stats.linear import FEWEST_DF, Fit, Index, fit_pooled
 from analysis.stats.mixed import fit_mixed, seed_index
 from analysis.stats.moderated.model import Model, moderate
@@ -216,9 +216,10 @@ def _order(runs: pd.DataFrame, baseline: str) -> tuple[str, ...]:
     if baseline not in present:
         have = ", ".join(map(repr, present)) or "none"
         example = f", e.g. --baseline {shlex.quote(present[0])}" if present else " with --baseline"
+        seeds = arms_with_seeds(runs)
+        advice = f"{named(seeds)} {SEEDS_IN_ARMS}" if seeds else f"run it, or name another{example}"
         raise AnalysisError(
-            f"no complete run of the baseline {baseline!r} (complete arms: {have}): "
-            f"run it, or name another{example}"
+            f"no complete run of the baseline {baseline!r} (complete arms: {have}): {advice}"
         )
     return (baseline, *(arm for arm in present if arm != baseline))
 

@@ -14,7 +14,9 @@ from analysis.comparison.rules import Rules
 from analysis.comparison.verdict import Judgement
 from analysis.runs.frame import (
     SEEDS,
+    SEEDS_IN_ARMS,
     SHARED_ENOUGH,
+    arms_with_seeds,
     is_foreign,
     named,
     possible_copies,
@@ -103,24 +105,10 @@ def namesakes(judgement: Judgement) -> Iterator[Check]:
         )
 
 
-SEED_AT_THE_END = re.compile(r"(.*?)(?:[\W_]+s|[\W_]*seed)[\W_]?\d+", re.IGNORECASE)
-"""A run's name as many give it: ``adamw-seed0``."""
-
-
 def seeds_in_names(judgement: Judgement) -> Iterator[Check]:
     """Point out arms of one run whose names differ in the seed at their end."""
-    frame = judgement.source.frame
-    if not is_foreign(frame) or frame["arm"].duplicated().any():
-        return
-    names = {str(arm): SEED_AT_THE_END.fullmatch(str(arm)) for arm in frame["arm"]}
-    counts = Counter(match[1] for match in names.values() if match)
-    found = [arm for arm, match in names.items() if match and counts[match[1]] > 1]
-    if found:
-        yield warning(
-            f"{named(found)} end in a seed, and each counts as an arm of its own: give the table "
-            "a column arm without it, and a column seed",
-            tuple(found),
-        )
+    if found := arms_with_seeds(judgement.source.frame):
+        yield warning(f"{named(found)} {SEEDS_IN_ARMS}", tuple(found))
 
 
 def wrong_way(rules: Rules) -> Iterator[Check]:

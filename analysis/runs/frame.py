@@ -28,6 +28,7 @@ import ast
 import json
 import math
 import re
+from collections import Counter
 from collections.abc import Iterable, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field, replace
@@ -300,6 +301,23 @@ def rows_of(runs: pd.DataFrame) -> list[dict[str, Any]]:
 def is_foreign(runs: pd.DataFrame) -> bool:
     """Tell whether none of the runs is from this project's records."""
     return "folder" not in runs
+
+
+SEED_AT_THE_END = re.compile(r"(.*?)(?:[\W_]+s|[\W_]*seed)[\W_]?\d+", re.IGNORECASE)
+"""A run's name as many give it: ``adamw-seed0``."""
+SEEDS_IN_ARMS = (
+    "end in a seed, and each counts as an arm of its own: give the table a column arm without it, "
+    "and a column seed"
+)
+
+
+def arms_with_seeds(runs: pd.DataFrame) -> list[str]:
+    """Return the arms of one run, in a table, whose names differ in the seed at their end."""
+    if not is_foreign(runs) or runs["arm"].duplicated().any():
+        return []
+    names = {str(arm): SEED_AT_THE_END.fullmatch(str(arm)) for arm in runs["arm"]}
+    counts = Counter(match[1] for match in names.values() if match)
+    return [arm for arm, match in names.items() if match and counts[match[1]] > 1]
 
 
 def how_to_get(runs: pd.DataFrame, command: str, rows: str) -> str:

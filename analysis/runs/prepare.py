@@ -98,6 +98,8 @@ def _how_to_name(runs: Runs, given: Iterable[str]) -> str:
         for name, values in columns.items()
         if has_words(values) and (values.nunique() > 1 or len(values) == 1)
     ]
+    if not names:  # numbers, such as a learning rate's, of which each was run several times
+        names = [name for name, v in columns.items() if 1 < v.nunique() < len(v)]
     if not names:
         return "none of them says what was changed: add one that does"
     best = min(names, key=lambda name: columns[name].is_unique)

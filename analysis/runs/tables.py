@@ -27,6 +27,7 @@ from harness.records.reading import (
     read_json_lines,
     said,
 )
+from harness.records.study import meant
 
 JSON, JSON_LINES = ".json", (".jsonl", ".ndjson")
 TABLES = (".csv", ".tsv", ".parquet", JSON, *JSON_LINES)
@@ -83,8 +84,8 @@ def read_runs(
 
 def _instead(given: str) -> str:
     """Say what was meant by a source that does not exist."""
-    if (study := Path("runs", given)).is_dir():
-        return f"did you mean {study}?"
+    if near := meant(given):
+        return near
     if re.match(r"\+?[\w.]+=", given):
         return (
             "that is a setting of python -m harness; its studies are priced by "

@@ -36,7 +36,7 @@ from harness.hub.tokenizer import MERGES, VOCABULARY, WHOLE
 from harness.records import CONFIG_FILE, Seeds, Status
 from harness.records.cell import Cell
 from harness.records.files import expanded
-from harness.records.study import Study
+from harness.records.study import Study, meant
 
 HUB = "hf:"
 HUB_CONFIG = "config.json"
@@ -131,7 +131,7 @@ def _cell_folder(path: Path, seeds: Seeds | None) -> Path:
         raise ConfigError(f"{len(found)} cells in runs/ are called {path}: {_one_of(found)}")
     if not found:
         kinds = "a cell's folder or id, an arm's folder, hf:NAME or a folder with config.json"
-        raise ConfigError(f"{path}: there is no such model; name {kinds}")
+        raise ConfigError(f"{path}: there is no such model; {meant(path) or f'name {kinds}'}")
     return found[0].absolute()
 
 

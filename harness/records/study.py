@@ -6,11 +6,13 @@ import sys
 from collections.abc import Iterable
 from contextlib import suppress
 from dataclasses import dataclass, field
+from difflib import get_close_matches
 from pathlib import Path
 from typing import TypedDict
 
 from harness.records import (
     CONFIG_FILE,
+    PLAN_FILE,
     RECORD_FILE,
     PlannedRun,
     RecordError,
@@ -27,6 +29,8 @@ from harness.records.secrets import masked
 
 TRIAL = "_tune_"
 """Stands in the name of a study of trials, between the judged study's and what is tried."""
+RUNS = Path("runs")
+"""Where studies lie, unless somebody says otherwise."""
 COMMANDS_FILE = "commands.jsonl"
 """What was asked for, one line a command."""
 
@@ -81,6 +85,19 @@ def read_all(roots: Iterable[Path]) -> Found:
         except RecordError as error:
             found.unreadable.append(error)
     return found
+
+
+def meant(given: str | Path) -> str:
+    """Ask for the studies that one which is not there may have meant, empty if none is near.
+
+    They are looked for beside it, and in ``runs/`` beside the command.
+    """
+    path, signs = Path(given), (COMMANDS_FILE, PLAN_FILE)
+    tops = [path.parent, RUNS]
+    places = {file.parent for top in tops for name in signs for file in top.glob(f"*/{name}")}
+    studies = {place.name: str(place) for place in sorted(places) if place != path}
+    near = get_close_matches(path.name, studies, n=2, cutoff=0.6)
+    return f"did you mean {' or '.join(studies[name] for name in near)}?" if near else ""
 
 
 @dataclass(frozen=True, slots=True)

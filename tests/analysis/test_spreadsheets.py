@@ -148,6 +148,8 @@ def test_arms_of_one_run_that_end_in_a_seed_are_pointed_out(ending):
     said = [str(check.what) for check in compare(runs, baseline=names[0]).checks]
     (words,) = (text for text in said if "end in a seed" in text)
     assert all(name in words for name in names)
+    with pytest.raises(AnalysisError, match="give the table a column arm without it"):
+        compare(runs)
 
 
 def test_arms_that_end_in_another_number_are_not_taken_for_seeds():
@@ -172,6 +174,17 @@ def test_columns_that_have_a_role_are_not_proposed_for_another(tmp_path):
         compare(named, baseline="adam")
     with pytest.raises(AnalysisError, match=r"of its own: --metric eval/nll --metric acc$"):
         compare(named, baseline="adam", metric="eval/nll,acc")
+
+
+def test_a_swept_number_is_proposed_where_no_words_say_what_was_changed(tmp_path):
+    table = tmp_path / "sweep.csv"
+    rows = [f"{lr},{seed},{3 + lr + seed / 100}" for lr in (0.001, 0.003) for seed in (0, 1)]
+    table.write_text("\n".join(["lr,seed,val_loss", *rows]))
+    with pytest.raises(AnalysisError, match=r"e\.g\. --column arm=lr$"):
+        compare([str(table)])
+    table.write_text("\n".join(["lr,seed,val_loss", *rows[::2]]))
+    with pytest.raises(AnalysisError, match="none of them says what was changed"):
+        compare([str(table)])
 
 
 def test_of_a_frame_the_way_out_is_said_in_python():

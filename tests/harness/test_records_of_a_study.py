@@ -2,10 +2,13 @@
 
 import json
 import sys
+from contextlib import suppress
 from pathlib import Path
 
 import pytest
 
+import harness.status
+import harness.sync
 from harness.records import (
     Losses,
     Provenance,
@@ -25,7 +28,7 @@ from harness.records.evaluation import (
     reference_folder,
     write_evaluation,
 )
-from harness.records.study import TRIAL, Study, read_all
+from harness.records.study import TRIAL, Study, meant, read_all
 from harness.records.versions import changes_of_test_set, last_asked, rank, superseded_by
 
 
@@ -222,3 +225,36 @@ def test_the_code_of_a_record_is_its_commit_or_the_hash_of_its_files() -> None:
     pairs = [("sha", "files"), ("sha", None), (None, "files"), (None, None)]
     codes = [Provenance(git_sha=sha, code_sha256=files).code for sha, files in pairs]
     assert codes == ["sha", "sha", "files", None]
+
+
+def test_a_study_that_is_not_there_is_answered_with_those_of_near_names(
+    tmp_path, monkeypatch
+) -> None:
+    for name in ("runs/demo", "runs/demo_s", "runs/lr_sweep", "other/muon"):
+        (tmp_path / name).mkdir(parents=True)
+        (tmp_path / name / "commands.jsonl").touch()
+    (tmp_path / "runs" / "demos").mkdir()
+    monkeypatch.chdir(tmp_path)
+    asked = {
+        "runs/dmo": "did you mean runs/demo or runs/demo_s?",
+        "lr_swep": "did you mean runs/lr_sweep?",
+        "lr_sweep": "did you mean runs/lr_sweep?",
+        "other/mon": "did you mean other/muon?",
+        "runs/lr_sweep": "",
+        "runs/unlike": "",
+    }
+    assert {given: meant(given) for given in asked} == asked
+
+
+@pytest.mark.parametrize("module", [harness.status, harness.sync])
+def test_commands_of_a_study_name_the_one_that_was_meant(
+    tmp_path, monkeypatch, capsys, module
+) -> None:
+    study = tmp_path / "runs" / "mine"
+    study.mkdir(parents=True)
+    (study / "commands.jsonl").touch()
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(sys, "argv", [module.__name__, "runs/mne"])
+    with suppress(SystemExit):
+        assert module.main() == 2
+    assert "did you mean runs/mine?" in capsys.readouterr().err
