@@ -1,5 +1,7 @@
 """A whole cell on a GPU without numbers: what it writes, and that it waits only where it must."""
 
+import subprocess
+import sys
 from collections import Counter
 
 import pytest
@@ -36,3 +38,19 @@ def test_a_cell_goes_on_from_its_checkpoint(tiny, monkeypatch) -> None:
         record = cell.run(folder)
     assert record.status is Status.COMPLETE, record.error
     assert "going on from step 4" in (folder / "log.txt").read_text()
+
+
+ASKED = """
+import torch
+for name in ("_lazy_init", "current_device", "get_device_properties", "is_available"):
+    setattr(torch.cuda, name, lambda *_, name=name: print("asked for", name, flush=True))
+"""
+
+
+@pytest.mark.parametrize(
+    ("more", "said"), [("", ""), ("torch.cuda.is_available()", "asked for is_available\n")]
+)
+def test_the_process_that_cells_fork_from_leaves_the_gpu_to_them(more: str, said: str) -> None:
+    code = f"{ASKED}\nimport torch._dynamo, interventions.moe\n{more}\nimport harness.study.nursery"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout == said
