@@ -1,4 +1,4 @@
-"""A whole cell on a GPU without numbers: what it writes, and that it waits only where it must."""
+"""Cells, samples and fine-tunings on a GPU without numbers: devices, checkpoints, and what waits."""
 
 import subprocess
 import sys
@@ -8,10 +8,17 @@ import pytest
 
 from harness.cell import train as cell
 from harness.cell.freeze import freeze
+from harness.evals.instructions.data import read_instructions
+from harness.evals.instructions.finetune import finetune
+from harness.evals.instructions.settings import parse
+from harness.evals.models import load
+from harness.evals.sampling import Sampling, complete_all
+from harness.hub.weights import find_weights
 from harness.records import Status
-from tests.configs import load
+from tests import configs
 from tests.fake_gpu import fake_gpu
 from tests.harness.cells import run, run_until
+from tests.harness.test_finetune import FAST
 
 
 def waits(tiny: list[str], *overrides: str) -> Counter[str]:
@@ -33,11 +40,21 @@ def test_more_steps_wait_for_the_gpu_no_more_often(precision: str, tiny) -> None
 def test_a_cell_goes_on_from_its_checkpoint(tiny, monkeypatch) -> None:
     arm = ["+intervention=[ema,moe_balanced,soap]", "precision=amp_fp16"]
     with fake_gpu():
-        folder = freeze(load([*tiny, "hardware.device=cuda", *arm]))
+        folder = freeze(configs.load([*tiny, "hardware.device=cuda", *arm]))
         run_until(5, folder, monkeypatch)
         record = cell.run(folder)
     assert record.status is Status.COMPLETE, record.error
     assert "going on from step 4" in (folder / "log.txt").read_text()
+
+
+def test_trained_models_are_sampled_and_fine_tuned_on_the_gpu(trained, tmp_path) -> None:
+    newest = str(next(path.parent for path in trained.glob("baseline/*/record.json")))
+    config = parse([*FAST, "device=cuda", f"out={tmp_path}"])
+    with fake_gpu():
+        done = list(complete_all(load(newest, "cuda"), ["A", "A longer one"], Sampling(tokens=3)))
+        finetune(find_weights(newest), config, read_instructions(config), seed=0)
+    assert [one.prompt for one in done] == ["A", "A longer one"]
+    assert len(list(tmp_path.rglob("*.jsonl"))) == 1
 
 
 ASKED = """
