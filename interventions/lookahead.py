@@ -7,7 +7,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from interventions.averages import precise
+from interventions.averages import precise, weights_of
 
 
 class OuterNesterov:
@@ -30,7 +30,7 @@ class OuterNesterov:
     def gradients_ready(self, model: nn.Module, step: int) -> None:
         """Remember where training began."""
         if not self.slow:
-            self.slow = [p.detach().clone() for p in model.parameters()]
+            self.slow = [weight.clone() for weight in weights_of(model)]
             self.velocity = [torch.zeros_like(p) for p in self.slow]
 
     @torch.no_grad()
@@ -38,11 +38,14 @@ class OuterNesterov:
         """Take the outer step where one is due, and go on from there."""
         if (step + 1) % self.every:
             return
-        for p, slow, velocity in zip(model.parameters(), self.slow, self.velocity, strict=True):
-            gradient = slow - p
-            velocity.mul_(self.momentum).add_(gradient)
-            slow.sub_(gradient + self.momentum * velocity, alpha=self.lr)
-            p.copy_(slow)
+        weights = weights_of(model)
+        gradients = torch._foreach_sub(self.slow, weights)
+        torch._foreach_mul_(self.velocity, self.momentum)
+        torch._foreach_add_(self.velocity, gradients)
+        steps = torch._foreach_mul(self.velocity, self.momentum)
+        torch._foreach_add_(steps, gradients)
+        torch._foreach_sub_(self.slow, steps, alpha=self.lr)
+        torch._foreach_copy_(weights, self.slow)
 
     def state_dict(self) -> dict[str, Any]:
         """Return what the outer step remembers."""
@@ -76,7 +79,7 @@ class EMANesterov:
     def gradients_ready(self, model: nn.Module, step: int) -> None:
         """Remember where training began."""
         if not self.weights:
-            self.weights = [p.detach().clone() for p in model.parameters()]
+            self.weights = [weight.clone() for weight in weights_of(model)]
             self.smoothed = [torch.zeros_like(p) for p in precise(self.weights)]
 
     @torch.no_grad()
@@ -86,12 +89,12 @@ class EMANesterov:
         share = 1 / max(1.0, self.horizon_frac * n_steps)
         looks_ahead = self.from_frac <= (step + 1) / n_steps < self.to_frac
         distance = self.ahead * training.schedule(step, n_steps) if looks_ahead else 0.0
-        for p, weight, smoothed in zip(
-            model.parameters(), self.weights, self.smoothed, strict=True
-        ):
-            smoothed.lerp_((p - weight).to(smoothed.dtype), share)
-            weight.copy_(p)
-            p.add_(smoothed, alpha=distance)
+        weights = weights_of(model)
+        torch._foreach_lerp_(
+            self.smoothed, precise(torch._foreach_sub(weights, self.weights)), share
+        )
+        torch._foreach_copy_(self.weights, weights)
+        torch._foreach_add_(weights, self.smoothed, alpha=distance)
 
     @torch.no_grad()
     def before_eval(self, model: nn.Module) -> None:

@@ -52,33 +52,38 @@ class NorMuon(torch.optim.Optimizer):
     @torch.no_grad()
     def step(self, closure: None = None) -> None:  # type: ignore[override]
         """Move every matrix that has a gradient."""
+        left_out = None if self.found_inf is None else self.found_inf > 0
         for group in self.param_groups:
             for p in group["params"]:
                 if p.grad is not None:
-                    step_RC = self._direction(p, group)
+                    step_RC = self._direction(p, group, left_out)
                     scale = 0.2 * p.numel() ** 0.5 / step_RC.norm().clamp(min=1e-12)
                     kept_RC = p * (1 - group["lr"] * group["weight_decay"])
-                    self._move(p, kept_RC.sub_((group["lr"] * scale * step_RC).to(p.dtype)))
+                    replace(p, kept_RC.sub_((group["lr"] * scale * step_RC).to(p.dtype)), left_out)
 
-    def _move(self, old: Tensor, new: Tensor) -> None:
-        """Put the new values in the place of the old ones, unless the step is left out."""
-        old.copy_(new if self.found_inf is None else torch.where(self.found_inf > 0, old, new))
-
-    def _direction(self, p: Tensor, group: dict[str, Any]) -> Tensor:
+    def _direction(self, p: Tensor, group: dict[str, Any], left_out: Tensor | None) -> Tensor:
         state, beta2 = self.state[p], group["beta2"]
         if not state:
             state["momentum"] = torch.zeros_like(p)
             state["square_R1"] = torch.zeros_like(p[:, :1])
         momentum_RC = state["momentum"]
-        self._move(momentum_RC, momentum_RC.lerp(p.grad, 1 - group["momentum"]))
+        replace(momentum_RC, momentum_RC.lerp(p.grad, 1 - group["momentum"]), left_out)
         direction_RC = orthogonalised(momentum_RC, self.coefficients)
         if beta2 is None:
             return direction_RC
         square_R1 = state["square_R1"]
         latest_R1 = direction_RC.square().mean(dim=1, keepdim=True).to(p.dtype)
-        self._move(square_R1, square_R1.lerp(latest_R1, 1 - beta2))
+        replace(square_R1, square_R1.lerp(latest_R1, 1 - beta2), left_out)
         normalised_RC: Tensor = direction_RC / (square_R1.sqrt() + 1e-8)
         return normalised_RC
+
+
+def replace(old: Tensor, new: Tensor, left_out: Tensor | None) -> None:
+    """Put the new values in the place of the old ones, unless the step is left out."""
+    if left_out is None:
+        old.copy_(new)
+    else:
+        torch.where(left_out, old, new, out=old)
 
 
 def orthogonalised(matrix: Tensor, coefficients: Coefficients) -> Tensor:
