@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from functools import partial
 from typing import Any
 
@@ -13,6 +14,7 @@ from harness.cell.speed import step_timing
 from harness.cell.speed.step_timing import Trial
 from harness.engine.machine import n_cores
 from harness.records.files import CONF_DIR
+from interventions.card import read_cards
 
 SLOW = 0.8
 """Of the baseline's speed: an arm below it needs a reason on its card."""
@@ -35,7 +37,8 @@ def run(bench: Bench) -> Result:
             done[some[number]] = {"arm": some[number], **line(outcome)}
             bench.keep("arms", done[some[number]])
     missing = [arm for arm in arms if arm not in done]
-    text = table(rows([done[arm] for arm in arms if arm in done]))
+    costs = {card.name: card.extra_cost for card in read_cards()}
+    text = table(rows([done[arm] for arm in arms if arm in done], costs))
     if missing:
         text += f"\n\nNot measured yet, run the stage again: {', '.join(missing)}."
     return Result(text, failed="tokens_per_second" not in done.get("baseline", {}))
@@ -70,21 +73,26 @@ def line(outcome: Outcome) -> dict[str, Any]:
     }
 
 
-def rows(lines: list[dict[str, Any]]) -> list[dict[str, str]]:
-    """Return the table's rows, the slowest arm first behind the baseline."""
+def rows(lines: list[dict[str, Any]], costs: Mapping[str, str | None]) -> list[dict[str, str]]:
+    """Return the table's rows, the slowest arm first behind the baseline.
+
+    A slow one is shown with what its card says of its cost.
+    """
     baseline = next((x for x in lines if x["arm"] == "baseline" and "error" not in x), None)
     speed = baseline["tokens_per_second"] if baseline else float("nan")
     measured = [line for line in lines if "error" not in line]
     found = []
     for line in sorted(measured, key=lambda x: (x is not baseline, x["tokens_per_second"])):
         ratio = line["tokens_per_second"] / speed
+        cost = costs.get(line["arm"]) or "nothing"
         found.append({
             "arm": line["arm"],
             "tokens/s": f"{line['tokens_per_second']:,.0f}",
-            "of the baseline": f"{ratio:.2f}" + " (slow)" * (ratio < SLOW),
+            "of the baseline": f"{ratio:.2f}",
             "memory, GB": f"{line['memory_bytes'] / 1e9:.1f}",
+            "slow: its card says": cost if ratio < SLOW else "",
         })  # fmt: skip
-    empty = {"tokens/s": "", "memory, GB": ""}
+    empty = {"tokens/s": "", "memory, GB": "", "slow: its card says": ""}
     failed = [x for x in lines if "error" in x]
     found += [{"arm": x["arm"], "of the baseline": x["error"], **empty} for x in failed]
     return found

@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+import multiprocessing
 import tempfile
 from collections.abc import Iterator
+from concurrent.futures import ProcessPoolExecutor
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
+
+import torch
 
 from benchmarks.gpu import peers, profile
 from benchmarks.gpu.bench import Bench, cold_cache
@@ -14,6 +18,7 @@ from benchmarks.gpu.stage import Result, figures, nothing
 from benchmarks.gpu.turns import Meet, Outcome, in_turns
 from benchmarks.report import table
 from harness.cell.speed import step_timing
+from harness.cell.speed.device import matmul_flops
 from harness.cell.speed.step_timing import Trial
 
 PLAIN = ("model.tie_weights=true", "model.dropout=0", "precision=amp_bf16")
@@ -86,7 +91,7 @@ def side_by_side(bench: Bench) -> list[Way]:
 
 def run(bench: Bench) -> Result:
     """Measure each row, show it against the first, then say where the time goes."""
-    rows, first, found = [], None, set()
+    rows, first, found, fastest = [], None, set(), 0.0
     with tempfile.TemporaryDirectory(prefix="inductor-") as folder, cold_cache(Path(folder)):
         for way, outcome in _measured(bench):
             trial = outcome if isinstance(outcome, Trial) else None
@@ -95,15 +100,32 @@ def run(bench: Bench) -> Result:
             if len(found) >= len(alone(bench)):
                 shown["first step, s"] = ""  # beside others
             found.add(way)
+            fastest = max(fastest, trial.mfu * trial.peak_flops if trial else 0.0)
             rows.append(dict(zip(COLUMNS, way.names, strict=True)) | shown)
             print(" | ".join(rows[-1].values()), flush=True)
         compiled = (COMPILED,) if bench.on_gpu else ()
         where = profile.lines(bench.config("scale=gpt2_small", *PLAIN, *compiled))
-    parts = [table(rows), f"Where a step's time goes:\n\n```\n{where}\n```"]
+    parts = [
+        table(rows),
+        _product(bench, fastest),
+        f"Where a step's time goes:\n\n```\n{where}\n```",
+    ]
     if missing := [way for way in (*alone(bench), *side_by_side(bench)) if way not in found]:
         names = "; ".join(" ".join(way.names) for way in missing)
         parts.append(f"Not measured, the time was over: {names}.")
     return Result("\n\n".join(parts), failed=first is None)
+
+
+def _product(bench: Bench, fastest: float) -> str:
+    """Say what a large matrix product reaches in this number format, beside the fastest row."""
+    config = bench.config("precision=amp_bf16")
+    with ProcessPoolExecutor(1, multiprocessing.get_context("spawn")) as pool:
+        device = torch.device(bench.device)
+        reached = pool.submit(matmul_flops, device, torch.bfloat16, config).result()
+    return (
+        f"A large bfloat16 matrix product reaches {reached / 1e12:.3g} TFLOP/s here, "
+        f"the fastest row {fastest / reached:.0%} of that."
+    )
 
 
 def _measured(bench: Bench) -> Iterator[tuple[Way, Outcome]]:

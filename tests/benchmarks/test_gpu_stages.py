@@ -100,6 +100,7 @@ def test_a_peer_or_kernel_that_cannot_run_costs_one_row(bench, monkeypatch) -> N
     assert not result.failed
     assert "| tied, no dropout | textbook | 12 | RuntimeError: No available kernel |" in result.text
     assert "| tied, no dropout | ours | 12 | 1,000 | 1.00 | 50% | 2.0 | 1.0 |" in result.text
+    assert "A large bfloat16 matrix product reaches " in result.text
 
 
 def test_rows_that_the_time_did_not_allow_are_named(bench, monkeypatch) -> None:
@@ -177,8 +178,12 @@ def test_slow_arms_are_marked_and_come_first() -> None:
         {"arm": arm, "tokens_per_second": speed, "memory_bytes": 10**9}
         for arm, speed in speeds.items()
     ]
-    shown = [(row["arm"], row["of the baseline"]) for row in arms.rows(lines)]
-    assert shown == [("baseline", "1.00"), ("slow", "0.79 (slow)"), ("fast", "1.20")]
+    rows = arms.rows(lines, {"slow": "two more products", "fast": "none"})
+    shown = [(row["arm"], row["of the baseline"], row["slow: its card says"]) for row in rows]
+    assert shown == [
+        ("baseline", "1.00", ""), ("slow", "0.79", "two more products"), ("fast", "1.20", "")
+    ]  # fmt: skip
+    assert arms.rows(lines, {})[1]["slow: its card says"] == "nothing"
 
 
 def test_a_study_is_priced_from_what_all_cells_train_together(monkeypatch) -> None:
