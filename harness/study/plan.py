@@ -146,17 +146,31 @@ def _refuse_twins(cells: Sequence[PlannedCell], n_jobs: int) -> None:
 def _refuse_repeats(cells: Sequence[PlannedCell]) -> None:
     """Refuse to train what an arm of another name is: a swept value may be the baseline's own."""
     study, arms = cells[0].study, defaultdict[str, list[str]](list)
-    for cell in [*map(Cell, study.cells()), *cells]:
+    for cell in map(Cell, study.cells()):
         arms[cell.id].append(cell.arm)
-    for cell in cells:
-        others = [arm for arm in arms[cell.id] if arm != cell.arm]
+    swept_first = sorted(cells, key=lambda cell: not cell.config.swept)
+    trains = {cell: _in_whole_steps(cell) for cell in swept_first}
+    for cell, same in trains.items():
+        arms[same].append(cell.arm)
+    for cell, same in trains.items():
+        others = [arm for arm in arms[same] if arm != cell.arm]
         if others and not result(cell):
             swept = " ".join(f"{key}={value}" for key, value in cell.config.swept.items())
             compare = f"python -m analysis {study} --baseline {quote(others[0])} compares with it"
             raise ConfigError(
-                f"{cell.name} has the settings and seeds of {others[0]}, which is in this study, "
-                f"and would repeat its runs: {f'leave {swept} out' if swept else compare}"
+                f"{cell.name} trains as {others[0]} of this study does, with the same seeds "
+                f"({cell.config.n_steps} steps), and would repeat its runs: "
+                f"{f'leave {swept} out' if swept else compare}"
             )
+
+
+def _in_whole_steps(cell: PlannedCell) -> str:
+    """Return the id of the cell that takes the same steps, with no tokens left over."""
+    config, train = cell.config, cell.config.train
+    tokens = config.n_steps * config.tokens_per_step
+    if tokens == train.tokens or train.round_up or train.batch_stages or train.length_stages:
+        return cell.id
+    return locate(replace(config, train=replace(train, tokens=tokens))).name
 
 
 def _apart(configs: Sequence[Config]) -> list[str]:

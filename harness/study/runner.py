@@ -32,7 +32,8 @@ from harness.study.room import in_memory
 from harness.study.slots import Slot, plan_slots
 from harness.study.states import cell_state
 from harness.tracking.base import upload_command
-from harness.tracking.live import target_of
+from harness.tracking.live import sync_command, target_of
+from harness.tracking.receipts import arrived
 
 OUT_OF_MEMORY = "as Linux sends it when memory runs out: hardware.slots=N runs fewer cells at once"
 POLL_SECONDS = 1.0
@@ -83,16 +84,30 @@ def require_results(cells: Sequence[PlannedCell]) -> None:
     states = [cell_state(cell, cell.entry) for cell in cells]
     studies = dict.fromkeys(str(cell.study) for cell in cells)
     say("\n".join([summary(states), *studies]))
-    backend = cells[0].config.tracking.backend
-    if backend is Backend.wandb and (command := upload_command(cells[0].study.folder)):
-        say(f"upload with: {command}")
-    if backend is Backend.trackio:
-        say(f"look with: trackio show --project {quote(target_of(cells[0].config).project)}")
+    _say_of_tracker(cells)
     without = [cell for cell in cells if not result(cell)]
     if without:
         raise StudyFailed(
             f"{len(without)} of {len(cells)} cells have no result: {_advice(without)}"
         )
+
+
+def _say_of_tracker(cells: Sequence[PlannedCell]) -> None:
+    """Say where the runs can be looked at, and which did not get there: cells tell their logs."""
+    config, done = cells[0].config, [cell for cell in cells if result(cell)]
+    backend = config.tracking.backend
+    if backend is Backend.none:
+        return
+    away = [cell for cell in done if not arrived(cell.folder, target_of(cell.config))]
+    if away:
+        say(
+            f"warning: {len(away)} of {len(done)} cells are not in {backend.value} (see "
+            f"{away[0].log_file}): {sync_command(away[0].config, away[0])} sends them"
+        )
+    if backend is Backend.trackio:
+        say(f"look with: trackio show --project {quote(target_of(config).project)}")
+    elif command := upload_command(cells[0].study.folder):
+        say(f"upload with: {command}")
 
 
 def _advice(without: Sequence[PlannedCell]) -> str:

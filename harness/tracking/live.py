@@ -46,8 +46,7 @@ class Tracker:
         self._thread: threading.Thread | None = None
         if config.tracking.backend is not Backend.none:
             self._target = target_of(config)
-            flags = _flags(self._target, config.study_name)
-            self._later = f"python -m harness.sync {quote(str(Cell(folder).study))}{flags}"
+            self._later = sync_command(config, Cell(folder))
             work = (plain(config),)
             self._thread = threading.Thread(target=self._work, args=work, daemon=True)
             self._thread.start()
@@ -105,6 +104,12 @@ def target_of(config: Config) -> Target:
         tags=tuple(tracking.tags),
         patience_seconds=UPLOAD_SECONDS,
     )
+
+
+def sync_command(config: Config, cell: Cell) -> str:
+    """Return the command that sends what a study's cells did not."""
+    flags = _flags(target_of(config), config.study_name)
+    return f"python -m harness.sync {quote(str(cell.study))}{flags}"
 
 
 def _flags(target: Target, study: str) -> str:

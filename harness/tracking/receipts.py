@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any, Final, Literal
 
 from harness.records.files import as_json, now, write_atomic
-from harness.records.reading import Positive, is_there, read_json
+from harness.records.reading import Positive, RecordError, is_there, read_json
 from harness.tracking.backends import forget, open_mirror
 from harness.tracking.base import Ending, Identity, Target
 
@@ -77,6 +77,19 @@ def send(
 def entry_of(folder: Path, target: Target) -> Entry | None:
     """Return what was sent to this place, or None."""
     return _read(folder).get(target.key)
+
+
+def arrived(folder: Path, target: Target) -> bool:
+    """Tell whether a run of these files is in the target's project, whoever's, online or off."""
+    try:
+        entries = _read(folder).items()
+    except RecordError:
+        return False
+    first, last = f"{target.backend}:", f"/{target.project}"
+    return any(
+        entry.state == DONE and key.startswith(first) and key.endswith(last)
+        for key, entry in entries
+    )
 
 
 def _numbered(identity: Identity, attempt: int) -> Identity:

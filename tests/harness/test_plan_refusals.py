@@ -200,8 +200,8 @@ def test_a_swept_value_that_the_studys_baseline_has_is_refused_before_it_is_trai
     with pytest.raises(ConfigError) as caught:
         settle([other, again], 2)
     assert str(caught.value) == (
-        "baseline[optim.lr=0.02] seed 0 has the settings and seeds of baseline, which is in this "
-        "study, and would repeat its runs: leave optim.lr=0.02 out"
+        f"baseline[optim.lr=0.02] seed 0 trains as baseline of this study does, with the same "
+        f"seeds ({base.config.n_steps} steps), and would repeat its runs: leave optim.lr=0.02 out"
     )
     settle([other, made("0.02", "seed=1")], 2)
     finished(again)
@@ -211,6 +211,18 @@ def test_a_swept_value_that_the_studys_baseline_has_is_refused_before_it_is_trai
     assert str(caught.value).endswith(
         f"python -m analysis {base.study} --baseline 'baseline[optim.lr=0.03]' compares with it"
     )
+
+
+def test_tokens_that_pay_for_no_further_step_make_no_other_arm(tiny) -> None:
+    config = load(tiny)
+    step, tokens = config.tokens_per_step, config.n_steps * config.tokens_per_step
+    base, more = PlannedCell(config), ["sweep=[train.tokens]"]
+    few, whole = (PlannedCell(load([*tiny, *more, f"train.tokens={n}"]))
+                  for n in (tokens + step - 1, tokens + step))  # fmt: skip
+    assert (few.config.n_steps, whole.config.n_steps) == (config.n_steps, config.n_steps + 1)
+    with pytest.raises(ConfigError, match=rf"leave train.tokens={few.config.train.tokens} out$"):
+        settle([base, few], 2)
+    settle([base, whole], 2)
 
 
 @pytest.mark.parametrize(

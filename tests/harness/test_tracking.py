@@ -5,6 +5,7 @@ import subprocess
 import sys
 import threading
 from contextlib import closing
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -132,6 +133,34 @@ def test_a_sweep_over_two_studies_ends_with_both_folders(tiny, capsys) -> None:
         require_results(cells)
     assert "/runs/one\n" in (said := capsys.readouterr().err)
     assert "/runs/two\n" in said
+
+
+def test_a_sweep_ends_with_the_cells_that_did_not_get_to_the_tracker(
+    tiny, offline, monkeypatch, capsys
+) -> None:
+    def dead(*_: object, **__: object) -> None:
+        raise ConnectionError("nobody there")
+
+    cells = [PlannedCell(load([*tiny, "tracking=wandb", f"seed={seed}"])) for seed in (0, 1)]
+    cell.run(freeze(cells[0].config))
+    with monkeypatch.context() as patch:
+        patch.setattr(harness.tracking.receipts, "open_mirror", dead)
+        cell.run(freeze(cells[1].config))
+    require_results(cells)
+    log_file, study = cells[1].log_file, cells[1].study
+    assert (
+        f"warning: 1 of 2 cells are not in wandb (see {log_file}): "
+        f"python -m harness.sync {study} sends them\n"
+    ) in capsys.readouterr().err
+    (cells[0].folder / "mirrors.json").write_text("{")
+    require_results(cells)
+    assert "warning: 2 of 2 cells are not in wandb" in capsys.readouterr().err
+    (cells[0].folder / "mirrors.json").unlink()
+    sync.sync(study.folder, Target(backend="wandb", project="llm-interventions"))
+    require_results(cells)
+    assert "are not in wandb" not in capsys.readouterr().err
+    require_results([PlannedCell(replace(c.config, tracking=load(tiny).tracking)) for c in cells])
+    assert "are not in" not in capsys.readouterr().err
 
 
 @pytest.mark.proof
