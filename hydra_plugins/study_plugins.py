@@ -254,7 +254,7 @@ def settled(
     from harness.study.plan import settle
 
     cells = {job: _cell(config, job) for job in jobs}
-    settle(list(cells.values()), len(jobs), looks, tuning)
+    settle([cells[job] for job in jobs], looks, tuning)
     return cells
 
 

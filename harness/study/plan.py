@@ -80,7 +80,6 @@ class PlannedCell(Cell):
 
 def settle(
     cells: Sequence[PlannedCell],
-    n_jobs: int,
     looks: Sequence[int] = (),
     tuning: dict[str, Any] | None = None,
 ) -> None:
@@ -93,7 +92,7 @@ def settle(
     """
     if not cells:
         raise ConfigError("an empty sweep: name at least one arm and one seed")
-    _refuse_twins(cells, n_jobs)
+    _refuse_twins(cells)
     _refuse_repeats(cells)
     _refuse_other_tests(cells)
     study = cells[0].study
@@ -129,13 +128,12 @@ def _seen(study: Study) -> set[str]:
     return {cell.arm for cell in cells if cell.metrics_file.exists() or result(cell)}
 
 
-def _refuse_twins(cells: Sequence[PlannedCell], n_jobs: int) -> None:
+def _refuse_twins(cells: Sequence[PlannedCell]) -> None:
     """Refuse a sweep that names one cell twice."""
     counts = Counter(cell.folder for cell in cells)
     twins = [cell for cell in cells if counts[cell.folder] > 1]
-    if twins or n_jobs > len(cells):
-        cell = twins[0] if twins else cells[0]
-        advice = "give each value once"
+    if twins:
+        cell, advice = twins[0], "give each value once"
         if cell.config.study.arms:
             advice = "name each arm of study.arms once"
         if keys := _apart([one.config for one in twins if one.folder == cell.folder]):

@@ -41,7 +41,7 @@ def test_a_tracker_that_is_not_installed_refuses_the_sweep_before_anything_is_wr
     without(tracker)
     cells = [PlannedCell(load([*tiny, f"tracking={tracker}", f"seed={i}"])) for i in (0, 1)]
     with pytest.raises(ConfigError) as caught:
-        settle(cells, 2)
+        settle(cells)
     command = "'llm-interventions[trackio]'" if tracker == "trackio" else "wandb"
     assert str(caught.value) == (
         f"tracking={tracker} needs the package {tracker}, which is not installed here: "
@@ -56,11 +56,11 @@ def test_online_without_a_login_is_said_once_before_a_sweep(
     monkeypatch.setattr(wandb_run, "is_logged_in", lambda: False)
     tracked = [*tiny, "tracking=wandb", "tracking.mode=online"]
     for seed in (0, 1):
-        settle([PlannedCell(load([*tracked, f"seed={seed}"]))], 1)
+        settle([PlannedCell(load([*tracked, f"seed={seed}"]))])
     assert capsys.readouterr().err.count("nobody is logged in: staying offline") == 1
     monkeypatch.setattr(wandb_run, "is_logged_in", lambda: True)
     plan.warn_of_tracker.cache_clear()
-    settle([PlannedCell(load([*tracked, "seed=2"]))], 1)
+    settle([PlannedCell(load([*tracked, "seed=2"]))])
     assert "nobody is logged in" not in capsys.readouterr().err
 
 

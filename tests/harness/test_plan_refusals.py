@@ -59,16 +59,16 @@ def test_a_planned_cell_knows_its_name_and_is_frozen_once(tiny, monkeypatch) -> 
 
 def test_an_empty_sweep_and_one_cell_named_twice_are_refused(tiny) -> None:
     with pytest.raises(ConfigError, match=r"^an empty sweep: name at least one arm and one seed$"):
-        settle([], 0)
+        settle([])
     cells = [PlannedCell(load([*tiny, f"seed={seed}"])) for seed in (0, 1, 1)]
     advice = "give each value once"
     twice = [cells[i] for i in (1, 0, 0, 1)]
-    for given, n_jobs, name in ((cells, 3, "baseline seed 1"), (twice, 9, "baseline seed 1"),
-                                (cells[:2], 3, "baseline seed 0")):  # fmt: skip
+    for given, name in ((cells, "baseline seed 1"), (twice, "baseline seed 1"),
+                        ([cells[0], *cells[:2]], "baseline seed 0")):  # fmt: skip
         with pytest.raises(ConfigError) as caught:
-            settle(given, n_jobs)
+            settle(given)
         assert str(caught.value) == f"two cells of this sweep are the same one ({name}): {advice}"
-    settle(cells[:2], 2)
+    settle(cells[:2])
 
 
 def test_a_saved_studys_plan_holds_what_it_was_settled_with(tiny, monkeypatch) -> None:
@@ -79,7 +79,7 @@ def test_a_saved_studys_plan_holds_what_it_was_settled_with(tiny, monkeypatch) -
     before = now()
     for state, code in zip(states, ("sha", "files", ""), strict=True):
         monkeypatch.setattr(plan.provenance, "code_state", lambda state=state: state)
-        settle(cells, 2, [2, 4], {"settings": {"optim.lr": [1, 2]}})
+        settle(cells, [2, 4], {"settings": {"optim.lr": [1, 2]}})
         written = cells[0].study.plan()
         assert written.code == [code, "c"]
     assert before <= written.created <= now()
@@ -94,21 +94,21 @@ def test_a_saved_studys_plan_holds_what_it_was_settled_with(tiny, monkeypatch) -
 
 def test_a_plan_that_is_fixed_is_written_once(tiny) -> None:
     cells = [PlannedCell(load([*tiny, "study.arms=[baseline]"]))]
-    settle(cells, 1)
+    settle(cells)
     cells[0].metrics_file.touch()
     file = cells[0].study.folder / "plan.json"
     before = file.stat()
-    settle(cells, 1)
+    settle(cells)
     assert file.stat() == before
 
 
 def test_a_sweep_without_arms_has_no_plan_and_one_of_trials_no_warning(tiny, capsys) -> None:
     arms = ["+intervention=[]", "+intervention=qkv_bias"]
-    settle(cells := [PlannedCell(load([*tiny, arm])) for arm in arms], 2, tuning={"seeds": [0]})
+    settle(cells := [PlannedCell(load([*tiny, arm])) for arm in arms], tuning={"seeds": [0]})
     assert cells[0].study.plan() is None
     assert capsys.readouterr().err.startswith("warning: every verdict will be undecided: 2 runs")
     trial = [*tiny, "study_name=mine_tune_lr", "study.tuning=true"]
-    settle([PlannedCell(load([*trial, arm])) for arm in arms], 2)
+    settle([PlannedCell(load([*trial, arm])) for arm in arms])
     assert capsys.readouterr().err == ""
 
 
@@ -196,18 +196,18 @@ def test_a_swept_value_that_the_studys_baseline_has_is_refused_before_it_is_trai
     base = PlannedCell(load([*tiny, "optim.lr=0.02"]))
     again, other = made("0.02"), made("0.03")
     assert (again.id, again.arm) == (base.id, "baseline[optim.lr=0.02]")
-    settle([base], 1)
+    settle([base])
     with pytest.raises(ConfigError) as caught:
-        settle([other, again], 2)
+        settle([other, again])
     assert str(caught.value) == (
         f"baseline[optim.lr=0.02] seed 0 trains as baseline of this study does, with the same "
         f"seeds ({base.config.n_steps} steps), and would repeat its runs: leave optim.lr=0.02 out"
     )
-    settle([other, made("0.02", "seed=1")], 2)
+    settle([other, made("0.02", "seed=1")])
     finished(again)
-    settle([again], 1)  # trained by an earlier version
+    settle([again])  # trained by an earlier version
     with pytest.raises(ConfigError) as caught:
-        settle([PlannedCell(load([*tiny, "optim.lr=0.03"]))], 1)
+        settle([PlannedCell(load([*tiny, "optim.lr=0.03"]))])
     assert str(caught.value).endswith(
         f"python -m analysis {base.study} --baseline 'baseline[optim.lr=0.03]' compares with it"
     )
@@ -221,8 +221,8 @@ def test_tokens_that_pay_for_no_further_step_make_no_other_arm(tiny) -> None:
                   for n in (tokens + step - 1, tokens + step))  # fmt: skip
     assert (few.config.n_steps, whole.config.n_steps) == (config.n_steps, config.n_steps + 1)
     with pytest.raises(ConfigError, match=rf"leave train.tokens={few.config.train.tokens} out$"):
-        settle([base, few], 2)
-    settle([base, whole], 2)
+        settle([base, few])
+    settle([base, whole])
 
 
 @pytest.mark.parametrize(

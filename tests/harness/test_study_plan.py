@@ -54,7 +54,7 @@ def planned(tiny, *overrides: str) -> list:
     configs = load_all([[*tiny, "study.arms=[baseline,qkv_bias]", f"+intervention={arm}", *more]
                         for arm, more in arms.items()])  # fmt: skip
     cells = [PlannedCell(config) for config in configs]
-    settle(cells, len(cells))
+    settle(cells)
     return cells
 
 
@@ -96,8 +96,8 @@ def test_the_practical_size_and_the_looks_are_fixed_with_the_first_loss(tiny) ->
     with pytest.raises(ConfigError, match=r"practical size was 0\.05, now 0\.2\."):
         planned([*tiny, "study.practical_size=0.2"])
     with pytest.raises(ConfigError, match=r"looks was \[\], now \[2, 3\]"):
-        settle(cells, len(cells), looks=[2, 3])
-    settle(cells, len(cells))
+        settle(cells, looks=[2, 3])
+    settle(cells)
     assert (cells[0].study.plan().rope, cells[0].study.plan().looks) == (0.05, [])
 
 
@@ -122,26 +122,26 @@ def test_cells_that_one_arm_and_seed_name_alike_are_refused(tiny, capsys) -> Non
     configs = [load([*tiny, f"train.batch_size={size}"]) for size in (8, 16)]
     words = "2 cells of study adhoc are all baseline seed 0 and differ in train.batch_size, so no"
     with pytest.raises(ConfigError, match=words):
-        settle([PlannedCell(config) for config in configs], 2)
+        settle([PlannedCell(config) for config in configs])
     assert not locate(configs[0]).exists()
-    settle([PlannedCell(configs[0])], 1)
-    settle([PlannedCell(c) for c in (load(tiny), load([*tiny, "seed=1"]))], 2)
+    settle([PlannedCell(configs[0])])
+    settle([PlannedCell(c) for c in (load(tiny), load([*tiny, "seed=1"]))])
     assert not capsys.readouterr().err
     cell.run(locate(configs[0]))
     capsys.readouterr()
     with pytest.raises(ConfigError, match=words):
-        settle([PlannedCell(configs[1])], 1)
+        settle([PlannedCell(configs[1])])
     (locate(configs[0]) / "config.yaml").write_text("of_another_version: 1\n")
-    settle([PlannedCell(configs[1])], 1)
+    settle([PlannedCell(configs[1])])
     elsewhere = load([*tiny, "train.batch_size=16", "study_name=other"])
-    settle([PlannedCell(elsewhere)], 1)
+    settle([PlannedCell(elsewhere)])
     assert not capsys.readouterr().err
 
 
 def test_an_arm_that_is_planned_twice_is_refused(tiny) -> None:
     configs = [load([*tiny, "study.arms=[baseline,baseline]"]) for _ in range(2)]
     with pytest.raises(ValueError, match=r"\(baseline seed 0\): name each arm of study.arms once"):
-        settle([PlannedCell(config) for config in configs], 2)
+        settle([PlannedCell(config) for config in configs])
 
 
 @pytest.mark.parametrize(
@@ -152,7 +152,7 @@ def test_an_arm_that_is_planned_twice_is_refused(tiny) -> None:
 def test_cells_of_a_sweep_that_are_one_say_what_was_swept_in_vain(tiny, swept, said) -> None:
     cells = [PlannedCell(load([*tiny, item])) for item in swept]
     with pytest.raises(ConfigError, match=rf"\(baseline seed 0\): .*{said}"):
-        settle(cells, 2)
+        settle(cells)
 
 
 @pytest.mark.thorough
@@ -182,7 +182,7 @@ def test_a_sweep_that_can_only_end_undecided_is_told_before_it_trains(tiny, caps
         named = f"study_name=s{n_seeds}{len(arms)}{len(study)}"
         configs = load_all([[*tiny, *study, named, f"+intervention={arm}", f"seed={seed}"]
                             for arm in arms for seed in range(n_seeds)])  # fmt: skip
-        settle([PlannedCell(config) for config in configs], len(configs))
+        settle([PlannedCell(config) for config in configs])
         return capsys.readouterr().err
 
     two = ["baseline", "qkv_bias"]
@@ -220,7 +220,7 @@ def test_an_arm_of_another_test_set_is_refused_before_anything_is_trained(
 ) -> None:
     cells = with_overlay(tiny, tmp_path, body)
     with pytest.raises(ValueError, match="longer is tested on other tokens") as caught:
-        settle(cells, 2)
+        settle(cells)
     assert words in str(caught.value)
     assert not (tmp_path / "runs").exists()
 
@@ -234,7 +234,7 @@ def test_another_context_on_the_same_test_tokens_is_an_arm_like_any(
     tiny, tmp_path, body: str
 ) -> None:
     cells = with_overlay([*tiny, "eval.spread=false"], tmp_path, body)
-    settle(cells, 2)
+    settle(cells)
     assert all(cell.frozen for cell in cells)
 
 

@@ -43,7 +43,7 @@ def test_a_version_of_an_arm_asked_for_again_is_the_one_shown(
     for eps in ("0.1", "0.9", "0.1"):
         config = load([*tiny, *own_arm(eps)])
         one = PlannedCell(config)
-        settle([one], 1)
+        settle([one])
         assert "warning" not in capsys.readouterr().err  # an edited arm is no other setting
         losses[eps] = f"{cell.run(one.folder).losses.test:.4f}"
         assert losses[eps] in shown_table(study)
@@ -53,7 +53,7 @@ def test_a_version_of_an_arm_asked_for_again_is_the_one_shown(
     )
     lines = (study / "commands.jsonl").read_text().splitlines()
     assert len(lines) == 3
-    settle([one], 1)
+    settle([one])
     assert (study / "commands.jsonl").read_text().splitlines() == lines  # asked once more
     assert [c["arm"] for c in json.loads(lines[-1])["cells"]] == ["own"]
 
