@@ -148,6 +148,13 @@ def killed(meet) -> Trial:
     raise AssertionError
 
 
+def fits_alone(log: str, meet) -> Trial | None:
+    """A job that finds room the second time."""
+    with Path(log).open("a") as file:
+        file.write("tried\n")
+    return TRIAL if Path(log).read_text().count("tried") == 2 else None
+
+
 def asleep(meet) -> Trial:
     time.sleep(600)
     return TRIAL
@@ -162,6 +169,16 @@ def test_jobs_are_made_ready_together_and_timed_one_at_a_time(tmp_path) -> None:
                         3: "out of memory", 4: TRIAL}  # fmt: skip
     lines = Path(log).read_text().splitlines()
     assert [line.split()[1] for line in lines] == ["begins", "ends"] * 3
+
+
+@pytest.mark.slow
+def test_a_job_whose_memory_ran_out_beside_others_is_tried_again_alone(tmp_path) -> None:
+    job = partial(fits_alone, str(tmp_path / "log"))
+    assert list(turns.in_turns([job, failing], 2, lambda: 100.0)) == [
+        (1, "RuntimeError: No available kernel"), (0, TRIAL)
+    ]  # fmt: skip
+    always = partial(fits_alone, str(tmp_path / "other"))
+    assert list(turns.in_turns([always], 1, lambda: 100.0)) == [(0, turns.NO_MEMORY)]
 
 
 @pytest.mark.slow

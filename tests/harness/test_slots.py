@@ -86,15 +86,21 @@ def test_a_container_gets_as_many_slots_as_its_quota_keeps_busy(
     assert confined == ([(i,) for i in range(8)] if n_slots == 8 else [])
 
 
-@pytest.mark.parametrize(("own", "expected"), [(None, "2"), ("5", "5")])
-def test_cells_that_compile_at_once_share_the_cores(own, expected, monkeypatch) -> None:
+@pytest.mark.parametrize(
+    ("own", "n_cores", "n_devices", "expected"),
+    [(None, 16, 1, "2"), (None, 16, 2, "2"), (None, 4, 1, "1"), ("5", 16, 1, "5")],
+)
+def test_processes_that_compile_at_once_share_the_cores(
+    own, n_cores, n_devices, expected, monkeypatch
+) -> None:
     variable = "TORCHINDUCTOR_COMPILE_THREADS"
     monkeypatch.setenv(variable, own or "")
     if own is None:
         monkeypatch.delenv(variable)
     monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "0,1,2,3")
-    monkeypatch.setattr(os, "sched_getaffinity", lambda _: set(range(16)))
-    slots = plan_slots(load(["hardware=auto"]).hardware, cells_per_gpu=2)
-    assert len(slots) == 8
+    monkeypatch.setattr(os, "sched_getaffinity", lambda _: set(range(n_cores)))
+    hardware = load(["hardware=auto", f"hardware.n_devices={n_devices}"]).hardware
+    slots = plan_slots(hardware, cells_per_gpu=2)
+    assert len(slots) == 8 // n_devices
     slots[0].occupy()
     assert os.environ[variable] == expected
