@@ -47,8 +47,9 @@ def in_memory(
     if n_fit >= n:
         return slots
     say(
-        f"{max(n_fit, 1)} at a time, not {n}: a cell takes {takes} of memory, {_gigabytes(free)} "
-        "are free (hardware.micro_batch=M takes less, hardware.slots=N sets the number)"
+        f"{max(n_fit, 1)} cell(s) at a time, not {n}: each takes {takes} of memory, and "
+        f"{USABLE:.0%} of the free {_gigabytes(free)} may be used (a smaller "
+        "hardware.micro_batch takes less; hardware.slots=N starts N in any case)"
     )
     return slots[: max(n_fit, 1)]
 

@@ -98,8 +98,9 @@ def test_no_more_cells_start_than_memory_holds_and_a_line_says_so(tiny, containe
     assert found == {2: 1, 4: 3, 8: 6}
     said = capsys.readouterr().err.splitlines()
     assert said == [
-        f"{n} at a time, not 8: a cell takes 1.1 GB of memory, {free} GB are free "
-        "(hardware.micro_batch=M takes less, hardware.slots=N sets the number)"
+        f"{n} cell(s) at a time, not 8: each takes 1.1 GB of memory, and 90% of the free {free} GB "
+        "may be used (a smaller hardware.micro_batch takes less; hardware.slots=N starts N in any "
+        "case)"
         for free, n in found.items()
     ]
 
@@ -108,7 +109,7 @@ def test_a_cell_that_does_not_fit_at_all_is_tried_alone(tiny, container, capsys)
     container(GB)
     configs = [load([*tiny, f"seed={seed}"]) for seed in range(3)]
     assert len(slots_for(configs, lambda _: None)) == 1
-    assert "1 at a time, not 3: a cell takes more than 1 GB" in capsys.readouterr().err
+    assert "1 cell(s) at a time, not 3: each takes more than 1 GB" in capsys.readouterr().err
     assert len(slots_for(configs, lambda _: 10 * GB)) == 1
 
 
