@@ -120,8 +120,9 @@ class HardwareConfig:
     n_devices: int = number(1, above=0, at_most=10_000)
     """Processes that train one cell together through torchrun, each on a device of its own."""
     compile: bool = False
-    """Compile the model for the device: minutes at first, then kept on disk for all cells.
-    Pays on GPUs only. Dropout masks then differ, as with another micro-batch."""
+    """Compile the model for the device: half a minute or more at first, then read from the study's
+    folder by all cells. Pays on GPUs only. Dropout masks then differ, as with another
+    micro-batch."""
     compile_mode: CompileMode = CompileMode.default
     """PyTorch's modes of ``torch.compile``."""
     attention: AttentionKernel = AttentionKernel.auto
