@@ -159,8 +159,9 @@ def _own_unknown(table: pd.DataFrame) -> Iterator[Check]:
         )
     if arms := tuple(silent.loc[moved & np.isinf(silent["ci_high"]), "arm"]):
         yield warning(
-            f"{named(arms)}: {ENDLESS}: the other arms' noise differs so much that theirs could be "
-            "of any size. One more run of each gives an interval",
+            f"{named(arms)}: {ENDLESS}: its own noise is unknown, and the other arms' noise "
+            "differs so much that it could be of any size. One more run of each arm named here "
+            "gives an interval",
             arms,
             ENDLESS,
         )
@@ -230,12 +231,13 @@ def next_steps(judgement: Judgement, table: pd.DataFrame) -> tuple[str, ...]:
     undecided = [arm for arm, v in judgement.verdicts.items() if v.kind is Kind.UNDECIDED and v.n]
     waiting, size = table[table["arm"].isin(undecided)], judgement.practical.size
     wanted, have = waiting["seeds_needed"].max(), waiting["n"].min()
+    now = str(have) if have == (most := waiting["n"].max()) else f"{have} to {most}"
     if size and wanted <= have:
         steps.append(_enough_seeds(judgement, len(waiting), size))
     elif size and wanted > have:
         number = f"about {wanted:.0f} seeds per arm" if np.isfinite(wanted) else "too many seeds"
         steps.append(
-            f"{len(waiting)} arm(s) undecided: {number} (now {have}) would detect a difference of "
+            f"{len(waiting)} arm(s) undecided: {number} (now {now}) would detect a difference of "
             f"{size:.2g} with power 0.8"
         )
     return tuple(steps)

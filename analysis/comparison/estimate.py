@@ -142,7 +142,7 @@ class _Losses:
         model = moderate(fit, self.loss, self.index, seed, pooled=pooled)
         if not pooled:
             method += ", moderated by each difference's own variance"
-            method += f" (equal noise: {float(model.posterior.equal):.2f})"
+            method += f" (probability of equal noise: {float(model.posterior.equal):.2f})"
         mixed = fit.method == "mixed"
         correlation = pair_correlation(self.loss, self.index, seed) if mixed else None
         return Estimate(self.arms, model, self.n_shared, method, why, correlation=correlation)

@@ -325,7 +325,7 @@ def test_the_noise_band_is_told_for_as_many_runs_as_there_are_arms(n_arms, n, se
 def test_the_method_says_how_far_noise_is_taken_to_be_equal_where_that_was_asked():
     frame = study({"a": 0.0, "b": 0.0}, n=4)
     moderated, pooled = (compare(frame, variance=rule) for rule in ("moderated", "pooled"))
-    assert re.search(r"own variance \(equal noise: 0\.\d\d\)$", moderated.method)
+    assert re.search(r"own variance \(probability of equal noise: 0\.\d\d\)$", moderated.method)
     assert "noise" not in pooled.method
 
 

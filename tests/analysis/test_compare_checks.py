@@ -6,7 +6,7 @@ import numpy as np
 import pandas as pd
 import pytest
 from scipy import stats
-from studies import on_disk, one_run_among_unlike_arms, put, record, study
+from studies import SEEDS, on_disk, one_run_among_unlike_arms, put, record, study
 
 from analysis import compare
 from analysis.__main__ import main
@@ -60,7 +60,9 @@ def test_seeds_that_are_already_there_are_no_next_step():
         assert not any("seeds per arm" in step for step in found.next_steps)
     near = study({"a": 0.0, "b": 0.005}, n=5, sd=0.01)
     fewer = near[(near["arm"] != "b") | (near["init_seed"] < 3)]
-    assert any("seeds per arm (now 3)" in step for step in compare(fewer, rope=0.003).next_steps)
+    assert any(
+        "seeds per arm (now 3 to 5)" in step for step in compare(fewer, rope=0.003).next_steps
+    )
 
 
 @pytest.mark.parametrize(
@@ -163,7 +165,7 @@ def test_an_interval_wider_than_the_losses_is_printed_nowhere(tmp_path, capsys):
     assert once.verdict == "undecided"
     assert once.delta < 0 < once.p_adj < 1
     assert "no interval, since it would be wider than the losses themselves" in once.warnings
-    assert "One more run of each gives an interval" in said
+    assert "One more run of each arm named here gives an interval" in said
     (kept,) = (r for r in json.loads(written["json"])["table"] if r["arm"] == "once")
     assert kept["ci_low"] is kept["ci_high"] is None
     assert kept["p_adj"] == once.p_adj
@@ -171,6 +173,12 @@ def test_an_interval_wider_than_the_losses_is_printed_nowhere(tmp_path, capsys):
         (line,) = (line for line in text.split("\n") if line.startswith(("| once", "once &")))
         assert "too wide" in line
     assert pd.read_csv(out / "mine_results.csv").set_index("arm").loc["once", "ci_high"] == np.inf
+
+
+def test_one_more_run_gives_the_interval_that_one_run_does_not():
+    frame = one_run_among_unlike_arms()
+    more = frame[frame["arm"] == "once"].assign(**dict.fromkeys(SEEDS, 1), test_loss=2.41)
+    assert np.isfinite(row(compare(pd.concat([frame, more], ignore_index=True)), "once").ci_high)
 
 
 def test_a_copy_of_the_baseline_is_not_said_to_want_more_runs():

@@ -12,7 +12,7 @@ from analysis.comparison.estimate import Obstacle, block_labels, estimate, hardl
 from harness.records import BASELINE
 
 MIXED = "mixed model loss ~ arm + (1 | init_seed), REML, Kenward-Roger se and df"
-BY_OWN = ", moderated by each difference's own variance (equal noise: "
+BY_OWN = ", moderated by each difference's own variance (probability of equal noise: "
 LOSSES = [3.70, 3.71, 3.69, 3.72, 3.68, 3.70, 3.71, 3.66, 3.69, 3.70, 3.73, 3.68]
 
 
