@@ -55,7 +55,7 @@ def noise_band_chart(result: Comparison) -> Chart:
     near = _near_the_band(result, rows)
     if near is not None:
         variants = {"near the band": _noise_spec(result, datasets, near), **variants}
-    summary, key = _noise_summary(result), _noise_key(result, rows)
+    summary, key = _noise_summary(result), _noise_key(result, rows, near)
     return Chart("noise_band", "Noise band", summary, variants, datasets, key)
 
 
@@ -84,7 +84,7 @@ def effects_chart(result: Comparison) -> Chart:
     if datasets["published"]:
         key.append("Grey tick: the published difference.")
     return Chart(
-        "effects", "Effects", summary, variants, datasets, (" ".join(key), *_too_wide_key(rows))
+        "effects", "Effects", summary, variants, datasets, (" ".join(key), *_ends_key(rows, near))
     )
 
 
@@ -293,7 +293,7 @@ def _noise_summary(result: Comparison) -> str:
     return f"One dot a run. {text}{several}."
 
 
-def _noise_key(result: Comparison, rows: Rows) -> tuple[str, ...]:
+def _noise_key(result: Comparison, rows: Rows, near: Near) -> tuple[str, ...]:
     """Return what the marks of the noise band mean, as far as they are drawn."""
     text = []
     if result.noise is not None:
@@ -303,13 +303,25 @@ def _noise_key(result: Comparison, rows: Rows) -> tuple[str, ...]:
     dots = "Dot: a run. Tick: an arm's mean."
     if result.judged is not None:
         dots += " Bar: its simultaneous interval."
-    return (dots, " ".join([*text, *_rope_key(result)]), *_too_wide_key(rows))
+    return (dots, " ".join([*text, *_rope_key(result)]), *_ends_key(rows, near))
 
 
-def _too_wide_key(rows: Rows) -> list[str]:
-    if not (arms := [row["arm"] for row in rows if row["interval"] == TOO_WIDE]):
-        return []
-    return [f"{named(arms)}: the interval is too wide to be drawn to its ends."]
+def _ends_key(rows: Rows, near: Near) -> list[str]:
+    """Name the arms whose interval has no ends, or ends outside of the nearer view."""
+    endless = [row["arm"] for row in rows if row["interval"] == TOO_WIDE]
+    low, high = near or (-np.inf, np.inf)
+    cut = [
+        row["arm"]
+        for row in rows
+        if row["low"] is not None
+        and row["arm"] not in endless
+        and low < row["mean"] < high
+        and (row["low"] < low or row["high"] > high)
+    ]
+    key = [f"{named(cut)}: the interval goes on beyond the nearer view."] if cut else []
+    if endless:
+        key.append(f"{named(endless)}: the interval is too wide to be drawn to its ends.")
+    return key
 
 
 def _rope_key(result: Comparison) -> list[str]:

@@ -186,3 +186,14 @@ def test_runs_without_a_baseline_have_no_figures(tmp_path, capsys):
     study({"a": -0.02}, n=3).query("arm == 'a'").to_csv(file, index=False)
     assert main(["plot", str(file)]) == 2
     assert "no complete run of the baseline" in capsys.readouterr().err
+
+
+def test_arms_whose_intervals_leave_the_nearer_view_are_named():
+    frame = study({"calm": -0.01, "wild": 0.0, "once": -0.04}, n=2, sd=0.005)
+    frame.loc[frame["arm"] == "wild", "test_loss"] = [3.49, 3.89]
+    frame = frame[(frame["arm"] != "once") | (frame["init_seed"] == 0)]
+    result = compare(frame)
+    for chart in (effects_chart(result), noise_band_chart(result)):
+        assert "wild: the interval goes on beyond the nearer view." in chart.key
+    alike = compare(study({"calm": -0.01, "other": 0.0}, n=4))
+    assert "beyond" not in str([effects_chart(alike).key, noise_band_chart(alike).key])
