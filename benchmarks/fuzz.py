@@ -111,7 +111,7 @@ def build(base: Path, *, n_seeds: int = 3, figures: bool = True) -> Path:
     cells = [
         PlannedCell(load(overrides(base, arm, seed))) for arm in ARMS for seed in range(n_seeds)
     ]
-    settle(cells, len(cells), looks=[2, 3][: len(cells) // len(ARMS) - 1])
+    settle(cells, looks=[2, 3][: len(cells) // len(ARMS) - 1])
     for cell in cells:
         cell.freeze()
         train.run(cell.folder)
@@ -315,7 +315,7 @@ def again(study: Path) -> int:
     base = study.parents[1]
     try:
         cells = [PlannedCell(config()) for config in CONFIGS[base]]
-        settle(cells, len(cells), looks=[2, 3][: len(cells) // len(ARMS) - 1])
+        settle(cells, looks=[2, 3][: len(cells) // len(ARMS) - 1])
     except ValueError as error:  # as `harness.__main__` does
         print(error, file=sys.stderr)
         return 2
