@@ -144,7 +144,7 @@ def parsers() -> dict[str, argparse.ArgumentParser]:
     (commands,) = (a.choices for a in _actions(build_parser()) if isinstance(a.choices, dict))
     found = {f"analysis {name}": parser for name, parser in commands.items()}
     for name, main in {"new": create, "publish": publish, "page": page}.items():
-        found[f"interventions {name}"] = _declared_by(partial(main, []))
+        found[f"interventions {name}"] = _declared_by(partial(main, []))  # type: ignore[misc]
     found["harness"] = get_args_parser()
     for name in COMMANDS:
         if (command := f"harness.{name}") not in SETTINGS:
@@ -191,9 +191,9 @@ def _of_parser(command: str, parser: argparse.ArgumentParser) -> Iterator[Line]:
     for kind, word in {"unknown option": "--no-such-option", "misspelt option": near}.items():
         if word:
             yield Line(command, kind, (*_whole(command, parser), word), (word,))
-    words = [a for a in _actions(parser) if not a.option_strings and a.nargs not in ("?", "*")]
-    if words:
-        yield Line(command, "missing value", (), tuple(str(a.metavar or a.dest) for a in words))
+    actions = [a for a in _actions(parser) if not a.option_strings and a.nargs not in ("?", "*")]
+    if actions:
+        yield Line(command, "missing value", (), tuple(str(a.metavar or a.dest) for a in actions))
 
 
 def _name(action: argparse.Action) -> str:

@@ -62,7 +62,7 @@ def transformers(config: ModelConfig) -> tuple[nn.Module, LossFunction]:
             attn_pdrop=p,
             tie_word_embeddings=config.tie_weights,
             use_cache=False,
-            attn_implementation="sdpa",
+            attn_implementation="sdpa",  # type: ignore[call-arg]
         )
     )
     return model, lambda model, x, y: plain_loss(model(x).logits, y)

@@ -176,7 +176,7 @@ def kinds(study: Path) -> list[Path]:
 
 def whole(file: Path) -> Iterator[Mutation]:
     for what, content in RAW.items():
-        yield Mutation(file, what, lambda at, content=content: at.write_bytes(content))
+        yield Mutation(file, what, lambda at, content=content: at.write_bytes(content))  # type: ignore[misc]
     places: dict[str, Callable[[Path], None]] = {
         "missing": lambda at: None,
         "folder": Path.mkdir,
@@ -185,7 +185,7 @@ def whole(file: Path) -> Iterator[Mutation]:
         "link to itself": lambda at: at.symlink_to(at.name),
     }
     for what, place in places.items():
-        yield Mutation(file, what, lambda at, place=place: (at.unlink(), place(at)))
+        yield Mutation(file, what, lambda at, place=place: (at.unlink(), place(at)))  # type: ignore[misc]
 
 
 def of_tree(file: Path, text: str, read: Callable, write: Callable) -> Iterator[Mutation]:
@@ -197,7 +197,7 @@ def of_tree(file: Path, text: str, read: Callable, write: Callable) -> Iterator[
             yield Mutation(
                 file,
                 f"{'.'.join(map(str, path))}: {what}",
-                lambda at, path=path, value=value: at.write_text(write(changed(tree, path, value))),
+                lambda at, path=path, value=value: at.write_text(write(changed(tree, path, value))),  # type: ignore[misc]
             )
 
 
@@ -239,14 +239,16 @@ def of_lines(file: Path, lines: list[str]) -> Iterator[Mutation]:
         "list": "[]",
     }.items():
         yield Mutation(
-            file, what, lambda at, line=line: at.write_text("\n".join([line, *lines[1:]]) + "\n")
+            file,
+            what,
+            lambda at, line=line: at.write_text("\n".join([line, *lines[1:]]) + "\n"),  # type: ignore[misc]
         )
     for path in paths(json.loads(lines[-1])):
         for what, value in {**VALUES, "gone": GONE}.items():
             yield Mutation(
                 file,
                 f"{'.'.join(map(str, path))}: {what}",
-                lambda at, path=path, value=value: at.write_text(
+                lambda at, path=path, value=value: at.write_text(  # type: ignore[misc]
                     "\n".join([*lines[:-1], dump(changed(json.loads(lines[-1]), path, value))])
                     + "\n"
                 ),
@@ -265,7 +267,7 @@ def of_array(file: Path, values: np.ndarray) -> Iterator[Mutation]:
         "absurd": np.full(len(values), 1e308),
     }
     for what, array in arrays.items():
-        yield Mutation(file, what, lambda at, array=array: save(at, array))
+        yield Mutation(file, what, lambda at, array=array: save(at, array))  # type: ignore[misc]
     yield Mutation(file, "torn", lambda at: at.write_bytes(at.read_bytes()[:-3]))
 
 
@@ -321,7 +323,7 @@ def again(study: Path) -> int:
         return 2
     for cell in cells:
         code, said = quietly(
-            lambda cell=cell: with_arguments(one_cell.main, "cell", str(cell.folder))
+            lambda cell=cell: with_arguments(one_cell.main, "cell", str(cell.folder))  # type: ignore[misc]
         )
         if code not in (0, 1, 2):
             print(said, file=sys.stderr)
@@ -358,7 +360,7 @@ def fuzz(study: Path, chosen: list[Mutation], names: list[str], say: bool = True
     asked = Study(study).plan()
     grid = [(cell["arm"], cell["seeds"]["init"]) for cell in asked.cells]
     composed = [load(overrides(base, *cell)) for cell in grid]
-    CONFIGS[base] = [lambda config=config: copy.deepcopy(config) for config in composed]
+    CONFIGS[base] = [lambda config=config: copy.deepcopy(config) for config in composed]  # type: ignore[misc]
     for mutation in chosen:
         tally.n += 1
         with contextlib.suppress(UnicodeEncodeError):  # that file cannot be written

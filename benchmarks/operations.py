@@ -64,8 +64,8 @@ def cases_of(shape: str) -> list[tuple]:
     head, y_N = torch.randn(V, c.n_embd) / 50, torch.randint(V, (N,))
     return [
         (f"attention with dropout, {shape}",
-         lambda *x: F.scaled_dot_product_attention(*x, dropout_p=DROPOUT, is_causal=True),
-         lambda *x: causal_attention(*x, DROPOUT), qkv),
+         lambda q, k, v: F.scaled_dot_product_attention(q, k, v, dropout_p=DROPOUT, is_causal=True),
+         lambda q, k, v: causal_attention(q, k, v, DROPOUT), qkv),
         (f"linear, width to 4 x width, {shape}", F.linear, linear, [hidden, up]),
         (f"head and loss, {shape}", lambda x, w: F.cross_entropy(x @ w.t(), y_N),
          lambda x, w: linear_cross_entropy(x, w, y_N), [hidden, head]),

@@ -153,14 +153,12 @@ def bare(cells: list[PlannedCell]) -> None:
 
 
 def bare_loop(folders: list[Path], slot: Slot) -> None:
-    from harness.cell.build import Setup, build_training
-    from harness.cell.lock import NO_LOCK
+    from harness.cell.build import build_training, corpus_batches
     from harness.data.corpus import open_corpus
     from harness.data.evaluated import test_sequences, val_sequences
     from harness.engine.distributed import World
     from harness.engine.memory import keep_memory
     from harness.loop import evaluate, train
-    from harness.records import RunRecord, Seeds
 
     slot.occupy()
     torch.set_num_threads(1)
@@ -168,10 +166,8 @@ def bare_loop(folders: list[Path], slot: Slot) -> None:
     for folder in folders:
         config = load_frozen(folder)
         corpus = open_corpus(config.data, Path(config.data_dir))
-        seeds = Seeds(init=0, data=0, loop=0)
-        record = RunRecord(study="", arm="", interventions=[], cell="", seeds=seeds, n_steps=0)
-        cpu = torch.device("cpu")
-        training = build_training(Setup(folder, config, corpus, record, cpu, World(), NO_LOCK))
+        batches = corpus_batches(config, corpus)
+        training = build_training(config, batches, torch.device("cpu"), World())
         train(training, Watcher(training, val_sequences(config, corpus).tokens))
         evaluate(training, test_sequences(config, corpus).tokens)
 

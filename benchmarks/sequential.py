@@ -18,8 +18,6 @@ import numpy as np
 import pandas as pd
 
 from analysis import compare, decide, read_runs
-from analysis.comparison.verdict import judge
-from analysis.stats.mixed import fit_mixed
 from benchmarks.report import machine, table, write_section
 from benchmarks.simulate import ALPHA, SD, Cell, Study, simulate
 from harness.records import StudyPlan
@@ -79,10 +77,8 @@ def simulated(rho: float, options: argparse.Namespace) -> list[dict[str, str]]:
 
 def sequential(study: Study) -> tuple[np.ndarray, np.ndarray, int]:
     """Return which arms are decided, the seeds that each one got, and all runs trained."""
-    names = np.array(["baseline", *[f"arm{t:02d}" for t in range(len(study.truth))]])
-    runs = pd.DataFrame({"arm": names[study.arm], "init_seed": study.seed, "test_loss": study.loss})
     plan = StudyPlan(study="simulated", looks=list(LOOKS), alpha=ALPHA, rope=SD)
-    rows = decide(runs, plan).table.sort_values("arm")
+    rows = decide(runs_of(study), plan).table.sort_values("arm")
     decided = rows["verdict"].str.startswith(DECIDED).to_numpy()
     seeds = np.array([LOOKS[look - 1] for look in rows["look"]])
     return decided, seeds, int(seeds.sum() + seeds.max())
@@ -90,10 +86,16 @@ def sequential(study: Study) -> tuple[np.ndarray, np.ndarray, int]:
 
 def fixed(study: Study, n: int) -> tuple[np.ndarray, np.ndarray, int]:
     """Return the same of a design with `n` seeds an arm, judged once."""
-    now = study.seed < n
-    fit = fit_mixed(study.loss[now], study.arm[now], study.seed[now])
+    judged = compare(runs_of(study)[study.seed < n], alpha=ALPHA, practical_size=SD).table
+    rows = judged[judged["arm"] != "baseline"].sort_values("arm")
     n_arms = len(study.truth)
-    return judge(fit, ALPHA, SD).p_adj < ALPHA, np.full(n_arms, n), n * (n_arms + 1)
+    return rows["p_adj"].to_numpy() < ALPHA, np.full(n_arms, n), n * (n_arms + 1)
+
+
+def runs_of(study: Study) -> pd.DataFrame:
+    """Return the study as a table of runs."""
+    names = np.array(["baseline", *[f"arm{t:02d}" for t in range(len(study.truth))]])
+    return pd.DataFrame({"arm": names[study.arm], "init_seed": study.seed, "test_loss": study.loss})
 
 
 def demo(folder: Path) -> str:

@@ -105,7 +105,7 @@ def _answers(jobs: list[_Started], until: float) -> Iterator[tuple[_Started, Out
     by_pipe = {job.pipe: job for job in jobs}
     while by_pipe and (ready := wait(list(by_pipe), max(0.0, until - time.monotonic()))):
         for pipe in ready:
-            job = by_pipe.pop(pipe)  # type: ignore[arg-type]
+            job = by_pipe.pop(pipe)  # type: ignore[call-overload]
             try:
                 yield job, job.pipe.recv()
             except EOFError:  # killed by the system
