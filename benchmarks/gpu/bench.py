@@ -72,19 +72,17 @@ class Bench:
         write_section(f"stage {stage}", section, page)
 
     def kept(self, stage: str) -> list[dict[str, Any]]:
-        """Return what earlier calls of this stage kept on this machine today."""
-        file = self._file(stage)
-        lines = read_json_lines(file, skip_torn=True) if file.exists() else []
+        """Return what earlier calls kept on this machine today, also of a page put into docs."""
+        files = {folder / f"gpu_{stage}.jsonl" for folder in (PAGE.parent, self.out)}
+        found = [read_json_lines(file, skip_torn=True) for file in files if file.exists()]
+        lines = [line for some in found for line in some]
         return [line for line in lines if line["machine"] == self.machine()]
 
     def keep(self, stage: str, line: dict[str, Any]) -> None:
         """Print one result and keep it beside the page, so that the next call goes on from it."""
         self.out.mkdir(parents=True, exist_ok=True)
-        append_json_lines(self._file(stage), [{"machine": self.machine(), **line}])
+        append_json_lines(self.out / f"gpu_{stage}.jsonl", [{"machine": self.machine(), **line}])
         print(json.dumps(line), flush=True)
-
-    def _file(self, stage: str) -> Path:
-        return self.out / f"gpu_{stage}.jsonl"
 
     def machine(self) -> str:
         """Return one line on card, driver, versions and date."""

@@ -97,7 +97,7 @@ def run(bench: Bench) -> Result:
             trial = outcome if isinstance(outcome, Trial) else None
             first = first or trial
             shown = figures(trial, first.tokens_per_second) if trial and first else nothing(outcome)
-            if len(found) >= len(alone(bench)):
+            if way not in alone(bench):
                 shown["first step, s"] = ""  # beside others
             found.add(way)
             fastest = max(fastest, trial.mfu * trial.peak_flops if trial else 0.0)

@@ -12,6 +12,7 @@ from pathlib import Path
 import pytest
 
 from benchmarks.gpu import arms, check, floors, packing, profile, speed, stage, turns
+from benchmarks.gpu import bench as bench_module
 from benchmarks.gpu.__main__ import main
 from benchmarks.gpu.bench import NOT_YET, ROOT, Bench
 from harness.cell.speed.step_timing import Trial
@@ -57,6 +58,15 @@ def test_the_page_says_that_no_stage_has_been_run_until_one_has(tmp_path, monkey
     assert NOT_YET not in page
     assert "## check\n\ntwo\n\nsome GPU" in page
     assert "one\n\nsome GPU" not in page
+
+
+def test_a_call_goes_on_from_what_was_put_beside_our_page(tmp_path, monkeypatch) -> None:
+    docs, out = tmp_path / "docs", tmp_path / "out"
+    monkeypatch.setattr(bench_module, "PAGE", docs / "gpu.md")
+    Bench(device="cpu", out=docs).keep("arms", {"arm": "rope"})
+    second = Bench(device="cpu", out=out)
+    second.keep("arms", {"arm": "swiglu"})
+    assert sorted(line["arm"] for line in second.kept("arms")) == ["rope", "swiglu"]
 
 
 def test_commands_that_start_elsewhere_find_the_checkout(tmp_path, monkeypatch) -> None:
